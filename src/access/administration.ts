@@ -1,0 +1,59 @@
+import { z } from 'zod'
+import type { Action, ObligationMerge, Resource, Vocabulary } from '../policy/types.ts'
+
+/** What may be done to Chaperone itself (design 3.8). Chaperone is a resource like any other, in the same roles. */
+export const VERBS = ['apply', 'approve', 'lock', 'issue', 'audit.read', 'recording.read', 'ca', 'pins', 'secrets', 'identities'] as const
+export type Verb = (typeof VERBS)[number]
+
+const effectsOf: Record<Verb, Action['effects']> = {
+  apply: ['admin'],
+  approve: ['admin'],
+  lock: ['admin'],
+  issue: ['admin'],
+  'audit.read': ['read'],
+  'recording.read': ['read'],
+  ca: ['admin'],
+  pins: ['admin'],
+  secrets: ['admin'],
+  identities: ['admin'],
+}
+
+/** Verbs that a person may use only with a second factor of the last five minutes (design 3.3). */
+export const FACTOR_VERBS: ReadonlySet<Verb> = new Set(['apply', 'approve', 'lock', 'issue', 'ca', 'pins', 'secrets', 'identities'])
+export const FACTOR_FRESH_MS = 5 * 60_000
+
+/** Chaperone as a resource. There is one a trust domain. */
+export const chaperoneResource = (trustDomain: string): Resource => ({
+  kind: 'chaperone',
+  id: `chaperone:${trustDomain}`,
+  name: trustDomain,
+  labels: {},
+})
+
+export function administer(resource: Resource, verb: Verb, summary: string): Action {
+  return { kind: 'chaperone', resource, operation: verb, effects: effectsOf[verb], facts: { verb }, summary }
+}
+
+const none: Record<string, ObligationMerge> = {}
+
+/** `- chaperone: any` with `verbs: [apply, lock]`. */
+export const chaperoneVocabulary: Vocabulary = {
+  kind: 'chaperone',
+  fields: z.object({ verbs: z.union([z.literal('any'), z.array(z.enum(VERBS)).min(1)]).optional() }),
+  what: ['verbs'],
+  obligations: none,
+  compile(fields) {
+    const verbs = fields.verbs as 'any' | readonly Verb[] | undefined
+    if (verbs === undefined || verbs === 'any') return () => true
+    const set = new Set<string>(verbs)
+    return (action) => set.has(action.operation)
+  },
+  variables: () => ({}),
+}
+
+/** Roles that exist from the first start; `apply` may change them, never remove the last administrator's. */
+export const PRESETS = [
+  { name: 'admin', spec: { allow: [{ chaperone: 'any', verbs: 'any' }] } },
+  { name: 'auditor', spec: { allow: [{ chaperone: 'any', verbs: ['audit.read'] }] } },
+  { name: 'approver', spec: { allow: [{ chaperone: 'any', verbs: ['approve'] }] } },
+] as const

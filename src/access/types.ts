@@ -1,0 +1,66 @@
+import type { Body } from '../audit/record.ts'
+import { ChaperoneError } from '../errors.ts'
+import type { Connection, LiveSession } from '../identity/types.ts'
+import type { Action, Decision, Obligations, Resource } from '../policy/types.ts'
+
+/**
+ * The right to send one action on, once. Made only by the guard, when the intent is durable. Every upstream send takes
+ * one; `signal` aborts (with a ChaperoneError as reason) when expiry, a lock, or a change of policy ends it.
+ */
+export interface Permit {
+  readonly id: string
+  readonly action: Action
+  readonly decision: Decision
+  readonly obligations: Obligations
+  readonly signal: AbortSignal
+}
+
+export type Outcome = {
+  /** `unknown`: it was sent, and nobody can say whether it took effect */
+  readonly status: 'ok' | 'failed' | 'unknown'
+  /** protocol facts: rows, bytes, capped, error code ... small, no secrets */
+  readonly facts?: Readonly<Record<string, unknown>>
+  readonly bodies?: readonly Body[]
+}
+
+/** A refusal as the person who asked may see it. `code` is `not_found` when the resource may not be known to exist (rule 8). */
+export class Refusal extends ChaperoneError {
+  readonly decision: Decision
+  /** id of the record */
+  readonly decisionId: string
+  readonly hint: string | undefined
+
+  constructor(decision: Decision, decisionId: string) {
+    super(decision.visible ? decision.reason : 'not_found', decision.message, {
+      detail: `${decision.reason} ${JSON.stringify(decision.rule ?? null)}`,
+    })
+    this.name = 'Refusal'
+    this.decision = decision
+    this.decisionId = decisionId
+    this.hint = decision.visible ? decision.hint : undefined
+  }
+}
+
+export interface Admission {
+  readonly connection?: Connection
+  /** arguments, statement ...: stored beside the intent (or the refusal) */
+  readonly bodies?: readonly Body[]
+}
+
+/** The whole product: nothing reaches a resource but through these two. */
+export interface Guard {
+  /** A permit, the intent durable on return; or rejects with Refusal (recorded) or ChaperoneError. */
+  admit(session: LiveSession, action: Action, admission?: Admission): Promise<Permit>
+  /** Records what came of it. Every permit is settled exactly once; a second call is ignored. */
+  settle(permit: Permit, outcome: Outcome): void
+  /** The same decision without acting or recording: for filtering lists and for `explain`. Throws only lease_lapsed. */
+  judge(session: LiveSession, action: Action): Decision
+}
+
+/** The resources of one kind, by name or id, as applied. `spec` is the validated document spec (catalog/). */
+export interface Resources {
+  find(kind: string, name: string): { readonly resource: Resource; readonly spec: unknown } | undefined
+  list(kind: string): readonly { readonly resource: Resource; readonly spec: unknown }[]
+  /** Raised whenever the applied documents changed. */
+  readonly revision: number
+}

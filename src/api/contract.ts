@@ -1,0 +1,275 @@
+/**
+ * What the API on the mTLS listener answers: the types that `api/` serves and `client/` and `cli/` read. All bodies are
+ * JSON; an error is `ErrorBody` with the HTTP status of its code. Times are ms since 1970.
+ *
+ *   without a certificate (a secret or a device key proves who asks)
+ *   POST /v1/enrol/begin   EnrolBegin   -> EnrolOffer        an invitation is looked at; TOTP secret to enrol
+ *   POST /v1/enrol/finish  EnrolFinish  -> Credential        the invitation is used up
+ *   POST /v1/login         Login        -> Credential        an enrolled device key and TOTP
+ *   POST /v1/join          Join         -> Credential        a one-time join token of an agent
+ *   with a certificate
+ *   POST /v1/renew         Renew        -> Credential        same identity, session and chain
+ *   POST /v1/prove         {}           -> { until }         nothing but the proof that this certificate brings
+ *   POST /v1/logout        {}           -> {}
+ *   GET  /v1/whoami                     -> WhoAmI
+ *   GET  /v1/bundle                     -> Bundles
+ *   POST /v1/factor        { code }     -> { until }
+ *   POST /v1/clients       ClientAsk    -> Credential        `boris/<client>`, an agent of the person who asks
+ *   POST /v1/issue         Issue        -> Credential | Token        verb issue
+ *   POST /v1/invitations   Invite       -> Invitation                verb issue; for users (enrol) and agents (join)
+ *   POST /v1/apply         Apply        -> Applied                   verb apply; dryRun needs it too (diff)
+ *   GET  /v1/documents[?kind=]          -> { documents: Document[] } verb apply
+ *   GET  /v1/documents/:kind/:name      -> Document                  (name is URL-encoded)
+ *   DELETE /v1/documents/:kind/:name    -> Applied                   verb apply
+ *   POST /v1/explain       Explain      -> Explained                 oneself, or verb apply/audit.read for others
+ *   GET  /v1/identities[?kind=]         -> { identities: IdentityRow[] }   verb identities or audit.read
+ *   POST /v1/identities/:name/state { state: 'active'|'disabled' } -> IdentityRow  verb identities
+ *   GET  /v1/sessions                   -> { sessions: SessionRow[] } verb lock or audit.read; own without
+ *   DELETE /v1/sessions/:id             -> {}                         verb lock; own without
+ *   GET  /v1/resources/:kind            -> { resources: ResourceRow[] }   what the caller may see
+ *   GET  /v1/locks | POST /v1/locks LockAsk -> LockRow | DELETE /v1/locks/:id     verb lock
+ *   GET  /v1/audit?AuditQuery           -> { records: AuditRow[], next? }  verb audit.read (each read is a record)
+ *   GET  /v1/audit/records/:id          -> AuditDetail
+ *   GET  /v1/audit/tail                 -> text/event-stream of AuditRow
+ *   POST /v1/audit/verify { checkpoint? } -> VerifyReport (audit/verify.ts)
+ *   POST /v1/audit/checkpoint           -> { size, note }
+ *   GET  /v1/ca                         -> { authorities: AuthorityRow[] }
+ *   POST /v1/ca/rotate { purpose }      -> { fingerprint, believedUntil }  verb ca
+ *   GET  /v1/secrets | PUT /v1/secrets/:name { value } | DELETE /v1/secrets/:name   verb secrets; values are never shown
+ */
+import type { ReasonCode } from '../errors.ts'
+
+export interface ErrorBody {
+  readonly error: {
+    readonly code: ReasonCode
+    readonly message: string
+    readonly fix?: string
+    readonly decisionId?: string
+    readonly hint?: string
+    readonly problems?: readonly Problem[]
+  }
+}
+
+/** One fault in a document: where it stands and how to mend it. Line and column count from 1. */
+export interface Problem {
+  readonly file: string
+  readonly line: number
+  readonly column: number
+  readonly message: string
+  readonly fix?: string
+  readonly level: 'error' | 'warning'
+}
+
+export interface EnrolBegin {
+  readonly secret: string
+}
+export interface EnrolOffer {
+  readonly name: string
+  readonly trustDomain: string
+  readonly totp: { readonly secret: string; readonly uri: string }
+}
+export interface EnrolFinish {
+  readonly secret: string
+  readonly csr: string
+  readonly code: string
+}
+export interface Login {
+  readonly name: string
+  readonly csr: string
+  readonly code: string
+}
+export interface Join {
+  readonly token: string
+  readonly csr: string
+  readonly purpose?: string
+  readonly ttl?: string
+}
+export interface Renew {
+  readonly csr: string
+}
+export interface ClientAsk {
+  readonly client: string
+  readonly csr: string
+  readonly purpose?: string
+}
+export interface Issue {
+  readonly name: string
+  readonly csr?: string
+  readonly token?: { readonly audience: string }
+  readonly ttl?: string
+  readonly purpose?: string
+}
+export interface Invite {
+  readonly name: string
+  readonly ttl?: string
+}
+
+export interface Bundles {
+  readonly trustDomain: string
+  readonly identity: string
+  readonly server: string
+}
+
+export interface Credential {
+  readonly identity: { readonly id: string; readonly name: string; readonly kind: string }
+  readonly session: string
+  readonly certificate: string
+  readonly notAfter: number
+  /** the session's longest life */
+  readonly sessionUntil: number
+  readonly bundles: Bundles
+  /** where the gateways listen, as `host:port`; an empty host means the one already used */
+  readonly listeners: { readonly data: string; readonly web: string; readonly postgres: string }
+}
+export interface Token {
+  readonly token: string
+  readonly notAfter: number
+  readonly session: string
+}
+
+/** `chaperone://<host:port>/<secret>?ca=<sha256 hex of the server authority's SPKI>`: address and trust in one line. */
+export interface Invitation {
+  readonly invitation: string
+  readonly expiresAt: number
+}
+
+export interface WhoAmI {
+  readonly id: string
+  readonly name: string
+  readonly kind: string
+  readonly roles: readonly string[]
+  readonly traits: Readonly<Record<string, unknown>>
+  readonly session: { readonly id: string; readonly how: string; readonly startedAt: number; readonly purpose?: string; readonly factorAt?: number }
+  readonly chain: readonly { readonly name: string }[]
+  readonly notAfter: number
+  readonly trustDomain: string
+}
+
+export interface Apply {
+  readonly files: readonly { readonly path: string; readonly text: string }[]
+  readonly owner?: string
+  readonly prune?: boolean
+  readonly dryRun?: boolean
+}
+export interface Change {
+  readonly op: 'create' | 'update' | 'delete' | 'unchanged'
+  readonly kind: string
+  readonly name: string
+  readonly diff?: string
+}
+export interface Applied {
+  readonly changes: readonly Change[]
+  readonly warnings: readonly Problem[]
+  readonly epoch?: number
+}
+export interface Document {
+  readonly kind: string
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly spec: unknown
+  readonly owner?: string
+  readonly updatedAt: number
+  readonly yaml: string
+}
+
+/** An action for `explain`: `mcp` {resource, tool, args}, `postgres` {resource, database, as, sql}, `chaperone` {verb}. */
+export interface Explain {
+  readonly as?: string
+  readonly kind: string
+  readonly resource?: string
+  readonly operation?: string
+  readonly tool?: string
+  readonly args?: unknown
+  readonly database?: string
+  readonly user?: string
+  readonly sql?: string
+  readonly verb?: string
+}
+export interface Explained {
+  readonly verdict: string
+  readonly reason: ReasonCode
+  readonly message: string
+  readonly rule?: { readonly document: string; readonly section: string; readonly index: number; readonly text: string }
+  readonly obligations: unknown
+  readonly links: readonly { readonly name: string; readonly verdict: string; readonly reason: string; readonly rule?: string }[]
+  readonly missing?: string
+}
+
+export interface IdentityRow {
+  readonly id: string
+  readonly name: string
+  readonly kind: string
+  readonly owner?: string
+  readonly state: string
+  readonly roles: readonly string[] | 'inherit'
+  readonly traits: Readonly<Record<string, unknown>>
+  readonly createdAt: number
+}
+export interface SessionRow {
+  readonly id: string
+  readonly identity: string
+  readonly how: string
+  readonly client?: string
+  readonly purpose?: string
+  readonly startedAt: number
+  readonly expiresAt: number
+  readonly connections: number
+}
+export interface ResourceRow {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly address: string
+  readonly about: string
+  readonly warning?: string
+}
+export interface LockAsk {
+  readonly target: string
+  readonly kind: 'identity' | 'session' | 'resource' | 'role' | 'everything'
+  readonly reason: string
+  readonly ttl?: string
+}
+export interface LockRow {
+  readonly id: string
+  readonly kind: string
+  readonly target: string
+  readonly name: string
+  readonly reason: string
+  readonly createdAt: number
+  readonly createdBy?: string
+  readonly expiresAt?: number /** ms until every node had confirmed it */
+  readonly acknowledgedMs?: number
+}
+export interface AuditRow {
+  readonly id: string
+  readonly at: number
+  readonly type: string
+  readonly node: string
+  readonly seq: number
+  readonly position?: number
+  readonly actor?: string
+  readonly chain?: readonly string[]
+  readonly session?: string
+  readonly resource?: string
+  readonly action?: string
+  readonly effects?: readonly string[]
+  readonly verdict?: string
+  readonly reason?: string
+  readonly rule?: string
+  readonly purpose?: string
+  readonly outcome?: string
+  readonly statement?: string
+}
+export interface AuditDetail {
+  readonly envelope: unknown
+  readonly bodies: readonly { readonly name: string; readonly text?: string; readonly erased?: boolean }[]
+  readonly leafHash: string
+  readonly position?: number
+}
+export interface AuthorityRow {
+  readonly purpose: string
+  readonly fingerprint: string
+  readonly state: string
+  readonly createdAt: number
+  readonly notAfter: number
+  readonly believedUntil?: number
+}

@@ -1,0 +1,111 @@
+import type { Action, Decision } from '../policy/types.ts'
+
+/**
+ * What kinds of record there are. The reference of audit events is generated from this table.
+ * A leaf is `Envelope` as canonical JSON (RFC 8785), at most 64 KiB.
+ */
+export const RECORD_TYPES = {
+  'action.intent': 'An action was allowed and is about to be sent on.',
+  'action.outcome': 'What came of an action: ok, failed, unknown.',
+  'action.refused': 'An action was refused, and why.',
+  'connection.opened': 'A connection was accepted.',
+  'connection.closed': 'A connection ended, and why.',
+  'connection.refused': 'Somebody without a valid credential was turned away.',
+  'message.refused': 'A message could not be read in exactly one way and was refused.',
+  'session.started': 'A session began: sign-in, join, issue, client.',
+  'session.ended': 'A session ended, and why.',
+  'credential.issued': 'A certificate or token was issued.',
+  'credential.refused': 'A certificate or token was asked for and refused.',
+  'factor.enrolled': 'A second factor was enrolled.',
+  'factor.used': 'A second factor was given.',
+  'factor.refused': 'A second factor was wrong.',
+  'invitation.made': 'An invitation or join token was made.',
+  'invitation.used': 'An invitation or join token was used.',
+  'identity.changed': 'An identity was made, changed, disabled or deleted.',
+  'delegation.made': 'An identity may act for another.',
+  'delegation.ended': 'A delegation ended.',
+  'documents.applied': 'Roles, guardrails, resources or identities were changed.',
+  'lock.made': 'A lock was made.',
+  'lock.lifted': 'A lock was lifted.',
+  'secret.set': 'A sealed upstream secret was set.',
+  'secret.deleted': 'A sealed upstream secret was deleted.',
+  'authority.rotated': 'An authority got a new key.',
+  'key.rotated': 'A key of a purpose was rotated.',
+  'audit.read': 'Somebody read the record.',
+  'server.started': 'A stdio server process was started, as whom and how isolated.',
+  'server.stopped': 'A stdio server process ended, and why.',
+  'node.started': 'A Chaperone node started.',
+  'node.stopped': 'A Chaperone node stopped.',
+} as const
+
+export type RecordType = keyof typeof RECORD_TYPES
+
+/** An identity named in a record: the immutable id, and the name it had then. */
+export interface Named {
+  readonly id: string
+  readonly name: string
+  readonly kind?: string
+}
+
+/** A body that lies beside the leaf. The writer masks secrets, salts, cuts (visibly) and commits to it. */
+export interface Body {
+  /** `arguments`, `statement`, `parameters`, `result` */
+  readonly name: string
+  readonly bytes: Uint8Array | string
+}
+
+/** What a caller hands to `append`. The writer adds `v`, `node`, `seq`, `at` and the commitments. */
+export interface Draft {
+  readonly type: RecordType
+  /** Made by the caller when it must be known before (decision id); else by the writer. */
+  readonly id?: string
+  readonly actor?: Named
+  /** first = on whose behalf, last = actor */
+  readonly chain?: readonly (Named & { readonly delegation?: string })[]
+  readonly session?: string
+  readonly connection?: string
+  readonly credential?: string
+  readonly issuer?: string
+  readonly purpose?: string
+  readonly action?: Pick<Action, 'kind' | 'operation' | 'effects' | 'summary' | 'via'> & { readonly resource: Named }
+  readonly decision?: Pick<Decision, 'verdict' | 'reason' | 'rule' | 'link' | 'obligations'>
+  /** id of the intent that an outcome belongs to */
+  readonly permit?: string
+  readonly outcome?: { readonly status: 'ok' | 'failed' | 'refused' | 'unknown'; readonly [key: string]: unknown }
+  /** Whatever else this type carries; small, no secrets. */
+  readonly data?: Readonly<Record<string, unknown>>
+  readonly bodies?: readonly Body[]
+}
+
+/** A body's place in the leaf. `commitment` is hex HMAC-SHA256(salt, stored bytes); `cut` is the full size and sha256 when it was cut. */
+export interface BodyRef {
+  readonly name: string
+  readonly size: number
+  readonly commitment: string
+  readonly cut?: { readonly size: number; readonly sha256: string }
+  /** how many secrets were masked */
+  readonly masked?: number
+}
+
+/** The leaf. */
+export type Envelope = Omit<Draft, 'bodies'> & {
+  readonly v: 1
+  readonly id: string
+  /** ms since 1970 */
+  readonly at: number
+  readonly node: string
+  readonly seq: number
+  readonly bodies?: readonly BodyRef[]
+}
+
+export interface AuditLog {
+  /** Durable on return. Rejects with ChaperoneError('audit_unavailable') when it is not; then nothing may happen. */
+  append(draft: Draft): Promise<{ readonly id: string; readonly seq: number }>
+  /** Values that must never be stored: they are masked in every body and text from now on. */
+  addSecrets(values: readonly string[]): void
+  /** Sees every record of this node once it is durable (tail, metrics). Returns a function that ends it. */
+  watch(see: (envelope: Envelope) => void): () => void
+  /** Gives positions to what is there and signs a checkpoint over it, now. */
+  checkpoint(): Promise<{ readonly size: number; readonly note: string }>
+  close(): Promise<void>
+}

@@ -1,0 +1,50 @@
+/** Time, as a part that is handed in: tests move it by hand, and nothing else reads `Date.now()`. */
+export interface Clock {
+  /** Milliseconds since 1970, UTC. */
+  now(): number
+  /** Calls `wake` once, when `now()` has reached `at` (ms since 1970). Returns a function that takes it back. */
+  at(at: number, wake: () => void): () => void
+}
+
+/** setTimeout fires at once for delays over 2^31-1 ms; longer waits are taken in steps. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  at(at, wake) {
+    let timer: NodeJS.Timeout
+    const arm = () => {
+      const left = at - Date.now()
+      // A timer may fire a millisecond early; a deadline never may.
+      timer = left <= 0 ? setTimeout(wake, 0) : setTimeout(() => (Date.now() >= at ? wake() : arm()), Math.min(left, LONGEST_TIMER_MS))
+      timer.unref()
+    }
+    arm()
+    return () => clearTimeout(timer)
+  },
+}
+
+/** A clock for tests: stands still until `advance` moves it, then wakes whoever is due, in order. */
+export function manualClock(start: number): Clock & { advance(ms: number): void } {
+  let now = start
+  const waiting = new Set<{ at: number; wake: () => void }>()
+  return {
+    now: () => now,
+    at(at, wake) {
+      const entry = { at, wake }
+      waiting.add(entry)
+      return () => waiting.delete(entry)
+    },
+    advance(ms) {
+      const end = now + ms
+      for (;;) {
+        const due = [...waiting].filter((entry) => entry.at <= end).sort((a, b) => a.at - b.at)[0]
+        if (!due) break
+        waiting.delete(due)
+        now = Math.max(now, due.at)
+        due.wake()
+      }
+      now = end
+    },
+  }
+}

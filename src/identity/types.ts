@@ -1,0 +1,84 @@
+import type { ChaperoneError, ReasonCode } from '../errors.ts'
+import type { Link } from '../policy/types.ts'
+
+/** What a credential proved, by itself: nothing here was looked up. */
+export interface Principal {
+  readonly identityId: string
+  readonly kind: 'user' | 'agent' | 'node'
+  readonly name: string
+  readonly credentialId: string
+  readonly sessionId: string
+  readonly issuerId?: string
+  /** first = on whose behalf; the last is the identity itself. Always at least one. */
+  readonly chain: readonly ChainLink[]
+  /** ms since 1970 */
+  readonly notAfter: number
+  /** Only a proof by mTLS moves the deadline of the session's other connections (design 3.2). */
+  readonly proof: 'mtls' | 'bearer'
+}
+
+export interface ChainLink {
+  readonly identity: string
+  readonly delegation?: string
+}
+
+/** One socket, or one MCP session of the stateful era, inside a session. */
+export interface Connection {
+  readonly id: string
+  readonly protocol: string
+  /** Aborted when the connection is cut; `reason` is a ChaperoneError that says why. */
+  readonly signal: AbortSignal
+  /** The connection is over by itself. Idempotent. */
+  closed(): void
+}
+
+/** One run of one identity, as this process knows it. */
+export interface LiveSession {
+  readonly id: string
+  readonly principal: Principal
+  readonly startedAt: number
+  readonly how: string
+  readonly client?: string
+  readonly purpose?: string
+  readonly issuerId?: string
+  /** ms since 1970: when a second factor was last given */
+  readonly factorAt?: number
+  /** ms since 1970: the newest credential proven over mTLS for this session, never past its longest life. */
+  readonly provenUntil: number
+  /** Throws when the session is over at this moment (ended, expired). */
+  assertLive(): void
+  /**
+   * A connection of this session. It is cut (its `signal` aborts) at the session's proven deadline, or at `until` when
+   * given (a bearer connection ends with its own token), and when the session ends or a lock falls on it.
+   */
+  connect(protocol: string, options?: { readonly until?: number; readonly remote?: string }): Connection
+}
+
+export interface Sessions {
+  /** The live session of a proven principal. Loads and checks it on first sight; moves the deadline when the proof is newer. Throws `session_ended`, `identity_disabled`, `locked`, `credential_expired`. */
+  open(principal: Principal): Promise<LiveSession>
+  /** Makes a session (a row, and its record) for an identity; credentials are issued inside it. */
+  start(ask: StartSession): Promise<{ readonly id: string; readonly expiresAt: number }>
+  end(sessionId: string, reason: string): Promise<void>
+  /** Marks that a second factor was given now. */
+  factorGiven(sessionId: string): Promise<void>
+  /** Cuts every live connection for which `why` gives an error: called when the epoch has risen. */
+  review(why: (session: LiveSession) => ChaperoneError | undefined): void
+  list(): readonly LiveSession[]
+  /** Cuts everything (shutdown). */
+  close(reason: ReasonCode): void
+}
+
+export interface StartSession {
+  readonly identityId: string
+  readonly chain: readonly ChainLink[]
+  readonly how: 'enrol' | 'login' | 'join' | 'issue' | 'client'
+  readonly client?: string
+  readonly purpose?: string
+  readonly issuerId?: string
+  /** ms; cut to the longest life */
+  readonly lifeMs: number
+  readonly factorGiven?: boolean
+}
+
+export type { Link }

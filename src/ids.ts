@@ -1,0 +1,41 @@
+import { randomBytes } from 'node:crypto'
+
+/** What an id is of. The prefix is part of the id, so that one kind can never be passed off as another. */
+export type IdKind =
+  | 'usr'
+  | 'agt'
+  | 'nod'
+  | 'ses'
+  | 'crd'
+  | 'con'
+  | 'dlg'
+  | 'lck'
+  | 'inv'
+  | 'key'
+  | 'aut'
+  | 'per'
+  | 'rec'
+  | 'res'
+  | 'req'
+  | 'fac'
+  | 'dev'
+
+/** Crockford's base 32: no I, L, O or U, so an id can be read over the telephone. */
+const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'
+
+/** An immutable id: `<kind>_` and 26 characters, 48 bits of time and 80 random bits (the layout of a ULID). Ids of one kind sort by the time they were made. */
+export function newId(kind: IdKind, now: number = Date.now()): string {
+  let time = ''
+  let rest = now
+  for (let i = 0; i < 10; i++) {
+    time = ALPHABET[rest % 32] + time
+    rest = Math.floor(rest / 32)
+  }
+  let random = ''
+  for (const byte of randomBytes(16)) random += ALPHABET[byte & 31]
+  return `${kind}_${time}${random}`
+}
+
+export function isId(kind: IdKind, text: unknown): text is string {
+  return typeof text === 'string' && text.length === 30 && text.startsWith(`${kind}_`) && /^[0-9a-hjkmnp-tv-z]{26}$/.test(text.slice(4))
+}

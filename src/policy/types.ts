@@ -1,0 +1,134 @@
+import type { z } from 'zod'
+import type { ReasonCode } from '../errors.ts'
+
+/** What an action does to the world. Unknown effects are never `read`. */
+export const EFFECTS = ['read', 'write', 'destroy', 'admin', 'egress'] as const
+export type Effect = (typeof EFFECTS)[number]
+
+export type Verdict = 'allow' | 'ask' | 'deny'
+
+/** What is reached. `id` is immutable, `name` a label of its kind. */
+export interface Resource {
+  readonly kind: string
+  readonly id: string
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+}
+
+/** What an identity asks to do. Plain data; made by a gateway's `describe.ts`, read by the rules of the same kind. */
+export interface Action {
+  /** The vocabulary that judges it: `mcp`, `postgres`, `chaperone`. */
+  readonly kind: string
+  readonly resource: Resource
+  /** The protocol's own word: `tools/call`, `connect`, `select`, `apply`. */
+  readonly operation: string
+  /** Never empty. */
+  readonly effects: readonly Effect[]
+  /** What the matchers of this vocabulary read (tool, args, tables ...). Each gateway's `describe.ts` documents its shape. */
+  readonly facts: Readonly<Record<string, unknown>>
+  /** One line for people, without secrets: `tools/call read_file`, `UPDATE public.customers`. */
+  readonly summary: string
+  /** Set when the call came in through another protocol. */
+  readonly via?: string
+  /** Set when the meaning cannot be known for sure: no rule may allow it; the text says why. */
+  readonly unclear?: string
+}
+
+/** An identity as policy sees it. `roles` are names. */
+export interface Identity {
+  readonly id: string
+  readonly kind: 'user' | 'agent' | 'node'
+  readonly name: string
+  readonly ownerId?: string
+  readonly traits: Readonly<Record<string, unknown>>
+  readonly roles: readonly string[]
+}
+
+/** One link of a delegation chain. The first link is on whose behalf it all happens, the last is who acts. */
+export interface Link {
+  readonly identity: Identity
+  /** The delegation by which this link acts for the one before; absent on the first link. */
+  readonly delegationId?: string
+  /** When set, only these roles of the identity count on this link. */
+  readonly onlyRoles?: readonly string[]
+}
+
+export interface Question {
+  /** At least one. Each is judged with its own identity; the tightest verdict holds. */
+  readonly links: readonly Link[]
+  readonly session: { readonly id: string; readonly startedAt: number; readonly how: string; readonly purpose?: string }
+  readonly action: Action
+  /** ms since 1970 */
+  readonly now: number
+}
+
+/** Where a rule stands: enough to find it and to say it. */
+export interface RuleRef {
+  /** name of the role or guardrail */
+  readonly document: string
+  readonly kind: 'role' | 'guardrail'
+  readonly section: 'allow' | 'ask' | 'deny'
+  /** position inside the section, from 0 */
+  readonly index: number
+  /** sha256 (hex) of the canonical rule; an approval is bound to it */
+  readonly digest: string
+}
+
+/** What must be kept when an allowed action goes on. Each vocabulary says how its fields merge. */
+export type Obligations = Readonly<Record<string, unknown>>
+
+export interface Decision {
+  readonly verdict: Verdict
+  readonly reason: ReasonCode
+  /** The rule that decided; absent when no rule matched. */
+  readonly rule?: RuleRef
+  /** The link (its identity's name) that was tightest. */
+  readonly link: string
+  readonly obligations: Obligations
+  /** ms since 1970 at which a `when` on the way to this verdict changes; the permit ends there. */
+  readonly until?: number
+  /** True when the identity may see or ask for this resource at all: only then may a refusal explain itself (rule 8). */
+  readonly visible: boolean
+  /** One sentence for the person or model that was refused; never names what it may not see. */
+  readonly message: string
+  /** How to ask, when a role's `request` names a way. */
+  readonly hint?: string
+}
+
+/** The identity's values for templates such as `{{identity.name}}`, and for `where`. */
+export interface Variables {
+  readonly identity: Identity
+  readonly session: Question['session']
+  readonly now: number
+}
+
+export type Section = 'allow' | 'ask' | 'deny'
+
+/**
+ * The words that roles use for one protocol. Each gateway's `rules.ts` exports one; `server/` hands them to policy at
+ * start, so policy knows no protocol and no protocol is judged in two ways.
+ */
+export interface Vocabulary {
+  /** The kind of resource and the key that selects it in a rule: `- mcp: files`, `- postgres: { labels: ... }`. */
+  readonly kind: string
+  /** The other keys a rule may carry (without `where`, `approvers`, `reason`). */
+  readonly fields: z.ZodObject
+  /** Of these keys at least one must be written in allow and ask: what may be done is never implied. */
+  readonly what: readonly string[]
+  /** Keys of `fields` that are obligations, and how two of them merge. */
+  readonly obligations: Readonly<Record<string, ObligationMerge>>
+  /** Makes the matcher of one rule (fields validated). In `deny`, what is omitted means everything. Throws ChaperoneError('invalid_document'). */
+  compile(fields: Readonly<Record<string, unknown>>, section: Section): Matcher
+  /** `args` for `where:` (CEL): the values it may read for this action. */
+  variables?(action: Action): Readonly<Record<string, unknown>>
+}
+
+/** True when the rule speaks of this action. Pure. May throw: an error does not match in allow and ask, and matches in deny. */
+export type Matcher = (action: Action, variables: Variables) => boolean
+
+export interface ObligationMerge {
+  /** among several rules of one identity: the least binding */
+  least(a: unknown, b: unknown): unknown
+  /** from guardrails and over chain links: the most binding */
+  most(a: unknown, b: unknown): unknown
+}

@@ -1,0 +1,248 @@
+import type { ColumnType, Generated } from 'kysely'
+
+/**
+ * The tables, the same over SQLite and PostgreSQL. Times are ms since 1970 (bigint), JSON is text, bytes are BLOB/bytea.
+ * What each row means is said here once; migrations/ makes them.
+ */
+export interface Tables {
+  meta: MetaTable
+  epoch: EpochTable
+  leases: LeaseTable
+  keys: KeyTable
+  authorities: AuthorityTable
+  identities: IdentityTable
+  factors: FactorTable
+  devices: DeviceTable
+  invitations: InvitationTable
+  sessions: SessionTable
+  delegations: DelegationTable
+  documents: DocumentTable
+  locks: LockTable
+  secrets: SecretTable
+  audit_leaves: AuditLeafTable
+  audit_bodies: AuditBodyTable
+  audit_checkpoints: AuditCheckpointTable
+  audit_sequencer: AuditSequencerTable
+}
+
+/** `trust_domain`, `created_at`, `schema` ... */
+export interface MetaTable {
+  key: string
+  value: string
+}
+
+/** One row (`id` 1). Raised in the same transaction as any change that can reduce rights. */
+export interface EpochTable {
+  id: number
+  value: number
+}
+
+/** One row a live node. A node refuses everything when its own row has run out; a lock is acknowledged when every row has seen its epoch or run out. */
+export interface LeaseTable {
+  node_id: string
+  expires_at: number
+  epoch_seen: number
+  address: string
+}
+
+/** One key of one purpose, wrapped by the root key. */
+export interface KeyTable {
+  id: string
+  purpose: string
+  /** `aes-256-gcm`, `ed25519`, `p-256`, `hmac-sha256` */
+  algorithm: string
+  /** SPKI DER of the public half; null for symmetric keys */
+  public_key: Uint8Array | null
+  /** nonce | ciphertext | tag under the root key; additional data is `id purpose algorithm` */
+  wrapped: Uint8Array
+  /** `active` makes new things, `retiring` still opens or verifies old ones, `retired` neither */
+  state: 'active' | 'retiring' | 'retired'
+  created_at: number
+  retire_at: number | null
+}
+
+export interface AuthorityTable {
+  id: string
+  /** `identity`, `server`, or `database:<resource id>` */
+  purpose: string
+  key_id: string
+  certificate: string
+  /** sha256 hex of the SubjectPublicKeyInfo */
+  spki_sha256: string
+  state: 'active' | 'retiring' | 'retired'
+  created_at: number
+  not_after: number
+  retire_at: number | null
+}
+
+export interface IdentityTable {
+  id: string
+  kind: 'user' | 'agent' | 'node'
+  /** Unique for ever: the row of a deleted identity stays, so that its name is never used again. */
+  name: string
+  owner_id: string | null
+  state: 'active' | 'disabled' | 'deleted'
+  traits: string
+  /** JSON array of role names; the string `"inherit"` for a client agent that uses its owner's */
+  roles: string
+  /** `document`, `client` (boris/claude-code), `bootstrap` */
+  source: string
+  created_at: number
+  updated_at: number
+}
+
+export interface FactorTable {
+  id: string
+  identity_id: string
+  kind: 'totp'
+  /** sealed with the purpose `factors` */
+  sealed: Uint8Array
+  /** the last TOTP step that was accepted: a code works once (RFC 6238 section 5.2) */
+  last_step: number
+  failures: number
+  blocked_until: number
+  created_at: number
+}
+
+/** The public key that a person enrolled: signing in again needs it and the second factor. */
+export interface DeviceTable {
+  id: string
+  identity_id: string
+  public_key: Uint8Array
+  created_at: number
+  revoked_at: number | null
+}
+
+/** An invitation (for a user) or a join token (for an agent); works once. Only the hash of its secret is kept. */
+export interface InvitationTable {
+  id: string
+  kind: 'invitation' | 'join'
+  identity_id: string
+  secret_sha256: string
+  created_by: string | null
+  created_at: number
+  expires_at: number
+  used_at: number | null
+}
+
+export interface SessionTable {
+  id: string
+  identity_id: string
+  /** JSON: [{ "identity": id, "delegation"?: id }], first = on whose behalf, last = identity_id */
+  chain: string
+  /** `enrol`, `login`, `join`, `issue`, `client` */
+  how: string
+  client: string | null
+  purpose: string | null
+  /** the operator who issued it, when one did */
+  issuer_id: string | null
+  started_at: number
+  /** its longest life; no credential of it outlives this */
+  expires_at: number
+  ended_at: number | null
+  end_reason: string | null
+  /** when the person last gave a second factor in this session */
+  factor_at: number | null
+}
+
+export interface DelegationTable {
+  id: string
+  from_id: string
+  to_id: string
+  /** JSON: { "roles"?: [names] } */
+  limits: string
+  created_at: number
+  expires_at: number | null
+  ended_at: number | null
+}
+
+/** What people wrote in YAML, as applied: roles, guardrails, resources, users, agents. */
+export interface DocumentTable {
+  /** immutable id: `res_...` for resources */
+  id: string
+  kind: string
+  name: string
+  /** JSON object */
+  labels: string
+  /** canonical JSON */
+  spec: string
+  /** sha256 hex of the canonical JSON of the whole document */
+  digest: string
+  /** the `owner` label that `apply --prune` works by */
+  owner: string | null
+  applied_by: string | null
+  updated_at: number
+}
+
+export interface LockTable {
+  id: string
+  target_kind: 'identity' | 'session' | 'resource' | 'role' | 'everything'
+  /** immutable id of the target; `*` for everything */
+  target: string
+  reason: string
+  created_by: string | null
+  created_at: number
+  expires_at: number | null
+  lifted_at: number | null
+  lifted_by: string | null
+}
+
+export interface SecretTable {
+  name: string
+  /** sealed with the purpose `vault`, additional data = name */
+  sealed: Uint8Array
+  created_at: number
+  updated_at: number
+}
+
+/** A leaf: the very bytes that were hashed. The other columns are an index over them; verify reads `leaf` only. */
+export interface AuditLeafTable {
+  node_id: string
+  /** per node, from 1, without gaps */
+  node_seq: number
+  at: number
+  type: string
+  identity_id: string | null
+  session_id: string | null
+  resource_id: string | null
+  verdict: string | null
+  leaf: Uint8Array
+  /** sha256(0x00 | leaf), RFC 6962 section 2.1 */
+  leaf_hash: Uint8Array
+  /** tree position, from 0; null until the sequencer gave it one */
+  position: number | null
+}
+
+export interface AuditBodyTable {
+  node_id: string
+  node_seq: number
+  name: string
+  /** 32 random bytes; the leaf holds HMAC-SHA256(salt, body) */
+  salt: Uint8Array
+  /** null once erased */
+  body: Uint8Array | null
+  size: number
+  erased_at: number | null
+}
+
+export interface AuditCheckpointTable {
+  /** number of leaves under it */
+  size: number
+  root: Uint8Array
+  /** a C2SP signed note (tlog-checkpoint) */
+  note: string
+  at: number
+}
+
+/** One row (`id` 1): who gives positions. `token` is the fencing token: it only rises. */
+export interface AuditSequencerTable {
+  id: number
+  node_id: string
+  token: number
+  expires_at: number
+  size: number
+  /** hashes of the perfect subtrees on the right edge, concatenated, largest first */
+  frontier: Uint8Array
+}
+
+export type { ColumnType, Generated }
