@@ -4,6 +4,8 @@ export interface Clock {
   now(): number
   /** Calls `wake` once, when `now()` has reached `at` (ms since 1970). Returns a function that takes it back. */
   at(at: number, wake: () => void): () => void
+  /** Milliseconds since some moment; nobody can set it, and it may stand still while the machine is suspended. Absent: `now()` will do. */
+  monotonic?(): number
 }
 
 /** setTimeout fires at once for delays over 2^31-1 ms; longer waits are taken in steps. */
@@ -11,6 +13,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  monotonic: () => performance.now(),
   at(at, wake) {
     let timer: NodeJS.Timeout
     const arm = () => {

@@ -39,3 +39,10 @@ export function newId(kind: IdKind, now: number = Date.now()): string {
 export function isId(kind: IdKind, text: unknown): text is string {
   return typeof text === 'string' && text.length === 30 && text.startsWith(`${kind}_`) && /^[0-9a-hjkmnp-tv-z]{26}$/.test(text.slice(4))
 }
+
+/** When the id was made, ms since 1970, as the clock of its maker said. The id must be well formed. */
+export function timeOfId(id: string): number {
+  let time = 0
+  for (const letter of id.slice(4, 14)) time = time * 32 + ALPHABET.indexOf(letter)
+  return time
+}

@@ -3,11 +3,15 @@ import { ChaperoneError } from '../errors.ts'
 import type { Connection, LiveSession } from '../identity/types.ts'
 import type { Action, Decision, Obligations, Resource } from '../policy/types.ts'
 
+/** Not exported: only the guard can make a permit (rule 9); a fake in a test must cast, which is easy to find. */
+declare const madeByTheGuard: unique symbol
+
 /**
  * The right to send one action on, once. Made only by the guard, when the intent is durable. Every upstream send takes
  * one; `signal` aborts (with a ChaperoneError as reason) when expiry, a lock, or a change of policy ends it.
  */
 export interface Permit {
+  readonly [madeByTheGuard]: true
   readonly id: string
   readonly action: Action
   readonly decision: Decision

@@ -37,7 +37,10 @@
  *   POST /v1/ca/rotate { purpose }      -> { fingerprint, believedUntil }  verb ca
  *   GET  /v1/secrets | PUT /v1/secrets/:name { value } | DELETE /v1/secrets/:name   verb secrets; values are never shown
  */
+import type { Applied, Change, Problem } from '../documents/types.ts'
 import type { ReasonCode } from '../errors.ts'
+
+export type { Applied, Change, Problem }
 
 export interface ErrorBody {
   readonly error: {
@@ -48,16 +51,6 @@ export interface ErrorBody {
     readonly hint?: string
     readonly problems?: readonly Problem[]
   }
-}
-
-/** One fault in a document: where it stands and how to mend it. Line and column count from 1. */
-export interface Problem {
-  readonly file: string
-  readonly line: number
-  readonly column: number
-  readonly message: string
-  readonly fix?: string
-  readonly level: 'error' | 'warning'
 }
 
 export interface EnrolBegin {
@@ -150,17 +143,6 @@ export interface Apply {
   readonly owner?: string
   readonly prune?: boolean
   readonly dryRun?: boolean
-}
-export interface Change {
-  readonly op: 'create' | 'update' | 'delete' | 'unchanged'
-  readonly kind: string
-  readonly name: string
-  readonly diff?: string
-}
-export interface Applied {
-  readonly changes: readonly Change[]
-  readonly warnings: readonly Problem[]
-  readonly epoch?: number
 }
 export interface Document {
   readonly kind: string

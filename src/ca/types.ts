@@ -15,7 +15,10 @@ export interface CredentialClaims {
 }
 
 export interface Issued {
-  /** PEM, leaf only; the bundle comes from `bundle()` */
+  /**
+   * PEM: the leaf first; while a rotation's overlap lasts, also the link by which those who know only the old authority
+   * reach the new one, so hand the whole text to TLS. The roots come from `bundle()`.
+   */
   readonly certificate: string
   readonly serial: string
   /** ms since 1970 */

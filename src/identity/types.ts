@@ -28,6 +28,8 @@ export interface Connection {
   readonly protocol: string
   /** Aborted when the connection is cut; `reason` is a ChaperoneError that says why. */
   readonly signal: AbortSignal
+  /** Throws the reason when the connection was cut or its deadline has passed: asked at each request, because a timer may be late. */
+  assertOpen(): void
   /** The connection is over by itself. Idempotent. */
   closed(): void
 }
@@ -45,6 +47,8 @@ export interface LiveSession {
   readonly factorAt?: number
   /** ms since 1970: the newest credential proven over mTLS for this session, never past its longest life. */
   readonly provenUntil: number
+  /** how many connections hang on it in this process */
+  readonly open: number
   /** Throws when the session is over at this moment (ended, expired). */
   assertLive(): void
   /**

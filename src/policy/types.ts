@@ -30,6 +30,12 @@ export interface Action {
   readonly summary: string
   /** Set when the call came in through another protocol. */
   readonly via?: string
+  /**
+   * Set when arguments and statements are not known yet: the handshake of a connection, an entry of a list that is being
+   * filtered. A `where` that reads them then counts as fulfillable in allow and as not met elsewhere: a condition about
+   * tools must never block `tools/list` (peers.md R30), and each call is judged with its arguments anyway.
+   */
+  readonly partial?: true
   /** Set when the meaning cannot be known for sure: no rule may allow it; the text says why. */
   readonly unclear?: string
 }
@@ -67,7 +73,8 @@ export interface RuleRef {
   /** name of the role or guardrail */
   readonly document: string
   readonly kind: 'role' | 'guardrail'
-  readonly section: 'allow' | 'ask' | 'deny'
+  /** `limit` only in guardrails: it never decides, it adds obligations */
+  readonly section: Section | 'limit'
   /** position inside the section, from 0 */
   readonly index: number
   /** sha256 (hex) of the canonical rule; an approval is bound to it */
@@ -93,6 +100,8 @@ export interface Decision {
   readonly message: string
   /** How to ask, when a role's `request` names a way. */
   readonly hint?: string
+  /** For the log only: which rules failed and how (they did not match in allow and ask, and matched elsewhere). */
+  readonly detail?: string
 }
 
 /** The identity's values for templates such as `{{identity.name}}`, and for `where`. */
@@ -119,7 +128,10 @@ export interface Vocabulary {
   readonly obligations: Readonly<Record<string, ObligationMerge>>
   /** Makes the matcher of one rule (fields validated). In `deny`, what is omitted means everything. Throws ChaperoneError('invalid_document'). */
   compile(fields: Readonly<Record<string, unknown>>, section: Section): Matcher
-  /** `args` for `where:` (CEL): the values it may read for this action. */
+  /**
+   * What `where:` (CEL) reads as `args` for this action: `{ path }` is `args.path`. An argument with a number that a double
+   * does not keep must throw when it is read (`trapLossy` in args.ts).
+   */
   variables?(action: Action): Readonly<Record<string, unknown>>
 }
 

@@ -1,0 +1,47 @@
+/**
+ * `npm run bench -- [w1 w2 w8 w9] [--quick] [--json] [--no-peers]`: the measured workloads, side by side in one run.
+ * Traffic goes to loopback only, is bounded in time, and ends by itself.
+ */
+import { machine, type Result } from './measure.ts'
+import { w9 } from './workloads/certificates.ts'
+import { type Plan, w1, w2 } from './workloads/mcp.ts'
+import { w8 } from './workloads/postgres.ts'
+
+const args = process.argv.slice(2)
+const flags = new Set(args.filter((arg) => arg.startsWith('--')))
+const quick = flags.has('--quick')
+const plan: Plan = quick ? { passes: 2, ms: 1_000, warmupMs: 500 } : { passes: 5, ms: 4_000, warmupMs: 1_000 }
+const all: Readonly<Record<string, () => Promise<Result>>> = {
+  w1: () => w1(plan, { peers: !flags.has('--no-peers') }),
+  w2: () => w2(plan),
+  w8: () => w8(plan),
+  w9: () => w9(plan),
+}
+const chosen = args.filter((arg) => !arg.startsWith('--'))
+const unknown = [...chosen.filter((name) => !(name in all)), ...[...flags].filter((flag) => !['--quick', '--json', '--no-peers'].includes(flag))]
+if (unknown.length > 0) {
+  console.error(`bench: unknown: ${unknown.join(' ')}. Workloads: ${Object.keys(all).join(' ')}; flags: --quick --json --no-peers`)
+  process.exit(2)
+}
+
+const results: Result[] = []
+if (!flags.has('--json')) console.log(`${machine()}\n${plan.passes} passes of ${plan.ms} ms, rotated order, medians\n`)
+for (const name of chosen.length > 0 ? chosen : Object.keys(all)) {
+  const result = await all[name]!()
+  results.push(result)
+  if (!flags.has('--json')) print(result)
+}
+if (flags.has('--json')) console.log(JSON.stringify(results, null, 2))
+process.exit(0)
+
+function print(result: Result): void {
+  console.log(`${result.workload}   to_floor ${result.to_floor ?? '-'}   floor: ${result.floor}`)
+  console.log('| name | c | rps (min-max) | p50 ms | p99 ms | cpu ms/1000 | rss MB |\n|---|---|---|---|---|---|---|')
+  for (const row of result.rows) {
+    console.log(
+      `| ${row.name} | ${row.concurrency} | ${row.rps} (${row.rps_min}-${row.rps_max}) | ${row.p50_ms} | ${row.p99_ms} | ${row.cpu_ms} | ${row.rss_mb} |`,
+    )
+  }
+  for (const note of result.notes) console.log(`  note: ${note}`)
+  console.log()
+}

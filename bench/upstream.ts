@@ -1,0 +1,46 @@
+/** The resource behind everybody in W1 and W2: answers a `tools/call` in both eras with as little work as node:http allows. */
+import { createServer } from 'node:http'
+
+const tools = [
+  {
+    name: 'echo',
+    description: 'Says it back',
+    inputSchema: { type: 'object', properties: { text: { type: 'string' } } },
+    annotations: { readOnlyHint: true },
+  },
+]
+
+const server = createServer((request, response) => {
+  const chunks: Buffer[] = []
+  request.on('data', (chunk: Buffer) => chunks.push(chunk))
+  request.on('end', () => {
+    if (request.method !== 'POST') return void response.writeHead(405).end()
+    const message = JSON.parse(Buffer.concat(chunks).toString())
+    if (message.id === undefined) return void response.writeHead(202).end()
+    const modern = request.headers['mcp-protocol-version'] === '2026-07-28'
+    const answer = (result: object) => {
+      const body = JSON.stringify({ jsonrpc: '2.0', id: message.id, result: modern ? { resultType: 'complete', ...result } : result })
+      response.writeHead(200, {
+        'Content-Type': 'application/json',
+        'Content-Length': Buffer.byteLength(body),
+        ...(message.method === 'initialize' ? { 'Mcp-Session-Id': 'bench' } : {}),
+      })
+      response.end(body)
+    }
+    switch (message.method) {
+      case 'initialize':
+        return answer({ protocolVersion: '2025-11-25', capabilities: { tools: {} }, serverInfo: { name: 'bench', version: '1' } })
+      case 'server/discover':
+        return answer({ supportedVersions: ['2026-07-28', '2025-11-25'], capabilities: { tools: {} }, ttlMs: 0, cacheScope: 'private' })
+      case 'tools/list':
+        return answer(modern ? { tools, ttlMs: 0, cacheScope: 'private' } : { tools })
+      default:
+        return answer({ content: [{ type: 'text', text: `echo: ${message.params?.arguments?.text ?? ''}` }] })
+    }
+  })
+})
+server.keepAliveTimeout = 60_000
+server.listen(0, '127.0.0.1', () => {
+  const address = server.address()
+  process.send?.({ port: typeof address === 'object' && address ? address.port : 0 })
+})

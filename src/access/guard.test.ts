@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, test } from 'node:test'
+import type { Draft } from '../audit/record.ts'
+import { manualClock } from '../clock.ts'
+import { ChaperoneError } from '../errors.ts'
+import { createIdentity, setIdentityState } from '../identity/directory.ts'
+import { makeLock } from '../identity/locks.ts'
+import { openSessions } from '../identity/sessions.ts'
+import type { LiveSession, Sessions } from '../identity/types.ts'
+import { newId } from '../ids.ts'
+import { openStore } from '../store/open.ts'
+import type { Store } from '../store/store.ts'
+import { administer, chaperoneResource, chaperoneVocabulary } from './administration.ts'
+import { makeGuard } from './guard.ts'
+import { keepState, type StateKeeper } from './state.ts'
+import { Refusal } from './types.ts'
+
+const start = Date.UTC(2026, 10, 22, 12)
+const chaperone = chaperoneResource('test.internal')
+const apply = administer(chaperone, 'apply', 'apply 1 document')
+const lockVerb = administer(chaperone, 'lock', 'lock')
+
+let dir: string
+let store: Store
+let clock: ReturnType<typeof manualClock>
+let state: StateKeeper
+let sessions: Sessions
+let records: Draft[]
+let beforeAppend: (draft: Draft) => Promise<void>
+let guard: ReturnType<typeof makeGuard>
+let person: { id: string }
+let leaseError: ChaperoneError | undefined
+let lost: unknown[]
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'chaperone-guard-'))
+  clock = manualClock(start)
+  store = await openStore({ dataDir: dir }, { clock })
+  records = []
+  lost = []
+  leaseError = undefined
+  beforeAppend = async () => {}
+  await store.write(async (trx) => {
+    person = await createIdentity(trx, { kind: 'user', name: 'dana', roles: ['ops'], source: 'document', now: start })
+    const role = (name: string, spec: object) => ({
+      id: newId('res'),
+      kind: 'role',
+      name,
+      labels: '{}',
+      spec: JSON.stringify(spec),
+      digest: name,
+      owner: null,
+      applied_by: null,
+      updated_at: start,
+    })
+    await trx
+      .insertInto('documents')
+      .values([
+        role('ops', { allow: [{ chaperone: 'any', verbs: ['apply'] }] }),
+        role('asker', { ask: [{ chaperone: 'any', verbs: ['lock'] }] }),
+        role('office', { when: { hours: '08:00-13:00', zone: 'UTC' }, allow: [{ chaperone: 'any', verbs: ['lock'] }] }),
+      ])
+      .execute()
+  })
+  state = await keepState(store.db, [chaperoneVocabulary], await store.epoch())
+  const audit = {
+    append: async (draft: Draft) => {
+      await beforeAppend(draft)
+      return { id: 'rec', seq: records.push(draft) }
+    },
+  }
+  sessions = openSessions({ store, clock, audit: { append: async () => ({ id: '', seq: 0 }) }, raised: async () => {}, mayAct: async () => {} })
+  guard = makeGuard({
+    state,
+    audit,
+    clock,
+    lease: {
+      ensure: async () => {
+        if (leaseError) throw leaseError
+      },
+    },
+    outcomeLost: (error) => lost.push(error),
+  })
+})
+
+afterEach(async () => {
+  await store.close()
+  rmSync(dir, { recursive: true })
+})
+
+async function sessionOf(identityId: string): Promise<LiveSession> {
+  const chain = [{ identity: identityId }]
+  const { id } = await sessions.start({ identityId, chain, how: 'issue', lifeMs: 3_600_000 })
+  return sessions.open({
+    identityId,
+    kind: 'user',
+    name: 'dana',
+    credentialId: 'crd_1',
+    sessionId: id,
+    chain,
+    notAfter: start + 3_600_000,
+    proof: 'mtls',
+  })
+}
+
+/** Changes the store, raises the epoch and reviews, as the lease's listener does. */
+async function reduce(change: Parameters<Store['reduce']>[0]): Promise<void> {
+  const { epoch } = await store.reduce(change)
+  await state.refresh(epoch)
+  guard.review()
+}
+
+const code = (expected: string) => (error: unknown) => error instanceof ChaperoneError && error.code === expected
+const types = () => records.map((record) => record.type)
+
+test('rule 3: the intent is recorded before there is a permit, the outcome after', async () => {
+  const session = await sessionOf(person.id)
+  let permitted = false
+  let release = () => {}
+  beforeAppend = () => new Promise((done) => (release = done))
+  const admitted = guard.admit(session, apply).then((permit) => {
+    permitted = true
+    return permit
+  })
+  await new Promise((turn) => setImmediate(turn))
+  assert.equal(permitted, false, 'no permit while the intent is being written')
+  beforeAppend = async () => {}
+  release()
+  const permit = await admitted
+  guard.settle(permit, { status: 'ok', facts: { changes: 1 } })
+  guard.settle(permit, { status: 'failed' })
+  await new Promise((turn) => setImmediate(turn))
+  assert.deepEqual(types(), ['action.intent', 'action.outcome'], 'and a permit is settled once')
+  assert.equal(records[1]?.permit, permit.id)
+  assert.equal(guard.open, 0)
+})
+
+test('rule 3: if it cannot be recorded, it does not happen', async () => {
+  const session = await sessionOf(person.id)
+  beforeAppend = async () => {
+    throw new ChaperoneError('audit_unavailable', 'The disk is full.')
+  }
+  await assert.rejects(guard.admit(session, apply), code('audit_unavailable'))
+  await assert.rejects(guard.admit(session, lockVerb), code('audit_unavailable'), 'nor is a refusal given out unrecorded')
+  assert.equal(guard.open, 0)
+})
+
+test('rule 1: what no role allows is refused, and the refusal is recorded', async () => {
+  const session = await sessionOf(person.id)
+  await assert.rejects(guard.admit(session, lockVerb), (error) => error instanceof Refusal && error.decision.reason === 'no_rule')
+  assert.deepEqual(types(), ['action.refused'])
+  assert.equal(records[0]?.decision?.reason, 'no_rule')
+})
+
+test('rule 1: a node that cannot prove that it is up to date refuses everything', async () => {
+  const session = await sessionOf(person.id)
+  leaseError = new ChaperoneError('lease_lapsed', 'This node cannot prove that it knows the latest changes.')
+  await assert.rejects(guard.admit(session, apply), code('lease_lapsed'))
+})
+
+test('until approvals exist, ask refuses with approval_unavailable', async () => {
+  await reduce((trx) => trx.updateTable('identities').set({ roles: '["asker"]' }).where('id', '=', person.id).execute())
+  await assert.rejects(guard.admit(await sessionOf(person.id), lockVerb), code('approval_unavailable'))
+})
+
+test('rule 6: a lock aborts a permit that is out, and refuses the next', async () => {
+  const session = await sessionOf(person.id)
+  const permit = await guard.admit(session, apply)
+  await reduce((trx) => makeLock(trx, { kind: 'identity', target: person.id, reason: 'stop', now: start }))
+  assert.equal(permit.signal.aborted, true)
+  assert.equal(permit.signal.reason.code, 'locked')
+  await assert.rejects(guard.admit(session, apply), code('locked'))
+})
+
+test('rule 6: a lock that comes while the intent is being written still stops the action, and the record says so', async () => {
+  const session = await sessionOf(person.id)
+  beforeAppend = async (draft) => {
+    beforeAppend = async () => {}
+    if (draft.type === 'action.intent') await reduce((trx) => makeLock(trx, { kind: 'session', target: session.id, reason: 'stop', now: start }))
+  }
+  await assert.rejects(guard.admit(session, apply), code('locked'))
+  assert.deepEqual(types(), ['action.intent', 'action.outcome'])
+  assert.deepEqual(records[1]?.outcome, { status: 'refused', reason: 'locked' })
+})
+
+test('rule 6: a disabled identity has no permit any more, and gets none', async () => {
+  const session = await sessionOf(person.id)
+  const permit = await guard.admit(session, apply)
+  await reduce((trx) => setIdentityState(trx, person.id, 'disabled', start))
+  assert.equal(permit.signal.reason.code, 'identity_disabled')
+  await assert.rejects(guard.admit(session, apply), code('identity_disabled'))
+})
+
+test('rule 6: a role that is taken away ends what it allowed', async () => {
+  const session = await sessionOf(person.id)
+  const permit = await guard.admit(session, apply)
+  await reduce((trx) => trx.updateTable('identities').set({ roles: '[]' }).where('id', '=', person.id).execute())
+  assert.equal(permit.signal.aborted, true)
+})
+
+test('rule 4: a cut connection aborts its permits, and one that is cut while the intent is written gets none', async () => {
+  const session = await sessionOf(person.id)
+  const connection = session.connect('https', { until: start + 1000 })
+  const permit = await guard.admit(session, apply, { connection })
+  beforeAppend = async () => clock.advance(1000)
+  await assert.rejects(guard.admit(session, apply, { connection }), code('credential_expired'))
+  assert.equal(permit.signal.reason.code, 'credential_expired')
+})
+
+test('a permit ends at the edge of the hours in which its role holds', async () => {
+  await reduce((trx) => trx.updateTable('identities').set({ roles: '["office"]' }).where('id', '=', person.id).execute())
+  const permit = await guard.admit(await sessionOf(person.id), lockVerb)
+  clock.advance(3_599_999 - 1)
+  assert.equal(permit.signal.aborted, false)
+  clock.advance(2)
+  assert.equal(permit.signal.aborted, true)
+})
+
+test('an outcome that cannot be recorded is reported to the operator', async () => {
+  const permit = await guard.admit(await sessionOf(person.id), apply)
+  beforeAppend = async () => {
+    throw new ChaperoneError('audit_unavailable', 'The disk is full.')
+  }
+  guard.settle(permit, { status: 'ok' })
+  await new Promise((turn) => setImmediate(turn))
+  assert.equal(lost.length, 1)
+})

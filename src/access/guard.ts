@@ -1,0 +1,227 @@
+import type { AuditLog, Draft } from '../audit/record.ts'
+import type { Clock } from '../clock.ts'
+import { ChaperoneError } from '../errors.ts'
+import { lockFor } from '../identity/locks.ts'
+import type { LiveSession } from '../identity/types.ts'
+import { newId } from '../ids.ts'
+import { decide } from '../policy/decide.ts'
+import type { Action, Decision } from '../policy/types.ts'
+import type { Lease } from '../store/lease.ts'
+import type { State, StateKeeper } from './state.ts'
+import { type Admission, type Guard, type Outcome, type Permit, Refusal } from './types.ts'
+
+export interface GuardParts {
+  readonly state: StateKeeper
+  readonly lease: Pick<Lease, 'ensure'>
+  readonly audit: Pick<AuditLog, 'append'>
+  readonly clock: Clock
+  /** An outcome could not be recorded: the operator must know (metrics, log). The next intent will fail by itself. */
+  readonly outcomeLost: (error: unknown) => void
+}
+
+/** A permit that is out: what must still hold while it is. */
+interface Open {
+  readonly permit: Permit
+  readonly session: LiveSession
+  readonly controller: AbortController
+  release(): void
+}
+
+/**
+ * The whole product on one page.
+ *
+ *   admit    is this node up to date? is the session live? what does policy say?
+ *            the intent is on disk; and all of it still holds; then, and only then, there is a permit
+ *   settle   what came of it is recorded
+ *   review   when the epoch rises (a lock, a revoked role), every permit that is out is judged again and cut where it no longer holds
+ */
+export function makeGuard({ state, lease, audit, clock, outcomeLost }: GuardParts): Guard & { review(): void; readonly open: number } {
+  const open = new Map<string, Open>()
+
+  const judgeIn = (current: State, session: LiveSession, action: Action): Decision => {
+    const now = clock.now()
+    const links = current.links(session.principal.chain, now)
+    const decision = decide(current.policy, {
+      links,
+      action,
+      now,
+      session: {
+        id: session.id,
+        startedAt: session.startedAt,
+        how: session.how,
+        ...(session.purpose === undefined ? {} : { purpose: session.purpose }),
+      },
+    })
+    const lock = lockFor(current.locks, {
+      now,
+      sessionId: session.id,
+      links,
+      ...(action.kind === 'chaperone' ? {} : { resourceId: action.resource.id }),
+    })
+    // A lock on a resource tells nobody that the resource exists who could not see it (rule 8).
+    if (lock) {
+      return {
+        ...decision,
+        verdict: 'deny',
+        reason: 'locked',
+        message: `A lock stops this: ${lock.reason}`,
+        visible: decision.visible || lock.target_kind !== 'resource',
+      }
+    }
+    // Until approvals exist, what a human would have to allow is refused.
+    if (decision.verdict === 'ask') return { ...decision, verdict: 'deny', reason: 'approval_unavailable' }
+    return decision
+  }
+
+  const judge = (session: LiveSession, action: Action) => {
+    session.assertLive()
+    return judgeIn(state.current(), session, action)
+  }
+
+  const draftOf = (type: Draft['type'], id: string, session: LiveSession, action: Action, decision: Decision, admission: Admission): Draft => {
+    const { principal } = session
+    const named = (identity: string) => ({ id: identity, name: state.current().identity(identity)?.name ?? identity })
+    return {
+      type,
+      id,
+      actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
+      ...(principal.chain.length > 1
+        ? {
+            chain: principal.chain.map((link) => ({
+              ...named(link.identity),
+              ...(link.delegation === undefined ? {} : { delegation: link.delegation }),
+            })),
+          }
+        : {}),
+      session: session.id,
+      credential: principal.credentialId,
+      ...(admission.connection ? { connection: admission.connection.id } : {}),
+      ...(session.issuerId === undefined ? {} : { issuer: session.issuerId }),
+      ...(session.purpose === undefined ? {} : { purpose: session.purpose }),
+      action: {
+        kind: action.kind,
+        operation: action.operation,
+        effects: action.effects,
+        summary: action.summary,
+        ...(action.via === undefined ? {} : { via: action.via }),
+        resource: { id: action.resource.id, name: action.resource.name, kind: action.resource.kind },
+      },
+      decision: {
+        verdict: decision.verdict,
+        reason: decision.reason,
+        link: decision.link,
+        obligations: decision.obligations,
+        ...(decision.rule ? { rule: decision.rule } : {}),
+      },
+      ...(admission.bodies ? { bodies: admission.bodies } : {}),
+    }
+  }
+
+  const permitFor = (id: string, session: LiveSession, action: Action, decision: Decision, admission: Admission): Permit => {
+    const controller = new AbortController()
+    const permit = { id, action, decision, obligations: decision.obligations, signal: controller.signal } as Permit
+    const { connection } = admission
+    const cut = () => controller.abort(connection?.signal.reason)
+    connection?.signal.addEventListener('abort', cut)
+    const forget =
+      decision.until === undefined
+        ? undefined
+        : clock.at(decision.until, () => controller.abort(new ChaperoneError('no_rule', 'The time in which the rule allows this is over.')))
+    open.set(id, {
+      permit,
+      session,
+      controller,
+      release() {
+        connection?.signal.removeEventListener('abort', cut)
+        forget?.()
+      },
+    })
+    return permit
+  }
+
+  return {
+    judge,
+
+    async admit(session, action, admission = {}) {
+      await lease.ensure()
+      const judgedIn = state.current()
+      const id = newId('per', clock.now())
+      let decision = judge(session, action)
+      if (decision.verdict === 'allow') {
+        await audit.append(draftOf('action.intent', id, session, action, decision, admission))
+        // A lock may have come while the intent was being written: what was judged under an older epoch is judged again.
+        if (admission.connection?.signal.aborted) return abandon(id, admission.connection.signal.reason)
+        if (state.current() === judgedIn) return sessionStillLive(id)
+        decision = judge(session, action)
+        if (decision.verdict === 'allow') return sessionStillLive(id)
+        await audit.append({ type: 'action.outcome', permit: id, session: session.id, outcome: { status: 'refused', reason: decision.reason } })
+        throw new Refusal(decision, id)
+      }
+      await audit.append(draftOf('action.refused', id, session, action, decision, admission))
+      throw new Refusal(decision, id)
+
+      function sessionStillLive(permitId: string): Permit {
+        try {
+          session.assertLive()
+        } catch (error) {
+          return abandon(permitId, error)
+        }
+        return permitFor(permitId, session, action, decision, admission)
+      }
+
+      function abandon(permitId: string, why: unknown): never {
+        const reason = why instanceof ChaperoneError ? why.code : 'internal'
+        audit.append({ type: 'action.outcome', permit: permitId, session: session.id, outcome: { status: 'refused', reason } }).catch(outcomeLost)
+        throw why
+      }
+    },
+
+    settle(permit: Permit, outcome: Outcome) {
+      const mine = open.get(permit.id)
+      if (!mine) return
+      open.delete(permit.id)
+      mine.release()
+      const { principal } = mine.session
+      audit
+        .append({
+          type: 'action.outcome',
+          permit: permit.id,
+          actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
+          session: mine.session.id,
+          action: { ...draftAction(permit.action) },
+          outcome: { status: outcome.status, ...outcome.facts },
+          ...(outcome.bodies ? { bodies: outcome.bodies } : {}),
+        })
+        .catch(outcomeLost)
+    },
+
+    review() {
+      for (const { permit, session, controller } of open.values()) {
+        const why = whyNot(() => judge(session, permit.action))
+        if (why) controller.abort(why)
+      }
+    },
+
+    get open() {
+      return open.size
+    },
+  }
+}
+
+const draftAction = (action: Action) => ({
+  kind: action.kind,
+  operation: action.operation,
+  effects: action.effects,
+  summary: action.summary,
+  resource: { id: action.resource.id, name: action.resource.name, kind: action.resource.kind },
+})
+
+/** The error that ends a permit whose action would not be allowed now, or undefined. */
+function whyNot(judgeAgain: () => Decision): ChaperoneError | undefined {
+  try {
+    const decision = judgeAgain()
+    return decision.verdict === 'allow' ? undefined : new ChaperoneError(decision.reason, decision.message)
+  } catch (error) {
+    return error instanceof ChaperoneError ? error : new ChaperoneError('policy_error', 'Judging again failed.', { cause: error })
+  }
+}

@@ -1,0 +1,164 @@
+import { ChaperoneError } from '../errors.ts'
+import type { ChainLink } from '../identity/types.ts'
+import { compilePolicy, type Policy } from '../policy/compile.ts'
+import type { Identity, Link, Resource, Vocabulary } from '../policy/types.ts'
+import type { Database } from '../store/store.ts'
+import type { DelegationTable, IdentityTable, LockTable } from '../store/tables.ts'
+import type { Resources } from './types.ts'
+
+/** Everything a decision reads, as of one epoch. Immutable but for identities made after it, which are added on first sight. */
+export interface State extends Resources {
+  readonly epoch: number
+  readonly policy: Policy
+  readonly locks: readonly LockTable[]
+  /** The links of a chain with the roles that count now. Throws `identity_disabled` or `session_ended`: a link that is gone stops the whole chain. */
+  links(chain: readonly ChainLink[], now: number): readonly Link[]
+  /** The row of an identity in sight, or undefined. */
+  identity(id: string): IdentityTable | undefined
+}
+
+/** Loads and keeps the state; the only place that reads applied documents for deciding. */
+export interface StateKeeper {
+  current(): State
+  /** Loads what the store holds now. Concurrent calls share one load that began after the newest call. */
+  refresh(epoch: number): Promise<State>
+  /** Makes sure that these identities and delegations are in the current state: new ones do not raise the epoch. */
+  see(chain: readonly ChainLink[]): Promise<void>
+}
+
+interface Found {
+  readonly resource: Resource
+  readonly spec: unknown
+}
+
+async function load(db: Database, vocabularies: readonly Vocabulary[], epoch: number, revision: number) {
+  const [documents, locks, identities, delegations] = await Promise.all([
+    db.selectFrom('documents').selectAll().execute(),
+    db.selectFrom('locks').selectAll().where('lifted_at', 'is', null).execute(),
+    db.selectFrom('identities').selectAll().where('state', '=', 'active').execute(),
+    db.selectFrom('delegations').selectAll().where('ended_at', 'is', null).execute(),
+  ])
+  const specs = (kind: string) =>
+    documents.filter((row) => row.kind === kind).map((row) => ({ name: row.name, spec: JSON.parse(row.spec) as unknown }))
+  const policy = compilePolicy({ roles: specs('role'), guardrails: specs('guardrail') }, vocabularies)
+  const resources = new Map<string, Map<string, Found>>()
+  for (const { id, kind, name, labels, spec } of documents) {
+    const ofKind = resources.get(kind) ?? new Map<string, Found>()
+    ofKind.set(name, { resource: { kind, id, name, labels: JSON.parse(labels) }, spec: JSON.parse(spec) })
+    resources.set(kind, ofKind)
+  }
+  return snapshot({ epoch, revision, policy, locks, resources, identities, delegations })
+}
+
+interface Loaded {
+  readonly epoch: number
+  readonly revision: number
+  readonly policy: Policy
+  readonly locks: readonly LockTable[]
+  readonly resources: ReadonlyMap<string, ReadonlyMap<string, Found>>
+  readonly identities: readonly IdentityTable[]
+  readonly delegations: readonly DelegationTable[]
+}
+
+function snapshot({
+  epoch,
+  revision,
+  policy,
+  locks,
+  resources,
+  identities,
+  delegations,
+}: Loaded): State & { add(row: IdentityTable | DelegationTable): void } {
+  const people = new Map(identities.map((row) => [row.id, row]))
+  const given = new Map(delegations.map((row) => [row.id, row]))
+
+  const rolesOf = (row: IdentityTable): readonly string[] => {
+    if (row.roles !== '"inherit"') return JSON.parse(row.roles) as string[]
+    const owner = row.owner_id === null ? undefined : people.get(row.owner_id)
+    return owner ? rolesOf(owner) : []
+  }
+
+  const identityOf = (id: string): Identity => {
+    const row = people.get(id)
+    if (!row) throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.', { detail: id })
+    // An agent whose owner is gone has nobody who answers for it (design: no agent without an owner).
+    if (row.owner_id !== null && !people.has(row.owner_id))
+      throw new ChaperoneError('identity_disabled', 'The owner of this agent is disabled or deleted.', { detail: id })
+    return {
+      id,
+      kind: row.kind,
+      name: row.name,
+      ...(row.owner_id === null ? {} : { ownerId: row.owner_id }),
+      traits: JSON.parse(row.traits),
+      roles: rolesOf(row),
+    }
+  }
+
+  return {
+    epoch,
+    revision,
+    policy,
+    locks,
+    find: (kind, name) => resources.get(kind)?.get(name),
+    list: (kind) => [...(resources.get(kind)?.values() ?? [])],
+    identity: (id) => people.get(id),
+    links: (chain, now) =>
+      chain.map(({ identity, delegation }) => {
+        if (delegation === undefined) return { identity: identityOf(identity) }
+        const row = given.get(delegation)
+        if (!row || row.to_id !== identity || (row.expires_at !== null && row.expires_at <= now)) {
+          throw new ChaperoneError('session_ended', 'The delegation that this session rests on has ended.', { detail: delegation })
+        }
+        const limits = JSON.parse(row.limits) as { roles?: readonly string[] }
+        return { identity: identityOf(identity), delegationId: delegation, ...(limits.roles ? { onlyRoles: limits.roles } : {}) }
+      }),
+    add(row) {
+      if ('from_id' in row) given.set(row.id, row)
+      else people.set(row.id, row)
+    },
+  }
+}
+
+export async function keepState(db: Database, vocabularies: readonly Vocabulary[], epoch: number): Promise<StateKeeper> {
+  let revision = 0
+  let current = await load(db, vocabularies, epoch, revision)
+  let loading: { readonly epoch: number; readonly done: Promise<State> } | undefined
+
+  const keeper: StateKeeper = {
+    current: () => current,
+    async refresh(wanted) {
+      if (current.epoch >= wanted) return current
+      if (loading && loading.epoch >= wanted) return loading.done
+      const before = loading?.done
+      const mine = {
+        epoch: wanted,
+        done: (async () => {
+          await before?.catch(() => {})
+          const next = await load(db, vocabularies, wanted, ++revision)
+          if (next.epoch > current.epoch) current = next
+          return current
+        })(),
+      }
+      loading = mine
+      return mine.done
+    },
+    async see(chain) {
+      const state = current
+      const missing = chain.filter((link) => state.identity(link.identity) === undefined).map((link) => link.identity)
+      if (missing.length > 0) {
+        const rows = await db.selectFrom('identities').selectAll().where('id', 'in', missing).where('state', '=', 'active').execute()
+        for (const row of rows) current.add(row)
+        const owners = rows.flatMap((row) =>
+          row.owner_id !== null && current.identity(row.owner_id) === undefined ? [{ identity: row.owner_id }] : [],
+        )
+        if (owners.length > 0) await keeper.see(owners)
+      }
+      const delegations = chain.flatMap((link) => (link.delegation === undefined ? [] : [link.delegation]))
+      if (delegations.length > 0) {
+        const rows = await db.selectFrom('delegations').selectAll().where('id', 'in', delegations).where('ended_at', 'is', null).execute()
+        for (const row of rows) current.add(row)
+      }
+    },
+  }
+  return keeper
+}

@@ -1,0 +1,124 @@
+import { z } from 'zod'
+import { ChaperoneError, REASONS } from '../errors.ts'
+import { listDelegations } from '../identity/delegations.ts'
+import { findIdentity } from '../identity/directory.ts'
+import { lockFor } from '../identity/locks.ts'
+import type { ChainLink } from '../identity/types.ts'
+import { type Explanation, explain } from '../policy/explain.ts'
+import { NOT_VISIBLE } from '../policy/refusal.ts'
+import type { Action } from '../policy/types.ts'
+import type { Explain, Explained } from './contract.ts'
+import type { ApiParts } from './parts.ts'
+import { type AskedInSession, type Route, signedIn } from './route.ts'
+import { nameText } from './words.ts'
+
+const text = z.string().min(1).max(4096)
+
+/** Who may do what, and why; or what is missing. Nothing is done and nothing is sent anywhere. */
+export function explainRoutes(parts: ApiParts): readonly Route[] {
+  return [
+    signedIn<Explain>({
+      method: 'POST',
+      path: '/v1/explain',
+      // Whoever may read policy sees everything; anybody may ask about himself, and sees no more than a refusal would say.
+      who: {
+        by: 'verbs',
+        anyOf: ['audit.read', 'apply'],
+        own: { when: 'otherwise', test: (asked) => isAboutSelf(asked as AskedInSession<Explain>) },
+      },
+      body: z.strictObject({
+        as: nameText.optional(),
+        kind: text,
+        resource: text.optional(),
+        operation: text.optional(),
+        tool: text.optional(),
+        args: z.unknown().optional(),
+        database: text.optional(),
+        user: text.optional(),
+        sql: z
+          .string()
+          .max(256 * 1024)
+          .optional(),
+        verb: text.optional(),
+      }) as z.ZodType<Explain>,
+      factor: () => false,
+      summary: ({ body }) => `explain ${body.kind} as ${body.as ?? 'self'}`,
+      handle: (asked) => answer(parts, asked),
+    }),
+  ]
+}
+
+const isAboutSelf = ({ body, session }: AskedInSession<Explain>) => body.as === undefined || body.as === session.principal.name
+
+async function answer(parts: ApiParts, asked: AskedInSession<Explain>): Promise<Explained> {
+  const { body, session, permit } = asked
+  const describe = Object.hasOwn(parts.describe, body.kind) ? parts.describe[body.kind] : undefined
+  if (!describe)
+    throw new ChaperoneError('usage', `There is no kind of action ${body.kind}.`, { fix: `Known are: ${Object.keys(parts.describe).join(', ')}.` })
+  const chain = isAboutSelf(asked) ? session.principal.chain : await chainOf(parts, body.as ?? '')
+  try {
+    const actions = [await describe(body)].flat()
+    const found = actions.map((action) => explained(parts, action, chain, asked))
+    // Of several statements the tightest verdict is the one that counts.
+    const [tightest] = found.toSorted((a, b) => RANK[a.verdict]! - RANK[b.verdict]!)
+    if (!tightest) throw new ChaperoneError('usage', 'There is nothing to explain: the action is empty.')
+    return tightest
+  } catch (error) {
+    // To whoever may not know it, what exists and what does not look the same (rule 8).
+    if (permit === undefined && error instanceof ChaperoneError && error.code === 'not_found') throw new ChaperoneError('not_found', NOT_VISIBLE)
+    throw error
+  }
+}
+
+const RANK: Readonly<Record<string, number>> = { deny: 0, ask: 1, allow: 2 }
+
+function explained(
+  { state, clock }: ApiParts,
+  action: Action,
+  chain: readonly ChainLink[],
+  { session, permit, body }: AskedInSession<Explain>,
+): Explained {
+  const now = clock.now()
+  const current = state.current()
+  const links = current.links(chain, now)
+  const about = isAboutSelf({ body, session } as AskedInSession<Explain>) ? session : { id: 'explain', startedAt: now, how: 'login' }
+  const explanation = explain(current.policy, { links, action, now, session: { id: about.id, startedAt: about.startedAt, how: about.how } })
+  const { decision } = explanation
+  // Chaperone itself is no secret to whoever has a session here.
+  if (permit === undefined && !decision.visible && action.kind !== 'chaperone') throw new ChaperoneError('not_found', NOT_VISIBLE)
+  // The rules of the person behind an agent are not the agent's to read.
+  const full = permit !== undefined || chain.length === 1
+  const lock = lockFor(current.locks, { now, links, sessionId: about.id, ...(action.kind === 'chaperone' ? {} : { resourceId: action.resource.id }) })
+  const verdict = lock
+    ? { verdict: 'deny', reason: 'locked' as const, message: `A lock stops this: ${lock.reason}` }
+    : { verdict: decision.verdict, reason: decision.reason, message: decision.visible ? decision.message : REASONS[decision.reason].meaning }
+  return {
+    ...verdict,
+    ...ruleOf(explanation, full),
+    obligations: decision.obligations,
+    links: explanation.links.map(({ name, verdict, reason, rule }) => ({ name, verdict, reason, ...(rule === undefined ? {} : { rule }) })),
+    ...(explanation.missing === undefined || !full ? {} : { missing: explanation.missing }),
+  }
+}
+
+function ruleOf({ decision, ruleText }: Explanation, full: boolean): Pick<Explained, 'rule'> {
+  if (!decision.rule) return {}
+  const { document, section, index } = decision.rule
+  return { rule: { document, section, index, text: full ? (ruleText ?? '') : '' } }
+}
+
+/** The chain under which the named identity acts: a client of a person acts for him. */
+async function chainOf({ store, state, clock }: ApiParts, name: string): Promise<readonly ChainLink[]> {
+  const identity = await findIdentity(store.db, { name })
+  if (!identity || identity.state === 'deleted') throw new ChaperoneError('not_found', `There is no identity ${name}.`)
+  if (identity.state === 'disabled') throw new ChaperoneError('identity_disabled', `${name} is disabled; it may do nothing.`)
+  const own: ChainLink = { identity: identity.id }
+  if (!name.includes('/') || identity.ownerId === undefined) {
+    await state.see([own])
+    return [own]
+  }
+  const [delegation] = await listDelegations(store.db, { fromId: identity.ownerId, toId: identity.id, now: clock.now(), limit: 1 })
+  const chain = [{ identity: identity.ownerId }, delegation ? { ...own, delegation: delegation.id } : own]
+  await state.see(chain)
+  return chain
+}

@@ -1,0 +1,50 @@
+import { administer, VERBS, type Verb } from '../access/administration.ts'
+import { verbsOfRoles } from '../documents/grants.ts'
+import type { Applier } from '../documents/types.ts'
+import { ChaperoneError } from '../errors.ts'
+import type { IdentityRecord } from '../identity/directory.ts'
+import type { LiveSession } from '../identity/types.ts'
+import type { ApiParts } from './parts.ts'
+
+/** Whether the caller holds a verb, along his whole chain. */
+export const holds =
+  ({ guard, chaperone }: Pick<ApiParts, 'guard' | 'chaperone'>, session: LiveSession) =>
+  (verb: Verb): boolean =>
+    guard.judge(session, administer(chaperone, verb, verb)).verdict === 'allow'
+
+/** The caller as `documents/` knows him. */
+export function applierOf(parts: Pick<ApiParts, 'guard' | 'chaperone' | 'state'>, session: LiveSession): Applier {
+  const { principal } = session
+  const named = (id: string) => ({ id, name: parts.state.current().identity(id)?.name ?? id })
+  return {
+    actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
+    ...(principal.chain.length > 1
+      ? {
+          chain: principal.chain.map((link) => ({
+            ...named(link.identity),
+            ...(link.delegation === undefined ? {} : { delegation: link.delegation }),
+          })),
+        }
+      : {}),
+    session: session.id,
+    holds: holds(parts, session),
+  }
+}
+
+/**
+ * Nobody makes a credential with more administration than his own (design 3.8): with the verb `issue` alone, an operator
+ * could otherwise become the administrator. Throws `issue_refused`.
+ */
+export function assertGrantable(parts: Pick<ApiParts, 'guard' | 'chaperone' | 'state'>, session: LiveSession, target: IdentityRecord): void {
+  const state = parts.state.current()
+  const owner = target.ownerId === undefined ? undefined : state.identity(target.ownerId)
+  const ownRoles = target.roles === 'inherit' ? (owner ? (JSON.parse(owner.roles) as readonly string[] | 'inherit') : []) : target.roles
+  const roles = ownRoles === 'inherit' ? [] : ownRoles
+  const given = verbsOfRoles(roles, (role) => state.find('role', role)?.spec as Record<string, unknown> | undefined)
+  const mayDo = holds(parts, session)
+  const lacking = VERBS.filter((verb) => given.has(verb) && !mayDo(verb))
+  if (lacking.length === 0) return
+  throw new ChaperoneError('issue_refused', `${target.name} may \`${lacking.join('`, `')}\`, and you may not: nobody gives what they do not have.`, {
+    fix: 'Have somebody do it who holds these verbs.',
+  })
+}

@@ -1,0 +1,43 @@
+import type { StateKeeper } from '../access/state.ts'
+import type { Guard } from '../access/types.ts'
+import type { AuditLog } from '../audit/record.ts'
+import type { CertificateAuthority } from '../ca/types.ts'
+import type { Clock } from '../clock.ts'
+import type { DocumentsParts } from '../documents/apply.ts'
+import type { ChaperoneError } from '../errors.ts'
+import type { Tokens } from '../identity/tokens.ts'
+import type { Sessions } from '../identity/types.ts'
+import type { Keyring } from '../keys/types.ts'
+import type { Action, Resource, Vocabulary } from '../policy/types.ts'
+import type { Signin } from '../signin/enrol.ts'
+import type { Lease } from '../store/lease.ts'
+import type { Store } from '../store/store.ts'
+import type { Vault } from '../vault/secrets.ts'
+import type { Credential, Explain } from './contract.ts'
+
+/** Everything the API needs; put together by `server/`. */
+export interface ApiParts {
+  readonly guard: Pick<Guard, 'admit' | 'settle' | 'judge'>
+  readonly sessions: Sessions
+  readonly store: Store
+  readonly lease: Pick<Lease, 'noticed' | 'confirmed'>
+  readonly state: StateKeeper
+  readonly audit: AuditLog
+  readonly keyring: Keyring
+  readonly vault: Vault
+  readonly ca: CertificateAuthority
+  readonly signin: Signin
+  readonly tokens: Pick<Tokens, 'mint'>
+  readonly documents: DocumentsParts
+  readonly clock: Clock
+  readonly trustDomain: string
+  /** Chaperone itself, as `chaperoneResource` makes it */
+  readonly chaperone: Resource
+  readonly vocabularies: readonly Vocabulary[]
+  /** Where the gateways listen, as `host:port`; an empty host means the one that the client already uses. */
+  readonly listeners: () => Credential['listeners']
+  /** For `explain`: makes the action that a gateway would make, by kind. Throws ChaperoneError when it cannot be understood. */
+  readonly describe: Readonly<Record<string, (ask: Explain) => Action | readonly Action[] | Promise<Action | readonly Action[]>>>
+  /** A fault of ours, for the operator's log. */
+  readonly log: (error: ChaperoneError, route: string) => void
+}

@@ -1,0 +1,37 @@
+import { Refusal } from '../access/types.ts'
+import { InvalidDocuments } from '../documents/plan.ts'
+import { REASONS, toChaperoneError } from '../errors.ts'
+import type { ErrorBody } from './contract.ts'
+
+/** Never kept anywhere between us and the client: an answer may hold a credential. */
+export const HEADERS = { 'Content-Type': 'application/json', 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' } as const
+
+/** The error as the client sees it. `detail` stays here; what nobody foresaw says nothing at all. */
+export function errorBody(thrown: unknown): ErrorBody {
+  const error = toChaperoneError(thrown)
+  if (error instanceof Refusal) {
+    // Chaperone itself is no secret to whoever has a session here: the refusal says what it is (403), not `not_found`.
+    const { reason, message, visible } = error.decision
+    return {
+      error: {
+        code: reason,
+        message: visible ? message : REASONS[reason].meaning,
+        decisionId: error.decisionId,
+        ...(error.hint === undefined ? {} : { hint: error.hint }),
+      },
+    }
+  }
+  return {
+    error: {
+      code: error.code,
+      message: error.message,
+      ...(error.fix === undefined ? {} : { fix: error.fix }),
+      ...(error instanceof InvalidDocuments ? { problems: error.problems } : {}),
+    },
+  }
+}
+
+export function refuse(thrown: unknown): Response {
+  const body = errorBody(thrown)
+  return new Response(JSON.stringify(body), { status: REASONS[body.error.code].http, headers: HEADERS })
+}

@@ -1,0 +1,57 @@
+import type { McpServerSpec } from '../catalog/mcp-server.ts'
+import type { PostgresDatabaseSpec } from '../catalog/postgres-database.ts'
+import { ChaperoneError } from '../errors.ts'
+import type { Resource } from '../policy/types.ts'
+import { reachable } from './address.ts'
+import type { ResourceRow } from './contract.ts'
+import type { ApiParts } from './parts.ts'
+import { type Route, signedIn } from './route.ts'
+
+/** How a resource of each kind is reached and what it is; never where it really lives. */
+const SHOWN: Readonly<
+  Record<
+    string,
+    (resource: Resource, spec: unknown, listeners: { readonly data: string; readonly postgres: string }) => Omit<ResourceRow, 'name' | 'labels'>
+  >
+> = {
+  mcp({ name }, spec, { data }) {
+    const { url, isolation } = spec as McpServerSpec
+    return {
+      address: `https://${data}/mcp/${name}`,
+      about: url === undefined ? 'stdio server' : 'HTTP server',
+      ...(isolation === 'none' ? { warning: 'runs without isolation' } : {}),
+    }
+  },
+  postgres({ name }, spec, { postgres }) {
+    const { databases } = spec as PostgresDatabaseSpec
+    return { address: `postgres://${postgres}/${name}/`, about: `databases: ${databases.join(', ')}` }
+  },
+}
+
+export function resourceRoutes(parts: ApiParts): readonly Route[] {
+  const { state, guard } = parts
+  return [
+    signedIn({
+      method: 'GET',
+      path: '/v1/resources/:kind',
+      who: { by: 'session' },
+      async handle({ params, session, host }) {
+        const kind = params.kind ?? ''
+        const shown = Object.hasOwn(SHOWN, kind) ? SHOWN[kind] : undefined
+        if (!shown)
+          throw new ChaperoneError('not_found', `There is no kind of resource ${kind}.`, { fix: `Known are: ${Object.keys(SHOWN).join(', ')}.` })
+        const { data, postgres } = parts.listeners()
+        const listeners = { data: reachable(data, host), postgres: reachable(postgres, host) }
+        const rows = state
+          .current()
+          .list(kind)
+          // Whether somebody may see a resource depends on the resource alone, not on what would be done with it.
+          .filter(
+            ({ resource }) => guard.judge(session, { kind, resource, operation: 'list', effects: ['read'], facts: {}, summary: 'list' }).visible,
+          )
+          .map(({ resource, spec }): ResourceRow => ({ name: resource.name, labels: resource.labels, ...shown(resource, spec, listeners) }))
+        return { resources: rows.sort((a, b) => (a.name < b.name ? -1 : 1)) }
+      },
+    }),
+  ]
+}

@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Envelope } from '../audit/record.ts'
+import { manualClock } from '../clock.ts'
+import { makeTail, TAIL_LIMITS } from './tail.ts'
+
+function fakeLog() {
+  const watchers = new Set<(envelope: Envelope) => void>()
+  return {
+    watchers,
+    watch(see: (envelope: Envelope) => void) {
+      watchers.add(see)
+      return () => watchers.delete(see)
+    },
+    say(id: string) {
+      for (const see of watchers) see({ id } as Envelope)
+    },
+  }
+}
+
+async function readText(response: Response, until: string): Promise<string> {
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
+  let text = ''
+  while (!text.includes(until)) {
+    const { done, value } = await reader.read()
+    if (done) break
+    text += value
+  }
+  await reader.cancel()
+  return text
+}
+
+test('each record becomes one event; the watch ends with its reader', async () => {
+  const log = fakeLog()
+  const tail = makeTail(log, manualClock(0))
+  const { response, done } = tail.open('ses_1', new AbortController().signal, (envelope) => ({ row: envelope.id }))
+  log.say('rec_1')
+  log.say('rec_2')
+  assert.equal(await readText(response, 'rec_2"}\n\n'), ': watching\n\nid: rec_1\ndata: {"row":"rec_1"}\n\nid: rec_2\ndata: {"row":"rec_2"}\n\n')
+  await done
+  assert.equal(log.watchers.size, 0)
+})
+
+test('rule 6: the watch ends when its permit is cut', async () => {
+  const log = fakeLog()
+  const cut = new AbortController()
+  const { response, done } = makeTail(log, manualClock(0)).open('ses_1', cut.signal, () => ({}))
+  cut.abort()
+  await done
+  assert.equal(await response.text(), ': watching\n\n')
+  assert.equal(log.watchers.size, 0)
+})
+
+test('rule 11: a reader that does not read is let go and told so; watchers are counted', async () => {
+  const log = fakeLog()
+  const clock = manualClock(0)
+  const tail = makeTail(log, clock)
+  const never = new AbortController().signal
+  const slow = tail.open('ses_1', never, () => ({}))
+  for (let i = 0; i < TAIL_LIMITS.behind + 100; i++) log.say(`rec_${i}`)
+  await slow.done
+  assert.match(await slow.response.text(), /event: behind/)
+  for (let i = 0; i < TAIL_LIMITS.perSession; i++) tail.open('ses_2', never, () => ({}))
+  assert.throws(() => tail.open('ses_2', never, () => ({})), { code: 'too_many' })
+  const open = Array.from({ length: TAIL_LIMITS.watchers - TAIL_LIMITS.perSession }, (_, i) => tail.open(`ses_x${i}`, never, () => ({})))
+  assert.throws(() => tail.open('ses_y', never, () => ({})), { code: 'too_many' })
+  tail.close()
+  await Promise.all(open.map(({ done }) => done))
+  assert.equal(log.watchers.size, 0)
+})
+
+test('a comment is sent now and then, so that a dead line is noticed', async () => {
+  const clock = manualClock(0)
+  const { response } = makeTail(fakeLog(), clock).open('ses_1', new AbortController().signal, () => ({}))
+  clock.advance(45_000)
+  assert.equal(await readText(response, ': beat\n\n: beat\n\n: beat'), ': watching\n\n: beat\n\n: beat\n\n: beat\n\n')
+})

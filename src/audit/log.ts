@@ -1,0 +1,80 @@
+import { join } from 'node:path'
+import type { Store } from '../store/store.ts'
+import type { Columns } from './envelope.ts'
+import { openPostgresLog } from './log-postgres.ts'
+import { openSqliteLog } from './log-sqlite.ts'
+import type { Hash } from './tree.ts'
+
+/**
+ * A log opened for reading, also while a server writes it, and without one. It believes nothing: everything is handed on
+ * as it is stored.
+ */
+export interface Log {
+  readonly place: LogPlace
+  overview(): Promise<Overview>
+  /** Leaves by position, `from` up to but without `to`, in pages. */
+  leaves(from: number, to: number): AsyncIterable<readonly StoredLeaf[]>
+  /** Leaves that have no position, or one from `total` on, by node and sequence. */
+  tail(total: number): AsyncIterable<readonly StoredLeaf[]>
+  /** Calls `see` for every body of the node's records `from` to `to`. */
+  bodies(node: string, from: number, to: number, see: (body: StoredBody) => void): Promise<void>
+  /** How many bodies each node has, up to the given sequence of it. */
+  countBodies(lastSeqs: ReadonlyMap<string, number>): Promise<number>
+  /** Checkpoints by size, over more than `after` and at most `to` leaves, in pages. */
+  checkpoints(after: number, to: number): AsyncIterable<readonly StoredCheckpoint[]>
+  close(): Promise<void>
+}
+
+/** Enough for another thread to open the same log. */
+export interface LogPlace {
+  readonly dialect: 'sqlite' | 'postgres'
+  readonly location: string
+}
+
+/** Read in one statement, so that it fits together while a server goes on writing. */
+export interface Overview {
+  /** number of positions that were given */
+  readonly total: number
+  readonly sequencer: { readonly size: number; readonly frontier: Uint8Array } | undefined
+  /** size of the newest checkpoint */
+  readonly signed: number
+  /** SubjectPublicKeyInfo (DER) of every key of the purpose `checkpoints`, retired ones too */
+  readonly keys: readonly Uint8Array[]
+}
+
+export interface StoredLeaf extends Columns {
+  readonly position: number | null
+  readonly node: string
+  readonly seq: number
+  /** Text when that is exactly what the bytes say, else the bytes. */
+  readonly leaf: string | Uint8Array
+  readonly hash: Hash
+}
+
+export interface StoredBody {
+  readonly seq: number
+  readonly name: string
+  readonly salt: Uint8Array
+  readonly body: Uint8Array | null
+  readonly erasedAt: number | null
+}
+
+export interface StoredCheckpoint {
+  readonly size: number
+  readonly root: Hash
+  readonly note: string
+}
+
+/** How many rows are in memory at once; a leaf has at most 64 KiB. */
+export const PAGE = 256
+
+/** Opens the log of a data directory, of a PostgreSQL database, or of an open store (with a connection of its own). Read only. */
+export async function openLogForReading(from: { readonly dataDir: string } | { readonly url: string } | Pick<Store, 'dialect' | 'location'>): Promise<Log> {
+  if ('dataDir' in from) return openLog({ dialect: 'sqlite', location: join(from.dataDir, 'chaperone.db') })
+  if ('url' in from) return openLog({ dialect: 'postgres', location: from.url })
+  return openLog({ dialect: from.dialect, location: from.location })
+}
+
+export async function openLog(place: LogPlace): Promise<Log> {
+  return place.dialect === 'sqlite' ? openSqliteLog(place) : openPostgresLog(place)
+}

@@ -1,0 +1,40 @@
+import type { Checkpoint } from './note.ts'
+import type { Incoming } from './prepare.ts'
+
+/** What the main thread and the writer's thread say to each other. All of it is plain data. */
+export type ToWorker =
+  | { readonly kind: 'open'; readonly call: number; readonly now: number }
+  /** `first` numbers the first of the items; the others follow it. `watched`: the leaves are wanted back. */
+  | { readonly kind: 'append'; readonly first: number; readonly items: readonly Incoming[]; readonly watched: boolean }
+  | { readonly kind: 'secrets'; readonly values: readonly string[] }
+  | { readonly kind: 'tick'; readonly now: number }
+  | { readonly kind: 'checkpoint'; readonly call: number; readonly now: number }
+  | { readonly kind: 'signed'; readonly call: number; readonly note?: string; readonly failure?: Failure }
+  | { readonly kind: 'close'; readonly call: number; readonly now: number }
+
+export type FromWorker =
+  /** Durable: the items from `first` on, with their ids and sequence numbers. */
+  | { readonly kind: 'stored'; readonly first: number; readonly ids: readonly string[]; readonly seqs: readonly number[]; readonly leaves?: readonly string[] }
+  | { readonly kind: 'refused'; readonly numbers: readonly number[]; readonly failure: Failure }
+  /** The private key stays on the main thread, in the keyring. */
+  | { readonly kind: 'sign'; readonly call: number; readonly checkpoint: Omit<Checkpoint, 'origin'> }
+  | { readonly kind: 'answer'; readonly call: number; readonly value?: unknown; readonly failure?: Failure }
+  /** Something failed that nobody waits for. */
+  | { readonly kind: 'trouble'; readonly failure: Failure }
+
+/** A ChaperoneError as data: classes do not survive the way between threads. */
+export interface Failure {
+  readonly code: string
+  readonly message: string
+  readonly detail?: string | undefined
+  readonly fix?: string | undefined
+}
+
+export interface WorkerSettings {
+  readonly dialect: 'sqlite' | 'postgres'
+  readonly location: string
+  readonly nodeId: string
+  readonly maxBodyBytes: number
+  /** For tests: SQLite's `max_page_count`, a disk of that many pages. */
+  readonly maxPages?: number
+}

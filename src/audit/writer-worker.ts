@@ -1,0 +1,244 @@
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
+import { storeError } from '../store/store-errors.ts'
+import type { Ledger } from './ledger.ts'
+import { openPostgresLedger } from './ledger-postgres.ts'
+import { openSqliteLedger } from './ledger-sqlite.ts'
+import { createMasker } from './mask.ts'
+import type { Failure, FromWorker, ToWorker, WorkerSettings } from './messages.ts'
+import { type Incoming, type Prepared, prepare } from './prepare.ts'
+import { makeSequencer, type Sequencer } from './sequencer.ts'
+import { EMPTY_ROOT } from './tree.ts'
+
+/**
+ * The writer's thread: masks, encodes and stores what the main thread hands over. Everything that waits becomes one
+ * transaction (group commit), and is answered when that is durable. It lives on through any failure of the store: the
+ * batch is refused, the connection is opened anew for the next one.
+ */
+const settings = workerData as WorkerSettings
+const port = parentPort!
+
+/** One transaction holds no more than this, so that the first of a flood does not wait for its last. */
+const BATCH_RECORDS = 1000
+const BATCH_BYTES = 8_388_608
+
+interface Open {
+  readonly ledger: Ledger
+  readonly sequencer: Sequencer
+  /** the last sequence number that is durable */
+  seq: number
+}
+
+interface Waiting extends Incoming {
+  readonly number: number
+  readonly watched: boolean
+}
+
+const masker = createMasker()
+const queue: Waiting[] = []
+let open: Open | undefined
+/** The log was tampered with: what happens is still recorded, but nothing more is signed. */
+let distrusted = false
+/** Work on the connection, one after the other. */
+let turn: Promise<void> = Promise.resolve()
+let committing = false
+let lastNow = 0
+
+const signatures = new Map<number, { resolve(note: string): void; reject(error: Error): void }>()
+let signing = 0
+
+const say = (message: FromWorker) => port.postMessage(message)
+
+function failureOf(error: unknown): Failure {
+  const { code, message, detail, fix } = error instanceof ChaperoneError ? error : storeError(error)
+  return { code, message, detail, fix }
+}
+
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  const result = turn.then(work)
+  turn = result.then(
+    () => {},
+    () => {},
+  )
+  return result
+}
+
+async function connect(): Promise<Open> {
+  if (open) return open
+  const { dialect, location, nodeId, maxPages } = settings
+  const ledger = dialect === 'sqlite' ? openSqliteLedger(location, maxPages === undefined ? {} : { maxPages }) : await openPostgresLedger(location)
+  try {
+    const sequencer = makeSequencer(ledger, nodeId)
+    const fresh: Open = { ledger, sequencer, seq: await ledger.lastSeq(nodeId) }
+    if (!distrusted) await sequencer.start(lastNow).catch(refuseOnlyStoreErrors)
+    open = fresh
+    return fresh
+  } catch (error) {
+    await ledger.close().catch(() => {}) // what went wrong first is what is told
+    throw error
+  }
+}
+
+/** A tampered log stops the signing, not the recording: the record of what goes on is needed most then. */
+function refuseOnlyStoreErrors(error: unknown): void {
+  if (!(error instanceof ChaperoneError && error.code === 'record_broken')) throw error
+  distrusted = true
+  say({ kind: 'trouble', failure: failureOf(error) })
+}
+
+/** After an error nobody knows what the connection has done: it is closed, and what is durable is read anew. */
+async function disconnect(): Promise<void> {
+  const { ledger } = open ?? {}
+  open = undefined
+  await ledger?.close().catch(() => {}) // it is broken already
+}
+
+async function commit(batch: readonly Waiting[]): Promise<void> {
+  const { ledger, sequencer, seq } = await connect()
+  const good: { item: Waiting; prepared: Prepared }[] = []
+  for (const item of batch) {
+    try {
+      const prepared = prepare(item, { node: settings.nodeId, seq: seq + good.length + 1 }, masker, settings.maxBodyBytes)
+      good.push({ item, prepared })
+    } catch (error) {
+      // Its number is not used up, and the others of the batch do not suffer.
+      say({ kind: 'refused', numbers: [item.number], failure: failureOf(toChaperoneError(error)) })
+    }
+  }
+  if (good.length === 0) return
+  const rows = good.map(({ prepared }) => prepared.row)
+  const bodies = good.flatMap(({ prepared }) => prepared.bodies)
+  const placement = distrusted ? undefined : sequencer.placementFor(rows.map(({ hash }) => hash), lastNow)
+  const placed = await ledger.commit(settings.nodeId, rows, bodies, placement)
+  open!.seq = seq + rows.length
+  if (placement) sequencer.placed(placement, placed)
+  report(good)
+}
+
+/** The items that were stored, in runs of following numbers: nearly always one. */
+function report(good: readonly { item: Waiting; prepared: Prepared }[]): void {
+  for (let start = 0; start < good.length; ) {
+    let end = start + 1
+    while (end < good.length && good[end]!.item.number === good[end - 1]!.item.number + 1) end++
+    const run = good.slice(start, end)
+    const watched = run.some(({ item }) => item.watched)
+    const rows = run.map(({ prepared }) => prepared.row)
+    say({
+      kind: 'stored',
+      first: run[0]!.item.number,
+      ids: rows.map(({ id }) => id),
+      seqs: rows.map(({ seq }) => seq),
+      ...(watched && { leaves: rows.map(({ leaf }) => leaf) }),
+    })
+    start = end
+  }
+}
+
+function takeBatch(): Waiting[] {
+  let bytes = 0
+  let count = 0
+  while (count < queue.length && count < BATCH_RECORDS && bytes < BATCH_BYTES) {
+    const { draft, bodies } = queue[count++]!
+    bytes += bodies.reduce((sum, body) => sum + body.bytes.length, draft.length)
+  }
+  return queue.splice(0, count)
+}
+
+async function refuse(batch: readonly Waiting[], error: unknown): Promise<void> {
+  await disconnect()
+  say({ kind: 'refused', numbers: batch.map(({ number }) => number), failure: failureOf(error) })
+}
+
+async function commitAll(): Promise<void> {
+  if (committing) return
+  committing = true
+  for (;;) {
+    // While a commit of SQLite runs, this thread hears nothing; what came meanwhile belongs to the next one.
+    for (let waiting = receiveMessageOnPort(port); waiting; waiting = receiveMessageOnPort(port)) hear(waiting.message)
+    if (queue.length === 0) break
+    const batch = takeBatch()
+    await inTurn(() => commit(batch).catch((error) => refuse(batch, error)))
+  }
+  committing = false
+}
+
+/** Places what waits and signs the tree, if there is something new. */
+async function sequence(): Promise<{ size: number; note: string } | undefined> {
+  if (distrusted) throw new ChaperoneError('record_broken', 'The record in the store was changed from outside. No checkpoint is signed over it.')
+  const tree = await inTurn(async () => (await connect()).sequencer.round(lastNow))
+  if (!tree) return undefined
+  const note = await askForSignature(tree)
+  await inTurn(async () => (await connect()).ledger.saveCheckpoint(tree.size, tree.root, note, lastNow))
+  return { size: tree.size, note }
+}
+
+/** One that covers all there is. When another node is the sequencer, it is that node's newest: it signs every second. */
+async function checkpoint(): Promise<{ size: number; note: string }> {
+  const made = await sequence()
+  if (made) return made
+  const newest = await inTurn(async () => (await connect()).ledger.newestCheckpoint())
+  return newest ? { size: newest.size, note: newest.note } : { size: 0, note: await askForSignature({ size: 0, root: EMPTY_ROOT }) }
+}
+
+function askForSignature(checkpoint: { size: number; root: string }): Promise<string> {
+  const call = ++signing
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  signatures.set(call, { resolve, reject })
+  say({ kind: 'sign', call, checkpoint })
+  return promise
+}
+
+function answer(call: number, work: () => Promise<unknown>): void {
+  work().then(
+    (value) => say({ kind: 'answer', call, value }),
+    (error) => say({ kind: 'answer', call, failure: failureOf(error) }),
+  )
+}
+
+async function sequenceOrTell(): Promise<void> {
+  try {
+    await sequence()
+  } catch (error) {
+    if (distrusted) return // told once
+    if (error instanceof ChaperoneError && error.code === 'record_broken') distrusted = true
+    else await inTurn(disconnect)
+    say({ kind: 'trouble', failure: failureOf(error) })
+  }
+}
+
+function hear(message: ToWorker): void {
+  if ('now' in message) lastNow = message.now
+  switch (message.kind) {
+    case 'append':
+      for (const [i, item] of message.items.entries()) queue.push({ ...item, number: message.first + i, watched: message.watched })
+      lastNow = message.items.at(-1)?.at ?? lastNow
+      void commitAll()
+      return
+    case 'secrets':
+      masker.add(message.values)
+      return
+    case 'tick':
+      void sequenceOrTell()
+      return
+    case 'open':
+      answer(message.call, async () => (await inTurn(connect)).seq)
+      return
+    case 'checkpoint':
+      answer(message.call, checkpoint)
+      return
+    case 'signed': {
+      const waiting = signatures.get(message.call)
+      signatures.delete(message.call)
+      if (message.note !== undefined) waiting?.resolve(message.note)
+      else waiting?.reject(new ChaperoneError('internal', message.failure?.message ?? 'The checkpoint was not signed.', { detail: message.failure?.detail ?? '' }))
+      return
+    }
+    case 'close':
+      answer(message.call, async () => {
+        await sequenceOrTell()
+        await inTurn(disconnect)
+      })
+  }
+}
+
+port.on('message', hear)

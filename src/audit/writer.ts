@@ -1,0 +1,292 @@
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import type { Clock } from '../clock.ts'
+import { ChaperoneError, REASONS, type ReasonCode } from '../errors.ts'
+import type { Keyring } from '../keys/types.ts'
+import type { Store } from '../store/store.ts'
+import { decodeEnvelope } from './envelope.ts'
+import type { Failure, FromWorker, ToWorker, WorkerSettings } from './messages.ts'
+import { originOf, signCheckpoint } from './note.ts'
+import type { Incoming } from './prepare.ts'
+import type { AuditLog, Body, Draft, Envelope } from './record.ts'
+
+export interface AuditOptions {
+  readonly nodeId: string
+  readonly trustDomain: string
+  readonly keyring: Pick<Keyring, 'signer'>
+  readonly clock: Clock
+  /** Values that are masked from the first record on. */
+  readonly secrets?: readonly string[]
+  /** How often a checkpoint is signed while there is something new; default one second. */
+  readonly checkpointEveryMs?: number
+  /** A body is cut at this; default 256 KiB. */
+  readonly maxBodyBytes?: number
+  /** Records that may wait to become durable, default 10,000, and their bytes, default 64 MiB. */
+  readonly maxWaiting?: number
+  readonly maxWaitingBytes?: number
+  /** Told what failed while nobody waited for it: signing, sequencing, a watcher, a crash of the writer. */
+  readonly onTrouble?: (error: ChaperoneError) => void
+  /** For tests: the disk is full after this many pages of SQLite. */
+  readonly maxPages?: number
+}
+
+const DEFAULTS = { checkpointEveryMs: 1000, maxBodyBytes: 262_144, maxWaiting: 10_000, maxWaitingBytes: 67_108_864, onTrouble: () => {} }
+
+/** What an append weighs beside its text, about. */
+const OVERHEAD_BYTES = 200
+
+/**
+ * Opens the record over a store whose schema is up to date. The writing is done by a thread with its own connection.
+ *
+ * Never await `append` inside of `store.write`: on SQLite the writer would wait for the lock that this transaction holds,
+ * and refuse after five seconds.
+ */
+export async function openAudit(store: Pick<Store, 'dialect' | 'location'>, options: AuditOptions): Promise<AuditLog> {
+  const writer = new Writer(store, options)
+  await writer.open()
+  return writer
+}
+
+interface Waiting<T> {
+  resolve(value: T): void
+  reject(error: ChaperoneError): void
+}
+
+interface Append extends Waiting<{ readonly id: string; readonly seq: number }> {
+  readonly bytes: number
+}
+
+class Writer implements AuditLog {
+  readonly #options: AuditOptions & Required<Pick<AuditOptions, keyof typeof DEFAULTS>>
+  readonly #settings: WorkerSettings
+  readonly #secrets: Set<string>
+  readonly #watchers = new Set<(envelope: Envelope) => void>()
+  #worker: Worker | undefined
+  #closing: Promise<void> | undefined
+
+  /** Appends that are not answered yet, by their number. */
+  readonly #appends = new Map<number, Append>()
+  #bytes = 0
+  #number = 0
+  /** What was appended in this turn of the event loop: it goes over in one message. */
+  #outbox: Incoming[] = []
+
+  readonly #calls = new Map<number, Waiting<unknown>>()
+  #call = 0
+  #settled: (() => void) | undefined
+  #stopTicking: () => void = () => {}
+
+  constructor(store: Pick<Store, 'dialect' | 'location'>, options: AuditOptions) {
+    this.#options = { ...DEFAULTS, ...options }
+    this.#secrets = new Set(options.secrets)
+    const { nodeId, maxBodyBytes, maxPages } = this.#options
+    this.#settings = { dialect: store.dialect, location: store.location, nodeId, maxBodyBytes, ...(maxPages !== undefined && { maxPages }) }
+  }
+
+  async open(): Promise<void> {
+    try {
+      await this.#ask({ kind: 'open' })
+    } catch (error) {
+      await this.#worker?.terminate()
+      throw error
+    }
+    this.#tickLater()
+  }
+
+  append(draft: Draft): Promise<{ readonly id: string; readonly seq: number }> {
+    const { promise, resolve, reject } = Promise.withResolvers<{ readonly id: string; readonly seq: number }>()
+    try {
+      this.#enqueue(draft, resolve, reject)
+    } catch (error) {
+      reject(error instanceof ChaperoneError ? error : unavailable(error instanceof Error ? error.message : String(error), undefined, error))
+    }
+    return promise
+  }
+
+  #enqueue({ bodies = [], ...rest }: Draft, resolve: Append['resolve'], reject: Append['reject']): void {
+    if (this.#closing) throw unavailable('the record is closed')
+    const draft = JSON.stringify(rest)
+    const bytes = bodies.reduce((sum, body) => sum + body.bytes.length, draft.length + OVERHEAD_BYTES)
+    const { maxWaiting, maxWaitingBytes } = this.#options
+    if (this.#appends.size >= maxWaiting || this.#bytes + bytes > maxWaitingBytes) {
+      throw unavailable(`${this.#appends.size} records, ${this.#bytes} bytes wait to be written`, 'Try again: records come faster than the store takes them.')
+    }
+    if (this.#outbox.push({ draft, bodies: bodies.map(ownBytes), at: this.#options.clock.now() }) === 1) queueMicrotask(() => this.#flush())
+    this.#appends.set(++this.#number, { bytes, resolve, reject })
+    this.#bytes += bytes
+  }
+
+  #flush(): void {
+    const items = this.#outbox
+    this.#outbox = []
+    const copies = items.flatMap(({ bodies }) => bodies.flatMap(({ bytes }) => (typeof bytes === 'string' ? [] : [bytes.buffer as ArrayBuffer])))
+    this.#send({ kind: 'append', first: this.#number - items.length + 1, items, watched: this.#watchers.size > 0 }, copies)
+  }
+
+  addSecrets(values: readonly string[]): void {
+    for (const value of values) this.#secrets.add(value)
+    // Messages arrive in order: what was appended before goes over before.
+    if (this.#outbox.length > 0) this.#flush()
+    if (this.#worker) this.#send({ kind: 'secrets', values })
+  }
+
+  watch(see: (envelope: Envelope) => void): () => void {
+    const watcher = (envelope: Envelope) => see(envelope)
+    this.#watchers.add(watcher)
+    return () => {
+      this.#watchers.delete(watcher)
+    }
+  }
+
+  async checkpoint(): Promise<{ readonly size: number; readonly note: string }> {
+    return (await this.#ask({ kind: 'checkpoint' })) as { size: number; note: string }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#finish()
+    return this.#closing
+  }
+
+  async #finish(): Promise<void> {
+    this.#stopTicking()
+    if (this.#appends.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#settled = resolve
+      })
+    }
+    if (!this.#worker) return
+    try {
+      await this.#ask({ kind: 'close' })
+    } finally {
+      await this.#worker?.terminate()
+    }
+  }
+
+  /** Every second, also when nothing new is known here: on PostgreSQL other nodes' records may wait for their places. */
+  #tickLater(): void {
+    const { clock, checkpointEveryMs } = this.#options
+    this.#stopTicking = clock.at(clock.now() + checkpointEveryMs, () => {
+      if (this.#worker) this.#send({ kind: 'tick', now: clock.now() })
+      this.#tickLater()
+    })
+  }
+
+  #ask(question: { readonly kind: 'open' | 'checkpoint' | 'close' }): Promise<unknown> {
+    const call = ++this.#call
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+    this.#calls.set(call, { resolve, reject })
+    if (this.#outbox.length > 0) this.#flush()
+    this.#send({ ...question, call, now: this.#options.clock.now() })
+    return promise
+  }
+
+  #send(message: ToWorker, transfer: readonly ArrayBuffer[] = []): void {
+    this.#worker ??= this.#start()
+    this.#worker.ref() // it holds the process only while somebody waits for it
+    this.#worker.postMessage(message, transfer)
+    this.#letGo()
+  }
+
+  #letGo(): void {
+    if (this.#appends.size > 0 || this.#calls.size > 0) return
+    this.#worker?.unref()
+    this.#settled?.()
+  }
+
+  #start(): Worker {
+    // In a build the files end in .js; strings are not rewritten by the compiler.
+    const file = import.meta.url.endsWith('.ts') ? './writer-worker.ts' : './writer-worker.js'
+    const worker = new Worker(fileURLToPath(new URL(file, import.meta.url)), { workerData: this.#settings, name: 'audit' })
+    let crash: unknown
+    worker.on('message', (message: FromWorker) => this.#hear(message))
+    worker.on('error', (error) => {
+      crash = error
+    })
+    worker.on('exit', () => this.#lost(worker, crash))
+    if (this.#secrets.size > 0) worker.postMessage({ kind: 'secrets', values: [...this.#secrets] } satisfies ToWorker)
+    return worker
+  }
+
+  /** The thread ended. What it was asked is refused; the next append starts another one. */
+  #lost(worker: Worker, crash: unknown): void {
+    if (this.#worker !== worker) return
+    this.#worker = undefined
+    const why = crash instanceof Error ? (crash.stack ?? crash.message) : 'the writer ended'
+    const waiting = [...this.#appends.values(), ...this.#calls.values()]
+    this.#appends.clear()
+    this.#calls.clear()
+    this.#bytes = 0
+    for (const { reject } of waiting) reject(unavailable(why))
+    this.#settled?.()
+    if (crash !== undefined) this.#options.onTrouble(unavailable(why))
+  }
+
+  #hear(message: FromWorker): void {
+    switch (message.kind) {
+      case 'stored':
+        for (const [i, id] of message.ids.entries()) this.#take(message.first + i)?.resolve({ id, seq: message.seqs[i]! })
+        if (message.leaves) this.#show(message.leaves)
+        break
+      case 'refused':
+        for (const number of message.numbers) this.#take(number)?.reject(unavailable(`${message.failure.message} ${message.failure.detail ?? ''}`, message.failure.fix))
+        break
+      case 'sign':
+        void this.#sign(message.call, message.checkpoint)
+        break
+      case 'answer': {
+        const waiting = this.#calls.get(message.call)
+        this.#calls.delete(message.call)
+        if (message.failure) waiting?.reject(errorOf(message.failure))
+        else waiting?.resolve(message.value)
+        break
+      }
+      case 'trouble':
+        this.#options.onTrouble(errorOf(message.failure))
+    }
+    this.#letGo()
+  }
+
+  #take(number: number): Append | undefined {
+    const append = this.#appends.get(number)
+    if (!append) return undefined
+    this.#appends.delete(number)
+    this.#bytes -= append.bytes
+    return append
+  }
+
+  async #sign(call: number, checkpoint: { readonly size: number; readonly root: string }): Promise<void> {
+    try {
+      const key = await this.#options.keyring.signer('checkpoints')
+      this.#send({ kind: 'signed', call, note: signCheckpoint({ origin: originOf(this.#options.trustDomain), ...checkpoint }, key) })
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error)
+      this.#send({ kind: 'signed', call, failure: { code: 'internal', message: 'The checkpoint was not signed.', detail: message } })
+    }
+  }
+
+  #show(leaves: readonly string[]): void {
+    for (const leaf of leaves) {
+      const envelope = decodeEnvelope(leaf)
+      for (const see of this.#watchers) {
+        try {
+          see(envelope)
+        } catch (error) {
+          // A broken tail must not take the record with it.
+          this.#options.onTrouble(new ChaperoneError('internal', 'A watcher of the record failed.', { detail: String(error), cause: error }))
+        }
+      }
+    }
+  }
+}
+
+/** A Buffer is often a window on a larger one, which the way between threads would copy whole; and its owner may reuse it. */
+const ownBytes = ({ name, bytes }: Body): Body => ({ name, bytes: typeof bytes === 'string' ? bytes : new Uint8Array(bytes) })
+
+function unavailable(detail: string, fix?: string, cause?: unknown): ChaperoneError {
+  return new ChaperoneError('audit_unavailable', REASONS.audit_unavailable.meaning, { detail, cause, ...(fix !== undefined && { fix }) })
+}
+
+function errorOf({ code, message, detail, fix }: Failure): ChaperoneError {
+  const known: ReasonCode = Object.hasOwn(REASONS, code) ? (code as ReasonCode) : 'internal'
+  return new ChaperoneError(known, message, { ...(detail !== undefined && { detail }), ...(fix !== undefined && { fix }) })
+}

@@ -1,0 +1,175 @@
+import { readFile } from 'node:fs/promises'
+import type { Command } from 'commander'
+import type { AuditDetail, AuditRow } from '../api/contract.ts'
+import { ChaperoneError, REASONS } from '../errors.ts'
+import type { Register } from './commands.ts'
+import { query, type ServerFlags, segment, wholeNumber, withApi, withJson, withServer } from './connection.ts'
+import { line, list, moment, printable, printableLines, printJson, styled } from './output.ts'
+import { stopSignal } from './terminal.ts'
+
+interface Filters extends ServerFlags {
+  readonly json?: boolean
+  readonly since?: string
+  readonly until?: string
+  readonly type?: string
+  readonly identity?: string
+  readonly session?: string
+  readonly resource?: string
+  readonly verdict?: string
+  readonly actor?: string
+  readonly limit?: number
+}
+
+export const register: Register = (command) => {
+  withJson(withServer(command.command('tail').description('records as they are written'))).action(async (flags: Filters) => {
+    const stop = stopSignal()
+    await withApi(flags, async (api) => {
+      for await (const row of api.events<AuditRow>('/v1/audit/tail', stop)) line(flags.json ? JSON.stringify(row) : rowText(row))
+    })
+  })
+  search(command)
+  show(command)
+  verify(command)
+  withJson(
+    withServer(command.command('checkpoint').description('sign the record as it is now; keep the result elsewhere, for `verify --checkpoint`')),
+  ).action(async (flags: Filters) => {
+    const made = await withApi(flags, (api) => api.call<{ size: number; note: string }>('POST', '/v1/audit/checkpoint', {}))
+    if (flags.json) printJson(made)
+    else process.stdout.write(made.note)
+  })
+}
+
+function search(command: Command): void {
+  withJson(withServer(command.command('search').description('search the record, newest first')))
+    .option('--actor <name>', 'who acted, or on whose behalf')
+    .option('--type <type>', 'kind of record, for example action.refused')
+    .option('--session <id>')
+    .option('--resource <name>')
+    .option('--verdict <verdict>', 'allow, ask or deny')
+    .option('--since <time>', '2026-11-22, 2026-11-22T13:00Z, or how long ago: 30m, 7d')
+    .option('--until <time>', 'the same')
+    .option('--limit <number>', 'how many at the most', wholeNumber('--limit', 1, 10_000), 100)
+    .action(async (flags: Filters) => {
+      const asked = {
+        actor: flags.actor,
+        type: flags.type,
+        session: flags.session,
+        resource: flags.resource,
+        verdict: flags.verdict,
+        since: await timeOf(flags.since, '--since'),
+        until: await timeOf(flags.until, '--until'),
+      }
+      const records = await withApi(flags, async (api) => {
+        const found: AuditRow[] = []
+        let next: string | undefined
+        do {
+          const limit = Math.min((flags.limit ?? 100) - found.length, 500)
+          const page = await api.call<{ records: AuditRow[]; next?: string }>('GET', `/v1/audit${query({ ...asked, limit, cursor: next })}`)
+          found.push(...page.records)
+          next = page.next
+        } while (next !== undefined && found.length < (flags.limit ?? 100))
+        return found
+      })
+      list(
+        records,
+        [
+          { title: 'TIME', of: (row) => moment(row.at) },
+          { title: 'TYPE', of: (row) => row.type },
+          { title: 'WHO', of: (row) => row.chain?.join(' → ') ?? row.actor },
+          { title: 'RESOURCE', of: (row) => row.resource },
+          { title: 'ACTION', of: (row) => row.statement ?? row.action },
+          { title: 'VERDICT', of: (row) => row.outcome ?? row.verdict },
+          { title: 'REASON', of: (row) => row.reason },
+          { title: 'ID', of: (row) => row.id },
+        ],
+        { json: flags.json, none: 'Nothing was found.' },
+      )
+    })
+}
+
+function show(command: Command): void {
+  withJson(withServer(command.command('show').description('one record, with what lies beside it')))
+    .argument('<id>')
+    .action(async (id: string, flags: Filters) => {
+      const detail = await withApi(flags, (api) => api.call<AuditDetail>('GET', `/v1/audit/records/${segment(id)}`))
+      if (flags.json) return printJson(detail)
+      line(printableLines(JSON.stringify(detail.envelope, null, 2)))
+      line(`leaf hash ${printable(detail.leafHash)}${detail.position === undefined ? '' : `, position ${detail.position}`}`)
+      for (const body of detail.bodies)
+        line(`\n${styled('bold', printable(body.name))}\n${body.erased ? '(erased)' : printableLines(body.text ?? '')}`)
+    })
+}
+
+function rowText(row: AuditRow): string {
+  const who = row.chain?.join(' → ') ?? row.actor ?? ''
+  const what = [row.resource, row.statement ?? row.action].filter(Boolean).join(': ')
+  return printable(
+    [moment(row.at), row.type.padEnd(18), who, what, row.outcome ?? row.verdict ?? '', row.reason ?? ''].filter((text) => text !== '').join('  '),
+  )
+}
+
+/** ms since 1970. */
+async function timeOf(text: string | undefined, flag: string): Promise<number | undefined> {
+  if (text === undefined) return undefined
+  if (/^\d{4}-/.test(text)) {
+    const at = Date.parse(text)
+    if (Number.isFinite(at)) return at
+  } else {
+    const { parseDuration } = await import('../encoding/duration.ts')
+    const { systemClock } = await import('../clock.ts')
+    try {
+      return systemClock.now() - parseDuration(text)
+    } catch {
+      // said below
+    }
+  }
+  throw new ChaperoneError('usage', `${flag} ${text} is no time.`, { fix: 'Write 2026-11-22, 2026-11-22T13:00Z, or how long ago: 30m, 7d.' })
+}
+
+interface VerifyFlags extends Filters {
+  readonly dataDir?: string
+  readonly store?: string
+  readonly checkpoint?: string
+}
+
+function verify(command: Command): void {
+  withJson(withServer(command.command('verify').description('find a changed, removed, swapped or forged record')))
+    .option('--data-dir <dir>', 'read the store in this directory, without a server')
+    .option('--store <url>', 'read the store in this PostgreSQL database, without a server')
+    .option('--checkpoint <file>', 'a checkpoint kept elsewhere; only with one can a cut or rolled-back record be found')
+    .addHelpText('after', '\nExit codes: 0 it verifies, 9 it does not; others as in `chaperone --help`.')
+    .action(async (flags: VerifyFlags) => {
+      const checkpoint = flags.checkpoint === undefined ? undefined : await readCheckpoint(flags.checkpoint)
+      const report = await (flags.dataDir !== undefined || flags.store !== undefined ? offline(flags, checkpoint) : online(flags, checkpoint))
+      if (flags.json) printJson(report)
+      else printReport(report)
+      if (!report.ok) process.exitCode = REASONS.record_broken.exit
+    })
+}
+
+async function readCheckpoint(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (cause) {
+    throw new ChaperoneError('usage', `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code}.`, {
+      fix: 'Check the path after --checkpoint.',
+      cause,
+    })
+  }
+}
+
+/** What `verify` says; made by audit/verify.ts, here or on the server. */
+interface Report {
+  readonly ok: boolean
+}
+
+const online = (flags: VerifyFlags, checkpoint: string | undefined) =>
+  withApi(flags, (api) => api.call<Report>('POST', '/v1/audit/verify', checkpoint === undefined ? {} : { checkpoint }, { timeoutMs: 600_000 }))
+
+async function offline(_flags: VerifyFlags, _checkpoint: string | undefined): Promise<Report> {
+  throw new ChaperoneError('unsupported', 'not yet')
+}
+
+function printReport(report: Report): void {
+  printJson(report)
+}

@@ -1,0 +1,111 @@
+import type { Command } from 'commander'
+import type { Api } from '../client/api.ts'
+import type { Keeper } from '../client/credential.ts'
+import type { Profile } from '../client/profile.ts'
+import { systemClock } from '../clock.ts'
+import { ChaperoneError } from '../errors.ts'
+import { ask } from './terminal.ts'
+
+/** Options of every command that talks to the server. (What a page of help does not need is imported where it is used.) */
+export interface ServerFlags {
+  readonly server?: string
+  readonly identity?: string
+  readonly totp?: string
+}
+
+export function withServer(command: Command): Command {
+  return command
+    .option('--server <host:port>', 'the server to talk to; default: the one signed in to last')
+    .option('--identity <file>', 'use the credential in this file (from `chaperone issue --out`)')
+    .option('--totp <code>', 'the second factor, where one is needed; else it is asked for, or taken from CHAPERONE_TOTP')
+}
+
+export const withJson = (command: Command): Command => command.option('--json', 'as JSON, for programs')
+
+/** The profile that the flags name. Throws `unauthenticated`. */
+export async function profileFor(flags: ServerFlags): Promise<Profile> {
+  const { openProfiles, readProfile } = await import('../client/profile.ts')
+  if (flags.identity !== undefined) {
+    try {
+      return await readProfile(flags.identity)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+      throw new ChaperoneError('unauthenticated', `There is no file ${flags.identity}.`, { fix: 'Make one with `chaperone issue NAME --out FILE`.' })
+    }
+  }
+  return await openProfiles().load(flags.server)
+}
+
+/** A code from the flag or the environment, else asked for; undefined when nobody is there to ask. */
+export async function totpCode(flags: ServerFlags, question = 'Code from your authenticator: '): Promise<string | undefined> {
+  const given = flags.totp ?? process.env.CHAPERONE_TOTP
+  if (given !== undefined) return given
+  return process.stdin.isTTY ? await ask(question) : undefined
+}
+
+function assertSignedIn(profile: Profile): void {
+  if (profile.certificate === '' || profile.notAfter <= systemClock.now()) {
+    throw new ChaperoneError('credential_expired', `You are no longer signed in as ${profile.identity.name}.`, {
+      fix:
+        profile.identity.kind === 'user'
+          ? 'Sign in again with: chaperone login'
+          : 'An agent signs in again with a new join token: chaperone agent join TOKEN',
+    })
+  }
+}
+
+/** A live credential for tools: an agent of the person who is signed in, or the agent itself. */
+export async function keepFor(flags: ServerFlags & { readonly purpose?: string }, client: string, say: (line: string) => void): Promise<Keeper> {
+  const profile = await profileFor(flags)
+  assertSignedIn(profile)
+  const { issuerOf, keepCredential } = await import('../client/credential.ts')
+  const { openProfiles } = await import('../client/profile.ts')
+  const issuer = issuerOf(profile, { client, ...(flags.purpose === undefined ? {} : { purpose: flags.purpose }) })
+  const keeper = await keepCredential(issuer, {
+    skewMs: issuer.skewMs,
+    onTrouble: (error) => say(`the credential could not be renewed: ${error.message}`),
+  })
+  if (profile.identity.kind !== 'user' && flags.identity === undefined) {
+    // What starts later as the same agent begins with the newest credential, not with one that has ended by then.
+    keeper.onRenew((held) =>
+      openProfiles()
+        .save(held.profile)
+        .catch((error: Error) => say(`the renewed credential could not be saved: ${error.message}`)),
+    )
+  }
+  return keeper
+}
+
+/** Runs `work` with the API as the signed-in identity. */
+export async function withApi<T>(flags: ServerFlags, work: (api: Api, profile: Profile) => Promise<T>): Promise<T> {
+  const profile = await profileFor(flags)
+  assertSignedIn(profile)
+  const { openApi } = await import('../client/api.ts')
+  const api = openApi({ address: profile.address, authorities: profile.bundles.server, identity: profile, factor: () => totpCode(flags) })
+  try {
+    return await work(api, profile)
+  } finally {
+    api.close()
+  }
+}
+
+/** An argument as a part of a path. */
+export const segment = (text: string): string => encodeURIComponent(text)
+
+/** A query string of what is set. */
+export function query(values: Readonly<Record<string, string | number | boolean | undefined>>): string {
+  const set = new URLSearchParams()
+  for (const [key, value] of Object.entries(values)) if (value !== undefined) set.set(key, String(value))
+  return set.size === 0 ? '' : `?${set}`
+}
+
+/** Commander's way to let an option stand several times. */
+export const collect = (value: string, before: readonly string[] = []): string[] => [...before, value]
+
+export function wholeNumber(name: string, least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (!/^\d+$/.test(text) || value < least || value > most) throw new ChaperoneError('usage', `${name} is a number from ${least} to ${most}.`)
+    return value
+  }
+}

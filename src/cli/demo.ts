@@ -1,0 +1,11 @@
+import type { Register } from './commands.ts'
+
+export const register: Register = (command) => {
+  command
+    .option('--once', 'end after the story; exit code 0 only when every step went as expected')
+    .option('--json', 'print the steps as JSON')
+    .action(async (flags: { once?: boolean; json?: boolean }) => {
+      const { runDemo } = await import('../demo/main.ts')
+      process.exitCode = await runDemo({ once: flags.once === true, json: flags.json === true })
+    })
+}

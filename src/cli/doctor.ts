@@ -1,0 +1,103 @@
+import { spawnSync } from 'node:child_process'
+import type { WhoAmI } from '../api/contract.ts'
+import { openApi } from '../client/api.ts'
+import { openProfiles, type Profile, readProfile } from '../client/profile.ts'
+import { systemClock } from '../clock.ts'
+import { formatDuration } from '../encoding/duration.ts'
+import { REASONS, toChaperoneError } from '../errors.ts'
+import type { Register } from './commands.ts'
+import { type ServerFlags, withJson } from './connection.ts'
+import { line, printable, printJson, styled } from './output.ts'
+
+interface Check {
+  readonly check: string
+  readonly state: 'ok' | 'warning' | 'failed'
+  readonly says: string
+  readonly fix?: string
+}
+
+/** A credential of 30 s is worthless to a machine whose clock is off by as much. */
+const SKEW_WARNING_MS = 5000
+const LIFE_WARNING_MS = 15 * 60_000
+
+export const register: Register = (command) => {
+  withJson(command)
+    .option('--server <host:port>', 'default: the server used last')
+    .option('--identity <file>', 'check the credential in this file')
+    .action(async (flags: ServerFlags & { json?: boolean }) => {
+      const checks: Check[] = [node()]
+      const profile = await signedIn(flags, checks)
+      if (profile) await server(profile, checks)
+      checks.push(program('psql', ['--version'], '`chaperone db connect`', 'postgresql-client'))
+      if (process.platform === 'linux')
+        checks.push(program('bwrap', ['--version'], 'isolation of MCP servers that a server started here runs', 'bubblewrap'))
+      const failed = checks.some(({ state }) => state === 'failed')
+      if (flags.json) printJson(checks)
+      else
+        for (const { check, state, says, fix } of checks) {
+          const mark = state === 'ok' ? styled('green', 'ok     ') : state === 'warning' ? styled('yellow', 'warning') : styled('red', 'failed ')
+          line(`${mark}  ${check.padEnd(11)} ${printable(says)}`)
+          if (fix !== undefined && state !== 'ok') line(`                      ${printable(fix)}`)
+        }
+      if (failed) process.exitCode = REASONS.unavailable_here.exit
+    })
+}
+
+function node(): Check {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  const ok = major > 24 || (major === 24 && minor >= 21)
+  return { check: 'node', state: ok ? 'ok' : 'failed', says: `Node ${process.versions.node}`, fix: 'Install Node >= 24.21.' }
+}
+
+async function signedIn(flags: ServerFlags, checks: Check[]): Promise<Profile | undefined> {
+  try {
+    const profile = flags.identity === undefined ? await openProfiles().load(flags.server) : await readProfile(flags.identity)
+    const left = profile.notAfter - systemClock.now()
+    const says = `${profile.identity.kind} ${profile.identity.name} at ${profile.address}`
+    if (profile.certificate === '' || left <= 0) {
+      checks.push({ check: 'credential', state: 'failed', says: `${says}: signed out or expired`, fix: 'Sign in again with `chaperone login`.' })
+      return undefined
+    }
+    const short = profile.identity.kind === 'user' && left < LIFE_WARNING_MS
+    checks.push({
+      check: 'credential',
+      state: short ? 'warning' : 'ok',
+      says: `${says}, for another ${formatDuration(left)}`,
+      fix: 'Sign in again with `chaperone login`.',
+    })
+    return profile
+  } catch (cause) {
+    const error = toChaperoneError(cause)
+    checks.push({ check: 'credential', state: 'failed', says: error.message, ...(error.fix ? { fix: error.fix } : {}) })
+    return undefined
+  }
+}
+
+async function server(profile: Profile, checks: Check[]): Promise<void> {
+  const api = openApi({ address: profile.address, authorities: profile.bundles.server, identity: profile, timeoutMs: 10_000 })
+  const began = performance.now()
+  try {
+    const who = await api.call<WhoAmI>('GET', '/v1/whoami')
+    checks.push({ check: 'server', state: 'ok', says: `answers in ${Math.round(performance.now() - began)} ms, trust domain ${who.trustDomain}` })
+  } catch (cause) {
+    const error = toChaperoneError(cause)
+    checks.push({ check: 'server', state: 'failed', says: `${error.message} [${error.code}]`, ...(error.fix ? { fix: error.fix } : {}) })
+  } finally {
+    api.close()
+  }
+  if (api.skewMs === undefined) return
+  // The Date header counts whole seconds.
+  const off = Math.abs(api.skewMs) < 1000 ? 0 : api.skewMs
+  checks.push({
+    check: 'clock',
+    state: Math.abs(off) > SKEW_WARNING_MS ? 'warning' : 'ok',
+    says: off === 0 ? "agrees with the server's" : `${formatDuration(Math.abs(off))} ${off > 0 ? 'behind' : 'ahead of'} the server's`,
+    fix: 'Let the machine set its clock from the network (NTP): credentials live for minutes.',
+  })
+}
+
+function program(name: string, args: readonly string[], use: string, packageName: string): Check {
+  const run = spawnSync(name, args, { encoding: 'utf8', timeout: 5000 })
+  if (run.status === 0) return { check: name, state: 'ok', says: run.stdout.trim().split('\n')[0] ?? '' }
+  return { check: name, state: 'warning', says: `not here; needed only for ${use}`, fix: `Debian: apt-get install ${packageName}` }
+}

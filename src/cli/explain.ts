@@ -1,0 +1,71 @@
+import type { Explain, Explained } from '../api/contract.ts'
+import { ChaperoneError, REASONS } from '../errors.ts'
+import type { Register } from './commands.ts'
+import { type ServerFlags, withApi, withJson, withServer } from './connection.ts'
+import { line, printable, printJson, styled } from './output.ts'
+
+interface Flags extends ServerFlags {
+  readonly json?: boolean
+  readonly as?: string
+  readonly args?: string
+  readonly database?: string
+  readonly user?: string
+}
+
+const EXAMPLES = `
+Examples:
+  chaperone explain --as boris-ai mcp files read_text_file --args '{"path":"/reports/q3.txt"}'
+  chaperone explain --as boris-ai postgres prod --database topsecret --user analyst_ro 'DROP TABLE customers'
+  chaperone explain chaperone apply
+
+Exit codes: 0 allowed, 3 denied or to be asked for; others as in \`chaperone --help\`.`
+
+export const register: Register = (command) => {
+  const common = (child: typeof command) => withJson(withServer(child)).option('--as <name>', 'as this identity; default: yourself')
+  command.addHelpText('after', EXAMPLES)
+
+  common(command.command('mcp').description('may a tool be called?'))
+    .argument('<server>')
+    .argument('<tool>')
+    .option('--args <json>', 'the arguments of the call', '{}')
+    .action((resource: string, tool: string, flags: Flags) =>
+      explain(flags, { kind: 'mcp', resource, tool, args: readArguments(flags.args ?? '{}') }),
+    )
+
+  common(command.command('postgres').description('may a statement be run?'))
+    .argument('<resource>')
+    .argument('<sql>')
+    .requiredOption('--database <name>')
+    .requiredOption('--user <name>', 'the database user')
+    .action((resource: string, sql: string, flags: Flags) =>
+      explain(flags, { kind: 'postgres', resource, sql, database: flags.database!, user: flags.user! }),
+    )
+
+  common(command.command('chaperone').description('may Chaperone be administered?'))
+    .argument('<verb>', 'apply, approve, lock, issue, audit.read, ca, secrets, identities ...')
+    .action((verb: string, flags: Flags) => explain(flags, { kind: 'chaperone', verb }))
+}
+
+function readArguments(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new ChaperoneError('usage', '--args is not JSON.', { fix: `Quote it: --args '{"path":"/reports"}'`, cause })
+  }
+}
+
+async function explain(flags: Flags, ask: Explain): Promise<void> {
+  const answer = await withApi(flags, (api) =>
+    api.call<Explained>('POST', '/v1/explain', { ...ask, ...(flags.as === undefined ? {} : { as: flags.as }) }),
+  )
+  process.exitCode = answer.verdict === 'allow' ? 0 : REASONS.denied_by_rule.exit
+  if (flags.json) return printJson(answer)
+  const colour = answer.verdict === 'allow' ? 'green' : answer.verdict === 'ask' ? 'yellow' : 'red'
+  line(`${styled(colour, printable(answer.verdict))}  ${printable(answer.reason)}: ${printable(answer.message)}`)
+  if (answer.rule) line(`rule        ${printable(`${answer.rule.document}, ${answer.rule.section} ${answer.rule.index + 1}: ${answer.rule.text}`)}`)
+  if (answer.links.length > 1)
+    for (const link of answer.links)
+      line(`link        ${printable(`${link.name}: ${link.verdict} (${link.reason})${link.rule ? `, ${link.rule}` : ''}`)}`)
+  if (answer.obligations && Object.keys(answer.obligations).length > 0) line(`obligations ${printable(JSON.stringify(answer.obligations))}`)
+  if (answer.missing !== undefined) line(`missing     ${printable(answer.missing)}`)
+}

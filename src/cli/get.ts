@@ -1,0 +1,40 @@
+import type { Document } from '../api/contract.ts'
+import type { Register } from './commands.ts'
+import { query, type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
+import { line, list, moment, printableLines, printJson } from './output.ts'
+
+export const register: Register = (command) => {
+  withJson(withServer(command))
+    .argument('[kind]', 'role, guardrail, user, agent, mcp, postgres; without it everything')
+    .argument('[name]', 'one document, printed as YAML that can be applied again')
+    .option('--yaml', 'print the listing as YAML that can be applied again')
+    .action(async (kind: string | undefined, name: string | undefined, flags: ServerFlags & { json?: boolean; yaml?: boolean }) => {
+      await withApi(flags, async (api) => {
+        if (kind !== undefined && name !== undefined) {
+          const document = await api.call<Document>('GET', `/v1/documents/${segment(kind)}/${segment(name)}`)
+          if (flags.json) printJson(document)
+          else process.stdout.write(printableLines(document.yaml))
+          return
+        }
+        const { documents } = await api.call<{ documents: Document[] }>('GET', `/v1/documents${query({ kind })}`)
+        if (flags.yaml) return line(documents.map((document) => printableLines(document.yaml).trimEnd()).join('\n---\n'))
+        list(
+          documents,
+          [
+            { title: 'KIND', of: (row) => row.kind },
+            { title: 'NAME', of: (row) => row.name },
+            {
+              title: 'LABELS',
+              of: (row) =>
+                Object.entries(row.labels)
+                  .map(([key, value]) => `${key}=${value}`)
+                  .join(' '),
+            },
+            { title: 'OWNER', of: (row) => row.owner },
+            { title: 'CHANGED', of: (row) => moment(row.updatedAt) },
+          ],
+          { json: flags.json, none: 'Nothing was applied yet.' },
+        )
+      })
+    })
+}

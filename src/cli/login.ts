@@ -1,0 +1,65 @@
+import { openProfiles, type Profile } from '../client/profile.ts'
+import { beginEnrolment, type Enrolment, signInAgain } from '../client/sign-in.ts'
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
+import type { Register } from './commands.ts'
+import { type ServerFlags, totpCode } from './connection.ts'
+import { fail, line, moment, printable } from './output.ts'
+import { ask } from './terminal.ts'
+
+const TRIES = 3
+
+export const register: Register = (command) => {
+  command
+    .argument('[invitation]', 'the line that begins with chaperone://, in quotes; leave it out to sign in again')
+    .option('--server <host:port>', 'sign in again to this server; default: the one used last')
+    .option('--totp <code>', 'the code, instead of being asked for it (or CHAPERONE_TOTP)')
+    .addHelpText('after', "\nExample:\n  chaperone login 'chaperone://chaperone.example.com:7443/SECRET?ca=HASH'")
+    .action(async (invitation: string | undefined, flags: ServerFlags) => {
+      const profiles = openProfiles()
+      const profile = invitation === undefined ? await again(await profiles.load(flags.server), flags) : await first(invitation, flags)
+      await profiles.save(profile, { use: true })
+      line(`Signed in as ${profile.identity.name} at ${profile.address} until ${moment(profile.notAfter)}.`)
+    })
+}
+
+async function again(profile: Profile, flags: ServerFlags): Promise<Profile> {
+  if (profile.identity.kind !== 'user') {
+    throw new ChaperoneError('usage', `${profile.identity.name} is an agent.`, {
+      fix: 'An agent signs in with a new join token: chaperone agent join TOKEN',
+    })
+  }
+  return await withCode(flags, (code) => signInAgain(profile, code))
+}
+
+async function first(invitation: string, flags: ServerFlags): Promise<Profile> {
+  const enrolment: Enrolment = await beginEnrolment(invitation)
+  try {
+    const { name, trustDomain, totp } = enrolment.offer
+    process.stderr.write(`You are invited as ${printable(name)} to ${printable(trustDomain)}.\n`)
+    process.stderr.write(`Add this to your authenticator app (on your telephone, where no agent can read it):\n`)
+    process.stderr.write(`  secret  ${printable(totp.secret)}\n  or      ${printable(totp.uri)}\n`)
+    return await withCode(flags, (code) => enrolment.finish(code))
+  } finally {
+    enrolment.close()
+  }
+}
+
+/** A mistyped code may be typed again; a wrong one from a flag is final. */
+async function withCode(flags: ServerFlags, use: (code: string) => Promise<Profile>): Promise<Profile> {
+  for (let attempt = 1; ; attempt++) {
+    const code = (await totpCode(flags)) ?? (await ask('Code from your authenticator: '))
+    if (!code)
+      throw new ChaperoneError('factor_required', 'A code from your authenticator is needed.', {
+        fix: 'Give it with --totp, or run this in a terminal.',
+      })
+    try {
+      return await use(code.replace(/\s+/g, ''))
+    } catch (error) {
+      const known = toChaperoneError(error)
+      const mayTryAgain = known.code === 'factor_invalid' && process.stdin.isTTY && flags.totp === undefined && !process.env.CHAPERONE_TOTP
+      if (!mayTryAgain || attempt >= TRIES) throw error
+      fail(known)
+      process.exitCode = 0
+    }
+  }
+}

@@ -1,0 +1,64 @@
+import { Command, CommanderError } from 'commander'
+import { toChaperoneError } from '../errors.ts'
+import { COMMANDS } from './commands.ts'
+import { EXIT_CODES, fail, printable } from './output.ts'
+
+/** Everything that could be loaded for the one command that is asked; help needs only its own page. */
+export async function program(args: readonly string[]): Promise<Command> {
+  const root = new Command('chaperone')
+    .description('Identity broker and access proxy for AI agents and people.')
+    .helpOption('-h, --help', 'help for a command')
+    .helpCommand(false)
+    .showSuggestionAfterError()
+    .addHelpText('after', EXIT_CODES)
+  const wanted = args.find((arg) => !arg.startsWith('-'))
+  for (const { name, summary, load } of COMMANDS) {
+    const command = root.command(name).description(summary).helpCommand(false).copyInheritedSettings(root)
+    if (name === wanted) (await load())(command)
+  }
+  return root
+}
+
+/** For the generated reference and for completion: every command with its options. */
+export async function wholeProgram(): Promise<Command> {
+  const root = await program([])
+  for (const { name, load } of COMMANDS) (await load())(root.commands.find((command) => command.name() === name)!)
+  return root
+}
+
+export async function main(args: readonly string[]): Promise<void> {
+  // A reader that has seen enough (`| head`) is no fault.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+    process.exit(0)
+  })
+  const root = await program(args)
+  const everywhere = (command: Command): void => {
+    command.exitOverride().configureOutput({ outputError: () => {} })
+    command.configureHelp({ helpWidth: Math.min(process.stdout.columns ?? 100, 120) })
+    for (const child of command.commands) everywhere(child)
+  }
+  everywhere(root)
+  try {
+    if (args.length === 0) return root.outputHelp()
+    await root.parseAsync(args, { from: 'user' })
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return
+      // Asked for a group of commands without one of them: commander has shown its help.
+      if (error.code === 'commander.help') {
+        process.exitCode = 2
+        return
+      }
+      const path = [...args.filter((arg) => !arg.startsWith('-'))].slice(0, 1)
+      const [first = '', ...hints] = error.message.replace(/^error: /, '').split('\n')
+      const help = ['chaperone', ...(COMMANDS.some(({ name }) => name === path[0]) ? path : []), '--help'].join(' ')
+      process.stderr.write(`chaperone: ${printable(first)} [usage]\n  ${[...hints.map((hint) => printable(hint)), `See \`${help}\`.`].join(' ')}\n`)
+      process.exitCode = 2
+      return
+    }
+    fail(toChaperoneError(error))
+  }
+}
+
+if (import.meta.main) await main(process.argv.slice(2))

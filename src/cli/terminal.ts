@@ -1,0 +1,37 @@
+import { createInterface } from 'node:readline/promises'
+import { ChaperoneError } from '../errors.ts'
+
+const LARGEST_INPUT = 1024 * 1024
+
+/** Asks on stderr, so that stdout stays clean for pipes. Undefined when the input ends without an answer. */
+export async function ask(question: string): Promise<string | undefined> {
+  const reader = createInterface({ input: process.stdin, output: process.stderr, terminal: process.stdin.isTTY === true })
+  try {
+    const ended = new Promise<undefined>((resolve) => reader.once('close', () => resolve(undefined)))
+    return (await Promise.race([reader.question(question), ended]))?.trim()
+  } finally {
+    reader.close()
+  }
+}
+
+/** Everything on stdin, for a secret or a document: not an argument, which other users see in the process list. */
+export async function readStdin(): Promise<string> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of process.stdin) {
+    size += (chunk as Buffer).length
+    if (size > LARGEST_INPUT) throw new ChaperoneError('too_large', 'The input is over 1 MiB.')
+    chunks.push(chunk as Buffer)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** Resolves when the process is asked to stop. A second signal is not waited for. */
+export function stopSignal(): AbortSignal {
+  const stop = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => stop.abort(name))
+  return stop.signal
+}
+
+export const stopped = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => (signal.aborted ? resolve() : signal.addEventListener('abort', () => resolve(), { once: true })))

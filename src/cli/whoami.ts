@@ -1,0 +1,25 @@
+import type { WhoAmI } from '../api/contract.ts'
+import type { Register } from './commands.ts'
+import { type ServerFlags, withApi, withJson, withServer } from './connection.ts'
+import { line, moment, printable, printJson } from './output.ts'
+
+export const register: Register = (command) => {
+  withJson(withServer(command)).action(async (flags: ServerFlags & { json?: boolean }) => {
+    await withApi(flags, async (api, profile) => {
+      const who = await api.call<WhoAmI>('GET', '/v1/whoami')
+      if (flags.json) return printJson(who)
+      const rows: [string, string][] = [
+        ['identity', `${who.kind} ${who.name} (${who.id})`],
+        ['server', `${profile.address}, trust domain ${who.trustDomain}`],
+        ['roles', who.roles.join(', ') || 'none'],
+        ['traits', Object.keys(who.traits).length === 0 ? 'none' : JSON.stringify(who.traits)],
+        ['session', `${who.session.id}, by ${who.session.how}, since ${moment(who.session.startedAt)}`],
+        ['credential', `until ${moment(who.notAfter)}`],
+      ]
+      if (who.chain.length > 1) rows.push(['chain', who.chain.map((link) => link.name).join(' → ')])
+      if (who.session.purpose !== undefined) rows.push(['purpose', who.session.purpose])
+      if (who.session.factorAt !== undefined) rows.push(['factor', `given ${moment(who.session.factorAt)}`])
+      for (const [title, text] of rows) line(`${title.padEnd(11)} ${printable(text)}`)
+    })
+  })
+}

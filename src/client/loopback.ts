@@ -1,0 +1,129 @@
+import { randomBytes, timingSafeEqual } from 'node:crypto'
+import { createServer, type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { ChaperoneError, REASONS, type ReasonCode, toChaperoneError } from '../errors.ts'
+import type { Keeper } from './credential.ts'
+import { openDataPlane } from './data-plane.ts'
+
+/**
+ * `chaperone mcp proxy`: an MCP endpoint on the loopback for clients that speak only HTTP. It adds the identity, so
+ * whoever can call it acts as it; hence a secret path that lives as long as the process, and Host and Origin checked
+ * against pages in a browser that reach for local ports (DNS rebinding).
+ */
+export interface LoopbackOptions {
+  readonly server: string
+  readonly keeper: Keeper
+  /** default 0: any free one */
+  readonly port?: number
+  /** web pages that may call it, for example the MCP Inspector's */
+  readonly origins?: readonly string[]
+}
+
+export interface Loopback {
+  /** with the secret in its path */
+  readonly url: string
+  close(): Promise<void>
+}
+
+const HOP_BY_HOP = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'host',
+])
+/** What a client believes to be its login here; the only identity that goes on is the certificate. */
+const NOT_FORWARDED = new Set([
+  ...HOP_BY_HOP,
+  'authorization',
+  'cookie',
+  'origin',
+  'referer',
+  'forwarded',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-proto',
+])
+const METHODS = new Set(['GET', 'POST', 'DELETE'])
+const MOST_AT_ONCE = 256
+
+export async function openLoopback(options: LoopbackOptions): Promise<Loopback> {
+  const secret = randomBytes(24).toString('base64url')
+  const path = Buffer.from(`/${secret}/mcp/${encodeURIComponent(options.server)}`)
+  const upstreamPath = `/mcp/${encodeURIComponent(options.server)}`
+  const plane = openDataPlane(options.keeper)
+  const origins = new Set(options.origins)
+  let hosts = new Set<string>()
+  let running = 0
+
+  const refuse = (response: ServerResponse, code: ReasonCode, message: string) => {
+    response.writeHead(REASONS[code].http, { 'content-type': 'application/json', connection: 'close' })
+    response.end(JSON.stringify({ jsonrpc: '2.0', id: null, error: { code: REASONS[code].jsonrpc, message, data: { code } } }))
+  }
+
+  const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const { origin } = request.headers
+    if (!hosts.has(request.headers.host ?? '')) return refuse(response, 'foreign_origin', 'The Host header is not that of this endpoint.')
+    if (origin !== undefined && !origins.has(origin)) return refuse(response, 'foreign_origin', 'Pages of this origin may not call this endpoint.')
+    const given = Buffer.from(request.url ?? '')
+    if (given.length !== path.length || !timingSafeEqual(given, path)) return refuse(response, 'not_found', 'There is no such thing here.')
+    if (!METHODS.has(request.method ?? '')) return refuse(response, 'unsupported', 'Only GET, POST and DELETE.')
+    if (running >= MOST_AT_ONCE) return refuse(response, 'too_many', 'Too many requests at once; try again later.')
+    running++
+    const over = new AbortController()
+    response.once('close', () => {
+      running--
+      over.abort(new ChaperoneError('session_ended', 'The client has gone.'))
+    })
+    const headers: Record<string, string | readonly string[] | undefined> = {}
+    for (const [name, value] of Object.entries(request.headers)) if (!NOT_FORWARDED.has(name)) headers[name] = value
+    const answer = await plane.send({
+      method: request.method ?? 'POST',
+      path: upstreamPath,
+      headers,
+      signal: over.signal,
+      ...(request.method === 'POST' ? { body: request } : {}),
+    })
+    const back: OutgoingHttpHeaders = {}
+    for (const [name, value] of Object.entries(answer.headers)) if (!HOP_BY_HOP.has(name)) back[name] = value
+    response.writeHead(answer.statusCode ?? 502, back)
+    response.flushHeaders()
+    answer.pipe(response)
+    // A stream that is cut must look cut: a clean end would be taken for the whole answer.
+    answer.once('error', () => response.destroy())
+    answer.once('aborted', () => response.destroy())
+  }
+
+  const server = createServer({ maxHeaderSize: 16 * 1024, requestTimeout: 0, headersTimeout: 10_000 }, (request, response) => {
+    handle(request, response).catch((cause: unknown) => {
+      const error = toChaperoneError(cause)
+      if (response.headersSent) response.destroy()
+      else refuse(response, error.code, error.message)
+    })
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(
+        error.code === 'EADDRINUSE'
+          ? new ChaperoneError('conflict', `Port ${options.port} is taken.`, { fix: 'Choose another with --port, or leave it out.' })
+          : error,
+      ),
+    )
+    server.listen(options.port ?? 0, '127.0.0.1', resolve)
+  })
+  const { port } = server.address() as AddressInfo
+  hosts = new Set([`127.0.0.1:${port}`, `localhost:${port}`])
+  return {
+    url: `http://127.0.0.1:${port}${path}`,
+    async close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      server.closeAllConnections()
+      plane.close()
+      await closed
+    },
+  }
+}

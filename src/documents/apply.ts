@@ -1,0 +1,154 @@
+import type { AuditLog, Draft } from '../audit/record.ts'
+import type { Clock } from '../clock.ts'
+import { canonicalJson } from '../encoding/canonical-json.ts'
+import { ChaperoneError } from '../errors.ts'
+import { createIdentity, findIdentity, setIdentityState, updateIdentity } from '../identity/directory.ts'
+import { newId } from '../ids.ts'
+import type { Lease } from '../store/lease.ts'
+import type { Store, Write } from '../store/store.ts'
+import { digestOf, keyOf, type Step, toChange } from './diff.ts'
+import { type PlanParts, plan, stateSaid, type Wish } from './plan.ts'
+import { loadSnapshot } from './stored.ts'
+import type { Applied, Applier, Change, DocumentKinds, ParsedDocument } from './types.ts'
+
+export interface DocumentsParts extends PlanParts {
+  readonly store: Store
+  readonly audit: Pick<AuditLog, 'append'>
+  readonly lease: Pick<Lease, 'noticed' | 'confirmed'>
+  readonly clock: Clock
+  readonly kinds: DocumentKinds
+}
+
+export interface ApplyOptions {
+  readonly owner?: string
+  readonly prune?: boolean
+  /** Says what would change, and changes nothing. */
+  readonly dryRun?: boolean
+}
+
+/**
+ * Makes the store say what the documents say: all of it or nothing, in one transaction, recorded before. What is already
+ * so is left alone: a second apply changes nothing, raises no epoch and leaves no record. Returns when every node has
+ * confirmed the new epoch. Throws `invalid_document` (with `problems`), `conflict`, `audit_unavailable`.
+ */
+export async function applyDocuments(
+  parts: DocumentsParts,
+  by: Applier,
+  documents: readonly ParsedDocument[],
+  options: ApplyOptions = {},
+): Promise<Applied> {
+  const { dryRun = false, ...rest } = options
+  return carryOut(parts, by, { documents, ...rest }, dryRun)
+}
+
+/** Deletes one document; an identity is gone at once, and its name is never used again. Throws `not_found`, `invalid_document`. */
+export async function deleteDocument(parts: DocumentsParts, by: Applier, kind: string, name: string): Promise<Applied> {
+  return carryOut(parts, by, { documents: [], remove: [keyOf({ kind, name })] }, false)
+}
+
+async function carryOut(parts: DocumentsParts, by: Applier, wish: Wish, dryRun: boolean): Promise<Applied> {
+  const { store, audit, lease, clock, kinds } = parts
+  const planned = plan(parts, await loadSnapshot(store.db), wish, by, clock.now())
+  const changes = planned.steps.map((step) => toChange(step, kinds))
+  if (dryRun || planned.steps.every((step) => step.op === 'unchanged')) return { changes, warnings: planned.warnings }
+
+  // The record comes first (rule 3). It cannot stand inside the transaction: on SQLite the audit writer needs the same
+  // write lock. So what was recorded is planned again inside it, and anything else is a conflict.
+  const recorded = await audit.append(draftOf(by, changes))
+  let epoch: number
+  try {
+    ;({ epoch } = await store.reduce(async (trx) => {
+      const again = plan(parts, await loadSnapshot(trx), wish, by, clock.now())
+      if (essence(again.steps) !== essence(planned.steps)) {
+        throw new ChaperoneError('conflict', 'Somebody else changed these documents at the same moment; nothing was applied.', {
+          fix: 'Apply again.',
+        })
+      }
+      await write(trx, again.steps, by, clock.now())
+    }))
+  } catch (error) {
+    const reason = error instanceof ChaperoneError ? error.code : 'store_unavailable'
+    await audit.append({ ...whoDid(by), type: 'documents.applied', permit: recorded.id, outcome: { status: 'failed', reason } })
+    throw error
+  }
+  await lease.noticed(epoch)
+  await lease.confirmed(epoch)
+  return { changes, warnings: planned.warnings, epoch }
+}
+
+/** What makes two plans the same: each step, and what it starts from. */
+const essence = (steps: readonly Step[]) =>
+  canonicalJson(steps.map(({ op, kind, name, before, after }) => [op, kind, name, before ? digestOf(before) : null, after ? digestOf(after) : null]))
+
+const whoDid = ({ actor, chain, session }: Applier): Pick<Draft, 'actor' | 'chain' | 'session'> => ({
+  actor,
+  ...(chain === undefined ? {} : { chain }),
+  ...(session === undefined ? {} : { session }),
+})
+
+/** A leaf is small (decision 3.6): the first names stand in it, the whole diff lies beside it. */
+const NAMES_IN_LEAF = 100
+
+function draftOf(by: Applier, changes: readonly Change[]): Draft {
+  const changed = changes.filter((change) => change.op !== 'unchanged')
+  const text = changed.map(({ op, kind, name, diff = '' }) => `${op} ${kind}/${name}\n${diff}`).join('\n')
+  return {
+    ...whoDid(by),
+    type: 'documents.applied',
+    data: {
+      changes: changed.slice(0, NAMES_IN_LEAF).map(({ op, kind, name }) => `${op} ${kind}/${name}`),
+      created: changed.filter((change) => change.op === 'create').length,
+      updated: changed.filter((change) => change.op === 'update').length,
+      deleted: changed.filter((change) => change.op === 'delete').length,
+    },
+    bodies: [{ name: 'diff', bytes: text }],
+  }
+}
+
+/** Users before the agents they own; the other way round for deletions. */
+const ORDER: Readonly<Record<string, number>> = { user: 1, agent: 2 }
+
+async function write(trx: Write, steps: readonly Step[], by: Applier, now: number): Promise<void> {
+  const changed = steps.filter((step) => step.op !== 'unchanged')
+  const rank = (step: Step) => (step.op === 'delete' ? -(ORDER[step.kind] ?? 0) : (ORDER[step.kind] ?? 0))
+  for (const step of [...changed].sort((a, b) => rank(a) - rank(b))) {
+    const { kind, name, before, after } = step
+    const identityId = kind === 'user' || kind === 'agent' ? await project(trx, step, now) : undefined
+    if (!after) {
+      await trx.deleteFrom('documents').where('kind', '=', kind).where('name', '=', name).execute()
+      continue
+    }
+    const values = {
+      labels: canonicalJson(after.labels),
+      spec: canonicalJson(after.spec),
+      digest: digestOf(after),
+      owner: after.labels.owner ?? null,
+      applied_by: by.actor.id,
+      updated_at: now,
+    }
+    if (before) await trx.updateTable('documents').set(values).where('id', '=', before.id).execute()
+    else
+      await trx
+        .insertInto('documents')
+        .values({ id: identityId ?? newId('res', now), kind, name, ...values })
+        .execute()
+  }
+}
+
+/** Brings the identities table in line with a user or agent document. Returns the identity's id. */
+async function project(trx: Write, step: Step, now: number): Promise<string | undefined> {
+  const kind = step.kind as 'user' | 'agent'
+  const there = await findIdentity(trx, { name: step.name })
+  if (!step.after) {
+    if (there && there.state !== 'deleted') await setIdentityState(trx, there.id, 'deleted', now)
+    return undefined
+  }
+  const { roles, traits, owner } = step.after.spec as { roles: readonly string[]; traits: Readonly<Record<string, unknown>>; owner?: string }
+  const ownerId = owner === undefined ? undefined : (await findIdentity(trx, { name: owner }))?.id
+  const known = there
+    ? await updateIdentity(trx, there.id, { roles, traits, ...(ownerId === undefined ? {} : { ownerId }), now })
+    : await createIdentity(trx, { kind, name: step.name, roles, traits, source: 'document', now, ...(ownerId === undefined ? {} : { ownerId }) })
+  const state = stateSaid(step)
+  if (state !== undefined && state !== known.state) await setIdentityState(trx, known.id, state, now)
+  return known.id
+}

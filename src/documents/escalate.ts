@@ -1,0 +1,79 @@
+import type { Verb } from '../access/administration.ts'
+import { canonicalJson } from '../encoding/canonical-json.ts'
+import { keyOf, type Step } from './diff.ts'
+import { verbRules, verbsOfRole, verbsOfRoles } from './grants.ts'
+import { isRecord } from './read.ts'
+import type { CrossFault } from './resolve.ts'
+import type { Applier, Path, PlainDocument } from './types.ts'
+import type { World } from './world.ts'
+
+/**
+ * Nobody grants what they do not have (design 3.8). For the verbs of Chaperone itself: whoever writes a rule that gives a
+ * verb, takes away a rule that denied it, or gives somebody a role that has it, must hold that verb.
+ *
+ * Judged on the text of the rules and not by deciding: a `when` or `where` that is false today may be true tomorrow.
+ */
+export function escalations(steps: readonly Step[], before: World, after: World, by: Applier): readonly CrossFault[] {
+  const faults: CrossFault[] = []
+  const need = (step: Step, path: Path, verbs: Iterable<Verb>, what: string) => {
+    const lacking = [...new Set(verbs)].filter((verb) => !by.holds(verb))
+    if (lacking.length === 0) return
+    faults.push({
+      of: keyOf(step),
+      path,
+      level: 'error',
+      message: `${what} \`${lacking.join('`, `')}\` of Chaperone, which ${by.actor.name} does not hold: nobody grants what they do not have.`,
+      fix: 'Have somebody apply it who holds them.',
+    })
+  }
+  const verbsIn = (world: World) => (roles: readonly string[]) => verbsOfRoles(roles, (role) => world.documents.get(`role/${role}`)?.spec)
+
+  for (const step of steps) {
+    if (step.op === 'unchanged') continue
+    const { kind, before: old, after: next } = step
+    if (kind === 'role' || kind === 'guardrail') {
+      for (const section of ['allow', 'ask'] as const) {
+        const known = new Set(old ? verbRules(old.spec, section).map((rule) => rule.text) : [])
+        for (const rule of next ? verbRules(next.spec, section) : [])
+          if (!known.has(rule.text)) need(step, rule.path, rule.verbs, `This ${kind} grants`)
+      }
+      // Who may ask for a role has it one yes away, and whoever writes the way also names who says yes.
+      const ways = new Set(requestsOf(old).map((way) => canonicalJson(way)))
+      for (const [i, way] of requestsOf(next).entries()) {
+        if (!ways.has(canonicalJson(way)))
+          need(step, ['spec', 'request', i, 'role'], verbsIn(after)([String(way.role)]), `The role \`${way.role}\` gives`)
+      }
+      // A rule moved from `ask` to nothing gives nothing; one that denied or asked in a guardrail and is gone, does.
+      const tight = kind === 'guardrail' ? (['deny', 'ask'] as const) : (['deny'] as const)
+      for (const section of tight) {
+        const kept = new Set(next ? verbRules(next.spec, section).map((rule) => rule.text) : [])
+        for (const rule of old ? verbRules(old.spec, section) : []) {
+          if (!kept.has(rule.text)) need(step, next ? ['spec'] : [], rule.verbs, `Without its ${section} rule this ${kind} gives way to`)
+        }
+      }
+    }
+    if ((kind === 'user' || kind === 'agent') && next) {
+      const row = before.identities.get(step.name)
+      const had = new Set(row?.state === 'active' && Array.isArray(row.roles) ? row.roles : [])
+      for (const [i, role] of rolesOf(next).entries()) {
+        if (!had.has(role)) need(step, ['spec', 'roles', i], verbsIn(after)([role]), `The role \`${role}\` gives`)
+      }
+      // Conditions read traits: whoever sets them opens what hangs on them.
+      if (row && canonicalJson(row.traits) !== canonicalJson(next.spec.traits)) {
+        const conditional = rolesOf(next).filter((role) => hasCondition(after.documents.get(`role/${role}`)))
+        need(step, ['spec', 'traits'], verbsIn(after)(conditional), 'Traits decide over')
+      }
+    }
+  }
+  return faults
+}
+
+const requestsOf = (document: PlainDocument | undefined): readonly Record<string, unknown>[] =>
+  Array.isArray(document?.spec.request) ? document.spec.request.filter(isRecord) : []
+
+const rolesOf = (document: PlainDocument): readonly string[] => (Array.isArray(document.spec.roles) ? (document.spec.roles as string[]) : [])
+
+const hasCondition = (role: PlainDocument | undefined): boolean =>
+  role !== undefined &&
+  verbsOfRole(role.spec).size > 0 &&
+  (['allow', 'ask', 'deny'] as const).some((section) => verbRules(role.spec, section).some((rule) => rule.conditional))

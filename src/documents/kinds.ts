@@ -1,0 +1,129 @@
+import { X509Certificate } from 'node:crypto'
+import { z } from 'zod'
+import { TTL } from '../ca/types.ts'
+import { mcpServerSpec } from '../catalog/mcp-server.ts'
+import { postgresDatabaseSpec } from '../catalog/postgres-database.ts'
+import { parseDuration } from '../encoding/duration.ts'
+import { ChaperoneError } from '../errors.ts'
+import { isName } from '../identity/names.ts'
+import { checkGuardrail } from '../policy/guardrail.ts'
+import type { SpecProblem } from '../policy/problem.ts'
+import { checkRole } from '../policy/role.ts'
+import type { Vocabulary } from '../policy/types.ts'
+import { zodFaults } from './faults.ts'
+import type { DocumentKind, DocumentKinds, Fault } from './types.ts'
+
+const SPELLING = 'Write lower-case letters, digits, `.`, `_` and `-`, at most 63, beginning with a letter or digit.'
+
+const roles = z.array(z.string().min(1).max(63)).max(64).default([])
+const trait = z.union([z.string().max(1024), z.number(), z.boolean(), z.array(z.string().max(1024)).max(100)])
+const traits = z.record(z.string().min(1).max(64), trait).default({})
+const state = z.enum(['active', 'disabled']).optional()
+
+/** `kind: user`: a person. Enrols with an invitation; the document says only who it is and what they may do. */
+export const userSpec = z.strictObject({
+  roles: roles.describe('names of roles'),
+  traits: traits.describe('facts about the person that rules may read: team, country'),
+  state: state.describe('default: active; a disabled identity can do nothing'),
+})
+
+/** `kind: agent`: a non-human identity. Somebody answers for it. */
+export const agentSpec = z.strictObject({
+  owner: z.string().describe('name of the user who answers for the agent'),
+  roles: roles.describe('names of roles'),
+  traits: traits.describe('facts about the agent that rules may read'),
+  state: state.describe('default: active; a disabled identity can do nothing'),
+})
+
+/** Every kind of document there is. The vocabularies are the words that rules may use. */
+export function documentKinds(vocabularies: readonly Vocabulary[]): DocumentKinds {
+  type Checked = { readonly ok: true } | { readonly ok: false; readonly problems: readonly SpecProblem[] }
+  const policyKind = (kind: string, check: (spec: unknown, words: readonly Vocabulary[]) => Checked): DocumentKind => ({
+    kind,
+    nameFault: plainName,
+    check(spec) {
+      const checked = check(spec, vocabularies)
+      if (checked.ok) return { spec: spec as Record<string, unknown>, faults: [] }
+      return { faults: checked.problems.map((problem): Fault => ({ ...problem, atKey: problem.message.startsWith('Unknown key') })) }
+    },
+  })
+  const kinds: DocumentKind[] = [
+    policyKind('role', checkRole),
+    policyKind('guardrail', checkGuardrail),
+    schemaKind('mcp', mcpServerSpec, plainName, (spec) => pemFaults(spec.ca, ['ca'])),
+    schemaKind('postgres', postgresDatabaseSpec, plainName, (spec) => [
+      ...pemFaults(spec.tls.ca, ['tls', 'ca']),
+      ...lifeFaults(spec.credential_ttl, ['credential_ttl']),
+    ]),
+    schemaKind('user', userSpec, (name) => (isName('user', name) ? undefined : `\`${short(name)}\` cannot be the name of a user. ${SPELLING}`)),
+    schemaKind(
+      'agent',
+      agentSpec,
+      (name) => (isName('agent', name) ? undefined : `\`${short(name)}\` cannot be the name of an agent. ${SPELLING}`),
+      (spec, name) => {
+        const [before, client] = name.split('/')
+        if (client === undefined || before === spec.owner) return []
+        return [
+          {
+            path: ['owner'],
+            message: `An agent named ${short(name)} is a client of ${short(before ?? '')}, so that is its owner.`,
+            fix: `Write owner: ${short(before ?? '')}.`,
+          },
+        ]
+      },
+    ),
+  ]
+  return new Map(kinds.map((kind) => [kind.kind, kind]))
+}
+
+function schemaKind<T extends z.ZodType>(
+  kind: string,
+  schema: T,
+  nameFault: DocumentKind['nameFault'],
+  more: (spec: z.infer<T>, name: string) => readonly Fault[] = () => [],
+): DocumentKind {
+  const known = 'shape' in schema ? Object.keys(schema.shape as object) : []
+  return {
+    kind,
+    nameFault,
+    check(spec, name) {
+      const parsed = schema.safeParse(spec)
+      if (!parsed.success) return { faults: zodFaults(parsed.error, spec, known) }
+      const faults = more(parsed.data, name)
+      if (faults.length > 0) return { faults }
+      // What is absent must be absent: canonical JSON has no undefined.
+      return { spec: JSON.parse(JSON.stringify(parsed.data)) as Record<string, unknown>, faults }
+    },
+  }
+}
+
+/** Names of resources stand in URLs, SNI and `database=resource/db`, names of roles in records: one spelling for all. */
+const plainName = (name: string): string | undefined =>
+  isName('user', name)
+    ? name === 'any'
+      ? '`any` means everything in a rule, so nothing can have this name.'
+      : undefined
+    : `\`${short(name)}\` cannot be a name. ${SPELLING}`
+
+const short = (name: string) => name.slice(0, 80)
+
+function pemFaults(pem: string | undefined, path: Fault['path']): Fault[] {
+  if (pem === undefined) return []
+  try {
+    new X509Certificate(pem)
+    return []
+  } catch {
+    return [{ path, message: 'This is not a certificate in PEM.', fix: 'Paste the whole block, from -----BEGIN CERTIFICATE----- on.' }]
+  }
+}
+
+function lifeFaults(text: string, path: Fault['path']): Fault[] {
+  try {
+    const ms = parseDuration(text)
+    if (ms >= TTL.shortestMs && ms <= TTL.longestMs) return []
+    return [{ path, message: 'A credential lives between 30s and 12h.' }]
+  } catch (error) {
+    if (!(error instanceof ChaperoneError)) throw error
+    return [{ path, message: error.message, ...(error.fix === undefined ? {} : { fix: error.fix }) }]
+  }
+}

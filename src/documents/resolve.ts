@@ -1,0 +1,73 @@
+import { isRecord } from './read.ts'
+import { identityFaults, ownerFaults, roleFaults, selectorFaults } from './references.ts'
+import type { Fault, PlainDocument } from './types.ts'
+import type { World } from './world.ts'
+
+/** A fault between documents; `path` counts from the root of the document `of` (its key). */
+export interface CrossFault extends Fault {
+  readonly of: string
+  readonly level: 'error' | 'warning'
+}
+
+/** What does not fit together. Pure; the same for documents that were just written and for those applied long ago. */
+export function crossCheck(world: World): readonly CrossFault[] {
+  return [...world.documents].flatMap(([key, document]) =>
+    [...faultsOf(document, world)].map((fault) => ({ ...fault, level: fault.level ?? 'error', of: key })),
+  )
+}
+
+function* faultsOf(document: PlainDocument, world: World): Generator<Fault> {
+  switch (document.kind) {
+    case 'user':
+    case 'agent':
+      return yield* identityDocument(document, world)
+    case 'mcp':
+      return yield* mcpDocument(document, world)
+    case 'role':
+    case 'guardrail':
+      return yield* policyDocument(document, world)
+  }
+}
+
+function* identityDocument({ kind, name, spec }: PlainDocument, world: World): Generator<Fault> {
+  const there = world.identities.get(name)
+  const used = (message: string): Fault => ({ path: ['name'], message, fix: 'Choose another name.' })
+  if (there && there.kind !== kind) yield used(`The name \`${name}\` belongs to ${there.kind === 'agent' ? 'an agent' : `a ${there.kind}`}.`)
+  if (there?.state === 'deleted') yield used(`The name \`${name}\` was used by an identity that was deleted; names are never used again.`)
+  yield* roleFaults(spec.roles, ['spec', 'roles'], world)
+  // A disabled agent may keep an owner who is gone: nobody answers for it, and it does nothing.
+  if (kind === 'agent' && spec.state !== 'disabled') yield* ownerFaults(spec.owner, ['spec', 'owner'], world)
+}
+
+function* mcpDocument({ spec }: PlainDocument, { secrets }: World): Generator<Fault> {
+  for (const part of ['env', 'headers'] as const) {
+    for (const [key, value] of Object.entries(isRecord(spec[part]) ? spec[part] : {})) {
+      if (!isRecord(value) || typeof value.secret !== 'string' || secrets.has(value.secret)) continue
+      yield {
+        path: ['spec', part, key],
+        level: 'warning',
+        message: `There is no secret \`${value.secret}\` yet; the server cannot start without it.`,
+        fix: `Set it: chaperone secret set ${value.secret}`,
+      }
+    }
+  }
+}
+
+/** The kinds whose documents are resources that rules select by name or labels. */
+const RESOURCE_KINDS = ['mcp', 'postgres'] as const
+
+function* policyDocument({ spec }: PlainDocument, world: World): Generator<Fault> {
+  if (isRecord(spec.for)) {
+    yield* roleFaults(spec.for.roles, ['spec', 'for', 'roles'], world)
+    yield* identityFaults(spec.for.names, ['spec', 'for', 'names'], world)
+  }
+  for (const section of ['allow', 'ask', 'deny', 'limit', 'request']) {
+    for (const [i, rule] of (Array.isArray(spec[section]) ? spec[section] : []).entries()) {
+      if (!isRecord(rule)) continue
+      const path = ['spec', section, i]
+      if (section === 'request') yield* roleFaults(rule.role, [...path, 'role'], world)
+      if (isRecord(rule.approvers)) yield* roleFaults(rule.approvers.role, [...path, 'approvers', 'role'], world)
+      for (const kind of RESOURCE_KINDS) if (kind in rule) yield* selectorFaults(kind, rule[kind], [...path, kind], world)
+    }
+  }
+}

@@ -1,0 +1,52 @@
+import { keyOf } from './diff.ts'
+import type { Snapshot } from './stored.ts'
+import type { PlainDocument } from './types.ts'
+
+/** An identity as it would be after the apply. */
+export interface FutureIdentity {
+  readonly id: string
+  readonly kind: 'user' | 'agent' | 'node'
+  readonly name: string
+  readonly state: 'active' | 'disabled' | 'deleted'
+  /** name of the owner */
+  readonly owner?: string
+  readonly roles: readonly string[] | 'inherit'
+  readonly traits: Readonly<Record<string, unknown>>
+}
+
+/** Everything as it would be after the apply (or as it is before one). */
+export interface World {
+  /** by `kind/name` */
+  readonly documents: ReadonlyMap<string, PlainDocument>
+  /** by name; deleted ones too */
+  readonly identities: ReadonlyMap<string, FutureIdentity>
+  readonly secrets: ReadonlySet<string>
+  ofKind(kind: string): readonly PlainDocument[]
+}
+
+export function makeWorld(parts: Omit<World, 'ofKind'>): World {
+  const kinds = Map.groupBy(parts.documents.values(), (document) => document.kind)
+  return { ...parts, ofKind: (kind) => kinds.get(kind) ?? [] }
+}
+
+export function worldOf({ documents, identities, secrets }: Snapshot): World {
+  const names = new Map(identities.map((row) => [row.id, row.name]))
+  return makeWorld({
+    documents: new Map(documents.map((document) => [keyOf(document), document])),
+    identities: new Map(
+      identities.map((row) => [
+        row.name,
+        {
+          id: row.id,
+          kind: row.kind,
+          name: row.name,
+          state: row.state,
+          ...(row.owner_id === null ? {} : { owner: names.get(row.owner_id) ?? row.owner_id }),
+          roles: JSON.parse(row.roles) as readonly string[] | 'inherit',
+          traits: JSON.parse(row.traits) as Record<string, unknown>,
+        },
+      ]),
+    ),
+    secrets,
+  })
+}

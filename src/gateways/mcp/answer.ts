@@ -1,0 +1,188 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Clock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
+import type { McpLimits } from './limits.ts'
+import { sseEvent, sseReader } from './sse.ts'
+import { isObject } from './wire.ts'
+
+export type Headers = Readonly<Record<string, string | readonly string[]>>
+
+/** Where the answer to one request goes: to a client over HTTP, or into our own hands. */
+export interface Answer {
+  /** `no`: nothing was sent; `body`: one body is on its way; `stream`: events are */
+  readonly began: 'no' | 'body' | 'stream'
+  /** nobody is there any more to read it */
+  readonly gone: boolean
+  /** whether the client reads events */
+  readonly streams: boolean
+  whenGone(see: () => void): void
+  /** The whole answer at once. */
+  send(status: number, body?: string | Buffer, headers?: Headers): void
+  /** A body of unknown length follows by `write`, then `end`. */
+  begin(status: number, headers: Headers): void
+  /** Opens a stream of events; nothing when one is open. */
+  open(headers?: Headers): void
+  /** Resolves when more may be written: a slow client slows the server down, it does not fill our memory. */
+  write(chunk: Buffer | string): Promise<void>
+  end(): void
+  /** The body cannot be finished: the client must not take what it has for all. */
+  break(): void
+}
+
+/** Puts one JSON-RPC message into whatever form the answer has by now, and ends it. */
+export function finish(answer: Answer, status: number, json: string): void {
+  if (answer.began === 'no') answer.send(status, json, { 'content-type': 'application/json' })
+  else if (answer.began === 'stream') {
+    void answer.write(sseEvent(json))
+    answer.end()
+  } else answer.break()
+}
+
+/** The answer to an HTTP request. `common` headers go with every form of it. */
+export class HttpAnswer implements Answer {
+  began: Answer['began'] = 'no'
+  gone = false
+  readonly streams: boolean
+  readonly common: Record<string, string> = {}
+  readonly #response: ServerResponse
+  readonly #clock: Clock
+  readonly #limits: Pick<McpLimits, 'keepAliveMs' | 'queueBytes'>
+  readonly #watchers: (() => void)[] = []
+  #disarm: (() => void) | undefined
+  #written = 0
+
+  constructor(request: IncomingMessage, response: ServerResponse, clock: Clock, limits: Pick<McpLimits, 'keepAliveMs' | 'queueBytes'>) {
+    this.#response = response
+    this.#clock = clock
+    this.#limits = limits
+    this.streams = /text\/event-stream|\*\/\*/i.test(request.headers.accept ?? '')
+    response.once('close', () => {
+      this.#disarm?.()
+      if (response.writableFinished) return
+      this.gone = true
+      for (const see of this.#watchers) see()
+    })
+    response.on('error', () => {})
+  }
+
+  whenGone(see: () => void): void {
+    if (this.gone) see()
+    else this.#watchers.push(see)
+  }
+
+  send(status: number, body?: string | Buffer, headers: Headers = {}): void {
+    if (this.began !== 'no' || this.gone) return
+    this.began = 'body'
+    const length: Record<string, string> = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
+    this.#response.writeHead(status, { ...headers, ...this.common, ...length } as Record<string, string>)
+    this.#response.end(body)
+  }
+
+  begin(status: number, headers: Headers): void {
+    if (this.began !== 'no' || this.gone) return
+    this.began = 'body'
+    this.#response.writeHead(status, { ...headers, ...this.common } as Record<string, string>)
+  }
+
+  open(headers: Headers = {}): void {
+    if (this.began !== 'no' || this.gone) return
+    this.began = 'stream'
+    const stream = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache, no-transform', 'x-accel-buffering': 'no' }
+    this.#response.writeHead(200, { ...headers, ...stream, ...this.common } as Record<string, string>)
+    this.#response.flushHeaders()
+    this.#keepAlive()
+  }
+
+  /** One timer a stream: it looks whether something was written since it last rang. */
+  #keepAlive(): void {
+    const before = this.#written
+    this.#disarm = this.#clock.at(this.#clock.now() + this.#limits.keepAliveMs, () => {
+      if (this.gone || this.#response.writableEnded) return
+      if (this.#written === before && !this.#response.writableNeedDrain) this.#response.write(':\n\n')
+      this.#keepAlive()
+    })
+  }
+
+  write(chunk: Buffer | string): Promise<void> {
+    if (this.gone || this.#response.writableEnded) return Promise.resolve()
+    this.#written++
+    if (this.#response.write(chunk)) return Promise.resolve()
+    // A child cannot be read more slowly for one slow client: that client is let go instead.
+    if (this.#response.writableLength > this.#limits.queueBytes) this.#response.destroy()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const go = () => {
+      this.#response.off('drain', go)
+      this.#response.off('close', go)
+      resolve()
+    }
+    this.#response.once('drain', go)
+    this.#response.once('close', go)
+    return promise
+  }
+
+  end(): void {
+    this.#disarm?.()
+    if (!this.#response.writableEnded) this.#response.end()
+  }
+
+  break(): void {
+    this.#response.destroy()
+  }
+}
+
+/** Takes an answer into our own hands: for a batch, and for lists that we ask for ourselves. */
+export class Collector implements Answer {
+  began: Answer['began'] = 'no'
+  readonly gone = false
+  readonly streams = true
+  /** the response, once there is one */
+  text: string | undefined
+  status = 200
+  readonly #maxBytes: number
+  readonly #events: ReturnType<typeof sseReader>
+  #chunks: Buffer[] = []
+  #size = 0
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes
+    this.#events = sseReader(maxBytes)
+  }
+
+  whenGone(): void {}
+
+  send(status: number, body?: string | Buffer): void {
+    this.began = 'body'
+    this.status = status
+    this.text ??= body?.toString()
+  }
+
+  begin(): void {
+    this.began = 'body'
+  }
+
+  open(): void {
+    if (this.began === 'no') this.began = 'stream'
+  }
+
+  async write(chunk: Buffer | string): Promise<void> {
+    const bytes = Buffer.from(chunk)
+    if (this.began === 'stream') {
+      for (const event of this.#events.push(bytes)) {
+        const message: unknown = event.data === undefined ? undefined : JSON.parse(event.data)
+        if (isObject(message) && !('method' in message)) this.text ??= event.data
+      }
+      return
+    }
+    this.#size += bytes.length
+    if (this.#size > this.#maxBytes) throw new ChaperoneError('too_large', `The server's answer is over ${this.#maxBytes} bytes.`)
+    this.#chunks.push(bytes)
+  }
+
+  end(): void {
+    if (this.began === 'body') this.text ??= Buffer.concat(this.#chunks).toString('utf8')
+  }
+
+  break(): void {
+    this.text = undefined
+  }
+}

@@ -1,0 +1,238 @@
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makeGuard } from '../../access/guard.ts'
+import type { State } from '../../access/state.ts'
+import type { Draft } from '../../audit/record.ts'
+import { mcpServerSpec } from '../../catalog/mcp-server.ts'
+import { type Clock, systemClock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
+import type { Connection, LiveSession } from '../../identity/types.ts'
+import { compilePolicy } from '../../policy/compile.ts'
+import type { Resource } from '../../policy/types.ts'
+import { type McpCaller, mcpGateway } from './gateway.ts'
+import type { McpLimits } from './limits.ts'
+import { mcpVocabulary } from './rules.ts'
+
+/** A role spec as people write it, and servers by name; the real policy and the real guard judge, records stay in memory. */
+export interface World {
+  readonly role: unknown
+  readonly servers: Record<string, unknown>
+  readonly limits?: Partial<McpLimits>
+  readonly clock?: Clock
+  readonly secrets?: Record<string, string>
+}
+
+export interface Harness {
+  /** URL of `/mcp/` */
+  readonly base: string
+  readonly records: Draft[]
+  readonly logs: { what: string; facts: Record<string, unknown> }[]
+  readonly dataDir: string
+  readonly guard: ReturnType<typeof makeGuard>
+  readonly gateway: ReturnType<typeof mcpGateway>
+  /** Records of one type, newest last. */
+  of(type: Draft['type']): Draft[]
+  /** Changes what the caller may do, as `apply` would. */
+  setRole(role: unknown): void
+  /** Ends everything that hangs on the session, as a lock would. */
+  cut(name: string, code?: 'locked' | 'credential_expired'): void
+  post(server: string, message: unknown, headers?: Record<string, string>): Promise<Response>
+  close(): Promise<void>
+}
+
+export const WHO = 'boris/claude-code'
+
+/** A session as server/ would hand it over; the name is the caller's, from the header `x-test-as`. */
+function sessionOf(name: string, proof: 'mtls' | 'bearer'): LiveSession & { cutAll(why: ChaperoneError): void } {
+  const connections = new Set<AbortController>()
+  let ended: ChaperoneError | undefined
+  let next = 1
+  return {
+    id: `ses_${name}`,
+    principal: {
+      identityId: `agt_${name}`,
+      kind: 'agent',
+      name,
+      credentialId: 'crd_1',
+      sessionId: `ses_${name}`,
+      chain: [{ identity: `agt_${name}` }],
+      notAfter: 4e12,
+      proof,
+    },
+    startedAt: 0,
+    how: 'join',
+    provenUntil: 4e12,
+    get open() {
+      return connections.size
+    },
+    assertLive() {
+      if (ended) throw ended
+    },
+    connect(protocol): Connection {
+      const controller = new AbortController()
+      connections.add(controller)
+      return { id: `con_${next++}`, protocol, signal: controller.signal, assertOpen() {}, closed: () => void connections.delete(controller) }
+    },
+    cutAll(why) {
+      ended = why
+      for (const controller of [...connections]) controller.abort(why)
+    },
+  }
+}
+
+export async function harness(world: World): Promise<Harness> {
+  const records: Draft[] = []
+  const logs: Harness['logs'] = []
+  const clock = world.clock ?? systemClock
+  const dataDir = mkdtempSync(join(tmpdir(), 'chaperone-test-data-'))
+  mkdirSync(join(dataDir, 'keys'))
+  writeFileSync(join(dataDir, 'keys', 'root'), 'the root key', { mode: 0o600 })
+
+  const resources = new Map(
+    Object.entries(world.servers).map(([name, spec]) => {
+      const resource: Resource = { kind: 'mcp', id: `res_${name}`, name, labels: {} }
+      return [name, { resource, spec: mcpServerSpec.parse(spec) as unknown }]
+    }),
+  )
+  const stateOf = (role: unknown, epoch: number): State => ({
+    epoch,
+    revision: epoch,
+    policy: compilePolicy({ roles: [{ name: 'tester', spec: role }], guardrails: [] }, [mcpVocabulary]),
+    locks: [],
+    links: (chain) =>
+      chain.map(({ identity }) => ({
+        identity: { id: identity, kind: 'agent', name: identity.slice(4), traits: {}, roles: identity === 'agt_nobody' ? [] : ['tester'] },
+      })),
+    identity: () => undefined,
+    find: (_, name) => resources.get(name),
+    list: () => [...resources.values()],
+  })
+  let state = stateOf(world.role, 1)
+  const audit = {
+    async append(draft: Draft) {
+      records.push(draft)
+      return { id: draft.id ?? 'rec', seq: records.length }
+    },
+    addSecrets() {},
+  }
+  const guard = makeGuard({
+    state: { current: () => state, refresh: async () => state, see: async () => {} },
+    lease: { ensure: async () => {} },
+    audit,
+    clock,
+    outcomeLost(error) {
+      throw error
+    },
+  })
+  const gateway = mcpGateway({
+    guard,
+    resources: { find: (kind, name) => state.find(kind, name), list: (kind) => state.list(kind), revision: 1 },
+    audit,
+    reveal: async (name) => {
+      const value = world.secrets?.[name]
+      if (value === undefined) throw new ChaperoneError('upstream_unavailable', `The secret ${name} is not set.`)
+      return value
+    },
+    clock,
+    dataDir,
+    ...(world.limits ? { limits: world.limits } : {}),
+    log: { warn: (facts, what) => logs.push({ what, facts }) },
+  })
+
+  const sessions = new Map<string, ReturnType<typeof sessionOf>>()
+  const callerOf = (request: IncomingMessage): McpCaller => {
+    const name = String(request.headers['x-test-as'] ?? WHO)
+    const session = sessions.get(name) ?? sessionOf(name, 'mtls')
+    sessions.set(name, session)
+    return { session, connection: session.connect('https') }
+  }
+  const server = createServer((request, response) => {
+    const caller = callerOf(request)
+    void gateway.handle(request, response, caller, /^\/mcp\/([^/?]+)/.exec(request.url ?? '')?.[1] ?? '').finally(() => caller.connection.closed())
+  })
+  const address = await listen(server)
+
+  return {
+    base: `${address}/mcp/`,
+    records,
+    logs,
+    dataDir,
+    guard,
+    gateway,
+    of: (type) => records.filter((draft) => draft.type === type),
+    setRole(role) {
+      state = stateOf(role, state.epoch + 1)
+      guard.review()
+    },
+    cut(name, code = 'locked') {
+      sessions.get(name)?.cutAll(new ChaperoneError(code, 'A lock stops this.'))
+    },
+    post: (name, message, headers = {}) =>
+      fetch(`${address}/mcp/${name}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream', ...headers },
+        body: typeof message === 'string' || message instanceof Uint8Array ? message : JSON.stringify(message),
+      }),
+    async close() {
+      await gateway.close()
+      server.closeAllConnections()
+      server.close()
+    },
+  }
+}
+
+export async function listen(server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+/** Resolves when `check` holds; asked again whenever the loop turns, for at most `ms`. For what happens in other processes. */
+export async function eventually(check: () => boolean, what: string, ms = 10_000): Promise<void> {
+  const end = performance.now() + ms
+  while (!check()) {
+    if (performance.now() > end) throw new Error(`never happened: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+/** The handshake by hand. Returns the headers of the session it opened. */
+export async function openSession(
+  given: Harness,
+  server: string,
+  headers: Record<string, string> = {},
+  version = '2025-11-25',
+): Promise<Record<string, string>> {
+  const response = await given.post(server, initialize(version), headers)
+  const text = await response.text()
+  const id = response.headers.get('mcp-session-id')
+  if (response.status !== 200 || id === null) throw new Error(`no session: ${response.status} ${text}`)
+  const session = { ...headers, 'mcp-session-id': id, 'mcp-protocol-version': version }
+  await (await given.post(server, { jsonrpc: '2.0', method: 'notifications/initialized' }, session)).text()
+  return session
+}
+
+export const initialize = (protocolVersion = '2025-11-25') => ({
+  jsonrpc: '2.0',
+  id: 'init',
+  method: 'initialize',
+  params: { protocolVersion, capabilities: {}, clientInfo: { name: 'test', version: '1' } },
+})
+
+// biome-ignore lint/suspicious/noExplicitAny: what a test looks into is not worth a type
+export type Json = any
+
+/** The one JSON-RPC response in a body, be it JSON or a stream of events. */
+export async function answerOf(response: Response): Promise<Json> {
+  const text = await response.text()
+  if (!response.headers.get('content-type')?.includes('event-stream')) return JSON.parse(text)
+  const messages = text
+    .split('\n\n')
+    .flatMap((event) => event.split('\n').filter((line) => line.startsWith('data: ')))
+    .map((line) => JSON.parse(line.slice(6)))
+  return messages.find((message) => !('method' in message))
+}

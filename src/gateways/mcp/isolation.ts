@@ -1,0 +1,303 @@
+import { execFile } from 'node:child_process'
+import { accessSync, chownSync, constants, existsSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, delimiter, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path'
+import { promisify } from 'node:util'
+import type { McpServerSpec } from '../../catalog/mcp-server.ts'
+import { ChaperoneError } from '../../errors.ts'
+
+export type How = 'user' | 'bubblewrap' | 'none'
+
+/** What to start, as whom, and where. */
+export interface Launch {
+  readonly how: How
+  readonly file: string
+  readonly args: readonly string[]
+  readonly cwd: string
+  /** set when it runs as another user than we do */
+  readonly uid?: number
+  /** The folder and the user id are free again. Call once, when the whole process group is gone. */
+  release(): void
+  /** What a person should look at when the server ends at once. */
+  readonly hints: readonly string[]
+}
+
+/** What this machine can do. `error` says why not. */
+export interface Means {
+  readonly root: boolean
+  readonly user: Ability
+  readonly bubblewrap: Ability
+  /** path of util-linux' setpriv, which ties a child's life to ours */
+  readonly setpriv?: string
+}
+type Ability = { readonly works: true; readonly path?: string } | { readonly works: false; readonly error: string }
+
+export type Spec = Pick<McpServerSpec, 'isolation' | 'read' | 'write' | 'network'> & { readonly command: readonly string[] }
+
+export interface Isolator {
+  /** Throws ChaperoneError: `isolation_unavailable`, `upstream_unavailable` (no such program), `too_many`. */
+  prepare(server: { readonly id: string; readonly name: string }, spec: Spec): Promise<Launch>
+}
+
+/**
+ * User ids that neither Debian nor systemd gives to anybody (systemd.io/UIDS-GIDS: 60706 to 61183 are unused). A server has
+ * its own one while it runs: under a shared id such as `nobody` one server could read another's secrets in /proc.
+ */
+const FIRST_UID = 60_706
+const UIDS = 478
+
+/** Where `bwrap` and `setpriv` are looked for: never on the PATH, which the person who starts us may write to. */
+const SYSTEM_FOLDERS = ['/usr/bin', '/bin', '/usr/local/bin']
+
+/** How a stdio server is kept from what is not its own (design 3.9). `dataDir` is what no child may see. */
+export function isolator(parts: { readonly dataDir: string; readonly means?: () => Promise<Means>; readonly path?: string }): Isolator {
+  const dataDir = real(parts.dataDir)
+  const path = parts.path ?? process.env.PATH ?? '/usr/bin:/bin'
+  const users = userIds()
+  let probed: Promise<Means> | undefined
+
+  return {
+    async prepare(server, spec) {
+      probed ??= (parts.means ?? probe)()
+      const means = await probed
+      const how = choose(server.name, spec.isolation, means)
+      const program = findProgram(spec.command[0]!, path, server.name)
+      const folders = [...spec.read, ...spec.write]
+      for (const folder of folders) refuseOurs(folder, dataDir, server.name)
+
+      const other = how !== 'none' && means.root
+      const user = other ? users.take(server.id) : undefined
+      const workDir = mkdtempSync(join(tmpdir(), 'chaperone-mcp-'))
+      try {
+        if (user) {
+          chownSync(workDir, user.uid, user.uid)
+          for (const file of [program, ...filesOf(spec.command)]) refuseUnreadable(file, user.uid, server.name)
+        }
+        const args = spec.command.slice(1)
+        const launch = {
+          how,
+          cwd: workDir,
+          hints: how === 'bubblewrap' ? unseen(spec) : [],
+          ...(user ? { uid: user.uid } : {}),
+          release() {
+            user?.release()
+            rmSync(workDir, { recursive: true, force: true })
+          },
+        }
+        if (how === 'bubblewrap') return { ...launch, file: bwrapPath(means), args: bwrapArgs(program, args, spec, dataDir) }
+        if (!means.setpriv) return { ...launch, file: program, args }
+        // The kernel ends the child when we are killed; a server that forgets to read stdin would live on.
+        const flags = how === 'user' ? ['--no-new-privs', '--pdeathsig', 'KILL'] : ['--pdeathsig', 'KILL']
+        return { ...launch, file: means.setpriv, args: [...flags, '--', program, ...args] }
+      } catch (error) {
+        user?.release()
+        rmSync(workDir, { recursive: true, force: true })
+        throw error
+      }
+    },
+  }
+}
+
+function choose(name: string, wanted: How | undefined, means: Means): How {
+  if (wanted === 'none') return 'none'
+  if (wanted !== undefined) {
+    const ability = means[wanted]
+    if (ability.works) return wanted
+    throw unavailable(name, `isolation: ${wanted} does not work here: ${ability.error}`)
+  }
+  if (means.bubblewrap.works) return 'bubblewrap'
+  if (means.user.works) return 'user'
+  throw unavailable(name, `neither bubblewrap (${means.bubblewrap.error}) nor another user (${means.user.error}) works here`)
+}
+
+const unavailable = (name: string, why: string) =>
+  new ChaperoneError('isolation_unavailable', `The MCP server ${name} cannot be isolated on this machine: ${why}.`, {
+    fix: 'Install bubblewrap (Debian: apt install bubblewrap), run Chaperone as root, or, if you trust the server with everything this user can read, write `isolation: none` in its document.',
+  })
+
+/** Tries each way once, exactly as it will be used. */
+export async function probe(): Promise<Means> {
+  const root = process.getuid?.() === 0
+  const run = promisify(execFile)
+  const attempt = async (file: string, args: readonly string[], as?: number): Promise<Ability> => {
+    try {
+      await run(file, args, { timeout: 5_000, env: {}, cwd: '/', ...(as === undefined ? {} : { uid: as, gid: as }) })
+      return { works: true, path: file }
+    } catch (error) {
+      return {
+        works: false,
+        error: String((error as { stderr?: string }).stderr || (error as Error).message)
+          .trim()
+          .split('\n')[0]!
+          .slice(0, 200),
+      }
+    }
+  }
+  const truth = findSystem('true')
+  const bwrap = findSystem('bwrap')
+  const setpriv = findSystem('setpriv')
+  const as = root ? FIRST_UID : undefined
+  const [user, bubblewrap, tied] = await Promise.all([
+    root && truth ? attempt(truth, [], FIRST_UID) : { works: false as const, error: root ? 'there is no `true`' : 'Chaperone does not run as root' },
+    bwrap && truth
+      ? attempt(bwrap, [...BWRAP_BASE, ...systemBinds(), '--unshare-all', '--share-net', '--', truth], as)
+      : { works: false as const, error: 'bwrap is not installed' },
+    setpriv && truth ? attempt(setpriv, ['--no-new-privs', '--pdeathsig', 'KILL', '--', truth], as) : { works: false as const, error: '' },
+  ])
+  return { root, user, bubblewrap, ...(tied.works && setpriv ? { setpriv } : {}) }
+}
+
+const findSystem = (name: string) => SYSTEM_FOLDERS.map((folder) => join(folder, name)).find(existsSync)
+
+const bwrapPath = (means: Means) => (means.bubblewrap.works && means.bubblewrap.path) || 'bwrap'
+
+const BWRAP_BASE = ['--die-with-parent', '--proc', '/proc', '--dev', '/dev', '--tmpfs', '/tmp', '--chdir', '/tmp']
+
+/** What programs need of /etc; not /etc itself, which holds keys and configuration of others. */
+const ETC = [
+  ...['ssl', 'ca-certificates', 'pki', 'resolv.conf', 'hosts', 'nsswitch.conf', 'passwd', 'group', 'ld.so.cache', 'ld.so.conf', 'ld.so.conf.d'],
+  ...['alternatives', 'localtime', 'gai.conf', 'protocols', 'services', 'host.conf'],
+]
+
+function systemBinds(): string[] {
+  const folders = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32', ...ETC.map((name) => `/etc/${name}`)]
+  return folders.filter(existsSync).flatMap((folder) => ['--ro-bind', real(folder), folder])
+}
+
+function bwrapArgs(program: string, args: readonly string[], spec: Spec, dataDir: string): string[] {
+  const seen = [...new Set([...programFolders(program), ...filesOf(['', ...args]).map(moduleRoot)])].filter((path) => !isIn(path, '/usr'))
+  // A folder that holds the data directory is bound before the data directory is covered.
+  const ordered = (paths: readonly string[]) => paths.map((path) => real(path)).sort((a, b) => a.length - b.length)
+  const covered = [...seen, ...spec.read, ...spec.write].some((path) => isIn(dataDir, real(path)))
+  return [
+    ...BWRAP_BASE,
+    ...systemBinds(),
+    ...ordered([...seen, ...spec.read]).flatMap((path) => ['--ro-bind', path, path]),
+    ...ordered(spec.write).flatMap((path) => ['--bind', path, path]),
+    ...(covered ? ['--tmpfs', dataDir] : []),
+    '--unshare-all',
+    ...(spec.network ? ['--share-net'] : []),
+    '--',
+    program,
+    ...args,
+  ]
+}
+
+/** The program itself, and the modules that its own installation brings (a Node in a home folder, say). */
+function programFolders(program: string): string[] {
+  const modules = join(dirname(dirname(program)), 'lib', 'node_modules')
+  return basename(dirname(program)) === 'bin' && existsSync(modules) ? [program, modules] : [moduleRoot(program)]
+}
+
+/** A script in node_modules needs its neighbours there; any other file stands for itself, and its folder is for `read:`. */
+function moduleRoot(file: string): string {
+  const at = file.indexOf(`${sep}node_modules${sep}`)
+  return at === -1 ? file : file.slice(0, at + `${sep}node_modules`.length)
+}
+
+const filesOf = (command: readonly string[]) =>
+  command
+    .slice(1)
+    .filter((arg) => isAbsolute(arg) && statSync(arg, { throwIfNoEntry: false })?.isFile())
+    .map(real)
+
+/** Arguments that exist here and that the child will not see. */
+function unseen(spec: Spec): string[] {
+  const folders = [...spec.read, ...spec.write]
+  return spec.command
+    .slice(1)
+    .filter((arg) => isAbsolute(arg) && existsSync(arg) && !statSync(arg).isFile() && !folders.some((folder) => isIn(real(arg), real(folder))))
+    .map((arg) => `${arg} exists, but the server may not see it: list it under \`read:\` or \`write:\`.`)
+}
+
+function findProgram(name: string, path: string, server: string): string {
+  const candidates = name.includes('/')
+    ? [resolve(name)]
+    : path
+        .split(delimiter)
+        .filter(isAbsolute)
+        .map((folder) => join(folder, name))
+  for (const candidate of candidates) {
+    try {
+      accessSync(candidate, constants.X_OK)
+      if (statSync(candidate).isFile()) return real(candidate)
+    } catch {
+      // not there, or not for us: the next folder of the PATH
+    }
+  }
+  throw new ChaperoneError('upstream_unavailable', `The program of the MCP server ${server} was not found.`, {
+    detail: `${name} on ${path}`,
+    fix: 'Write an absolute path in `command`, or install the program.',
+  })
+}
+
+/** A folder inside the data directory would show the child our keys (rule 5). One above it is fine: the data directory is covered. */
+function refuseOurs(folder: string, dataDir: string, server: string): void {
+  if (!isAbsolute(folder) || !existsSync(folder)) {
+    throw new ChaperoneError('upstream_unavailable', `A folder of the MCP server ${server} does not exist.`, {
+      detail: folder,
+      fix: 'Write absolute paths of folders that exist under `read` and `write`.',
+    })
+  }
+  if (isIn(real(folder), dataDir)) {
+    throw new ChaperoneError('isolation_unavailable', `The MCP server ${server} may not be given a folder of Chaperone's own data directory.`, {
+      detail: folder,
+      fix: 'Put the folder elsewhere.',
+    })
+  }
+}
+
+function refuseUnreadable(file: string, uid: number, server: string): void {
+  const closed = closedTo(file, uid)
+  if (closed === undefined) return
+  throw new ChaperoneError('isolation_unavailable', `The MCP server ${server} runs as its own user, who cannot read its program.`, {
+    detail: `${file}: ${closed} is closed to uid ${uid}`,
+    fix: `Make ${closed} readable for others (chmod o+rX), or install the server elsewhere, for example under /opt.`,
+  })
+}
+
+/** The first part of the path that this user cannot pass or read, by its mode; access lists can only be known by trying. */
+function closedTo(file: string, uid: number): string | undefined {
+  const allowed = (path: string, bit: number) => {
+    const { mode, uid: owner, gid } = statSync(path)
+    const shift = owner === uid ? 6 : gid === uid ? 3 : 0
+    return ((mode >> shift) & bit) === bit
+  }
+  if (!allowed(file, constants.R_OK)) return file
+  for (let folder = dirname(file); ; folder = dirname(folder)) {
+    if (!allowed(folder, constants.X_OK)) return folder
+    if (folder === dirname(folder)) return undefined
+  }
+}
+
+const real = (path: string) => (existsSync(path) ? realpathSync(path) : resolve(path))
+
+function isIn(path: string, folder: string): boolean {
+  const way = relative(folder, path)
+  return way === '' || (way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way))
+}
+
+/** Gives each server that runs its own user id: always the same one, unless two servers want it at once. */
+function userIds() {
+  const holders = new Map<number, { server: string; children: number }>()
+  return {
+    take(server: string): { readonly uid: number; release(): void } {
+      const wish = [...server].reduce((hash, letter) => (hash * 31 + letter.codePointAt(0)!) % 1_000_003, 7)
+      for (let i = 0; i < UIDS; i++) {
+        const uid = FIRST_UID + ((wish + i) % UIDS)
+        const holder = holders.get(uid)
+        if (holder && holder.server !== server) continue
+        const mine = holder ?? { server, children: 0 }
+        mine.children++
+        holders.set(uid, mine)
+        return {
+          uid,
+          release() {
+            if (--mine.children === 0) holders.delete(uid)
+          },
+        }
+      }
+      throw new ChaperoneError('too_many', `More than ${UIDS} stdio servers run at once.`)
+    },
+  }
+}

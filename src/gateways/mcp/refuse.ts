@@ -1,0 +1,110 @@
+import { Refusal } from '../../access/types.ts'
+import { type ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
+import { INVALID_PARAMS, OUR_META, ProtocolError, type RequestId } from './wire.ts'
+
+/** An error as it goes to the client: an HTTP status and one JSON-RPC message. */
+export interface Reply {
+  readonly status: number
+  readonly message: Readonly<Record<string, unknown>>
+}
+
+/** What was asked, as far as it is known. */
+export interface Asked {
+  readonly id?: RequestId | undefined
+  readonly method?: string | undefined
+  /** name of the server, as the client wrote it */
+  readonly server: string
+  readonly tool?: string | undefined
+  /** True when the server itself may be seen: then only the item is missing. */
+  readonly serverVisible?: boolean
+}
+
+/** Codes that concern the request as HTTP: a client must authenticate, shrink or resend it. All others travel in the answer. */
+const BY_STATUS = new Set<ReasonCode>([
+  ...(['unauthenticated', 'credential_expired', 'credential_invalid', 'session_ended', 'identity_disabled'] as const),
+  ...(['malformed', 'ambiguous', 'usage', 'too_large', 'too_slow', 'too_many', 'not_found', 'draining', 'foreign_origin'] as const),
+])
+
+/**
+ * The refusal or failure in the protocol's own form. A refused tool call is a tool result with `isError`: a model reads
+ * that, while clients show a JSON-RPC error to nobody. What may not be seen answers as what does not exist (rule 8).
+ */
+export function replyTo(error: ChaperoneError, asked: Asked): Reply {
+  if (error instanceof ProtocolError) {
+    return { status: error.http, message: failure(asked.id ?? error.id, error.jsonrpc, error.message, { ...dataOf(error), ...error.data }) }
+  }
+  if (error.code === 'not_found' && asked.serverVisible && asked.id !== undefined) return hidden(asked)
+  // Whether the server does not exist, or only not for this identity, must not be told apart: no decision, no rule, no id.
+  if (error.code === 'not_found')
+    return { status: 404, message: failure(asked.id, REASONS.not_found.jsonrpc, noServer(asked.server), { reason: 'not_found', origin: 'proxy' }) }
+  if (error instanceof Refusal && asked.id !== undefined && asked.method === 'tools/call')
+    return { status: 200, message: toolRefusal(error, asked, asked.id) }
+  const status = BY_STATUS.has(error.code) || asked.id === undefined ? REASONS[error.code].http : 200
+  return { status, message: failure(asked.id, REASONS[error.code].jsonrpc, sentence(error), dataOf(error)) }
+}
+
+const noServer = (server: string) => `There is no MCP server ${JSON.stringify(server.slice(0, 128))}, or not for this identity.`
+
+/** The error that the SDK's servers give for a name they do not have. */
+function hidden(asked: Asked): Reply {
+  const data = { origin: 'proxy' }
+  const what = asked.tool === undefined ? `Not found: ${asked.method ?? ''}` : `Unknown tool: ${asked.tool}`
+  return { status: 200, message: failure(asked.id, INVALID_PARAMS, what, data) }
+}
+
+function failure(id: RequestId | undefined, code: number, message: string, data: Record<string, unknown>): Record<string, unknown> {
+  return { jsonrpc: '2.0', ...(id === undefined ? {} : { id }), error: { code, message, data } }
+}
+
+/** A JSON-RPC error to a server whose own request is not answered by the client. It learns nothing of identities and roles. */
+export function replyToServer(id: RequestId, error: ChaperoneError): Record<string, unknown> {
+  const why = error instanceof Refusal ? 'Chaperone does not allow this request of a server.' : error.message
+  return failure(id, REASONS[error.code].jsonrpc, why, { reason: error.code, origin: 'proxy' })
+}
+
+function dataOf(error: ChaperoneError): Record<string, unknown> {
+  return { ...refusalFacts(error), origin: 'proxy' }
+}
+
+function refusalFacts(error: ChaperoneError): Record<string, unknown> {
+  if (!(error instanceof Refusal)) return { reason: error.code, ...(error.fix === undefined ? {} : { fix: error.fix }) }
+  const { rule, reason, link } = error.decision
+  return {
+    reason,
+    ...(rule ? { rule: { document: rule.document, kind: rule.kind, section: rule.section, index: rule.index } } : {}),
+    link,
+    decision: error.decisionId,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  }
+}
+
+const sentence = (error: ChaperoneError) => (error instanceof Refusal ? refusalText(error) : [error.message, error.fix].filter(Boolean).join(' '))
+
+/** One short paragraph that a model can act on and a person can quote. */
+function refusalText(error: Refusal, what?: string): string {
+  const { reason, rule } = error.decision
+  const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
+  return [
+    `Chaperone refused ${what ?? 'this'}: ${error.message}`,
+    `Reason: ${reason}${by}.`,
+    `Decision: ${error.decisionId}.`,
+    error.hint === undefined
+      ? 'Nothing was sent to the server. Do not try again in another way; ask the person you work for.'
+      : `To ask for it: ${error.hint}`,
+  ].join(' ')
+}
+
+function toolRefusal(error: Refusal, asked: Asked, id: RequestId): Record<string, unknown> {
+  const text = refusalText(error, `the call of ${asked.tool ?? 'the tool'} on ${asked.server}`)
+  return {
+    jsonrpc: '2.0',
+    id,
+    result: {
+      // The modern era requires it; the legacy one ignores it.
+      resultType: 'complete',
+      content: [{ type: 'text', text }],
+      isError: true,
+      _meta: { [`${OUR_META}refusal`]: refusalFacts(error), [`${OUR_META}origin`]: 'proxy' },
+    },
+  }
+}

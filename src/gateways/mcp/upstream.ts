@@ -1,0 +1,161 @@
+import http, { type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
+import https from 'node:https'
+import type { Permit } from '../../access/types.ts'
+import type { Clock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
+import type { McpLimits } from './limits.ts'
+import { NotSent } from './types.ts'
+
+export interface HttpServerParts {
+  readonly name: string
+  readonly url: string
+  readonly ca: string | undefined
+  /** Headers of the catalog, secrets included; asked for with every request, so that a rotated secret counts at once. */
+  readonly headers: () => Promise<Readonly<Record<string, string>>>
+  readonly clock: Clock
+  readonly limits: Pick<McpLimits, 'headerBytes' | 'silenceMs' | 'tellMs'>
+}
+
+export interface Ask {
+  readonly method: 'POST' | 'GET' | 'DELETE'
+  readonly body?: string
+  /** headers of MCP itself, already chosen */
+  readonly headers: Readonly<Record<string, string>>
+  /** Ends it before its answer does: the client left, or we do. */
+  readonly stop?: AbortSignal
+}
+
+/** One HTTP server and the connections to it. Connections are shared, sessions are not: those travel in headers. */
+export class HttpServer {
+  readonly #parts: HttpServerParts
+  readonly #url: URL
+  readonly #agent: http.Agent
+  readonly #request: typeof http.request
+
+  constructor(parts: HttpServerParts) {
+    this.#parts = parts
+    this.#url = new URL(parts.url)
+    const secure = this.#url.protocol === 'https:'
+    const options = { keepAlive: true, maxSockets: 256, maxFreeSockets: 64 }
+    this.#agent = secure
+      ? new https.Agent({ ...options, ...(parts.ca === undefined ? {} : { ca: parts.ca }), minVersion: 'TLSv1.2' })
+      : new http.Agent(options)
+    this.#request = secure ? https.request : http.request
+  }
+
+  /** What the client asked for, and the permit for it. */
+  send(permit: Permit, ask: Ask): Promise<IncomingMessage> {
+    return this.#open(ask, permit.signal)
+  }
+
+  /** An answer to the server, a cancellation, the end of a session: it asks for nothing, so no permit is needed. */
+  async tell(ask: Ask): Promise<void> {
+    const { clock, limits, name } = this.#parts
+    const stop = new AbortController()
+    // Nobody waits for its answer, so nobody would end it.
+    const disarm = clock.at(clock.now() + limits.tellMs, () =>
+      stop.abort(new ChaperoneError('upstream_timeout', `The MCP server ${name} does not take what it is told.`)),
+    )
+    try {
+      const response = await this.#open({ ...ask, stop: stop.signal }, undefined)
+      response.resume()
+    } finally {
+      disarm()
+    }
+  }
+
+  close(): void {
+    this.#agent.destroy()
+  }
+
+  /** The response once its headers are there. The body ends with an error when the permit, `stop`, or a long silence ends it. */
+  async #open(ask: Ask, permit: AbortSignal | undefined): Promise<IncomingMessage> {
+    const { name, limits, clock } = this.#parts
+    const headers = { ...ask.headers, ...(await this.#parts.headers()) }
+    if (permit?.aborted) throw permit.reason
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+    const options = { method: ask.method, agent: this.#agent, headers: outgoing(headers, ask.body), maxHeaderSize: limits.headerBytes }
+    const request = this.#request(this.#url, options)
+    let heard = clock.now()
+    let response: IncomingMessage | undefined
+
+    const fail = (why: unknown) => {
+      reject(why)
+      response?.destroy(why as Error)
+      request.destroy()
+    }
+    const cut = () => fail(permit!.reason)
+    const stop = () => fail(ask.stop!.reason)
+    const watch = (at: number): (() => void) =>
+      clock.at(at, () => {
+        // One timer a request, moved when it rings: re-arming it at every chunk would cost more than the chunk.
+        if (clock.now() < heard + limits.silenceMs) disarm = watch(heard + limits.silenceMs)
+        else if (ask.method === 'GET') disarm = watch(clock.now() + limits.silenceMs)
+        else fail(new ChaperoneError('upstream_timeout', `The MCP server ${name} said nothing for ${limits.silenceMs / 1000} s.`))
+      })
+    let disarm = watch(heard + limits.silenceMs)
+    const over = () => {
+      disarm()
+      permit?.removeEventListener('abort', cut)
+      ask.stop?.removeEventListener('abort', stop)
+    }
+    permit?.addEventListener('abort', cut)
+    ask.stop?.addEventListener('abort', stop)
+
+    request.once('response', (incoming: IncomingMessage) => {
+      response = incoming
+      incoming.on('data', () => {
+        heard = clock.now()
+      })
+      // Listening for data must not start the flow before the reader is there.
+      incoming.pause()
+      // Whoever reads gets the error from the iterator; without a listener it would end the process (peers R87).
+      incoming.on('error', () => {})
+      incoming.once('close', over)
+      resolve(incoming)
+    })
+    request.once('error', (error: NodeJS.ErrnoException) => {
+      over()
+      fail(response ? error : failedToReach(name, error))
+    })
+    request.end(ask.body)
+    return promise
+  }
+}
+
+/** Errors that come before the first byte of the request is on its way. */
+const BEFORE_SENDING =
+  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|CERT_|ERR_INVALID_CHAR)/
+
+function failedToReach(name: string, error: NodeJS.ErrnoException): ChaperoneError {
+  const before = BEFORE_SENDING.test(error.code ?? '')
+  return new (before ? NotSent : ChaperoneError)('upstream_unavailable', `The MCP server ${name} cannot be reached.`, {
+    detail: `${error.code ?? ''} ${error.message}`,
+  })
+}
+
+function outgoing(headers: Readonly<Record<string, string>>, body: string | undefined): OutgoingHttpHeaders {
+  // Compressed answers could not be looked into, nor streamed event by event.
+  return { ...headers, 'accept-encoding': 'identity', ...(body === undefined ? {} : { 'content-length': Buffer.byteLength(body) }) }
+}
+
+/** What of a client's headers goes upstream: nothing that says who it is (rule 5). Unknown `Mcp-*` headers must be passed on. */
+const FORWARD = new Set(['accept', 'content-type', 'last-event-id', 'traceparent', 'tracestate', 'accept-language'])
+
+export function requestHeaders(headers: IncomingHttpHeaders): Record<string, string> {
+  const out: Record<string, string> = {}
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value !== 'string' || name === 'mcp-session-id') continue
+    if (FORWARD.has(name) || name.startsWith('mcp-')) out[name] = value
+  }
+  return out
+}
+
+/** What of a server's headers reaches the client: not its cookies, session and challenges, which are ours to hold. */
+const KEEP = new Set(['content-type', 'content-language', 'cache-control', 'retry-after', 'mcp-protocol-version', 'x-accel-buffering'])
+
+export function responseHeaders(headers: IncomingHttpHeaders): Record<string, string> {
+  const out: Record<string, string> = {}
+  for (const [name, value] of Object.entries(headers)) if (typeof value === 'string' && KEEP.has(name)) out[name] = value
+  return out
+}

@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, test } from 'node:test'
+import { ANYTHING, READER, type Rig, startRig, WRITER } from './rig.test.ts'
+
+let rig: Rig
+before(async () => {
+  rig = await startRig()
+})
+after(() => rig.stop())
+beforeEach(() => {
+  rig.state.roles = [READER]
+  rig.state.guardrails = []
+  rig.records.length = 0
+  rig.events.length = 0
+})
+
+test('psql reads through the gateway, and every statement is recorded with its text and its rows', async () => {
+  const { code, out, err } = await rig.psql('reader', ['select count(*) from customers', 'select name from customers where id = 3'])
+  assert.equal(err, '')
+  assert.equal(code, 0)
+  assert.equal(out, '50\ncustomer 3\n')
+  const [connect, first, second] = rig.records
+  assert.equal(connect?.action.operation, 'connect')
+  assert.equal(connect?.outcome?.status, 'ok')
+  assert.equal(first?.bodies.statement, 'select count(*) from customers')
+  assert.equal(first?.action.summary, 'SELECT customers')
+  assert.deepEqual([second?.outcome?.status, second?.outcome?.facts?.rows], ['ok', 1])
+  assert.deepEqual(
+    rig.events.map((event) => event.type),
+    ['connection.opened', 'connection.closed'],
+  )
+})
+
+test('a refusal says code, rule, decision and what to do, and the connection lives on', async () => {
+  const client = await rig.connect('writer')
+  await assert.rejects(client.query('drop table customers'), (error: { code: string; detail: string; hint: string; message: string; severity: string }) => {
+    assert.equal(error.severity, 'ERROR')
+    assert.equal(error.code, '42501')
+    assert.match(error.message, /^Chaperone refused this: DROP customers\./)
+    assert.match(error.detail, /reason no_rule, decision per_\d+/)
+    assert.match(error.hint, /./)
+    return true
+  })
+  assert.equal((await client.query('select count(*)::int as n from customers')).rows[0].n, 50)
+  await client.end()
+  assert.equal(rig.records.find((record) => record.kind === 'refused')?.bodies.statement, 'drop table customers')
+})
+
+test('the database sees who acts and on whose behalf', async () => {
+  const client = await rig.connect('reader')
+  const { rows } = await client.query("select current_setting('application_name') as name")
+  assert.match(rows[0].name, /^chaperone:boris>boris-ai ses_[0-9a-z]{26}$/)
+  await client.end()
+})
+
+test('extended protocol: parameters are recorded, prepared statements are judged each time they run', async () => {
+  const client = await rig.connect('reader')
+  const ask = { name: 'by-id', text: 'select name from customers where id = $1', values: [7] }
+  assert.equal((await client.query(ask)).rows[0].name, 'customer 7')
+  const record = rig.records.at(-1)!
+  assert.equal(record.bodies.statement, ask.text)
+  assert.equal(record.bodies.parameters, '["7"]')
+  rig.state.roles = [{ allow: [{ postgres: 'any', databases: ['shop'], as: 'any', can: 'read', tables: ['public.orders'] }] }]
+  await assert.rejects(client.query({ ...ask, values: [8] }), { code: '42501' })
+  rig.state.roles = [READER]
+  assert.equal((await client.query({ ...ask, values: [9] })).rows[0].name, 'customer 9')
+  await client.end()
+})
+
+test('a refusal inside a transaction aborts it where it lives, until ROLLBACK', async () => {
+  rig.state.roles = [WRITER]
+  const client = await rig.connect('writer')
+  await client.query('begin')
+  await client.query("insert into touched values ('one')")
+  await assert.rejects(client.query('drop table touched'), { code: '42501' })
+  await assert.rejects(client.query('select 1'), { code: '25P02' })
+  await client.query('rollback')
+  assert.equal((await client.query('select count(*)::int as n from touched')).rows[0].n, 0)
+  // and the same in the extended protocol
+  await client.query('begin')
+  await client.query('insert into touched values ($1)', ['two'])
+  await assert.rejects(client.query('drop table touched -- $1', []), { code: '42501' })
+  await assert.rejects(client.query('drop table touched where $1', ['x']), { code: '42601' })
+  await client.query('rollback')
+  assert.equal((await client.query('select count(*)::int as n from touched')).rows[0].n, 0)
+  await client.end()
+})
+
+test('COPY in and out passes, and is recorded with its rows', async () => {
+  rig.state.roles = [WRITER]
+  const { code, err } = await rig.psql('writer', ["\\copy touched from stdin"], { input: 'a\nb\nc\n\\.\n' })
+  assert.equal(err, '')
+  assert.equal(code, 0)
+  const out = await rig.psql('writer', ['copy (select what from touched order by 1) to stdout'])
+  assert.equal(out.out, 'a\nb\nc\n')
+  await rig.admin.query('truncate touched')
+  const copies = rig.records.filter((record) => record.action.operation === 'copy')
+  assert.deepEqual(
+    copies.map((record) => record.outcome?.facts?.rows),
+    [3, 3],
+  )
+})
+
+test('several statements in one text: each is judged and recorded, all are refused when one is', async () => {
+  const client = await rig.connect('writer')
+  await client.query('select 1; select count(*) from orders')
+  assert.deepEqual(rig.records.slice(-2).map((record) => record.bodies.statement), ['select 1', 'select count(*) from orders'])
+  await assert.rejects(client.query("select 1; delete from orders where id = 1; select 2"), { code: '42501' })
+  assert.equal(rig.records.at(-1)?.kind, 'refused')
+  assert.equal((await client.query('select count(*)::int as n from orders')).rows[0].n, 200)
+  await client.end()
+})
+
+test('what may not be seen looks like what does not exist', async () => {
+  rig.state.roles = [{ allow: [{ postgres: 'other', databases: ['x'], as: 'any', can: 'read' }] }]
+  const hidden = await rig.psql('reader', ['select 1'])
+  const missing = await rig.psql('reader', ['select 1'], { database: 'nothing/shop' })
+  assert.match(hidden.err, /there is no such database, or not for this identity/)
+  assert.equal(hidden.err, missing.err)
+})
+
+test('a cut connection says why, and the statement that ran is recorded as unknown', async () => {
+  rig.state.roles = [ANYTHING]
+  const client = await rig.connect('reader')
+  const slow = client.query('select pg_sleep(30)')
+  const ended = new Promise((done) => client.once('error', done))
+  await until(() => rig.records.at(-1)?.action.facts.functions instanceof Array && (rig.records.at(-1)?.action.facts.functions as string[])[0] === 'pg_sleep')
+  await until(async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 1)
+  const { ChaperoneError } = await import('../../errors.ts')
+  rig.connections.at(-1)!.cut(new ChaperoneError('locked', 'A lock stops this.'))
+  await assert.rejects(slow, { code: '57P01', message: /A lock stops this/ })
+  await ended
+  await until(() => rig.records.at(-1)?.outcome?.status === 'unknown')
+  await until(async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 0)
+})
+
+test('cancel reaches the statement of the own connection only', async () => {
+  rig.state.roles = [ANYTHING]
+  const client = await rig.connect('reader')
+  const slow = client.query('select pg_sleep(30)')
+  await until(async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 1)
+  const own = client as unknown as { processID: number; secretKey: number }
+  await sendCancel(rig.port, own.processID, own.secretKey ^ 1)
+  await sendCancel(rig.port, own.processID, own.secretKey)
+  await assert.rejects(slow, { code: '57014' })
+  assert.equal((await client.query('select 1 as n')).rows[0].n, 1)
+  await client.end()
+})
+
+async function until(check: () => boolean | Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 1000; i++) {
+    if (await check()) return
+    await new Promise((done) => setTimeout(done, 5))
+  }
+  assert.fail('it did not happen in time')
+}
+
+async function sendCancel(port: number, process: number, secret: number): Promise<void> {
+  const { connect } = await import('node:net')
+  const { cancelRequest } = await import('./wire.ts')
+  const bytes = Buffer.alloc(4)
+  bytes.writeInt32BE(secret | 0)
+  await new Promise((done) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(cancelRequest(process, bytes)))
+    socket.on('close', done).on('error', () => {}).resume()
+  })
+}

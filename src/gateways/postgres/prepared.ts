@@ -1,0 +1,108 @@
+import type { Permit } from '../../access/types.ts'
+import type { Action } from '../../policy/types.ts'
+import type { Described, SqlContext } from './describe.ts'
+
+/** One execution of one statement: what was admitted, and what came of it. */
+export interface Run {
+  readonly permit: Permit
+  readonly described: Described
+  /** when it was sent; for its duration */
+  startedAt: number
+  rows: number
+  /** most rows that may go back; 0: all of them */
+  readonly cap: number
+  /** ms after which it is cancelled; 0: never */
+  readonly timeoutMs: number
+  /** undefined: not answered yet */
+  status: 'ok' | 'failed' | undefined
+  sqlstate: string | undefined
+  sent: boolean
+}
+
+/** A prepared statement: its text is judged again each time it runs. */
+export interface Prepared {
+  /** undefined: an empty text */
+  readonly described: Described | undefined
+  readonly action: Action | undefined
+  readonly text: string
+  /** what it was described in */
+  readonly context: SqlContext
+}
+
+export interface Portal {
+  readonly prepared: Prepared
+  readonly parameters: string
+  /** What Bind was admitted for; the first Execute uses it, a later one needs its own. */
+  run: Run | undefined
+  executed: boolean
+}
+
+/**
+ * Which text a name of the client stands for on the server. A name that means one text here and another there would be
+ * judged as the one and run as the other, so only what the server confirmed counts (ParseComplete, BindComplete,
+ * CloseComplete) - and, until the next Sync, what the client has just sent: if that fails, the server skips to the Sync
+ * and never comes to the message that uses it.
+ */
+export class Names<T> {
+  readonly #confirmed = new Map<string, T>()
+  readonly #sinceSync = new Map<string, T | undefined>()
+  #pending = 0
+  #pendingSinceSync = 0
+
+  get size(): number {
+    return this.#confirmed.size + this.#sinceSync.size
+  }
+
+  /** The client has asked to give or (undefined) to take away the name. */
+  propose(name: string, value: T | undefined): void {
+    this.#sinceSync.set(name, value)
+    this.#pending++
+    this.#pendingSinceSync++
+  }
+
+  /** The server has done it. */
+  confirm(name: string, value: T | undefined): void {
+    this.#pending--
+    if (value === undefined) this.#confirmed.delete(name)
+    else this.#confirmed.set(name, value)
+  }
+
+  /** The server never will. */
+  withdraw(): void {
+    this.#pending--
+  }
+
+  /** A Sync or a Query was sent. */
+  sync(): void {
+    this.#sinceSync.clear()
+    this.#pendingSinceSync = 0
+  }
+
+  /** `wait`: an earlier part of the pipeline may still change what the name means. */
+  find(name: string): T | 'wait' | undefined {
+    if (this.#sinceSync.has(name)) return this.#sinceSync.get(name)
+    if (this.#pending > this.#pendingSinceSync) return 'wait'
+    return this.#confirmed.get(name)
+  }
+
+  /** What the server has confirmed. */
+  known(name: string): T | undefined {
+    return this.#confirmed.get(name)
+  }
+
+  values(): Iterable<T> {
+    return this.#confirmed.values()
+  }
+
+  /** The server has forgotten them all (portals, at the end of a transaction). */
+  clear(): void {
+    this.#confirmed.clear()
+  }
+}
+
+/** The values of a Bind, for the record: text as it is, binary as base64, NULL as null. */
+export function parametersOf(values: readonly (Buffer | null)[], isBinary: (index: number) => boolean): string {
+  return JSON.stringify(
+    values.map((value, i) => (value === null ? null : isBinary(i) ? { base64: value.toString('base64') } : value.toString('utf8'))),
+  )
+}

@@ -1,0 +1,66 @@
+import { Refusal } from '../../access/types.ts'
+import { type ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
+import type { Described } from './describe.ts'
+import { errorMessage } from './wire.ts'
+
+/** What cannot be parsed gets the server's own code for it, so that a client says "syntax error" as it would anyway. */
+const SYNTAX_ERROR = '42601'
+
+/**
+ * The refusal or failure as an ErrorResponse: what clients and models show is the message, DETAIL and HINT. `about` is the
+ * statement that was refused, when it was one.
+ */
+export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL', about?: Described): Buffer {
+  if (!(error instanceof Refusal)) {
+    return errorMessage({
+      severity,
+      sqlstate: sqlstateOf(error),
+      message: `Chaperone: ${error.message}`,
+      detail: `reason ${error.code}`,
+      hint: error.fix,
+    })
+  }
+  // What may not be seen is what does not exist: no rule, no decision (rule 8).
+  if (error.code === 'not_found') return noDatabase(severity)
+  const { rule, reason } = error.decision
+  const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
+  const what = about ? `: ${about.summary}` : ''
+  return errorMessage({
+    severity,
+    sqlstate: about?.unread === 'syntax' ? SYNTAX_ERROR : REASONS[reason].sqlstate,
+    message: `Chaperone refused this${what}. ${error.message}`,
+    detail: [`reason ${reason}${by}, decision ${error.decisionId}.`, about?.unclear === undefined ? '' : `It is not understood: ${about.unclear}.`]
+      .join(' ')
+      .trim(),
+    hint: error.hint ?? 'Nothing reached the database. Do not try it in another way; ask the person you work for, and name the decision.',
+  })
+}
+
+/** SQLSTATE for a failure that is not a decision. */
+export const sqlstateOf = (error: ChaperoneError) => REASONS[error.code].sqlstate
+
+/** The client's own fault keeps its code; of everything else drivers know 57P01 as "the server ended this", and connect again. */
+const OWN_FAULT = new Set<ReasonCode>(['malformed', 'ambiguous', 'too_large', 'unsupported'])
+
+/** The last words on a connection that is cut. */
+export const cutMessage = (error: ChaperoneError) =>
+  errorMessage({
+    severity: 'FATAL',
+    sqlstate: OWN_FAULT.has(error.code) ? sqlstateOf(error) : '57P01',
+    message: `Chaperone ended this connection: ${error.message}`,
+    detail: `reason ${error.code}`,
+    hint: error.fix,
+  })
+
+/** The answer for a database that is not there, and for one that this identity may not know of. */
+export const noDatabase = (severity: 'ERROR' | 'FATAL' = 'FATAL') =>
+  errorMessage({
+    severity,
+    sqlstate: REASONS.not_found.sqlstate,
+    message: 'Chaperone: there is no such database, or not for this identity.',
+    hint: 'Write the database as RESOURCE/DATABASE; `chaperone db ls` shows what there is.',
+  })
+
+/** Said once, before the completion of a result that was cut. */
+export const cappedNotice = (rows: number) =>
+  errorMessage({ severity: 'NOTICE', sqlstate: '01000', message: `Chaperone cut this result at ${rows} rows, as the rule that allows it demands.` })

@@ -1,0 +1,227 @@
+import { z } from 'zod'
+import { parseDuration } from '../../encoding/duration.ts'
+import { ChaperoneError } from '../../errors.ts'
+import {
+  type Action,
+  EFFECTS,
+  type Effect,
+  type Matcher,
+  type ObligationMerge,
+  type Obligations,
+  type Section,
+  type Variables,
+  type Vocabulary,
+} from '../../policy/types.ts'
+import { type ValueMatcher, valueMatcher, valueSchema } from '../../policy/value.ts'
+import type { PostgresFacts } from './describe.ts'
+import { candidates, isCatalogRead } from './relations.ts'
+import { COMPANION_KINDS, DDL_KINDS, NATURAL_EFFECTS, STATEMENT_KINDS } from './statements.ts'
+
+const MASKS = ['null', 'hash', 'last4', 'fixed'] as const
+
+const duration = z.string().refine((text) => {
+  try {
+    return parseDuration(text) > 0
+  } catch {
+    return false
+  }
+}, 'write a time such as 30s or 5m')
+
+const fields = z.object({
+  databases: valueSchema.optional().describe('names of databases'),
+  as: valueSchema.optional().describe('database users'),
+  can: z
+    .union([z.literal('any'), z.enum(EFFECTS), z.array(z.enum(EFFECTS)).min(1)])
+    .optional()
+    .describe('by effect: in allow a statement may have no effect beyond these; in ask and deny one of these is enough'),
+  statements: z
+    .union([z.literal('any'), z.array(z.enum([...STATEMENT_KINDS, 'ddl'])).min(1)])
+    .optional()
+    .describe('by kind; `ddl` is every definition; also of the statements inside a statement that act'),
+  tables: valueSchema.optional().describe('schema.table, or globs; in allow every table that a statement touches, in ask and deny one of them'),
+  mask: z.record(z.string().min(1), z.enum(MASKS)).optional().describe('schema.table.column: how its values are hidden'),
+  max_rows: z.number().int().positive().optional().describe('rows that one statement may return; the rest is cut, and said so'),
+  require_where: z.boolean().optional().describe('UPDATE and DELETE need a condition on the rows'),
+  statement_timeout: duration.optional().describe('a statement that runs longer is cancelled'),
+})
+type Fields = z.infer<typeof fields>
+
+type Mask = Readonly<Record<string, (typeof MASKS)[number]>>
+
+const obligations: Readonly<Record<keyof KnownObligations, ObligationMerge>> = {
+  max_rows: { least: (a, b) => Math.max(a as number, b as number), most: (a, b) => Math.min(a as number, b as number) },
+  require_where: { least: (a, b) => a === true && b === true, most: (a, b) => a === true || b === true },
+  statement_timeout: { least: (a, b) => longer(a as string, b as string), most: (a, b) => (longer(a as string, b as string) === a ? b : a) },
+  mask: {
+    least: (a, b) => Object.fromEntries(Object.entries(a as Mask).filter(([column]) => Object.hasOwn(b as Mask, column))),
+    // Two forms for one column: `null` shows least.
+    most: (a, b) => ({
+      ...(a as Mask),
+      ...Object.fromEntries(Object.entries(b as Mask).map(([column, form]) => [column, ((a as Mask)[column] ?? form) === form ? form : 'null'])),
+    }),
+  },
+}
+
+const longer = (a: string, b: string) => (parseDuration(a) >= parseDuration(b) ? a : b)
+
+/** The obligations of a decision about a statement, as the gateway keeps them. */
+export interface KnownObligations {
+  readonly max_rows?: number
+  readonly require_where?: boolean
+  readonly statement_timeout?: string
+  readonly mask?: Mask
+}
+
+/**
+ * Why the obligations cannot be kept for this statement, or undefined. What is demanded and not kept is never ignored:
+ * an unknown one counts as one that cannot be kept.
+ */
+export function cannotKeep(demanded: Obligations, action: Action): ChaperoneError | undefined {
+  const refuse = (message: string, fix?: string) => new ChaperoneError('obligation_unsupported', message, fix === undefined ? {} : { fix })
+  const facts = factsOf(action)
+  const ours = [...facts.tables.read, ...facts.tables.written].some((table) => isCatalogRead(table) !== true)
+  for (const [name, value] of Object.entries(demanded)) {
+    switch (name as keyof KnownObligations) {
+      case 'statement_timeout':
+        break
+      case 'max_rows':
+        if (facts.statements.includes('copy') && !facts.tables.written.length)
+          return refuse('The rule caps the rows of a result, and COPY has no rows that could be counted.', 'Use SELECT.')
+        break
+      case 'require_where':
+        if (value === true && facts.every_row)
+          return refuse('The rule demands a condition: this statement would change every row.', 'Add a WHERE on a column.')
+        break
+      case 'mask':
+        // Masks come with a later version; until then nothing that could show a masked column goes through.
+        if (Object.keys(value as Mask).length > 0 && (ours || facts.opaque))
+          return refuse('The rule hides columns, and this version cannot hide them, so it shows no table at all.')
+        break
+      default:
+        return refuse(`The rule demands \`${name}\`, which this version cannot keep.`)
+    }
+  }
+  return undefined
+}
+
+/**
+ * The words for `- postgres: { labels: { env: prod } }`.
+ *
+ * What every driver needs between statements (transactions, harmless settings, SHOW) comes along with any allow rule, and is
+ * met by ask and deny only when they name its kind, or in deny the whole database.
+ */
+export const postgresVocabulary: Vocabulary = {
+  kind: 'postgres',
+  fields,
+  what: ['can', 'statements'],
+  obligations,
+  compile: (rule, section) => compile(rule as Fields, section),
+  variables: (action) => {
+    const { database, user, statements, tables, functions, settings, every_row } = factsOf(action)
+    return { database, user, statements, tables, functions, settings, every_row }
+  },
+}
+
+const factsOf = (action: Action) => action.facts as unknown as PostgresFacts
+
+function compile(rule: Fields, section: Section): Matcher {
+  if (section !== 'deny') {
+    for (const key of ['databases', 'as'] as const) {
+      if (rule[key] === undefined) {
+        throw new ChaperoneError(
+          'invalid_document',
+          `This ${section} rule does not say ${key === 'as' ? 'as which database user' : 'which databases'}.`,
+          {
+            fix: `Write \`${key}\`; any means all of them.`,
+          },
+        )
+      }
+    }
+  }
+  const databases = valueMatcher(rule.databases ?? 'any')
+  const users = valueMatcher(rule.as ?? 'any')
+  const whole = rule.can === undefined && rule.statements === undefined && rule.tables === undefined
+  const kinds = rule.statements === undefined || rule.statements === 'any' ? rule.statements : kindsOf(rule.statements)
+  const effects = effectsOf(rule.can)
+  const tables = rule.tables === undefined ? undefined : valueMatcher(rule.tables)
+  const matches = section === 'allow' ? allow(effects, kinds, tables) : exception(effects, kinds, tables, whole && section === 'deny')
+  return (action, variables) => {
+    const facts = factsOf(action)
+    return databases(facts.database, variables) && users(facts.user, variables) && matches(action.effects, facts, variables)
+  }
+}
+
+type Kinds = ReadonlySet<string> | 'any' | undefined
+type Judge = (effects: readonly Effect[], facts: PostgresFacts, variables: Variables) => boolean
+
+function kindsOf(words: readonly string[]): ReadonlySet<string> {
+  return new Set(words.flatMap((word) => (word === 'ddl' ? [...DDL_KINDS] : [word])))
+}
+
+function effectsOf(can: Fields['can']): ReadonlySet<Effect> | undefined {
+  if (can === undefined) return undefined
+  return new Set(can === 'any' ? EFFECTS : typeof can === 'string' ? [can] : can)
+}
+
+/** A cursor is another way to run the statement that it stands for, and that one is judged. */
+const ALONG: ReadonlySet<string> = new Set(['connect', 'cursor', 'fetch'])
+const ALL: ReadonlySet<Effect> = new Set(EFFECTS)
+
+/** Everything that the statement does must be what the rule says. */
+function allow(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: ValueMatcher | undefined): Judge {
+  // `statements: [select]` alone allows what a SELECT is: one that calls a writing function is more.
+  const may = can ?? (kinds === undefined || kinds === 'any' ? ALL : new Set([...kinds].flatMap((kind) => NATURAL_EFFECTS[kind] ?? [])))
+  const mayWrite =
+    [...may].some((effect) => effect !== 'read') &&
+    (kinds === undefined || kinds === 'any' || [...kinds].some((kind) => NATURAL_EFFECTS[kind]?.some((effect) => effect !== 'read')))
+  return (effects, facts, variables) => {
+    if (facts.probe) return mayWrite
+    if (isCompanion(effects, facts)) return true
+    if (!effects.every((effect) => may.has(effect))) return false
+    if (kinds !== undefined && kinds !== 'any' && !facts.statements.every((kind) => kinds.has(kind) || ALONG.has(kind))) return false
+    if (tables === undefined || facts.statements[0] === 'connect') return true
+    // Names mean something else once the search path is moved (B37).
+    if (facts.opaque || facts.settings.includes('search_path')) return false
+    return (
+      facts.tables.read.every((table) => isCatalogRead(table) === true || everyCandidate(table, facts, variables, tables)) &&
+      facts.tables.written.every((table) => everyCandidate(table, facts, variables, tables))
+    )
+  }
+}
+
+/** One thing that the rule speaks of is enough: an exception cannot be evaded by wrapping it into something larger. */
+function exception(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: ValueMatcher | undefined, whole: boolean): Judge {
+  return (effects, facts, variables) => {
+    if (whole) return true
+    if (facts.probe) return false
+    const named = kinds !== undefined && kinds !== 'any' && facts.statements.some((kind) => kinds.has(kind))
+    if (facts.statements[0] === 'connect' || isCompanion(effects, facts)) return named
+    if (kinds !== undefined && kinds !== 'any' && !named && facts.statements.length > 0) return false
+    if (can !== undefined && !effects.some((effect) => can.has(effect))) return false
+    if (tables === undefined) return true
+    return facts.opaque || [...facts.tables.read, ...facts.tables.written].some((table) => someCandidate(table, facts, variables, tables))
+  }
+}
+
+function everyCandidate(table: string, facts: PostgresFacts, variables: Variables, tables: ValueMatcher): boolean {
+  const names = candidates(table, facts.path)
+  return names !== undefined && names.length > 0 && names.every((name) => tables(name, variables))
+}
+
+function someCandidate(table: string, facts: PostgresFacts, variables: Variables, tables: ValueMatcher): boolean {
+  const names = candidates(table, facts.path)
+  return names === undefined || names.some((name) => tables(name, variables))
+}
+
+/** BEGIN, SET DateStyle, SHOW, CLOSE: nothing that touches data, nothing that undoes a fence. */
+function isCompanion(effects: readonly Effect[], facts: PostgresFacts): boolean {
+  return (
+    effects.length === 1 &&
+    effects[0] === 'read' &&
+    facts.statements.length === 1 &&
+    COMPANION_KINDS.has(facts.statements[0]!) &&
+    facts.tables.read.length === 0 &&
+    facts.tables.written.length === 0 &&
+    !facts.opaque
+  )
+}

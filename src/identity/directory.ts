@@ -1,0 +1,224 @@
+import { ChaperoneError } from '../errors.ts'
+import { newId } from '../ids.ts'
+import type { Database, Write } from '../store/store.ts'
+import type { IdentityTable } from '../store/tables.ts'
+import { makeDelegation } from './delegations.ts'
+import { assertName } from './names.ts'
+
+/** A user, agent or node, as the store knows it. */
+export interface IdentityRecord {
+  readonly id: string
+  readonly kind: IdentityTable['kind']
+  readonly name: string
+  readonly ownerId?: string
+  readonly state: IdentityTable['state']
+  readonly traits: Readonly<Record<string, unknown>>
+  /** `inherit`: the roles of the owner, whatever they are at the moment */
+  readonly roles: readonly string[] | 'inherit'
+  readonly source: string
+  readonly createdAt: number
+  readonly updatedAt: number
+}
+
+export interface CreateIdentity {
+  readonly kind: IdentityTable['kind']
+  readonly name: string
+  /** Agents need one: an active user. Others have none. */
+  readonly ownerId?: string
+  readonly traits?: Readonly<Record<string, unknown>>
+  readonly roles?: readonly string[] | 'inherit'
+  /** `document`, `client`, `bootstrap` */
+  readonly source: string
+  readonly now: number
+}
+
+const PREFIX = { user: 'usr', agent: 'agt', node: 'nod' } as const
+
+/** A listing never holds more; who has more identities than this asks by name. */
+const LONGEST_LIST = 10_000
+
+/** The identity by id or name, deleted ones too, or undefined. */
+export async function findIdentity(
+  db: Database | Write,
+  by: { readonly id: string } | { readonly name: string },
+): Promise<IdentityRecord | undefined> {
+  const query = db.selectFrom('identities').selectAll()
+  const row = await ('id' in by ? query.where('id', '=', by.id) : query.where('name', '=', by.name)).executeTakeFirst()
+  return row && toRecord(row)
+}
+
+/** Identities that are not deleted, by name. */
+export async function listIdentities(
+  db: Database | Write,
+  options: { readonly kind?: IdentityTable['kind']; readonly ownerId?: string; readonly limit?: number } = {},
+): Promise<IdentityRecord[]> {
+  let query = db.selectFrom('identities').selectAll().where('state', '!=', 'deleted')
+  if (options.kind !== undefined) query = query.where('kind', '=', options.kind)
+  if (options.ownerId !== undefined) query = query.where('owner_id', '=', options.ownerId)
+  const rows = await query
+    .orderBy('name')
+    .limit(Math.min(options.limit ?? LONGEST_LIST, LONGEST_LIST))
+    .execute()
+  return rows.map(toRecord)
+}
+
+/**
+ * Makes an identity. Throws `usage` for a bad name or owner, `conflict` for a name that is or ever was in use: records
+ * and grants of the past speak of names, and a second bearer of one would inherit them.
+ */
+export async function createIdentity(trx: Write, ask: CreateIdentity): Promise<IdentityRecord> {
+  const owner = await ownerFor(trx, ask)
+  assertName(ask.kind, ask.name, owner?.name)
+  const row: IdentityTable = {
+    id: newId(PREFIX[ask.kind], ask.now),
+    kind: ask.kind,
+    name: ask.name,
+    owner_id: owner?.id ?? null,
+    state: 'active',
+    traits: JSON.stringify(ask.traits ?? {}),
+    roles: JSON.stringify(ask.roles ?? []),
+    source: ask.source,
+    created_at: ask.now,
+    updated_at: ask.now,
+  }
+  // The unique index on `name` decides between racers; a failed insert would end the transaction on PostgreSQL.
+  await trx
+    .insertInto('identities')
+    .values(row)
+    .onConflict((conflict) => conflict.doNothing())
+    .execute()
+  const there = await findIdentity(trx, { name: ask.name })
+  if (there?.id !== row.id) {
+    throw new ChaperoneError(
+      'conflict',
+      `The name ${ask.name} is taken${there?.state === 'deleted' ? ' by an identity that was deleted; names are never used again' : ''}.`,
+      {
+        fix: 'Choose another name.',
+      },
+    )
+  }
+  return there
+}
+
+async function ownerFor(trx: Write, { kind, name, ownerId }: CreateIdentity): Promise<IdentityRecord | undefined> {
+  if (kind !== 'agent') {
+    if (ownerId !== undefined) throw new ChaperoneError('usage', `A ${kind} has no owner.`)
+    return undefined
+  }
+  if (ownerId === undefined) throw new ChaperoneError('usage', `The agent ${name} needs an owner.`, { fix: 'Name the user who answers for it.' })
+  const owner = await findIdentity(trx, { id: ownerId })
+  if (owner?.kind !== 'user' || owner.state !== 'active') throw new ChaperoneError('usage', `The owner of the agent ${name} is not an active user.`)
+  return owner
+}
+
+/** Changes traits, roles or owner; a change of roles may reduce rights, so call it inside `store.reduce`. Throws `not_found`, `usage`. */
+export async function updateIdentity(
+  trx: Write,
+  id: string,
+  change: {
+    readonly traits?: Readonly<Record<string, unknown>>
+    readonly roles?: readonly string[] | 'inherit'
+    readonly ownerId?: string
+    readonly now: number
+  },
+): Promise<IdentityRecord> {
+  const before = await existing(trx, id)
+  if (change.ownerId !== undefined && change.ownerId !== before.ownerId) {
+    const owner = await ownerFor(trx, { ...before, ownerId: change.ownerId, now: change.now })
+    // `boris/claude-code` says by its name whose it is; it cannot become somebody else's.
+    assertName(before.kind, before.name, owner?.name)
+  }
+  await trx
+    .updateTable('identities')
+    .set({
+      updated_at: change.now,
+      ...(change.traits === undefined ? {} : { traits: JSON.stringify(change.traits) }),
+      ...(change.roles === undefined ? {} : { roles: JSON.stringify(change.roles) }),
+      ...(change.ownerId === undefined ? {} : { owner_id: change.ownerId }),
+    })
+    .where('id', '=', id)
+    .execute()
+  return existing(trx, id)
+}
+
+/** Disables, enables or deletes. Call it inside `store.reduce`. Deleting is for ever: the row stays and keeps its name. Throws `not_found`. */
+export async function setIdentityState(trx: Write, id: string, state: IdentityTable['state'], now: number): Promise<IdentityRecord> {
+  const before = await existing(trx, id)
+  await trx.updateTable('identities').set({ state, updated_at: now }).where('id', '=', id).execute()
+  if (state === 'deleted') {
+    // What could bring it back to life goes with it: devices, factors, open invitations, delegations either way.
+    await trx.updateTable('devices').set({ revoked_at: now }).where('identity_id', '=', id).where('revoked_at', 'is', null).execute()
+    await trx.deleteFrom('factors').where('identity_id', '=', id).execute()
+    await trx.deleteFrom('invitations').where('identity_id', '=', id).where('used_at', 'is', null).execute()
+    await trx
+      .updateTable('delegations')
+      .set({ ended_at: now })
+      .where('ended_at', 'is', null)
+      .where((row) => row.or([row('from_id', '=', id), row('to_id', '=', id)]))
+      .execute()
+  }
+  return { ...before, state, updatedAt: now }
+}
+
+async function existing(trx: Write, id: string): Promise<IdentityRecord> {
+  const identity = await findIdentity(trx, { id })
+  if (!identity || identity.state === 'deleted') throw new ChaperoneError('not_found', 'There is no such identity.')
+  return identity
+}
+
+/** The agent that a client of this person would be: an agent of his own of exactly that name, else `<person>/<client>`. */
+export async function lookForClient(
+  db: Database | Write,
+  owner: Pick<IdentityRecord, 'id' | 'name'>,
+  client: string,
+): Promise<{ readonly name: string; readonly known?: IdentityRecord }> {
+  const own = await findIdentity(db, { name: client })
+  if (own?.kind === 'agent' && own.ownerId === owner.id) return { name: own.name, known: own }
+  const name = `${owner.name}/${client}`
+  const known = await findIdentity(db, { name })
+  return known ? { name, known } : { name }
+}
+
+/**
+ * `boris/claude-code`: the agent that a client of a person is, and the delegation by which it acts for him; both made on
+ * first use. A client named like an agent that the person owns (`boris-ai`) is that agent, acting for him. Call it inside `store.write`. Throws `usage` for a bad client name, `identity_disabled` when the agent (or its owner) may not act.
+ */
+export async function clientAgent(
+  trx: Write,
+  owner: Pick<IdentityRecord, 'id' | 'name' | 'kind' | 'state'>,
+  client: string,
+  now: number,
+): Promise<{ readonly agent: IdentityRecord; readonly delegationId: string; readonly created: boolean }> {
+  if (owner.kind !== 'user') throw new ChaperoneError('usage', 'Only a person has clients; an agent cannot make another.')
+  if (owner.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
+  const { name, known: before } = await lookForClient(trx, owner, client)
+  if (!before) assertName('agent', name, owner.name)
+  if (before && before.state !== 'active') throw new ChaperoneError('identity_disabled', `${name} is disabled or deleted.`, { detail: before.id })
+  const agent = before ?? (await createIdentity(trx, { kind: 'agent', name, ownerId: owner.id, roles: 'inherit', source: 'client', now }))
+  const standing = await trx
+    .selectFrom('delegations')
+    .select('id')
+    .where('from_id', '=', owner.id)
+    .where('to_id', '=', agent.id)
+    .where('ended_at', 'is', null)
+    .where((row) => row.or([row('expires_at', 'is', null), row('expires_at', '>', now)]))
+    .orderBy('id')
+    .executeTakeFirst()
+  const delegationId = standing?.id ?? (await makeDelegation(trx, { fromId: owner.id, toId: agent.id, now })).id
+  return { agent, delegationId, created: before === undefined }
+}
+
+function toRecord(row: IdentityTable): IdentityRecord {
+  return {
+    id: row.id,
+    kind: row.kind,
+    name: row.name,
+    ...(row.owner_id === null ? {} : { ownerId: row.owner_id }),
+    state: row.state,
+    traits: JSON.parse(row.traits) as Record<string, unknown>,
+    roles: JSON.parse(row.roles) as readonly string[] | 'inherit',
+    source: row.source,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  }
+}

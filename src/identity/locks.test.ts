@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { manualClock } from '../clock.ts'
+import { newId } from '../ids.ts'
+import type { Identity } from '../policy/types.ts'
+import { openStore } from '../store/open.ts'
+import type { Store } from '../store/store.ts'
+import type { LockTable } from '../store/tables.ts'
+import { activeLocks, liftLock, lockFor, makeLock } from './locks.ts'
+
+const boris: Identity = { id: newId('usr'), kind: 'user', name: 'boris', traits: {}, roles: ['developer'] }
+const agent: Identity = { id: newId('agt'), kind: 'agent', name: 'boris/claude-code', ownerId: boris.id, traits: {}, roles: ['analyst'] }
+const facts = { now: 1000, sessionId: newId('ses'), resourceId: newId('res'), links: [{ identity: boris }, { identity: agent }] }
+
+const lock = (target_kind: LockTable['target_kind'], target: string, more: Partial<LockTable> = {}): LockTable => ({
+  id: newId('lck'),
+  target_kind,
+  target,
+  reason: 'test',
+  created_by: null,
+  created_at: 0,
+  expires_at: null,
+  lifted_at: null,
+  lifted_by: null,
+  ...more,
+})
+
+describe('lockFor', () => {
+  const falls = (one: LockTable, on: Parameters<typeof lockFor>[1] = facts) => lockFor([one], on) !== undefined
+
+  test('falls on the session, the resource, every link of the chain, and a role of any link', () => {
+    for (const one of [
+      lock('session', facts.sessionId),
+      lock('resource', facts.resourceId),
+      lock('identity', boris.id),
+      lock('identity', agent.id),
+      lock('role', 'developer'),
+      lock('role', 'analyst'),
+    ]) {
+      assert.ok(falls(one), `${one.target_kind} ${one.target}`)
+    }
+  })
+
+  test('falls on an agent whose owner is locked, also when the owner is not in the chain', () => {
+    assert.ok(falls(lock('identity', boris.id), { ...facts, links: [{ identity: agent }] }))
+  })
+
+  test('does not fall on others', () => {
+    for (const one of [
+      lock('session', newId('ses')),
+      lock('resource', newId('res')),
+      lock('identity', newId('usr')),
+      lock('role', 'admin'),
+      lock('role', boris.id),
+      lock('session', ''),
+    ]) {
+      assert.ok(!falls(one), `${one.target_kind} ${one.target}`)
+    }
+    assert.ok(!falls(lock('session', 'undefined'), { now: 0, links: [] }))
+  })
+
+  test('a lock on everything falls on every resource, and leaves administration open so that it can be lifted', () => {
+    assert.ok(falls(lock('everything', '*')))
+    assert.ok(!falls(lock('everything', '*'), { now: 1000, sessionId: facts.sessionId, links: facts.links }))
+  })
+
+  test('ends with its expiry to the millisecond, or when it is lifted', () => {
+    assert.ok(falls(lock('identity', agent.id, { expires_at: 1001 })))
+    assert.ok(!falls(lock('identity', agent.id, { expires_at: 1000 })))
+    assert.ok(!falls(lock('identity', agent.id, { lifted_at: 999 })))
+  })
+})
+
+describe('locks in the store', () => {
+  const clock = manualClock(1_800_000_000_000)
+  let store: Store
+  before(async () => {
+    store = await openStore({ dataDir: mkdtempSync(join(tmpdir(), 'chaperone-locks-')) }, { clock })
+  })
+  after(() => store.close())
+
+  test('are made, listed while they are in force, and lifted once', async () => {
+    const now = clock.now()
+    const { result: forever } = await store.reduce((trx) =>
+      makeLock(trx, { kind: 'identity', target: agent.id, reason: 'stolen laptop', createdBy: boris.id, now }),
+    )
+    const { result: short } = await store.reduce((trx) =>
+      makeLock(trx, { kind: 'role', target: 'analyst', reason: 'incident', expiresAt: now + 10, now: now + 1 }),
+    )
+    assert.deepEqual(
+      (await activeLocks(store.db, now + 1)).map(({ id }) => id),
+      [forever.id, short.id],
+    )
+    assert.deepEqual(
+      (await activeLocks(store.db, now + 10)).map(({ id }) => id),
+      [forever.id],
+    )
+    const lifted = await store.reduce((trx) => liftLock(trx, forever.id, boris.id, now + 11))
+    assert.deepEqual([lifted.result.lifted_at, lifted.result.lifted_by], [now + 11, boris.id])
+    assert.deepEqual(await activeLocks(store.db, now + 11), [])
+    await assert.rejects(
+      store.reduce((trx) => liftLock(trx, forever.id, boris.id, now + 12)),
+      { code: 'not_found' },
+    )
+    await assert.rejects(
+      store.reduce((trx) => liftLock(trx, short.id, boris.id, now + 12)),
+      { code: 'not_found' },
+    )
+  })
+
+  test('need a reason and an end in the future', async () => {
+    const now = clock.now()
+    const base = { kind: 'identity', target: agent.id, reason: 'x', now } as const
+    for (const ask of [
+      { ...base, reason: ' ' },
+      { ...base, reason: 'x'.repeat(501) },
+      { ...base, expiresAt: now },
+      { ...base, target: '*' },
+      { ...base, kind: 'everything' as const },
+    ]) {
+      await assert.rejects(
+        store.reduce((trx) => makeLock(trx, ask)),
+        { code: 'usage' },
+      )
+    }
+  })
+})

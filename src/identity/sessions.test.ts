@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, test } from 'node:test'
+import type { Draft } from '../audit/record.ts'
+import { manualClock } from '../clock.ts'
+import { ChaperoneError } from '../errors.ts'
+import { openStore } from '../store/open.ts'
+import type { Store } from '../store/store.ts'
+import { createIdentity } from './directory.ts'
+import { openSessions } from './sessions.ts'
+import type { Principal, Sessions } from './types.ts'
+
+const MINUTE = 60_000
+const start = Date.UTC(2026, 10, 22, 12)
+
+let dir: string
+let store: Store
+let clock: ReturnType<typeof manualClock>
+let sessions: Sessions
+let records: Draft[]
+let stopped: ChaperoneError | undefined
+let identityId: string
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'chaperone-sessions-'))
+  clock = manualClock(start)
+  store = await openStore({ dataDir: dir }, { clock })
+  records = []
+  stopped = undefined
+  identityId = await store.write(async (trx) => {
+    const owner = await createIdentity(trx, { kind: 'user', name: 'boris', source: 'document', now: start })
+    return (await createIdentity(trx, { kind: 'agent', name: 'boris-ai', ownerId: owner.id, source: 'document', now: start })).id
+  })
+  sessions = openSessions({
+    store,
+    clock,
+    audit: { append: async (draft) => ({ id: 'rec', seq: records.push(draft) }) },
+    raised: async () => {},
+    mayAct: async () => {
+      if (stopped) throw stopped
+    },
+    limits: { sessions: 10, connectionsPerSession: 3 },
+  })
+})
+
+afterEach(async () => {
+  await store.close()
+  rmSync(dir, { recursive: true })
+})
+
+async function principal(more: Partial<Principal> = {}, lifeMs = 60 * MINUTE): Promise<Principal> {
+  const { id } = await sessions.start({ identityId, chain: [{ identity: identityId }], how: 'issue', lifeMs })
+  return {
+    identityId,
+    kind: 'agent',
+    name: 'boris-ai',
+    credentialId: 'crd_1',
+    sessionId: id,
+    chain: [{ identity: identityId }],
+    notAfter: clock.now() + 3 * MINUTE,
+    proof: 'mtls',
+    ...more,
+  }
+}
+
+const code = (expected: string) => (error: unknown) => error instanceof ChaperoneError && error.code === expected
+
+test('rule 4: a connection is cut at the end of the newest credential proven for its session', async () => {
+  const session = await sessions.open(await principal())
+  const connection = session.connect('postgres')
+  clock.advance(3 * MINUTE - 1)
+  assert.equal(connection.signal.aborted, false)
+  clock.advance(1)
+  assert.equal(connection.signal.aborted, true)
+  assert.equal(connection.signal.reason.code, 'credential_expired')
+  assert.equal(session.open, 0)
+})
+
+test('rule 4: a renewed credential of the same session moves the deadline, and nothing else does', async () => {
+  const first = await principal()
+  const session = await sessions.open(first)
+  const connection = session.connect('postgres')
+  clock.advance(2 * MINUTE)
+  await sessions.open({ ...first, credentialId: 'crd_2', proof: 'bearer', notAfter: clock.now() + 10 * MINUTE })
+  await sessions.open({ ...first, notAfter: start + MINUTE * 2.5 })
+  assert.equal(session.provenUntil, start + 3 * MINUTE, 'neither a bearer token nor an older credential moves it')
+  await sessions.open({ ...first, credentialId: 'crd_2', notAfter: clock.now() + 3 * MINUTE })
+  clock.advance(2.5 * MINUTE)
+  assert.equal(connection.signal.aborted, false)
+  connection.assertOpen()
+  clock.advance(MINUTE)
+  assert.equal(connection.signal.aborted, true)
+})
+
+test('rule 4: no renewal passes the longest life of the session', async () => {
+  const first = await principal({}, 4 * MINUTE)
+  const session = await sessions.open(first)
+  const connection = session.connect('postgres')
+  await sessions.open({ ...first, notAfter: clock.now() + 60 * MINUTE })
+  clock.advance(4 * MINUTE)
+  assert.equal(connection.signal.aborted, true)
+  await assert.rejects(sessions.open({ ...first, notAfter: clock.now() + 60 * MINUTE }), code('session_ended'))
+})
+
+test('rule 4: a request on a connection whose timer is late is refused all the same', async () => {
+  const lateTimers = { now: clock.now, at: () => () => {} }
+  const late = openSessions({
+    store,
+    clock: lateTimers,
+    audit: { append: async () => ({ id: '', seq: 0 }) },
+    raised: async () => {},
+    mayAct: async () => {},
+  })
+  const session = await late.open(await principal())
+  const connection = session.connect('https')
+  connection.assertOpen()
+  clock.advance(3 * MINUTE)
+  assert.throws(() => connection.assertOpen(), code('credential_expired'))
+})
+
+test('a bearer connection ends with its own token, whatever was proven over mTLS', async () => {
+  const first = await principal({ notAfter: start + 30 * MINUTE })
+  const session = await sessions.open(first)
+  const bearer = session.connect('https', { until: start + MINUTE })
+  const mutual = session.connect('https')
+  clock.advance(MINUTE)
+  assert.equal(bearer.signal.aborted, true)
+  assert.equal(mutual.signal.aborted, false)
+})
+
+test('rule 6: ending a session cuts its connections and refuses its credential', async () => {
+  const first = await principal()
+  const session = await sessions.open(first)
+  const connection = session.connect('postgres')
+  await sessions.end(session.id, 'logout')
+  assert.equal(connection.signal.reason.code, 'session_ended')
+  await assert.rejects(sessions.open(first), code('session_ended'))
+  assert.deepEqual(
+    records.map((record) => record.type),
+    ['session.started', 'session.ended'],
+  )
+})
+
+test('rule 6: a review cuts every connection of a session that may no longer act', async () => {
+  const session = await sessions.open(await principal())
+  const connection = session.connect('postgres')
+  sessions.review((other) => (other.id === session.id ? new ChaperoneError('locked', 'A lock stops this.') : undefined))
+  assert.equal(connection.signal.reason.code, 'locked')
+  assert.ok(session.connect('postgres'), 'a lock can be lifted: the session itself is not over')
+})
+
+test('a credential that does not belong to its session is refused', async () => {
+  const first = await principal()
+  await assert.rejects(sessions.open({ ...first, identityId: 'agt_00000000000000000000000002' }), code('credential_invalid'))
+  await sessions.open(first)
+  await assert.rejects(
+    sessions.open({ ...first, chain: [{ identity: 'usr_1' }, { identity: first.identityId, delegation: 'dlg_1' }] }),
+    code('credential_invalid'),
+  )
+  await assert.rejects(sessions.open({ ...first, sessionId: 'ses_unknown' }), code('credential_invalid'))
+})
+
+test('a stopped identity opens nothing, and its newer proof does not count', async () => {
+  const first = await principal()
+  const session = await sessions.open(first)
+  stopped = new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
+  await assert.rejects(sessions.open({ ...first, notAfter: start + 30 * MINUTE }), code('identity_disabled'))
+  assert.equal(session.provenUntil, start + 3 * MINUTE)
+})
+
+test('rule 11: a session has a limited number of connections, and closing one makes room', async () => {
+  const session = await sessions.open(await principal())
+  const open = [1, 2, 3].map(() => session.connect('https'))
+  assert.throws(() => session.connect('https'), code('too_many'))
+  open[0]!.closed()
+  open[0]!.closed()
+  assert.ok(session.connect('https'))
+})

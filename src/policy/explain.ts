@@ -1,0 +1,172 @@
+import { stringify } from 'yaml'
+import type { Policy, Role, RuleList } from './compile.ts'
+import { conclude, decide, judgeChain } from './decide.ts'
+import { emptyTally, type Judgement, judgeRole } from './judge.ts'
+import { matches, type Scope, scopeOf, whereOf } from './match.ts'
+import type { Rule } from './rule.ts'
+import type { Decision, Link, Question, Verdict } from './types.ts'
+
+/** What one rule said, and which part of it did not fit: `for`, `resource`, `where`, or one of the vocabulary's fields. */
+export interface RuleSaid {
+  readonly title: string
+  readonly section: Rule['ref']['section']
+  readonly said: 'matches' | 'does not match' | 'failed'
+  readonly part?: string
+  readonly rule: Rule
+}
+
+export interface RoleSaid {
+  readonly name: string
+  readonly state: 'counts' | 'outside its hours' | 'left out by the delegation' | 'does not exist'
+  /** absent: it says nothing about this action */
+  readonly verdict?: Verdict
+  readonly rules: readonly RuleSaid[]
+}
+
+export interface LinkSaid {
+  readonly name: string
+  readonly verdict: Verdict
+  readonly reason: Decision['reason']
+  /** title of the rule that decided on this link */
+  readonly rule?: string
+  readonly roles: readonly RoleSaid[]
+  readonly guardrails: readonly RuleSaid[]
+}
+
+/** Why a decision is as it is. For whoever may read policy: it names everything, seen or not. */
+export interface Explanation {
+  readonly decision: Decision
+  readonly links: readonly LinkSaid[]
+  /** the rule that decided, else the one that came nearest, else what a rule would have to say; as YAML */
+  readonly ruleText?: string
+  /** for a refusal: what would have to be otherwise, in one sentence */
+  readonly missing?: string
+}
+
+/** Never throws where {@link decide} does not. */
+export function explain(policy: Policy, question: Question): Explanation {
+  const decision = decide(policy, question)
+  // What could not be judged at all has no rules to show.
+  if (decision.reason === 'policy_error') return { decision, links: [], missing: 'Deciding itself failed; the log has the reason.' }
+  const judgements = judgeChain(policy, question)
+  if (!judgements) return { decision, links: [], missing: withoutRules(policy, question) }
+  const links = judgements.map((judged) => explainLink(policy, question, judged))
+  const concluded = conclude(policy, question, judgements)
+  const deciding = judgements.findLast(({ link, rule }) => link.identity.name === concluded.link && rule !== undefined)?.rule
+  if (decision.verdict === 'allow') return { decision, links, ...(deciding ? { ruleText: textOf(deciding) } : {}) }
+  const lacking = links.findLast((link) => link.name === decision.link) ?? links.at(-1)!
+  if (deciding) return { decision, links, ruleText: textOf(deciding), missing: overruled(decision, deciding) }
+  return { decision, links, ...nearest(question, policy, lacking) }
+}
+
+function explainLink(policy: Policy, question: Question, judged: Judgement): LinkSaid {
+  const { link } = judged
+  const guards = policy.guardrails.get(question.action.kind)
+  return {
+    name: link.identity.name,
+    verdict: judged.verdict,
+    reason: judged.reason,
+    ...(judged.rule ? { rule: judged.rule.title } : {}),
+    roles: link.identity.roles.map((name) => explainRole(policy.roles.get(name), name, question, link)),
+    guardrails: guards ? ruleLists(guards).map((rule) => saidBy(rule, scopeOf(question, link))) : [],
+  }
+}
+
+function explainRole(role: Role | undefined, name: string, question: Question, link: Link): RoleSaid {
+  if (!role) return { name, state: 'does not exist', rules: [] }
+  if (link.onlyRoles && !link.onlyRoles.includes(name)) return { name, state: 'left out by the delegation', rules: [] }
+  const scope = scopeOf(question, link)
+  const tallies = { allow: emptyTally(), ask: emptyTally(), deny: emptyTally() }
+  judgeRole(role, scope, tallies)
+  const verdict = (['deny', 'ask', 'allow'] as const).find((each) => tallies[each].rule)
+  const table = role.kinds.get(question.action.kind)
+  return {
+    name,
+    state: role.when?.at(question.now).active === false ? 'outside its hours' : 'counts',
+    ...(verdict ? { verdict } : {}),
+    rules: table ? ruleLists(table).map((rule) => saidBy(rule, scope)) : [],
+  }
+}
+
+const ruleLists = (table: Readonly<Record<string, RuleList>>) => Object.values(table).flatMap((list) => list.all)
+
+function saidBy(rule: Rule, scope: Scope): RuleSaid {
+  const found = matches(rule, scope)
+  const about = { title: rule.title, section: rule.ref.section, rule }
+  if (found === true) return { ...about, said: 'matches' }
+  const part = failingPart(rule, scope)
+  return { ...about, said: found === false ? 'does not match' : 'failed', ...(part === undefined ? {} : { part }) }
+}
+
+/** Asks for one part of the rule after the other; the first that is not true, or throws, is the one to name. */
+function failingPart(rule: Rule, scope: Scope): string | undefined {
+  const { action } = scope.question
+  const holds = (test: () => boolean) => {
+    try {
+      return test()
+    } catch {
+      // `matches` has already noted the failure; here only its place is looked for.
+      return false
+    }
+  }
+  if (rule.holds && !holds(() => rule.holds!(scope.variables.identity, scope.variables))) return 'for'
+  if (!holds(() => rule.selector.selects(action.resource, scope.variables))) return 'resource'
+  if (!holds(() => rule.matches(action, scope.variables))) return fieldOf(rule, scope) ?? 'the fields together'
+  if (rule.where && !holds(() => rule.where!.test(whereOf(rule, scope)))) return 'where'
+  return undefined
+}
+
+/** The vocabulary answers for all fields at once, so each is compiled alone: what is left out then means everything. */
+function fieldOf(rule: Rule, scope: Scope): string | undefined {
+  const section = rule.ref.kind === 'guardrail' || rule.ref.section === 'limit' ? 'deny' : rule.ref.section
+  return Object.keys(rule.vocabulary.fields.shape).find((key) => {
+    if (!Object.hasOwn(rule.spec, key) || Object.hasOwn(rule.vocabulary.obligations, key)) return false
+    try {
+      return !rule.vocabulary.compile({ [key]: rule.spec[key] }, section)(scope.question.action, scope.variables)
+    } catch {
+      // This field cannot stand alone, or it is the one that fails; the caller names them together.
+      return false
+    }
+  })
+}
+
+function withoutRules(policy: Policy, { action }: Question): string {
+  if (!policy.vocabularies.has(action.kind)) return `Nothing here speaks ${action.kind}, so nothing of it can be allowed.`
+  return `No rule can allow it, because what it does cannot be known for sure: ${action.unclear}.`
+}
+
+function overruled(decision: Decision, rule: Rule): string {
+  if (decision.verdict === 'ask') return `${rule.title} wants a human to say yes first.`
+  if (decision.reason === 'denied_by_guardrail') return `${rule.title} refuses it to everybody whom it holds; no role can allow it.`
+  return `${rule.title} refuses it; as long as it does, no other role can allow it.`
+}
+
+const PARTS = ['resource', 'where']
+
+/** The allow or ask rule of which most fits, or what such a rule would look like. */
+function nearest(question: Question, policy: Policy, link: LinkSaid): { missing: string; ruleText: string } {
+  const { action } = question
+  const matching = (role: RoleSaid) => role.rules.find((rule) => rule.section !== 'deny' && rule.said === 'matches')
+  const closed = link.roles.find((role) => role.state === 'outside its hours' && matching(role))
+  if (closed) return { missing: `Role ${closed.name} would give it, but these are not its hours.`, ruleText: textOf(matching(closed)!.rule) }
+  const giving = link.roles.flatMap((role) => (role.state === 'counts' ? role.rules : [])).filter((rule) => rule.section !== 'deny')
+  const rank = ({ part }: RuleSaid) => (part === 'resource' ? 0 : part === 'where' ? 2 : 1)
+  const near = giving.toSorted((a, b) => rank(b) - rank(a)).find((rule) => rank(rule) > 0)
+  if (near) {
+    const part = near.part !== undefined && PARTS.includes(near.part) ? `its \`${near.part}\`` : `\`${near.part}\``
+    const how = near.said === 'failed' ? 'fails on this action' : 'does not fit this action'
+    return { missing: `${near.title} comes nearest, but ${part} ${how}.`, ruleText: textOf(near.rule) }
+  }
+  const left = link.roles.filter((role) => role.state !== 'counts')
+  const aside = left.length > 0 ? ` (${left.map((role) => `${role.name}: ${role.state}`).join(', ')})` : ''
+  const what = policy.vocabularies.get(action.kind)?.what[0]
+  return {
+    missing: `No rule of ${link.name}'s roles gives anything on ${action.kind} ${action.resource.name}${aside}.`,
+    ruleText: stringify([{ [action.kind]: action.resource.name, ...(what === undefined ? {} : { [what]: ['...'] }) }]).trim(),
+  }
+}
+
+/** The rule as it could stand in its document. */
+export function textOf(rule: Rule): string {
+  return stringify([rule.spec]).trim()
+}

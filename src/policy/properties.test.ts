@@ -1,0 +1,236 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { compilePolicy, type PolicyDocuments } from './compile.ts'
+import { decide } from './decide.ts'
+import type { Decision, Link } from './types.ts'
+import { type Call, identityOf, questionOf, vocabularies } from './vocabulary.fixture.ts'
+
+/** Few names, so that rules and calls meet often. */
+const server = fc.constantFrom('files', 'data')
+const tool = fc.constantFrom('read', 'write', 'drop')
+const selector = fc.oneof(
+  server,
+  fc.constant('any'),
+  fc.constant('f*'),
+  fc.constant([]),
+  fc.constant({ labels: { env: 'prod' } }),
+  fc.constant('{{identity.traits.home}}'),
+)
+const conditions = {
+  tools: fc.oneof(tool, fc.constant('any'), fc.array(tool, { maxLength: 2 }), fc.constant('*r*')),
+  args: fc.option(fc.constantFrom({ n: { max: 5 } }, { path: { under: '/a' } }, { n: 3 }, { path: 'any' }), { nil: undefined }),
+  // The third fails whenever `n` is missing or a text, the fourth gives no boolean.
+  where: fc.option(fc.constantFrom('identity.name == "a"', 'has(args.n)', 'args.n > 2', 'args.n'), { nil: undefined }),
+}
+const binding = {
+  max_rows: fc.option(fc.integer({ min: 1, max: 9 }), { nil: undefined }),
+  mask: fc.option(fc.subarray(['x', 'y', 'z']), { nil: undefined }),
+}
+
+const clean = (rule: object) => Object.fromEntries(Object.entries(rule).filter(([, value]) => value !== undefined))
+const granting = fc.record({ tool: selector, ...conditions, ...binding }).map(clean)
+const denying = fc.record({ tool: selector, ...conditions }).map(clean)
+const limiting = fc
+  .record({ tool: selector, ...conditions, ...binding })
+  .map(clean)
+  .map((rule) => ({ max_rows: 4, ...rule }))
+
+const rules = (rule: fc.Arbitrary<object>) => fc.array(rule, { maxLength: 3 })
+const when = fc.option(
+  fc.constantFrom(
+    { days: 'mon-fri', hours: '08:00-18:00', zone: 'UTC' },
+    { days: 'sat', zone: 'UTC' },
+    { hours: '22:00-06:00', zone: 'Europe/Berlin' },
+  ),
+  { nil: undefined },
+)
+const role = fc.record({ allow: rules(granting), ask: rules(granting), deny: rules(denying), when }).map(clean)
+const guardrail = fc
+  .record({
+    for: fc.option(fc.constantFrom({ kind: 'agent' }, { roles: ['r0'] }, { names: 'a' }), { nil: undefined }),
+    deny: rules(denying),
+    ask: rules(granting),
+    limit: rules(limiting),
+  })
+  .map(clean)
+
+const documents: fc.Arbitrary<PolicyDocuments> = fc.record({
+  roles: fc.array(role, { minLength: 1, maxLength: 3 }).map((specs) => specs.map((spec, i) => ({ name: `r${i}`, spec }))),
+  guardrails: fc.array(guardrail, { maxLength: 2 }).map((specs) => specs.map((spec, i) => ({ name: `g${i}`, spec }))),
+})
+
+const link: fc.Arbitrary<Link> = fc
+  .record({
+    name: fc.constantFrom('a', 'b'),
+    kind: fc.constantFrom('user' as const, 'agent' as const),
+    roles: fc.subarray(['r0', 'r1', 'r2', 'missing']),
+    home: fc.option(server, { nil: undefined }),
+    only: fc.option(fc.subarray(['r0', 'r1', 'r2']), { nil: undefined }),
+  })
+  .map(({ name, kind, roles, home, only }) => ({
+    identity: identityOf(name, { kind, roles, traits: home === undefined ? {} : { home } }),
+    ...(only === undefined ? {} : { onlyRoles: only }),
+  }))
+
+const value = fc.constantFrom(1, 3, 7, 'text', '/a/b', '../a', null, ['/a', '/b'])
+const call: fc.Arbitrary<Call> = fc.record({
+  tool,
+  on: server,
+  labels: fc.constantFrom<Record<string, string>[]>({}, { env: 'prod' }),
+  args: fc.dictionary(fc.constantFrom('n', 'path'), value, { maxKeys: 2 }),
+  lossy: fc.constantFrom<string[][]>([], ['/n']),
+})
+/** In the hours, at night, and on a Saturday. */
+const now = fc.constantFrom(Date.UTC(2026, 10, 23, 9), Date.UTC(2026, 10, 23, 23), Date.UTC(2026, 10, 28, 12))
+const links = fc.array(link, { minLength: 1, maxLength: 3 })
+
+const TIGHTNESS = { allow: 0, ask: 1, deny: 2 }
+const runs = { numRuns: 600 }
+
+/** Verdict, and where both go on also obligations: no field gone, no cap higher, no mask shorter, no longer life. */
+function assertNotLooser(tight: Decision, loose: Decision): void {
+  assert.ok(TIGHTNESS[tight.verdict] >= TIGHTNESS[loose.verdict], `${loose.verdict} became ${tight.verdict}`)
+  if (tight.verdict !== loose.verdict || tight.verdict === 'deny') return
+  for (const [key, demand] of Object.entries(loose.obligations)) {
+    const kept = tight.obligations[key]
+    if (typeof demand === 'number') assert.ok((kept as number) <= demand)
+    else assert.ok((demand as string[]).every((column) => (kept as string[]).includes(column)))
+  }
+  assert.ok((tight.until ?? Infinity) <= (loose.until ?? Infinity))
+}
+
+test('rule 1: a deny rule added to a role never allows more', () => {
+  fc.assert(
+    fc.property(documents, fc.nat(2), denying, links, call, now, (before, at, rule, chain, asked, time) => {
+      const roles = before.roles.map((each, i) => {
+        const spec = each.spec as { deny?: object[] }
+        return i === at % before.roles.length ? { ...each, spec: { ...spec, deny: [...(spec.deny ?? []), rule] } } : each
+      })
+      const question = questionOf(chain, asked, time)
+      const loose = decide(compilePolicy(before, vocabularies), question)
+      const tight = decide(compilePolicy({ ...before, roles }, vocabularies), question)
+      assert.ok(TIGHTNESS[tight.verdict] >= TIGHTNESS[loose.verdict])
+    }),
+    runs,
+  )
+})
+
+test('rule 7: a longer chain never allows more', () => {
+  fc.assert(
+    fc.property(documents, links, link, call, now, fc.nat(3), (all, chain, more, asked, time, at) => {
+      const policy = compilePolicy(all, vocabularies)
+      assertNotLooser(decide(policy, questionOf(chain.toSpliced(at, 0, more), asked, time)), decide(policy, questionOf(chain, asked, time)))
+    }),
+    runs,
+  )
+})
+
+test('rule 7: leaving out roles that only give never allows more', () => {
+  fc.assert(
+    fc.property(documents, links, call, now, (all, chain, asked, time) => {
+      // A role that only gives: leaving it out must not give. (Leaving out a role that denies may, which is why guardrails ignore onlyRoles.)
+      const roles = all.roles.map(({ name, spec }) => ({ name, spec: { allow: (spec as { allow?: unknown[] }).allow ?? [] } }))
+      const policy = compilePolicy({ ...all, roles }, vocabularies)
+      const narrowed = chain.map((each) => ({ ...each, onlyRoles: (each.onlyRoles ?? each.identity.roles).slice(1) }))
+      const loose = decide(policy, questionOf(chain, asked, time))
+      assert.ok(TIGHTNESS[decide(policy, questionOf(narrowed, asked, time)).verdict] >= TIGHTNESS[loose.verdict])
+    }),
+    runs,
+  )
+})
+
+test('a guardrail never allows more', () => {
+  fc.assert(
+    fc.property(documents, guardrail, links, call, now, (before, added, chain, asked, time) => {
+      const after = { ...before, guardrails: [...before.guardrails, { name: 'added', spec: added }] }
+      const question = questionOf(chain, asked, time)
+      assertNotLooser(decide(compilePolicy(after, vocabularies), question), decide(compilePolicy(before, vocabularies), question))
+    }),
+    runs,
+  )
+})
+
+test('the order of roles, of rules and of documents does not matter', () => {
+  const seen = ({ verdict, reason, rule, link: who, obligations, until, visible }: Decision) => ({
+    verdict,
+    reason,
+    document: rule?.document,
+    who,
+    obligations: sorted(obligations),
+    until,
+    visible,
+  })
+  const sorted = (obligations: Decision['obligations']) =>
+    Object.fromEntries(Object.entries(obligations).map(([key, each]) => [key, Array.isArray(each) ? each.toSorted() : each]))
+  fc.assert(
+    fc.property(documents, links, call, now, (all, chain, asked, time) => {
+      const turned = <T extends { spec: unknown }>({ spec, ...rest }: T) => ({
+        ...rest,
+        spec: Object.fromEntries(Object.entries(spec as object).map(([key, each]) => [key, Array.isArray(each) ? each.toReversed() : each])),
+      })
+      const other = { roles: all.roles.map(turned).toReversed(), guardrails: all.guardrails.map(turned).toReversed() } as unknown as PolicyDocuments
+      const otherChain = chain.map((each) => ({ ...each, identity: { ...each.identity, roles: each.identity.roles.toReversed() } }))
+      const one = decide(compilePolicy(all, vocabularies), questionOf(chain, asked, time))
+      const two = decide(compilePolicy(other, vocabularies), questionOf(otherChain, asked, time))
+      assert.deepEqual(seen(two), seen(one))
+    }),
+    runs,
+  )
+})
+
+test('rule 1: an error never allows: a rule that fails leaves nothing looser than it is without that rule', () => {
+  const failing = 'args.missing.deeper == 1'
+  fc.assert(
+    fc.property(documents, links, call, now, fc.constantFrom('allow', 'ask', 'deny'), fc.nat(2), (before, chain, asked, time, section, at) => {
+      // The same policy, where one more rule over everything always fails. Compared with the policy without that rule.
+      const broken = { tool: 'any', tools: 'any', where: failing }
+      const roles = before.roles.map((each, i) => {
+        const spec = each.spec as Record<string, object[]>
+        return i === at % before.roles.length ? { ...each, spec: { ...spec, [section]: [...(spec[section] ?? []), broken] } } : each
+      })
+      const question = questionOf(chain, asked, time)
+      const without = decide(compilePolicy(before, vocabularies), question)
+      const withError = decide(compilePolicy({ ...before, roles }, vocabularies), question)
+      assert.ok(TIGHTNESS[withError.verdict] >= TIGHTNESS[without.verdict])
+      // In allow it is as if the rule were not there.
+      if (section === 'allow') assert.equal(withError.verdict, without.verdict)
+    }),
+    runs,
+  )
+})
+
+test('rule 1: what throws inside a vocabulary or a merge is a refusal, never an allow', () => {
+  const boom = () => {
+    throw new Error('boom')
+  }
+  const [tools] = vocabularies
+  const broken = { ...tools!, obligations: { max_rows: { least: boom, most: boom }, mask: { least: boom, most: boom } } }
+  const spec = { allow: [{ tool: 'any', tools: 'any', max_rows: 1 }] }
+  const policy = compilePolicy({ roles: ['r0', 'r1'].map((name) => ({ name, spec })), guardrails: [] }, [broken])
+  const decision = decide(policy, questionOf([{ identity: identityOf('a', { roles: ['r0', 'r1'] }) }], {}))
+  assert.equal(decision.reason, 'policy_error')
+  assert.match(decision.detail ?? '', /boom/)
+  assert.doesNotMatch(decision.message, /boom/)
+
+  const throwing = { ...tools!, compile: () => boom }
+  const silent = compilePolicy({ roles: [{ name: 'r0', spec }], guardrails: [] }, [throwing])
+  assert.equal(decide(silent, questionOf([{ identity: identityOf('a', { roles: ['r0'] }) }], {})).reason, 'no_rule')
+})
+
+test('rule 1: a question that makes no sense is refused', () => {
+  const policy = compilePolicy({ roles: [{ name: 'r0', spec: { allow: [{ tool: 'any', tools: 'any' }] } }], guardrails: [] }, vocabularies)
+  const asked = questionOf([{ identity: identityOf('a', { roles: ['r0'] }) }], {})
+  assert.equal(decide(policy, asked).verdict, 'allow')
+  const action = asked.action
+  const senseless: unknown[] = [
+    { ...asked, links: [] },
+    { ...asked, links: undefined },
+    { ...asked, links: [{}] },
+    { ...asked, action: undefined },
+    { ...asked, action: { ...action, effects: [] } },
+    { ...asked, action: { ...action, resource: { ...action.resource, kind: 'door' } } },
+    undefined,
+  ]
+  for (const question of senseless) assert.equal(decide(policy, question as typeof asked).reason, 'policy_error')
+})

@@ -1,0 +1,157 @@
+import { createHash } from 'node:crypto'
+import { z } from 'zod'
+import { canonicalJson } from '../encoding/canonical-json.ts'
+import { didYouMean, problemOfError, problemsOf, type SpecProblem } from './problem.ts'
+import { compileSelector, type Selector, type SelectorSpec, selectorSchema } from './selector.ts'
+import { readsSession } from './template.ts'
+import type { Identity, Matcher, Obligations, RuleRef, Variables, Vocabulary } from './types.ts'
+import { compileWhere, type Where } from './where.ts'
+
+/** A rule as written. */
+export type RuleSpec = Readonly<Record<string, unknown>>
+
+/** Who may say yes: the person behind the agent, or holders of a role. */
+export const approversSchema = z.union([z.literal('owner'), z.strictObject({ role: z.union([z.string().min(1), z.array(z.string().min(1))]) })])
+export type Approvers = z.infer<typeof approversSchema>
+
+/** A rule, ready to be asked. */
+export interface Rule {
+  readonly ref: RuleRef
+  /** `role analyst, deny rule 1`: counts from 1, for people. */
+  readonly title: string
+  readonly spec: RuleSpec
+  readonly vocabulary: Vocabulary
+  readonly selector: Selector
+  readonly matches: Matcher
+  readonly where: Where | undefined
+  /** Absent when the rule binds to nothing. */
+  readonly obligations: Obligations | undefined
+  /** deny: why, for the person; ask: whether a reason must be given. */
+  readonly reason: string | undefined
+  readonly approvers: Approvers | undefined
+  readonly readsTimeOrSession: boolean
+  /** Guardrails only: whom it holds; absent: everybody. */
+  readonly holds?: Holds | undefined
+}
+
+/** Whether a guardrail holds this identity. */
+export type Holds = (identity: Identity, variables: Variables) => boolean
+
+export type Place = Pick<RuleRef, 'kind' | 'document' | 'section' | 'index'>
+
+export const titleOf = (place: Place) => `${place.kind} ${place.document}, ${place.section} rule ${place.index + 1}`
+
+const whereSchema = z.string().min(1).describe('CEL over identity, resource, args, session and time')
+
+/** Making a schema takes far longer than using one, and a policy has hundreds of rules of few kinds. */
+const schemas = new WeakMap<Vocabulary, Partial<Record<RuleRef['section'], z.ZodObject>>>()
+
+/** The shape of one rule about the vocabulary's kind. */
+export function ruleSchema(vocabulary: Vocabulary, section: RuleRef['section']): z.ZodObject {
+  const known = schemas.get(vocabulary) ?? {}
+  schemas.set(vocabulary, known)
+  known[section] ??= makeSchema(vocabulary, section)
+  return known[section]
+}
+
+function makeSchema(vocabulary: Vocabulary, section: RuleRef['section']): z.ZodObject {
+  const own: Record<string, z.ZodType> = { [vocabulary.kind]: selectorSchema, where: whereSchema.optional() }
+  if (section === 'ask') {
+    own.approvers = approversSchema.optional().describe('who may say yes; default: whoever may approve here')
+    own.reason = z.enum(['required', 'optional']).optional().describe('whether the one who asks must say why')
+  }
+  if (section === 'deny') own.reason = z.string().min(1).max(500).optional().describe('why; shown to whoever is refused')
+  return vocabulary.fields.safeExtend(own).strict() as z.ZodObject
+}
+
+/**
+ * A rule checked against the vocabulary that it names and compiled, or everything that is wrong with it. Rules of a
+ * guardrail are compiled as deny rules are: what they leave out means everything, and an error in them matches.
+ */
+export function compileRule(
+  spec: unknown,
+  place: Place,
+  vocabularies: readonly Vocabulary[],
+  path: readonly (string | number)[],
+): { readonly rule: Rule } | { readonly problems: readonly SpecProblem[] } {
+  if (typeof spec !== 'object' || spec === null || Array.isArray(spec)) return { problems: [{ path, message: 'A rule is a mapping.' }] }
+  const kinds = vocabularies.map((vocabulary) => vocabulary.kind)
+  const [vocabulary, second] = vocabularies.filter(({ kind }) => Object.hasOwn(spec, kind))
+  if (!vocabulary) {
+    const first = Object.keys(spec)[0]
+    const fix = first === undefined ? {} : didYouMean(first, kinds)
+    return { problems: [{ path, message: `A rule names what it is about: one of ${kinds.join(', ')}.`, ...fix }] }
+  }
+  if (second)
+    return {
+      problems: [{ path: [...path, second.kind], message: `A rule is about one kind, and this is about ${vocabulary.kind} and ${second.kind}.` }],
+    }
+
+  const schema = ruleSchema(vocabulary, place.section)
+  const parsed = schema.safeParse(spec)
+  if (!parsed.success) return { problems: problemsOf(parsed.error, schema, path) }
+  const { [vocabulary.kind]: selected, where: expression, approvers, reason, ...fields } = parsed.data
+  const problems = [...missingWhat(spec, place, vocabulary, path), ...oddObligations(spec, place, vocabulary, path)]
+
+  const attempt = <T>(at: readonly (string | number)[], compile: () => T): T | undefined => {
+    try {
+      return compile()
+    } catch (error) {
+      problems.push(problemOfError(error, at))
+      return undefined
+    }
+  }
+  const strict = place.kind === 'guardrail' || place.section === 'limit' ? 'deny' : place.section
+  const selector = attempt([...path, vocabulary.kind], () => compileSelector(selected as SelectorSpec))
+  const matches = attempt(path, () => vocabulary.compile(fields, strict))
+  const where = expression === undefined ? undefined : attempt([...path, 'where'], () => compileWhere(expression as string))
+  if (problems.length > 0 || !selector || !matches) return { problems }
+
+  const obligations = Object.fromEntries(
+    Object.entries(fields).filter(([key, value]) => Object.hasOwn(vocabulary.obligations, key) && value !== undefined),
+  )
+  return {
+    rule: {
+      ref: { ...place, digest: createHash('sha256').update(canonicalJson(spec)).digest('hex') },
+      title: titleOf(place),
+      spec: spec as RuleSpec,
+      vocabulary,
+      selector,
+      matches,
+      where,
+      obligations: Object.keys(obligations).length > 0 ? obligations : undefined,
+      reason: reason as string | undefined,
+      approvers: approvers as Approvers | undefined,
+      readsTimeOrSession: selector.readsSession || where?.readsTimeOrSession === true || readsSession(JSON.stringify(fields)),
+    },
+  }
+}
+
+/** What may be done is never implied (design 4, Selectors). */
+function missingWhat(spec: object, place: Place, { what, kind }: Vocabulary, path: readonly (string | number)[]): SpecProblem[] {
+  if (place.kind === 'guardrail' || place.section === 'deny' || what.length === 0 || what.some((key) => Object.hasOwn(spec, key))) return []
+  return [
+    {
+      path,
+      message: `This ${place.section} rule does not say what may be done with ${kind}.`,
+      fix: `Write ${what.join(' or ')}; any means everything.`,
+    },
+  ]
+}
+
+/** An obligation on what is refused would never be kept, and a limit without one would do nothing (peers R23). */
+function oddObligations(spec: object, place: Place, vocabulary: Vocabulary, path: readonly (string | number)[]): SpecProblem[] {
+  const all = Object.keys(vocabulary.obligations)
+  const written = all.filter((key) => Object.hasOwn(spec, key))
+  if (place.section === 'deny') return written.map((key) => ({ path: [...path, key], message: `\`${key}\` has no meaning in a deny rule.` }))
+  if (place.section === 'limit' && written.length === 0) {
+    return [
+      {
+        path,
+        message: 'This limit rule limits nothing.',
+        fix: all.length > 0 ? `Write ${all.join(' or ')}.` : `Nothing of ${vocabulary.kind} can be limited.`,
+      },
+    ]
+  }
+  return []
+}

@@ -1,0 +1,154 @@
+import { type ASTNode, Environment } from '@marcbachmann/cel-js'
+import { ChaperoneError } from '../errors.ts'
+import type { Action, Identity, Question, Resource } from './types.ts'
+
+/** What `where:` reads besides `args`. Classes, because CEL checks the fields of a class when the rule is loaded. */
+class IdentityView {
+  readonly id: string
+  readonly kind: string
+  readonly name: string
+  readonly ownerId: string | undefined
+  readonly traits: Readonly<Record<string, unknown>>
+  readonly roles: readonly string[]
+  constructor(from: Identity) {
+    this.id = from.id
+    this.kind = from.kind
+    this.name = from.name
+    this.ownerId = from.ownerId
+    this.traits = from.traits
+    this.roles = from.roles
+  }
+}
+
+class ResourceView {
+  readonly id: string
+  readonly kind: string
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  constructor(from: Resource) {
+    this.id = from.id
+    this.kind = from.kind
+    this.name = from.name
+    this.labels = from.labels
+  }
+}
+
+class SessionView {
+  readonly id: string
+  readonly how: string
+  readonly purpose: string | undefined
+  readonly startedAt: Date
+  constructor(from: Question['session']) {
+    this.id = from.id
+    this.how = from.how
+    this.purpose = from.purpose
+    this.startedAt = new Date(from.startedAt)
+  }
+}
+
+/** Far above what a person reads, far below what slows a decision. */
+const LIMITS = { maxAstNodes: 300, maxDepth: 32, maxListElements: 200, maxMapEntries: 50, maxCallArguments: 8 }
+const LONGEST = 2000
+
+const environment = new Environment({ unlistedVariablesAreDyn: false, limits: LIMITS })
+  .registerType('Identity', {
+    ctor: IdentityView,
+    fields: { id: 'string', kind: 'string', name: 'string', ownerId: 'string', traits: 'map<string, dyn>', roles: 'list<string>' },
+  })
+  .registerType('Resource', { ctor: ResourceView, fields: { id: 'string', kind: 'string', name: 'string', labels: 'map<string, string>' } })
+  .registerType('Session', {
+    ctor: SessionView,
+    fields: { id: 'string', how: 'string', purpose: 'string', startedAt: 'google.protobuf.Timestamp' },
+  })
+  .registerVariable('identity', 'Identity')
+  .registerVariable('resource', 'Resource')
+  .registerVariable('session', 'Session')
+  .registerVariable('args', 'map<string, dyn>')
+  .registerVariable('time', 'google.protobuf.Timestamp')
+
+export interface WhereScope {
+  readonly identity: IdentityView
+  readonly resource: ResourceView
+  readonly session: SessionView
+  readonly args: Readonly<Record<string, unknown>>
+  readonly time: Date
+}
+
+/** `args` is what the vocabulary's `variables` gives for the action. */
+export function whereScope(question: Question, identity: Identity, args: Readonly<Record<string, unknown>>): WhereScope {
+  return {
+    identity: new IdentityView(identity),
+    resource: new ResourceView(question.action.resource),
+    session: new SessionView(question.session),
+    args,
+    time: new Date(question.now),
+  }
+}
+
+export type WhereArgs = (action: Action) => Readonly<Record<string, unknown>>
+
+export interface Where {
+  /** Throws when the expression fails or gives no boolean. */
+  test(scope: WhereScope): boolean
+  /** It may answer differently for the same call later, or in another session: then nothing may be cached. */
+  readonly readsTimeOrSession: boolean
+  readonly readsArgs: boolean
+}
+
+/** Functions over lists; one inside another takes time that grows with the square of what a caller sends (rule 11). */
+const LOOPS = new Set(['all', 'exists', 'exists_one', 'map', 'filter'])
+/** `matches` runs a backtracking regex over a caller's text; `bind` can double a text again and again. */
+const FORBIDDEN = new Set(['matches', 'bind'])
+
+/** A CEL expression, checked for syntax, names and types. Throws ChaperoneError('invalid_document'). */
+export function compileWhere(source: string): Where {
+  if (source.length > LONGEST) throw invalid(`it is over ${LONGEST} characters`)
+  let program: ReturnType<Environment['parse']>
+  try {
+    program = environment.parse(source)
+  } catch (error) {
+    throw invalid(firstLine(error), error)
+  }
+  const variables = new Set<string>()
+  inspect(program.ast, false, variables)
+  const checked = program.check()
+  if (!checked.valid) throw invalid(firstLine(checked.error), checked.error)
+  if (checked.type !== 'bool' && checked.type !== 'dyn') throw invalid(`it gives ${checked.type}, not true or false`)
+  return {
+    readsTimeOrSession: variables.has('time') || variables.has('session'),
+    readsArgs: variables.has('args'),
+    test(scope) {
+      const result: unknown = program(scope)
+      if (typeof result !== 'boolean') throw new ChaperoneError('policy_error', '`where` gave no boolean.')
+      return result
+    },
+  }
+}
+
+const invalid = (why: string, cause?: unknown) =>
+  new ChaperoneError('invalid_document', `\`where\` is not valid: ${why}.`, {
+    fix: 'Write a CEL expression over identity, resource, args, session and time that is true or false.',
+    cause,
+  })
+
+const firstLine = (error: unknown) => (error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)).replace(/\.$/, '')
+
+function inspect(part: unknown, inLoop: boolean, variables: Set<string>): void {
+  if (Array.isArray(part)) {
+    for (const item of part) inspect(item, inLoop, variables)
+    return
+  }
+  if (typeof part !== 'object' || part === null || !('op' in part)) return
+  const { op, args } = part as ASTNode
+  let looping = inLoop
+  if (op === 'id') variables.add(args)
+  if (op === 'call' || op === 'rcall') {
+    const name = args[0]
+    if (FORBIDDEN.has(name)) throw invalid(`${name}() is not available`)
+    if (op === 'rcall' && LOOPS.has(name)) {
+      if (inLoop) throw invalid(`${name}() stands inside another loop`)
+      looping = true
+    }
+  }
+  inspect(args, looping, variables)
+}

@@ -1,0 +1,79 @@
+import { administer, VERBS, type Verb } from '../access/administration.ts'
+import { type Api, createApi } from '../api/app.ts'
+import type { Explain } from '../api/contract.ts'
+import type { McpServerSpec } from '../catalog/mcp-server.ts'
+import { documentKinds } from '../documents/kinds.ts'
+import { ChaperoneError } from '../errors.ts'
+import { describeCall } from '../gateways/mcp/describe.ts'
+import { describeStatement } from '../gateways/postgres/explain.ts'
+import type { Action } from '../policy/types.ts'
+import { logError } from './log.ts'
+import { splitHostPort } from './options.ts'
+import { type Parts, VOCABULARIES } from './parts.ts'
+
+export interface ApiPlaces {
+  readonly addresses: { readonly data: string; readonly web: string; readonly postgres: string }
+  readonly publicHost: string | undefined
+}
+
+/** The API with its parts, and the actions that `explain` may ask about: made by the same functions as the gateways use. */
+export function createServerApi(parts: Parts, { addresses, publicHost }: ApiPlaces): Api {
+  const reached = (address: string) => {
+    const { host, port } = splitHostPort(address)
+    // An empty host tells the client to use the one it already reached us by.
+    return `${publicHost ?? (host === '0.0.0.0' || host === '::' ? '' : host)}:${port}`
+  }
+  const resource = (kind: string, name: string | undefined) => {
+    const found = name === undefined ? undefined : parts.resources.find(kind, name)
+    if (!found) throw new ChaperoneError('not_found', `There is no ${kind} resource of that name.`, { fix: `See \`chaperone get ${kind}\`.` })
+    return found
+  }
+  const describe: Readonly<Record<string, (ask: Explain) => Action | Promise<Action>>> = {
+    chaperone(ask) {
+      if (!(VERBS as readonly string[]).includes(ask.verb ?? '')) throw new ChaperoneError('usage', `A verb is needed, one of: ${VERBS.join(', ')}.`)
+      return administer(parts.chaperone, ask.verb as Verb, `${ask.verb}`)
+    },
+    mcp(ask) {
+      const found = resource('mcp', ask.resource)
+      if (ask.tool === undefined)
+        throw new ChaperoneError('usage', 'A tool is needed.', { fix: 'chaperone explain --as NAME mcp SERVER --tool TOOL' })
+      return describeCall({
+        resource: found.resource,
+        spec: found.spec as McpServerSpec,
+        tool: ask.tool,
+        args: (ask.args ?? {}) as Record<string, unknown>,
+      })
+    },
+    async postgres(ask) {
+      const found = resource('postgres', ask.resource)
+      if (ask.sql === undefined || ask.database === undefined || ask.user === undefined) {
+        throw new ChaperoneError('usage', 'A database, a database user and a statement are needed.', {
+          fix: 'chaperone explain --as NAME postgres RESOURCE --database D --user U --sql "…"',
+        })
+      }
+      const actions = await describeStatement({ resource: found.resource, database: ask.database, user: ask.user, sql: ask.sql })
+      // Of several statements the one that does most: all are refused if one is.
+      const most = [...actions].sort(
+        (a, b) => Number(b.unclear !== undefined) - Number(a.unclear !== undefined) || b.effects.length - a.effects.length,
+      )
+      if (!most[0]) throw new ChaperoneError('usage', 'There is no statement in that text.')
+      return most.find((action) => !action.effects.every((effect) => effect === 'read')) ?? most[0]
+    },
+  }
+  return createApi({
+    ...parts,
+    vocabularies: VOCABULARIES,
+    documents: {
+      store: parts.store,
+      audit: parts.audit,
+      lease: parts.lease,
+      clock: parts.clock,
+      kinds: documentKinds(VOCABULARIES),
+      vocabularies: VOCABULARIES,
+      chaperone: parts.chaperone,
+    },
+    listeners: () => ({ data: reached(addresses.data), web: reached(addresses.web), postgres: reached(addresses.postgres) }),
+    describe,
+    log: (error, route) => logError(parts.log, route, error),
+  })
+}

@@ -1,0 +1,93 @@
+import type { IncomingMessage } from 'node:http'
+import type { TLSSocket } from 'node:tls'
+import { ChaperoneError } from '../errors.ts'
+import type { Connection, LiveSession, Principal, Sessions } from '../identity/types.ts'
+
+/** Who is behind a request: the session, and the connection that ends when its proof does. */
+export interface Caller {
+  readonly session: LiveSession
+  readonly connection: Connection
+}
+
+export interface CallerParts {
+  readonly sessions: Sessions
+  /** DER of the peer's certificate -> principal; throws credential_invalid, credential_expired. */
+  readonly fromCertificate: (raw: Uint8Array) => Principal
+  /** Throws credential_invalid, credential_expired. */
+  readonly fromToken: (token: string) => Promise<Principal>
+  /** Throws when the session's chain may not act now (a lock, a disabled link). */
+  readonly mayAct: (session: LiveSession) => Promise<void>
+}
+
+/** Answers who asks, once a socket for mTLS, once a request for bearer tokens. */
+export interface Callers {
+  /** By client certificate. Undefined when the peer showed none. */
+  mutual(request: IncomingMessage): Promise<Caller | undefined>
+  /** The caller behind a raw TLS socket (PostgreSQL). */
+  socket(socket: TLSSocket, protocol: string): Promise<Caller>
+  /** By `Authorization: Bearer`. Undefined when there is none; `release` when the request is over. */
+  bearer(request: IncomingMessage): Promise<(Caller & { release(): void }) | undefined>
+}
+
+export function makeCallers({ sessions, fromCertificate, fromToken, mayAct }: CallerParts): Callers {
+  const known = new WeakMap<TLSSocket, Promise<Caller>>()
+
+  const identify = async (socket: TLSSocket, raw: Uint8Array, protocol: string): Promise<Caller> => {
+    const session = await sessions.open(fromCertificate(raw))
+    const connection = session.connect(protocol, socket.remoteAddress === undefined ? {} : { remote: socket.remoteAddress })
+    socket.once('close', () => connection.closed())
+    if (protocol === 'https') connection.signal.addEventListener('abort', () => cutSoon(socket), { once: true })
+    return { session, connection }
+  }
+
+  return {
+    async mutual(request) {
+      const socket = request.socket as TLSSocket
+      const before = known.get(socket)
+      if (before) {
+        const caller = await before
+        // The socket lives on the session's newest proof, not on the certificate it began with (design 3.2).
+        caller.connection.assertOpen()
+        await mayAct(caller.session)
+        return caller
+      }
+      const raw = peerCertificate(socket)
+      if (!raw) return undefined
+      const caller = identify(socket, raw, 'https')
+      known.set(socket, caller)
+      caller.catch(() => known.delete(socket))
+      return caller
+    },
+
+    async socket(socket, protocol) {
+      const raw = peerCertificate(socket)
+      if (!raw)
+        throw new ChaperoneError('unauthenticated', 'A client certificate is needed.', {
+          fix: 'Connect through `chaperone db connect` or `chaperone db proxy`.',
+        })
+      return identify(socket, raw, protocol)
+    },
+
+    async bearer(request) {
+      const header = request.headers.authorization
+      if (header === undefined) return undefined
+      const token = /^Bearer ([A-Za-z0-9._~+/-]{1,8192}=*)$/i.exec(header)?.[1]
+      if (token === undefined) throw new ChaperoneError('credential_invalid', 'The Authorization header is not a bearer token.')
+      const principal = await fromToken(token)
+      const session = await sessions.open(principal)
+      const connection = session.connect('https', { until: principal.notAfter })
+      return { session, connection, release: () => connection.closed() }
+    },
+  }
+}
+
+/** The certificate the peer showed and proved to hold the key of; `authorized` is not asked, because the chain is checked by us. */
+function peerCertificate(socket: TLSSocket): Uint8Array | undefined {
+  if (socket.isSessionReused()) throw new ChaperoneError('credential_invalid', 'Resumed TLS sessions are not accepted.')
+  return socket.getPeerX509Certificate()?.raw
+}
+
+/** What is being answered gets a moment to say goodbye in its own protocol; then the socket is gone. */
+function cutSoon(socket: TLSSocket): void {
+  setTimeout(() => socket.destroy(), 20).unref()
+}

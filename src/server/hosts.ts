@@ -1,0 +1,28 @@
+import type { IncomingMessage } from 'node:http'
+import { ChaperoneError } from '../errors.ts'
+import { splitHostPort } from './options.ts'
+
+/**
+ * Refuses a Host that is not ours and any foreign Origin, on every listener, also on loopback: a web page that rebinds
+ * its DNS name to 127.0.0.1 must not reach us (CVE-2025-49596; MCP 2025-11-25 transports, 2026-07-28 section on Origin).
+ */
+export function hostCheck(names: readonly string[]): (request: IncomingMessage) => void {
+  const ours = new Set(names.map((name) => name.toLowerCase()))
+  const known = (hostPort: string) => ours.has((hostPort.startsWith('[') || /:\d+$/.test(hostPort) ? splitHost(hostPort) : hostPort).toLowerCase())
+  return (request) => {
+    const { host, origin } = request.headers
+    if (host === undefined || !known(host))
+      throw new ChaperoneError('foreign_origin', 'The Host header is not one of ours.', {
+        detail: host,
+        fix: 'Start Chaperone with --public-host for this name.',
+      })
+    if (origin === undefined) return
+    const from = URL.canParse(origin) ? new URL(origin) : undefined
+    if (!from || !known(from.host)) throw new ChaperoneError('foreign_origin', 'The Origin header is not one of ours.', { detail: origin })
+  }
+}
+
+function splitHost(hostPort: string): string {
+  if (/^\[[^\]]*\]$/.test(hostPort)) return hostPort.slice(1, -1)
+  return splitHostPort(hostPort).host
+}

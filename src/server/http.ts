@@ -1,0 +1,87 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import { administer } from '../access/administration.ts'
+import type { Guard } from '../access/types.ts'
+import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
+import type { Resource } from '../policy/types.ts'
+import type { Caller, Callers } from './callers.ts'
+import type { Metrics } from './metrics.ts'
+
+export interface HttpParts {
+  readonly callers: Callers
+  readonly checkHost: (request: IncomingMessage) => void
+  readonly guard: Guard
+  readonly chaperone: Resource
+  readonly metrics: Metrics
+  /** Why this node is not ready, or undefined. */
+  readonly notReady: () => string | undefined
+  readonly mcp: (request: IncomingMessage, response: ServerResponse, caller: Caller, server: string) => Promise<void>
+  readonly api: (request: IncomingMessage, response: ServerResponse, caller: Caller | undefined) => Promise<void>
+  /** A caller without a valid credential was turned away. */
+  readonly turnedAway: (request: IncomingMessage, error: ChaperoneError) => void
+  readonly log: (error: ChaperoneError, request: IncomingMessage) => void
+}
+
+type Listener = 'data' | 'web'
+
+/** The path of an MCP server: `/mcp/<name>`, nothing behind it. */
+const mcpPath = /^\/mcp\/([A-Za-z0-9][A-Za-z0-9._-]{0,127})\/?$/
+
+/** The handler of one HTTPS listener. Both answer the same paths; they differ in how the caller proves who he is. */
+export function httpHandler(listener: Listener, parts: HttpParts): RequestListener {
+  const { callers, checkHost, guard, chaperone, metrics, notReady, mcp, api, turnedAway, log } = parts
+
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    checkHost(request)
+    const path = (request.url ?? '/').split('?', 1)[0]!
+    if (path === '/healthz') return text(response, 200, 'ok\n')
+    if (path === '/readyz') {
+      const why = notReady()
+      return text(response, why ? 503 : 200, why ? `${why}\n` : 'ready\n')
+    }
+    if (path === '/metrics' && listener === 'web' && isLoopback(request.socket.remoteAddress))
+      return text(response, 200, await metrics.text(), metrics.contentType)
+
+    const bearer = listener === 'web' ? await callers.bearer(request) : undefined
+    try {
+      const caller = listener === 'web' ? bearer : await callers.mutual(request)
+      if (path.startsWith('/v1/') && listener === 'data') return await api(request, response, caller)
+      if (!caller) throw new ChaperoneError('unauthenticated', 'Show who you are: a client certificate, or on the web listener a bearer token.')
+      const server = mcpPath.exec(path)?.[1]
+      if (server !== undefined) return await mcp(request, response, caller, server)
+      if (path === '/metrics' && guard.judge(caller.session, administer(chaperone, 'audit.read', 'read metrics')).verdict === 'allow') {
+        return text(response, 200, await metrics.text(), metrics.contentType)
+      }
+      return text(response, 404, 'There is nothing here.\n')
+    } finally {
+      bearer?.release()
+    }
+  }
+
+  const refuse = (request: IncomingMessage, response: ServerResponse, error: ChaperoneError): void => {
+    const { http } = REASONS[error.code]
+    if (http === 401) {
+      turnedAway(request, error)
+      if (listener === 'web') response.setHeader('WWW-Authenticate', 'Bearer realm="chaperone"')
+    }
+    if (http >= 500) log(error, request)
+    if (response.headersSent) return void response.destroy()
+    const body = JSON.stringify({ error: { code: error.code, message: error.message, ...(error.fix === undefined ? {} : { fix: error.fix }) } })
+    response.writeHead(http, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), 'Cache-Control': 'no-store' })
+    response.end(body)
+    // What was not read of a refused request is not read at all.
+    if (!request.complete) response.once('finish', () => request.destroy())
+  }
+
+  return (request, response) => {
+    const stop = metrics.requestSeconds.startTimer({ listener })
+    response.once('close', () => stop({ status: `${Math.floor(response.statusCode / 100)}xx` }))
+    answer(request, response).catch((error: unknown) => refuse(request, response, toChaperoneError(error)))
+  }
+}
+
+function text(response: ServerResponse, status: number, body: string, type = 'text/plain; charset=utf-8'): void {
+  response.writeHead(status, { 'Content-Type': type, 'Content-Length': Buffer.byteLength(body), 'Cache-Control': 'no-store' })
+  response.end(body)
+}
+
+const isLoopback = (address: string | undefined) => address !== undefined && (address === '::1' || /^(::ffff:)?127\./.test(address))

@@ -1,0 +1,61 @@
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { z } from 'zod'
+import { ChaperoneError } from '../errors.ts'
+
+const hostPort = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/, 'write HOST:PORT')
+
+/** Everything `chaperone up` can be told; docs/reference/configuration.md is generated from this schema. */
+export const serverOptions = z.strictObject({
+  dataDir: z.string().describe('directory of the store (SQLite) and of the node id; made with mode 0700'),
+  store: z
+    .url({ protocol: /^postgres(ql)?$/ })
+    .optional()
+    .describe('keep the store in this PostgreSQL database instead of SQLite'),
+  rootKey: z
+    .string()
+    .optional()
+    .describe('file with the root key, outside the data directory; default: <data-dir>.root-key, made on the first start'),
+  rootPassphraseFile: z.string().optional().describe('derive the root key from the passphrase in this file'),
+  listen: hostPort.default('127.0.0.1:7443').describe('mTLS: data plane and API'),
+  webListen: hostPort.default('127.0.0.1:7444').describe('browsers and bearer clients'),
+  postgresListen: hostPort.default('127.0.0.1:7432').describe('PostgreSQL clients'),
+  publicHost: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('names under which clients reach this server; they go into the server certificate and the Host check'),
+  webCert: z.string().optional().describe('PEM file: certificate of the web listener (a company CA, ACME); read again when it changes'),
+  webKey: z.string().optional().describe('PEM file: its private key'),
+  trustDomain: z
+    .string()
+    .regex(/^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$/, 'lower-case letters, digits, dots and dashes')
+    .optional()
+    .describe('the SPIFFE trust domain; set on the first start, fixed afterwards; default: chaperone.internal'),
+  admin: z.string().default('admin').describe('name of the first administrator, invited on the first start'),
+  logLevel: z.enum(['silent', 'error', 'warn', 'info', 'debug']).default('info').describe('how much goes to stderr'),
+})
+
+export type ServerOptions = z.infer<typeof serverOptions>
+export type ServerOptionsInput = z.input<typeof serverOptions>
+
+/** `$XDG_DATA_HOME/chaperone`, else `~/.local/share/chaperone`. */
+export const defaultDataDir = (env: NodeJS.ProcessEnv = process.env) => join(env.XDG_DATA_HOME ?? join(homedir(), '.local', 'share'), 'chaperone')
+
+export function readOptions(input: ServerOptionsInput): ServerOptions {
+  const result = serverOptions.safeParse(input)
+  if (!result.success) {
+    const first = result.error.issues[0]!
+    const flag = String(first.path[0] ?? '').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+    throw new ChaperoneError('usage', `--${flag}: ${first.message}`, { fix: 'See `chaperone up --help`.' })
+  }
+  const options = result.data
+  if ((options.webCert === undefined) !== (options.webKey === undefined)) {
+    throw new ChaperoneError('usage', '--web-cert and --web-key go together.', { fix: 'Give both files, or neither.' })
+  }
+  return { ...options, dataDir: resolve(options.dataDir) }
+}
+
+export function splitHostPort(text: string): { host: string; port: number } {
+  const at = text.lastIndexOf(':')
+  return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) }
+}

@@ -1,0 +1,138 @@
+import { isIP } from 'node:net'
+import { type Clock, systemClock } from '../clock.ts'
+import type { ChaperoneError } from '../errors.ts'
+import { mcpGateway } from '../gateways/mcp/gateway.ts'
+import { postgresGateway } from '../gateways/postgres/gateway.ts'
+import { formatInvitation } from '../identity/invitations.ts'
+import { createServerApi } from './api.ts'
+import { certificateNames, listenerCertificates } from './certificates.ts'
+import { inviteFirstAdministrator } from './first-start.ts'
+import { hostCheck } from './hosts.ts'
+import { httpHandler } from './http.ts'
+import { listenHttps, listenTcp } from './listeners.ts'
+import { logError, makeLog } from './log.ts'
+import { readOptions, type ServerOptionsInput, splitHostPort } from './options.ts'
+import { openParts, type Parts } from './parts.ts'
+
+/** What is under way gets this long to finish when Chaperone stops. */
+const DRAIN_MS = 10_000
+
+export interface RunningServer {
+  readonly trustDomain: string
+  readonly nodeId: string
+  /** `host:port` as actually bound */
+  readonly addresses: { readonly data: string; readonly web: string; readonly postgres: string }
+  /** The first administrator's, until somebody has enrolled. */
+  readonly invitation?: { readonly name: string; readonly line: string; readonly expiresAt: number }
+  /** For what runs in the same process (demo, bench): never reachable from outside. */
+  readonly parts: Parts
+  /** Drains and stops. Idempotent. */
+  stop(reason?: string): Promise<void>
+}
+
+export async function startServer(input: ServerOptionsInput, more: { readonly clock?: Clock } = {}): Promise<RunningServer> {
+  const options = readOptions(input)
+  const clock = more.clock ?? systemClock
+  const log = makeLog(options.logLevel)
+  const parts = await openParts(options, clock, log)
+  const undo: (() => Promise<unknown> | unknown)[] = []
+  const takeDown = async () => {
+    for (const step of undo.reverse()) await step()
+    await parts.close()
+  }
+
+  try {
+    const hosts = [options.listen, options.webListen, options.postgresListen].map((where) => splitHostPort(where).host)
+    const names = certificateNames(options.publicHost, hosts)
+    const certificates = await listenerCertificates({
+      ca: parts.ca,
+      clock,
+      names,
+      ...(options.webCert !== undefined && options.webKey !== undefined ? { webFiles: { cert: options.webCert, key: options.webKey } } : {}),
+      failed: (error) => logError(log, 'listener certificates', error),
+    })
+    undo.push(() => certificates.close())
+
+    const limits = {}
+    const mcp = mcpGateway({ ...parts, reveal: parts.vault.reveal, dataDir: options.dataDir, limits })
+    undo.push(() => mcp.close())
+    const postgres = postgresGateway({
+      ...parts,
+      tlsContext: () => certificates.mutual(),
+      identify: (socket) => parts.callers.socket(socket, 'postgres'),
+      nameOf: (id) => parts.state.current().identity(id)?.name,
+      fault: (error) => logError(log, 'postgres', error),
+      limits,
+    })
+    undo.push(() => postgres.close())
+
+    const addresses = { data: '', web: '', postgres: '' }
+    const api = createServerApi(parts, { addresses, publicHost: options.publicHost[0] })
+    undo.push(() => api.close())
+    const http = {
+      ...parts,
+      checkHost: hostCheck(names),
+      mcp: mcp.handle,
+      api: api.handle,
+      turnedAway(request: { readonly socket: { readonly remoteAddress?: string }; readonly url?: string }, error: ChaperoneError) {
+        parts.audit
+          .append({
+            type: 'connection.refused',
+            data: { reason: error.code, from: request.socket.remoteAddress ?? '', path: (request.url ?? '').split('?', 1)[0]!.slice(0, 256) },
+          })
+          .catch((failure) => logError(log, 'recording a refusal', failure))
+      },
+      log: (error: ChaperoneError) => logError(log, 'http', error),
+    }
+    const data = await listenHttps(options.listen, certificates.mutual(), httpHandler('data', http))
+    undo.push(() => data.close(DRAIN_MS))
+    const web = await listenHttps(options.webListen, certificates.web(), httpHandler('web', http))
+    undo.push(() => web.close(DRAIN_MS))
+    const sql = await listenTcp(options.postgresListen, (socket) => postgres.accept(socket))
+    undo.push(() => sql.close(DRAIN_MS))
+    Object.assign(addresses, { data: data.address, web: web.address, postgres: sql.address })
+    undo.push(
+      certificates.onChange(() => {
+        data.renew(certificates.mutual())
+        web.renew(certificates.web())
+      }),
+    )
+
+    await parts.audit.append({ type: 'node.started', data: { addresses, store: parts.store.dialect } })
+    const first = await inviteFirstAdministrator(parts.store, parts.audit, options.admin, clock)
+    const fingerprint = await parts.ca.fingerprint('server')
+    const invitation = first && {
+      name: first.name,
+      expiresAt: first.expiresAt,
+      line: formatInvitation({ address: reachable(data.address, options.publicHost[0]), secret: first.secret, fingerprint }),
+    }
+    log.info({ ...addresses, trustDomain: parts.trustDomain, node: parts.nodeId, store: parts.store.dialect }, 'ready')
+
+    let stopping: Promise<void> | undefined
+    return {
+      trustDomain: parts.trustDomain,
+      nodeId: parts.nodeId,
+      addresses,
+      ...(invitation ? { invitation } : {}),
+      parts,
+      stop(reason = 'stopped') {
+        stopping ??= (async () => {
+          log.info({ reason }, 'draining')
+          await parts.audit.append({ type: 'node.stopped', data: { reason } }).catch((error) => logError(log, 'recording the stop', error))
+          await takeDown()
+        })()
+        return stopping
+      },
+    }
+  } catch (error) {
+    await takeDown()
+    throw error
+  }
+}
+
+/** The address as others reach it: a public name when there is one; loopback for a listener on every interface. */
+export function reachable(address: string, publicHost: string | undefined): string {
+  const { host, port } = splitHostPort(address)
+  const name = publicHost ?? (host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host)
+  return `${isIP(name) === 6 ? `[${name}]` : name}:${port}`
+}

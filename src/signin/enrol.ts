@@ -1,0 +1,200 @@
+import { FACTOR_FRESH_MS } from '../access/administration.ts'
+import type { AuditLog, Draft } from '../audit/record.ts'
+import { readCsr } from '../ca/csr.ts'
+import { type CertificateAuthority, TTL } from '../ca/types.ts'
+import type { Clock } from '../clock.ts'
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
+import { findIdentity, type IdentityRecord } from '../identity/directory.ts'
+import { lookAtInvitation, type OpenInvitation, useInvitation } from '../identity/invitations.ts'
+import type { LiveSession, Sessions, StartSession } from '../identity/types.ts'
+import { newId } from '../ids.ts'
+import type { Keyring } from '../keys/types.ts'
+import type { Store, Write } from '../store/store.ts'
+import { confirmFactor, factorInvalid, offerFactor, tryOffered, verifyFactor } from './factor.ts'
+import { assertTtl, issueCredential, type SignedIn } from './issue.ts'
+import { otpauthUri, toBase32 } from './totp.ts'
+
+export interface SigninParts {
+  readonly store: Store
+  readonly keyring: Keyring
+  readonly ca: Pick<CertificateAuthority, 'issueIdentity'>
+  readonly sessions: Pick<Sessions, 'start' | 'factorGiven'>
+  readonly audit: Pick<AuditLog, 'append'>
+  readonly clock: Clock
+  readonly trustDomain: string
+}
+
+export interface Offer {
+  readonly name: string
+  readonly trustDomain: string
+  /** base 32, and the line behind the QR code */
+  readonly totp: { readonly secret: string; readonly uri: string }
+}
+
+/** First contact and return. Every success and every refusal is a record; what is used up is recorded first. */
+export interface Signin {
+  /** Looks at the invitation, without using it up, and offers a TOTP secret to enrol. Throws `invitation_invalid`. */
+  beginEnrol(secret: string): Promise<Offer>
+  /** Uses the invitation up: device and factor are enrolled, a session begins. Throws `invitation_invalid`, `factor_invalid`, `issue_refused`. */
+  finishEnrol(ask: { readonly secret: string; readonly csr: string; readonly code: string }): Promise<SignedIn>
+  /** A CSR signed by an enrolled device's key, and a code. Throws `factor_invalid`, whichever of name, device and code was wrong. */
+  login(ask: { readonly name: string; readonly csr: string; readonly code: string }): Promise<SignedIn>
+  /** A one-time join token of an agent; `ttlMs` is the life of each certificate. Throws `invitation_invalid`, `issue_refused`. */
+  join(ask: { readonly token: string; readonly csr: string; readonly ttlMs?: number; readonly purpose?: string }): Promise<SignedIn>
+  /** A second factor inside a person's own session. Returns until when it counts (ms since 1970). Throws `factor_invalid`. */
+  factor(session: LiveSession, code: string): Promise<{ readonly until: number }>
+}
+
+/** A person's laptops and workstations; beyond that the oldest is forgotten. */
+const MOST_DEVICES = 10
+const LONGEST_PURPOSE = 500
+
+/** One answer for a wrong name, device and code: nobody learns names here. */
+const signinRefused = (cause?: unknown) =>
+  new ChaperoneError('factor_invalid', 'The name, the device or the code is not right.', {
+    fix: 'Check the name and wait for the next code; a new device needs an invitation.',
+    cause,
+  })
+
+export function openSignin(parts: SigninParts): Signin {
+  const { store, keyring, audit, clock, sessions, trustDomain } = parts
+
+  /** Runs `work`; when it fails, the refusal is on record before the caller hears of it. */
+  async function recorded<T>(type: Draft['type'], who: Partial<Draft>, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      const { code } = toChaperoneError(error)
+      await audit.append({ type, ...who, outcome: { status: 'refused', reason: code }, data: { ...who.data, reason: code } })
+      throw error
+    }
+  }
+
+  /** The active identity that an invitation speaks of. */
+  async function invited(invitation: OpenInvitation, kind: IdentityRecord['kind']): Promise<IdentityRecord> {
+    const identity = await findIdentity(store.db, { id: invitation.identityId })
+    if (identity?.kind !== kind || identity.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
+    return identity
+  }
+
+  async function begin(
+    identity: IdentityRecord,
+    spki: Uint8Array,
+    ttlMs: number,
+    ask: Pick<StartSession, 'how' | 'lifeMs' | 'purpose' | 'factorGiven'>,
+  ): Promise<SignedIn> {
+    const named = nameOf(identity)
+    const chain = [{ identity: identity.id }]
+    const session = await sessions.start({ identityId: identity.id, chain, ...ask })
+    return issueCredential(parts, { identity: named, session, chain, spki, ttlMs, how: ask.how })
+  }
+
+  return {
+    beginEnrol(secret) {
+      return recorded('credential.refused', { data: { how: 'enrol' } }, async () => {
+        const invitation = await lookAtInvitation(store.db, secret, 'invitation', clock.now())
+        const { name } = await invited(invitation, 'user')
+        const totp = await offerFactor(store, keyring, invitation, clock.now())
+        return { name, trustDomain, totp: { secret: toBase32(totp), uri: otpauthUri(`Chaperone ${trustDomain}`, name, totp) } }
+      })
+    },
+
+    finishEnrol({ secret, csr, code }) {
+      return recorded('credential.refused', { data: { how: 'enrol' } }, async () => {
+        const { spki } = readCsr(csr)
+        const invitation = await lookAtInvitation(store.db, secret, 'invitation', clock.now())
+        const identity = await invited(invitation, 'user')
+        const actor = nameOf(identity)
+        const step = await recorded('factor.refused', { actor, data: { how: 'enrol' } }, () => tryOffered(store, keyring, invitation.id, code, clock))
+        await audit.append({ type: 'invitation.used', actor, data: { invitation: invitation.id, how: 'enrol' } })
+        await audit.append({ type: 'factor.enrolled', actor, data: { kind: 'totp', invitation: invitation.id } })
+        await store.write(async (trx) => {
+          await useInvitation(trx, secret, 'invitation', clock.now())
+          await confirmFactor(trx, invitation, step)
+          await addDevice(trx, identity.id, spki, clock.now())
+        })
+        return begin(identity, spki, TTL.userMs, { how: 'enrol', lifeMs: TTL.userMs, factorGiven: true })
+      })
+    },
+
+    login({ name, csr, code }) {
+      // What a stranger typed is recorded cut, so that records stay small.
+      return recorded('credential.refused', { data: { how: 'login', name: name.slice(0, 64) } }, async () => {
+        const { spki } = readCsr(csr)
+        // Name and device in one query: a wrong name takes as long as a wrong device. And without the device nobody gets to guess codes, or to close a person's factor by guessing.
+        const device = await store.db
+          .selectFrom('devices')
+          .innerJoin('identities', 'identities.id', 'devices.identity_id')
+          .select('identities.id')
+          .where('devices.public_key', '=', Buffer.from(spki))
+          .where('devices.revoked_at', 'is', null)
+          .where('identities.name', '=', name)
+          .where('identities.kind', '=', 'user')
+          .executeTakeFirst()
+        const identity = device && (await findIdentity(store.db, { id: device.id }))
+        if (!identity) throw signinRefused()
+        const actor = nameOf(identity)
+        await recorded('factor.refused', { actor, data: { how: 'login' } }, () =>
+          verifyFactor(store, keyring, identity.id, code, clock).catch((error: unknown) => {
+            throw error instanceof ChaperoneError && error.code === 'factor_invalid' ? signinRefused(error) : error
+          }),
+        )
+        if (identity.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
+        await audit.append({ type: 'factor.used', actor, data: { how: 'login' } })
+        return begin(identity, spki, TTL.userMs, { how: 'login', lifeMs: TTL.userMs, factorGiven: true })
+      })
+    },
+
+    join({ token, csr, ttlMs = TTL.agentMs, purpose }) {
+      return recorded('credential.refused', { data: { how: 'join' } }, async () => {
+        assertTtl(ttlMs)
+        if (purpose !== undefined && purpose.length > LONGEST_PURPOSE)
+          throw new ChaperoneError('usage', `A purpose has at most ${LONGEST_PURPOSE} characters.`)
+        const { spki } = readCsr(csr)
+        const invitation = await lookAtInvitation(store.db, token, 'join', clock.now())
+        const identity = await invited(invitation, 'agent')
+        await audit.append({ type: 'invitation.used', actor: nameOf(identity), data: { invitation: invitation.id, how: 'join' } })
+        await store.write((trx) => useInvitation(trx, token, 'join', clock.now()))
+        return begin(identity, spki, ttlMs, { how: 'join', lifeMs: TTL.longestMs, ...(purpose === undefined ? {} : { purpose }) })
+      })
+    },
+
+    async factor(session, code) {
+      const { principal } = session
+      const who = {
+        actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
+        session: session.id,
+        credential: principal.credentialId,
+      }
+      await recorded('factor.refused', who, async () => {
+        // What acts for a person never speaks with his second factor (design 3.3), whoever typed the code.
+        if (principal.kind !== 'user' || principal.chain.length > 1) throw factorInvalid()
+        session.assertLive()
+        await verifyFactor(store, keyring, principal.identityId, code, clock)
+      })
+      await audit.append({ type: 'factor.used', ...who })
+      const until = clock.now() + FACTOR_FRESH_MS
+      await sessions.factorGiven(session.id)
+      return { until }
+    },
+  }
+}
+
+const nameOf = ({ id, name, kind }: IdentityRecord) => ({ id, name, kind })
+
+async function addDevice(trx: Write, identityId: string, spki: Uint8Array, now: number): Promise<void> {
+  const live = await trx
+    .selectFrom('devices')
+    .select('id')
+    .where('identity_id', '=', identityId)
+    .where('revoked_at', 'is', null)
+    .orderBy('created_at', 'desc')
+    .orderBy('id', 'desc')
+    .execute()
+  const surplus = live.slice(MOST_DEVICES - 1).map(({ id }) => id)
+  if (surplus.length > 0) await trx.updateTable('devices').set({ revoked_at: now }).where('id', 'in', surplus).execute()
+  await trx
+    .insertInto('devices')
+    .values({ id: newId('dev', now), identity_id: identityId, public_key: Buffer.from(spki), created_at: now, revoked_at: null })
+    .execute()
+}

@@ -1,0 +1,99 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const bin = fileURLToPath(new URL('../../bin/chaperone.js', import.meta.url))
+
+/** A folder of its own, gone when the test is. */
+export async function folder(test: { after(work: () => Promise<void>): void }): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'chaperone-test-'))
+  test.after(() => rm(dir, { recursive: true, force: true }))
+  return dir
+}
+
+export interface Up {
+  readonly child: ChildProcess
+  readonly addresses: { readonly data: string; readonly web: string; readonly postgres: string }
+  readonly invitation: string | undefined
+  readonly text: () => string
+  kill(signal: NodeJS.Signals): Promise<number | null>
+}
+
+/** `chaperone up` as a process of its own, ready. Ends with the test. */
+export async function up(test: { after(work: () => Promise<void>): void }, dataDir: string, flags: readonly string[] = []): Promise<Up> {
+  const child = spawn(
+    process.execPath,
+    [
+      bin,
+      'up',
+      '--data-dir',
+      dataDir,
+      '--listen',
+      '127.0.0.1:0',
+      '--web-listen',
+      '127.0.0.1:0',
+      '--postgres-listen',
+      '127.0.0.1:0',
+      '--log-level',
+      'error',
+      ...flags,
+    ],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  )
+  let text = ''
+  let errors = ''
+  child.stderr.on('data', (chunk: Buffer) => {
+    errors += chunk
+  })
+  const ready = new Promise<void>((done, fail) => {
+    child.stdout.on('data', (chunk: Buffer) => {
+      text += chunk
+      if (/PostgreSQL +\S+:\d+/.test(text) && (text.includes('chaperone login') || !text.includes('signs in with'))) setImmediate(done)
+    })
+    child.once('exit', (code) => fail(new Error(`chaperone up ended with ${code}: ${errors}${text}`)))
+  })
+  const ended = once(child, 'exit')
+  const kill = async (signal: NodeJS.Signals) => {
+    if (child.exitCode === null && child.signalCode === null) child.kill(signal)
+    await ended
+    return child.exitCode
+  }
+  test.after(async () => {
+    await kill('SIGKILL')
+  })
+  await ready
+  const address = (name: string) => new RegExp(`${name} +(\\S+:\\d+)`).exec(text)?.[1] ?? ''
+  return {
+    child,
+    addresses: { data: address('mTLS \\(CLI, agents\\)'), web: address('web \\(bearer\\)'), postgres: address('PostgreSQL') },
+    invitation: /chaperone:\/\/\S+?(?=')/.exec(text)?.[0],
+    text: () => text + errors,
+    kill,
+  }
+}
+
+/** Runs the CLI to its end. */
+export async function chaperone(
+  args: readonly string[],
+  options: { readonly env?: NodeJS.ProcessEnv; readonly input?: string; readonly cwd?: string } = {},
+): Promise<{ readonly code: number | null; readonly out: string; readonly err: string }> {
+  const child = spawn(process.execPath, [bin, ...args], {
+    env: { PATH: process.env.PATH, HOME: '/nonexistent', NO_COLOR: '1', ...options.env },
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    stdio: ['pipe', 'pipe', 'pipe'],
+  })
+  let out = ''
+  let err = ''
+  child.stdout.on('data', (chunk: Buffer) => {
+    out += chunk
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk
+  })
+  child.stdin.end(options.input ?? '')
+  const [code] = (await once(child, 'close')) as [number | null]
+  return { code, out, err }
+}
