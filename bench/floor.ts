@@ -41,3 +41,6 @@ process.once('message', ({ tls, upstream }: Start) => {
     process.send?.({ port: typeof address === 'object' && address ? address.port : 0 })
   })
 })
+
+// Nobody is left to measure.
+process.on('disconnect', () => process.exit())

@@ -83,3 +83,6 @@ async function run(order: LoadOrder): Promise<LoadResult> {
   const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0
   return { rps: times.length / (order.ms / 1000), p50: at(0.5), p99: at(0.99), failed, ...(firstFailure === undefined ? {} : { firstFailure }) }
 }
+
+// Nobody is left to measure.
+process.on('disconnect', () => process.exit())

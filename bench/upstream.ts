@@ -44,3 +44,6 @@ server.listen(0, '127.0.0.1', () => {
   const address = server.address()
   process.send?.({ port: typeof address === 'object' && address ? address.port : 0 })
 })
+
+// Nobody is left to measure.
+process.on('disconnect', () => process.exit())

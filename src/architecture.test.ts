@@ -25,13 +25,16 @@ interface Import {
   readonly lazy: boolean
 }
 
-const importPattern = /(?:^|\n)\s*(?:import|export)\s+(type\s+)?(?:[^'"\n;]|\n(?!\s*(?:import|export)\b))*?from\s+'(\.[^']+)'|import\(\s*'(\.[^']+)'\s*\)|new URL\(\s*'(\.[^']+\.ts)'/g
+const importPattern =
+  /(?:^|\n)\s*(?:import|export)\s+(type\s+)?(?:[^'"\n;]|\n(?!\s*(?:import|export)\b))*?from\s+'(\.[^']+)'|import\(\s*'(\.[^']+)'\s*\)|new URL\(\s*'(\.[^']+\.ts)'/g
 
 function importsOf(file: string): Import[] {
   const text = readFileSync(join(source, file), 'utf8')
   return [...text.matchAll(importPattern)].map((match) => ({
     from: file,
-    to: relative(source, resolve(source, dirname(file), match[2] ?? match[3] ?? match[4]!)).split(sep).join('/'),
+    to: relative(source, resolve(source, dirname(file), match[2] ?? match[3] ?? match[4]!))
+      .split(sep)
+      .join('/'),
     typeOnly: match[1] !== undefined,
     lazy: match[2] === undefined,
   }))
@@ -48,13 +51,21 @@ test('ARCHITECTURE.md lists every room that exists, and no other', () => {
 
 test('a room imports only from itself and from rooms above it', () => {
   const wrong = product.flatMap(importsOf).filter((edge) => !edge.to.startsWith('..') && place(edge.to) > place(edge.from))
-  assert.deepEqual(wrong.map((edge) => `${edge.from} -> ${edge.to}`), [])
+  assert.deepEqual(
+    wrong.map((edge) => `${edge.from} -> ${edge.to}`),
+    [],
+  )
 })
 
 test('every relative import leads to a file inside src', () => {
   // The version is the one thing that lives outside: package.json.
-  const wrong = product.flatMap(importsOf).filter((edge) => (edge.to.startsWith('..') ? edge.to !== '../package.json' : !existsSync(join(source, edge.to))))
-  assert.deepEqual(wrong.map((edge) => `${edge.from} -> ${edge.to}`), [])
+  const wrong = product
+    .flatMap(importsOf)
+    .filter((edge) => (edge.to.startsWith('..') ? edge.to !== '../package.json' : !existsSync(join(source, edge.to))))
+  assert.deepEqual(
+    wrong.map((edge) => `${edge.from} -> ${edge.to}`),
+    [],
+  )
 })
 
 test('a gateway never imports another gateway', () => {
@@ -64,7 +75,14 @@ test('a gateway never imports another gateway', () => {
 })
 
 test('there are no import cycles at run time', () => {
-  const edges = new Map(product.map((file) => [file, importsOf(file).filter((edge) => !edge.typeOnly && !edge.lazy).map((edge) => edge.to)]))
+  const edges = new Map(
+    product.map((file) => [
+      file,
+      importsOf(file)
+        .filter((edge) => !edge.typeOnly && !edge.lazy)
+        .map((edge) => edge.to),
+    ]),
+  )
   const done = new Set<string>()
   const walk = (file: string, path: readonly string[]): void => {
     assert.ok(!path.includes(file), `cycle: ${[...path, file].join(' -> ')}`)
@@ -81,14 +99,17 @@ test('policy, and every describe, wire, rules and refuse, does no I/O', () => {
   const pure = product.filter((file) => /^(policy|encoding)\//.test(file) || /^gateways\/[^/]+\/(wire|describe|rules|refuse)[^/]*\.ts$/.test(file))
   assert.ok(pure.length > 10)
   const io = /from 'node:(?!crypto'|buffer'|util')[^']+'/
-  assert.deepEqual(pure.filter((file) => reaches(file, io)), [])
+  assert.deepEqual(
+    pure.filter((file) => reaches(file, io)),
+    [],
+  )
 })
 
 test('rule 9: only gateway, upstream and child files of a gateway open what leads upstream', () => {
   const opens = /from 'node:(net|tls|http|https|http2|child_process|dgram)'|\bfetch\(/
   const typesOnly = /import type [^;\n]+ from 'node:(net|tls|http|https|http2|child_process)'/g
   const wrong = product
-    .filter((file) => file.startsWith('gateways/') && !/\/(gateway|upstream|child|isolation)[^/]*\.ts$/.test(file))
+    .filter((file) => file.startsWith('gateways/') && !/\/(gateway|entrance|upstream|child|isolation)[^/]*\.ts$/.test(file))
     .filter((file) => opens.test(readFileSync(join(source, file), 'utf8').replace(typesOnly, '')))
   assert.deepEqual(wrong, [])
 })
@@ -99,13 +120,21 @@ test('rule 9: a permit is made in one place', () => {
 })
 
 test('only the clock reads the time, and only ids use it for their order', () => {
-  const wrong = product.filter((file) => !['clock.ts', 'ids.ts'].includes(file) && !/^(demo|cli)\//.test(file) && reaches(file, /\bDate\.now\(\)|new Date\(\)/))
+  const wrong = product.filter(
+    (file) => !['clock.ts', 'ids.ts'].includes(file) && !/^(demo|cli)\//.test(file) && reaches(file, /\bDate\.now\(\)|new Date\(\)/),
+  )
   assert.deepEqual(wrong, [])
 })
 
 test('nobody has a default export, a barrel, or a room without a name of its own', () => {
-  assert.deepEqual(product.filter((file) => reaches(file, /^export default\b/m) || reaches(file, /^export \* from/m)), [])
-  assert.deepEqual(files.filter((file) => /(^|\/)(utils?|helpers?|common|misc|core|lib)(\/|\.ts$)/.test(file)), [])
+  assert.deepEqual(
+    product.filter((file) => reaches(file, /^export default\b/m) || reaches(file, /^export \* from/m)),
+    [],
+  )
+  assert.deepEqual(
+    files.filter((file) => /(^|\/)(utils?|helpers?|common|misc|core|lib)(\/|\.ts$)/.test(file)),
+    [],
+  )
 })
 
 test('a file has rarely over 400 lines', () => {

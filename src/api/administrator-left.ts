@@ -17,13 +17,7 @@ export async function assertAdministratorLeft(
   const now = clock.now()
   const world = worldOf(await loadSnapshot(trx))
   const locks = await activeLocks(trx, now)
-  const left = administrators(world, vocabularies, chaperone, now).some((name) => {
-    const one = world.identities.get(name)!
-    const owner = one.owner === undefined ? undefined : world.identities.get(one.owner)
-    const roles = one.roles === 'inherit' ? (owner && owner.roles !== 'inherit' ? owner.roles : []) : one.roles
-    const identity = { id: one.id, kind: one.kind, name, traits: one.traits, roles, ...(owner ? { ownerId: owner.id } : {}) }
-    return lockFor(locks, { now, links: [{ identity }] }) === undefined
-  })
+  const left = administrators(world, vocabularies, chaperone, now).some((identity) => lockFor(locks, { now, links: [{ identity }] }) === undefined)
   if (left) return
   throw new ChaperoneError('conflict', 'After this nobody could administer Chaperone any more; nothing was changed.', {
     fix: 'Give somebody else the role of an administrator first, or lock the session instead of the person.',

@@ -13,6 +13,7 @@ import { documentRoutes } from './documents.ts'
 import { enrolRoutes } from './enrol.ts'
 import { explainRoutes } from './explain.ts'
 import { identityRoutes } from './identities.ts'
+import { issueRoutes } from './issue.ts'
 import { lockRoutes } from './locks.ts'
 import type { ApiParts } from './parts.ts'
 import { HEADERS, refuse } from './refuse.ts'
@@ -44,6 +45,7 @@ export function createApi(parts: ApiParts): Api {
   const routes: readonly Route[] = [
     ...enrolRoutes(parts),
     ...credentialRoutes(parts),
+    ...issueRoutes(parts),
     ...documentRoutes(parts),
     ...explainRoutes(parts),
     ...identityRoutes(parts),

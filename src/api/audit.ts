@@ -1,8 +1,10 @@
 import { z } from 'zod'
-import type { Envelope } from '../audit/record.ts'
+import { type RecordRow, readRecord, searchRecords } from '../audit/query.ts'
+import { openLogForReading, type VerifyOptions, type VerifyReport, verifyLog } from '../audit/verify.ts'
 import { ChaperoneError } from '../errors.ts'
-import type { AuditRow } from './contract.ts'
-import { actorOf } from './credentials.ts'
+import { readAuditQuery } from './audit-query.ts'
+import { actorOf } from './caller.ts'
+import type { AuditDetail, AuditPage, AuditRow } from './contract.ts'
 import type { ApiParts } from './parts.ts'
 import { type AskedInSession, type Route, signedIn } from './route.ts'
 import { makeTail } from './tail.ts'
@@ -13,10 +15,42 @@ const read = { by: 'verbs', anyOf: ['audit.read'] } as const
 export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[]; close(): void } {
   const { audit, clock } = parts
   const tail = makeTail(audit, clock)
+  let verifying = false
   const reading = ({ session, permit }: AskedInSession<unknown>, what: Readonly<Record<string, unknown>>) =>
     audit.append({ ...actorOf(session), type: 'audit.read', ...(permit ? { permit: permit.id } : {}), data: what })
 
   const routes = [
+    signedIn({
+      method: 'GET',
+      path: '/v1/audit',
+      who: read,
+      summary: () => 'search the record',
+      async handle(asked): Promise<AuditPage> {
+        const query = await readAuditQuery(parts, asked.query)
+        await reading(asked, { op: 'search', query })
+        const { rows, ...more } = await searchRecords(parts.store.db, query)
+        return { records: rows.map(rowOf), ...more }
+      },
+    }),
+    signedIn({
+      method: 'GET',
+      path: '/v1/audit/records/:id',
+      who: read,
+      summary: ({ params }) => `read record ${params.id}`,
+      async handle(asked): Promise<AuditDetail> {
+        const { id = '' } = asked.params
+        await reading(asked, { op: 'show', record: id.slice(0, 64) })
+        const found = await readRecord(parts.store.db, id)
+        if (!found) throw new ChaperoneError('not_found', 'There is no such record.')
+        const { envelope, leafHash, position, bodies } = found
+        return {
+          envelope,
+          leafHash,
+          ...(position === null ? {} : { position }),
+          bodies: bodies.map(({ name, bytes }) => (bytes === null ? { name, erased: true } : { name, text: Buffer.from(bytes).toString() })),
+        }
+      },
+    }),
     signedIn({
       method: 'GET',
       path: '/v1/audit/tail',
@@ -26,7 +60,7 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
         await reading(asked, { op: 'tail' })
         const { permit, session } = asked
         if (!permit) throw new ChaperoneError('internal', 'A watch needs a permit.')
-        return tail.open(session.id, permit.signal, rowOf)
+        return tail.open(session.id, permit.signal, (envelope) => rowOf({ envelope, position: null }))
       },
     }),
     signedIn({
@@ -37,13 +71,42 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
       summary: () => 'sign a checkpoint',
       handle: () => audit.checkpoint(),
     }),
+    signedIn<{ checkpoint?: string }>({
+      method: 'POST',
+      path: '/v1/audit/verify',
+      who: read,
+      limit: 64 * 1024,
+      body: z.strictObject({ checkpoint: z.string().min(1).max(16_384).optional() }),
+      summary: () => 'verify the record',
+      async handle(asked) {
+        // It reads everything with several threads: one at a time, or the data plane would wait for it.
+        if (verifying) throw new ChaperoneError('too_many', 'The record is being verified already.', { fix: 'Wait for that to end.' })
+        verifying = true
+        try {
+          await reading(asked, { op: 'verify' })
+          return await verified(asked.body)
+        } finally {
+          verifying = false
+        }
+      },
+    }),
   ]
+
+  async function verified(options: VerifyOptions): Promise<VerifyReport> {
+    const log = await openLogForReading(parts.store)
+    try {
+      return await verifyLog(log, options)
+    } finally {
+      await log.close()
+    }
+  }
+
   return { routes, close: () => tail.close() }
 }
 
 /** One line of a listing. */
-export function rowOf(envelope: Envelope & { readonly position?: number | null }): AuditRow {
-  const { id, at, type, node, seq, position, actor, chain, session, action, decision, purpose, outcome } = envelope
+export function rowOf({ envelope, position, statement, outcome = envelope.outcome }: RecordRow): AuditRow {
+  const { id, at, type, node, seq, actor, chain, session, action, decision, purpose } = envelope
   const rule = decision?.rule
   return {
     id,
@@ -51,7 +114,7 @@ export function rowOf(envelope: Envelope & { readonly position?: number | null }
     type,
     node,
     seq,
-    ...(typeof position === 'number' ? { position } : {}),
+    ...(position === null ? {} : { position }),
     ...(actor ? { actor: actor.name } : {}),
     ...(chain ? { chain: chain.map((link) => link.name) } : {}),
     ...(session === undefined ? {} : { session }),
@@ -59,8 +122,9 @@ export function rowOf(envelope: Envelope & { readonly position?: number | null }
       ? { resource: `${action.resource.kind ?? action.kind}/${action.resource.name}`, action: action.summary, effects: action.effects }
       : {}),
     ...(decision ? { verdict: decision.verdict, reason: decision.reason } : {}),
-    ...(rule ? { rule: `${rule.document}.${rule.section}[${rule.index}]` } : {}),
+    ...(rule ? { rule: `${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` } : {}),
     ...(purpose === undefined ? {} : { purpose }),
     ...(outcome ? { outcome: outcome.status } : {}),
+    ...(statement === undefined ? {} : { statement }),
   }
 }

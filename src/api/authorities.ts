@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import type { AuthorityPurpose } from '../ca/types.ts'
 import { ChaperoneError } from '../errors.ts'
+import { actorOf } from './caller.ts'
 import type { AuthorityRow } from './contract.ts'
-import { actorOf } from './credentials.ts'
 import type { ApiParts } from './parts.ts'
 import { type Route, signedIn } from './route.ts'
 

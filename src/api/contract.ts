@@ -28,7 +28,7 @@
  *   DELETE /v1/sessions/:id             -> {}                         verb lock; own without
  *   GET  /v1/resources/:kind            -> { resources: ResourceRow[] }   what the caller may see
  *   GET  /v1/locks | POST /v1/locks LockAsk -> LockRow | DELETE /v1/locks/:id     verb lock
- *   GET  /v1/audit?AuditQuery           -> { records: AuditRow[], next? }  verb audit.read (each read is a record)
+ *   GET  /v1/audit?AuditQuery           -> AuditPage  verb audit.read (each read is a record)
  *   GET  /v1/audit/records/:id          -> AuditDetail
  *   GET  /v1/audit/tail                 -> text/event-stream of AuditRow
  *   POST /v1/audit/verify { checkpoint? } -> VerifyReport (audit/verify.ts)
@@ -220,6 +220,31 @@ export interface LockRow {
   readonly createdBy?: string
   readonly expiresAt?: number /** ms until every node had confirmed it */
   readonly acknowledgedMs?: number
+}
+/** What to look for, as the query string of `GET /v1/audit`. All that is given must hold; newest first. */
+export interface AuditQuery {
+  /** name or id of an identity; a person's agents are found with him */
+  readonly actor?: string
+  readonly type?: string
+  readonly session?: string
+  /** `files`, `mcp/files`, or an id */
+  readonly resource?: string
+  readonly verdict?: 'allow' | 'ask' | 'deny'
+  /** ms since 1970; `since` included, `until` not */
+  readonly since?: number
+  readonly until?: number
+  /** found in the record or beside it, in any case */
+  readonly text?: string
+  /** at most 1000, default 100 */
+  readonly limit?: number
+  /** `next` of the page before */
+  readonly before?: string
+}
+export interface AuditPage {
+  readonly records: readonly AuditRow[]
+  readonly next?: string
+  /** A search for text stopped after so many records; go on with `next`. */
+  readonly stoppedAfter?: number
 }
 export interface AuditRow {
   readonly id: string

@@ -126,6 +126,13 @@ test('nobody issues or invites an identity with more administration than his own
   assert.equal(mine.identity.name, 'bot')
 })
 
+test('what an operator issues for a client of a person acts for that person all the same', async (t) => {
+  const { principalIn, post, signIn } = await house(t)
+  const own = await post<Credential>(await signIn('boris'), '/v1/clients', { client: 'cursor', csr: csr() })
+  const issued = await post<Credential>(await signIn('dana'), '/v1/issue', { name: 'boris/cursor', csr: csr() })
+  assert.deepEqual((await principalIn(issued)).chain, (await principalIn(own)).chain)
+})
+
 test('a token is bound to its audience and lives minutes; the issuer stands in it and in the record', async (t) => {
   const { post, ask, signIn, clock, records } = await house(t)
   const dana = await signIn('dana')

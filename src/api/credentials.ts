@@ -2,30 +2,25 @@ import { z } from 'zod'
 import { readCsr } from '../ca/csr.ts'
 import { TTL } from '../ca/types.ts'
 import { ChaperoneError } from '../errors.ts'
-import { claimsOf } from '../identity/credential.ts'
-import { clientAgent, findIdentity, type IdentityRecord, lookForClient } from '../identity/directory.ts'
-import { formatInvitation, INVITATION_TTL, makeInvitation } from '../identity/invitations.ts'
-import { TOKEN_LONGEST_MS } from '../identity/tokens.ts'
-import type { ChainLink, LiveSession, Principal } from '../identity/types.ts'
-import { isId, newId, timeOfId } from '../ids.ts'
+import { clientAgent, findIdentity, lookForClient } from '../identity/directory.ts'
+import type { LiveSession, Principal } from '../identity/types.ts'
+import { isId, timeOfId } from '../ids.ts'
 import { issueCredential } from '../signin/issue.ts'
-import { reachable } from './address.ts'
-import type { ClientAsk, Credential, Invitation, Invite, Issue, Renew, Token, WhoAmI } from './contract.ts'
+import { actorOf } from './caller.ts'
+import type { ClientAsk, Credential, Renew, WhoAmI } from './contract.ts'
 import { bundles, credentialAnswer } from './credential.ts'
-import { assertGrantable } from './grantable.ts'
 import type { ApiParts } from './parts.ts'
+import { assertRoom, shown } from './room.ts'
 import { type AskedInSession, type Route, signedIn } from './route.ts'
-import { codeText, csrText, duration, nameText, purposeText, ttlText } from './words.ts'
+import { codeText, csrText, purposeText } from './words.ts'
 
 const session = { by: 'session' } as const
 const SMALL = 64 * 1024
-/** Open sessions of one identity. */
-const MOST_SESSIONS = 1000
 const nothing = z.strictObject({})
 
-/** Credentials of those who have one already, and those an operator makes for others. */
+/** What somebody who is signed in does with his own credential. */
 export function credentialRoutes(parts: ApiParts): readonly Route[] {
-  const { sessions, signin, store, state, clock } = parts
+  const { sessions, signin, state, clock } = parts
   return [
     signedIn<Renew>({
       method: 'POST',
@@ -65,32 +60,6 @@ export function credentialRoutes(parts: ApiParts): readonly Route[] {
       body: z.strictObject({ client: z.string().min(1).max(63), csr: csrText, purpose: purposeText.optional() }),
       handle: (asked) => client(parts, asked),
     }),
-    signedIn<Issue>({
-      method: 'POST',
-      path: '/v1/issue',
-      who: { by: 'verbs', anyOf: ['issue'] },
-      limit: SMALL,
-      body: z
-        .strictObject({
-          name: nameText,
-          csr: csrText.optional(),
-          token: z.strictObject({ audience: z.url({ protocol: /^https$/ }).max(256) }).optional(),
-          ttl: ttlText.optional(),
-          purpose: purposeText.optional(),
-        })
-        .refine((ask) => (ask.csr === undefined) !== (ask.token === undefined), { message: 'write exactly one of `csr` and `token`' }),
-      summary: ({ body }) => `issue a ${body.token ? 'token' : 'certificate'} for ${body.name}`,
-      handle: (asked) => issue(parts, asked),
-    }),
-    signedIn<Invite>({
-      method: 'POST',
-      path: '/v1/invitations',
-      who: { by: 'verbs', anyOf: ['issue'] },
-      limit: SMALL,
-      body: z.strictObject({ name: nameText, ttl: ttlText.optional() }),
-      summary: ({ body }) => `invite ${body.name}`,
-      handle: (asked) => invite(parts, asked),
-    }),
   ]
 
   function whoami({ trustDomain }: ApiParts, { id, how, startedAt, purpose, factorAt, principal }: LiveSession): WhoAmI {
@@ -107,86 +76,6 @@ export function credentialRoutes(parts: ApiParts): readonly Route[] {
       notAfter: principal.notAfter,
       trustDomain,
     }
-  }
-
-  async function invite({ audit, ca, listeners }: ApiParts, { body, session, permit, host }: AskedInSession<Invite>): Promise<Invitation> {
-    const identity = await target(body.name)
-    assertGrantable(parts, session, identity)
-    const ttlMs = body.ttl === undefined ? INVITATION_TTL.defaultMs : duration(body.ttl, INVITATION_TTL, 'An invitation')
-    const kind = identity.kind === 'user' ? 'invitation' : 'join'
-    await audit.append({
-      ...actorOf(session),
-      type: 'invitation.made',
-      ...(permit ? { permit: permit.id } : {}),
-      data: { kind, for: { id: identity.id, name: identity.name }, ttlMs },
-    })
-    const made = await store.write((trx) =>
-      makeInvitation(trx, { kind, identityId: identity.id, ttlMs, createdBy: session.principal.identityId, now: clock.now() }),
-    )
-    const line = formatInvitation({ address: reachable(listeners().data, host), secret: made.secret, fingerprint: await ca.fingerprint('server') })
-    return { invitation: line, expiresAt: made.expiresAt }
-  }
-
-  /** An active user or agent. */
-  async function target(name: string): Promise<IdentityRecord> {
-    const identity = await findIdentity(store.db, { name })
-    if (!identity || identity.state === 'deleted')
-      throw new ChaperoneError('not_found', `There is no identity ${name}.`, { fix: 'Apply a document of kind user or agent first.' })
-    if (identity.kind === 'node') throw new ChaperoneError('usage', 'Nodes get their credentials by themselves.')
-    if (identity.state !== 'active') throw new ChaperoneError('identity_disabled', `${name} is disabled.`)
-    return identity
-  }
-
-  async function issue({ audit, tokens }: ApiParts, { body, session, permit }: AskedInSession<Issue>): Promise<Credential | Token> {
-    const identity = await target(body.name)
-    assertGrantable(parts, session, identity)
-    const longestMs = body.token ? TOKEN_LONGEST_MS : TTL.longestMs
-    const ttlMs = body.ttl === undefined ? TTL.agentMs : duration(body.ttl, { shortestMs: TTL.shortestMs, longestMs }, 'Such a credential')
-    const spki = body.csr === undefined ? undefined : readCsr(body.csr).spki
-    const chain = await chainOf(identity)
-    await state.see(chain)
-    await assertRoom(parts, identity)
-    const issuerId = session.principal.identityId
-    // The session is as long as the credential: what was issued for minutes is not renewed for hours.
-    const made = await sessions.start({
-      identityId: identity.id,
-      chain,
-      how: 'issue',
-      issuerId,
-      lifeMs: ttlMs,
-      ...(body.purpose === undefined ? {} : { purpose: body.purpose }),
-    })
-    if (spki)
-      return credentialAnswer(
-        parts,
-        await issueCredential(parts, { identity: shown(identity), session: made, chain, spki, ttlMs, issuerId, how: 'issue' }),
-      )
-
-    const credentialId = newId('crd', clock.now())
-    const { audience } = body.token!
-    const notAfter = Math.min(clock.now() + ttlMs, made.expiresAt)
-    await audit.append({
-      type: 'credential.issued',
-      actor: { id: identity.id, name: identity.name, kind: identity.kind },
-      session: made.id,
-      credential: credentialId,
-      issuer: issuerId,
-      ...(permit ? { permit: permit.id } : {}),
-      data: { form: 'token', audience, notAfter },
-    })
-    const claims = claimsOf({ identityId: identity.id, credentialId, sessionId: made.id, issuerId, chain })
-    const minted = await tokens.mint({ kind: identity.kind, name: identity.name, claims, audience, notAfter })
-    return { ...minted, session: made.id }
-  }
-
-  /** A client of a person acts for him, whoever issued its credential. */
-  async function chainOf(identity: IdentityRecord): Promise<readonly ChainLink[]> {
-    const client = identity.name.split('/')[1]
-    if (client === undefined || identity.ownerId === undefined) return [{ identity: identity.id }]
-    const owner = await findIdentity(store.db, { id: identity.ownerId })
-    if (!owner) throw new ChaperoneError('identity_disabled', 'The owner of this agent is gone.')
-    const { delegationId } = await store.write((trx) => clientAgent(trx, owner, client, clock.now()))
-    return [{ identity: owner.id }, { identity: identity.id, delegation: delegationId }]
   }
 }
 
@@ -260,34 +149,8 @@ async function client(parts: ApiParts, { body, session }: AskedInSession<ClientA
   )
 }
 
-/** A shim that starts over and over must not fill the store (rule 11). Throws `too_many`. */
-async function assertRoom({ store, clock }: Pick<ApiParts, 'store' | 'clock'>, { id, name }: IdentityRecord): Promise<void> {
-  const { count } = await store.db
-    .selectFrom('sessions')
-    .select((is) => is.fn.countAll<number>().as('count'))
-    .where('identity_id', '=', id)
-    .where('ended_at', 'is', null)
-    .where('expires_at', '>', clock.now())
-    .executeTakeFirstOrThrow()
-  if (count >= MOST_SESSIONS) {
-    throw new ChaperoneError('too_many', `${name} has ${MOST_SESSIONS} open sessions.`, {
-      fix: 'End some: chaperone sessions ls, chaperone sessions kill.',
-    })
-  }
-}
-
-/** Not the whole record: this goes into the answer and the record of it. */
-const shown = ({ id, name, kind }: IdentityRecord) => ({ id, name, kind })
-
 async function sessionRow({ store }: Pick<ApiParts, 'store'>, id: string) {
   const row = await store.db.selectFrom('sessions').select(['expires_at', 'ended_at']).where('id', '=', id).executeTakeFirst()
   if (!row || row.ended_at !== null) throw new ChaperoneError('session_ended', 'The session is over.')
   return row
 }
-
-/** Who did it, for a record. */
-export const actorOf = ({ id, principal }: LiveSession) => ({
-  actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
-  session: id,
-  credential: principal.credentialId,
-})

@@ -7,6 +7,7 @@ import { administer, chaperoneResource, chaperoneVocabulary, PRESETS, type Verb 
 import { makeGuard } from '../access/guard.ts'
 import { keepState } from '../access/state.ts'
 import type { Draft, Envelope } from '../audit/record.ts'
+import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
 import { makeCsr } from '../ca/csr.ts'
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
@@ -40,15 +41,18 @@ export function csr(): string {
 }
 
 /** For tests of this room: the API over real parts and a store in a temporary folder. dana is the administrator, boris a developer, ci an agent that applies. */
-export async function openHouse(t: TestContext) {
+export async function openHouse(t: TestContext, options: { readonly record?: 'real' } = {}) {
   const dataDir = await mkdtemp(join(tmpdir(), 'api-'))
   const clock = manualClock(Date.UTC(2026, 10, 22, 12))
   const store = await openStore({ dataDir }, { clock })
   const keyring = await openKeyring(store, await loadRootKey({ store, dataDir, createAt: `${dataDir}.root-key` }), clock)
-  const lease = await startLease(store, { nodeId: 'nod_test', address: '', clock })
+  const nodeId = newId('nod', clock.now())
+  const lease = await startLease(store, { nodeId, address: '', clock })
   const ca = await openAuthority(store, keyring, { clock, trustDomain: NAME })
   const vocabularies = [chaperoneVocabulary, mcpVocabulary]
 
+  // The real writer is another thread with its own connection to the store.
+  const writer = options.record === 'real' ? await openAudit(store, { nodeId, keyring, clock, trustDomain: NAME }) : undefined
   const records: Draft[] = []
   const watchers = new Set<(envelope: Envelope) => void>()
   const audit = {
@@ -57,7 +61,7 @@ export async function openHouse(t: TestContext) {
       if (audit.fail) throw audit.fail
       records.push(draft)
       const id = draft.id ?? newId('rec', clock.now())
-      for (const see of watchers) see({ ...draft, v: 1, id, at: clock.now(), node: 'nod_test', seq: records.length } as Envelope)
+      for (const see of watchers) see({ ...draft, v: 1, id, at: clock.now(), node: nodeId, seq: records.length } as Envelope)
       return { id, seq: records.length }
     },
     addSecrets: () => {},
@@ -96,7 +100,7 @@ export async function openHouse(t: TestContext) {
   const state = await keepState(store.db, vocabularies, await store.epoch())
   const sessions = openSessions({
     store,
-    audit,
+    audit: writer ?? audit,
     clock,
     raised: async (epoch) => void (await lease.confirmed(epoch)),
     async mayAct(session) {
@@ -109,7 +113,7 @@ export async function openHouse(t: TestContext) {
   const guard = makeGuard({
     state,
     lease,
-    audit,
+    audit: writer ?? audit,
     clock,
     outcomeLost: (error) => {
       throw error
@@ -127,7 +131,7 @@ export async function openHouse(t: TestContext) {
     store,
     lease,
     state,
-    audit,
+    audit: writer ?? audit,
     keyring,
     ca,
     clock,
@@ -135,9 +139,9 @@ export async function openHouse(t: TestContext) {
     vocabularies,
     trustDomain: NAME,
     vault: openVault(store, keyring, clock),
-    signin: openSignin({ store, keyring, ca, sessions, audit, clock, trustDomain: NAME }),
+    signin: openSignin({ store, keyring, ca, sessions, audit: writer ?? audit, clock, trustDomain: NAME }),
     tokens: openTokens({ keyring, clock, trustDomain: NAME }),
-    documents: { store, audit, lease, clock, kinds: documentKinds(vocabularies), vocabularies, chaperone },
+    documents: { store, audit: writer ?? audit, lease, clock, kinds: documentKinds(vocabularies), vocabularies, chaperone },
     listeners: () => ({ data: ':7443', web: ':7444', postgres: ':5432' }),
     describe: {
       chaperone: (ask) => administer(chaperone, ask.verb as Verb, String(ask.verb)),
@@ -157,6 +161,7 @@ export async function openHouse(t: TestContext) {
   const api = createApi(parts)
   t.after(async () => {
     api.close()
+    await writer?.close()
     await lease.stop()
     await ca.close()
     await store.close()

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { actorOf } from './credentials.ts'
+import { actorOf } from './caller.ts'
 import type { ApiParts } from './parts.ts'
 import { type Asked, type Route, signedIn } from './route.ts'
 

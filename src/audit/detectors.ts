@@ -65,7 +65,8 @@ const BARE = /[^ \t\r\n"'`,;&<>(){}[\]\\|]+/y
 const LONGEST_QUOTED = 8192
 
 /** Values that say that there is no secret here: placeholders, literals, names of types. */
-const NO_SECRET = /^(?:true|false|null|undefined|none|nil|string|number|boolean|integer|object|\*+|x{3,}|\.+|\$[0-9]*|\?|%s|:[a-z_]+|\$\{[^}]*\}?|\$\(.*|\{\{.*|<[^>]*>?|\[masked.*)?$/i
+const NO_SECRET =
+  /^(?:true|false|null|undefined|none|nil|string|number|boolean|integer|object|\*+|x{3,}|\.+|\$[0-9]*|\?|%s|:[a-z_]+|\$\{[^}]*\}?|\$\(.*|\{\{.*|<[^>]*>?|\[masked.*)?$/i
 
 /** A value that its name gives away: `password=...`, `"client_secret": "..."`, `ALTER ROLE x PASSWORD '...'`. */
 function assignment(name: string, anchors: readonly string[]): Detector {
@@ -148,12 +149,20 @@ const looksRandom = (secret: string) => secret.length >= 20 || (secret.length >=
 
 export const DETECTORS: readonly Detector[] = [
   privateKey,
-  prefixed('aws-access-key', ['akia', 'asia', 'abia', 'acca', 'aroa', 'aida', 'agpa', 'aipa', 'anpa', 'anva', 'a3t'], /(?:AKIA|ASIA|ABIA|ACCA|AROA|AIDA|AGPA|AIPA|ANPA|ANVA|A3T[A-Z0-9])[A-Z0-9]{16}/y),
+  prefixed(
+    'aws-access-key',
+    ['akia', 'asia', 'abia', 'acca', 'aroa', 'aida', 'agpa', 'aipa', 'anpa', 'anva', 'a3t'],
+    /(?:AKIA|ASIA|ABIA|ACCA|AROA|AIDA|AGPA|AIPA|ANPA|ANVA|A3T[A-Z0-9])[A-Z0-9]{16}/y,
+  ),
   prefixed('github-token', ['ghp_', 'gho_', 'ghu_', 'ghs_', 'ghr_'], /gh[pousr]_[A-Za-z0-9_.-]{36,}/y),
   prefixed('github-token', ['ghs_'], /ghs_[0-9]{1,20}_[A-Za-z0-9_.-]{16,}/y),
   prefixed('github-token', ['github_pat_'], /github_pat_[A-Za-z0-9_]{22,}/y),
   prefixed('gitlab-token', ['glpat-', 'gldt-', 'glrt-', 'glcbt-', 'glptt-', 'glsoat-'], /gl(?:pat|dt|rt|cbt|ptt|soat)-[A-Za-z0-9_.-]{16,}/y),
-  prefixed('slack-token', ['xoxa-', 'xoxb-', 'xoxe-', 'xoxe.', 'xoxo-', 'xoxp-', 'xoxr-', 'xoxs-', 'xapp-'], /(?:xox[abeoprs][-.]|xapp-)[A-Za-z0-9.-]{8,}/y),
+  prefixed(
+    'slack-token',
+    ['xoxa-', 'xoxb-', 'xoxe-', 'xoxe.', 'xoxo-', 'xoxp-', 'xoxr-', 'xoxs-', 'xapp-'],
+    /(?:xox[abeoprs][-.]|xapp-)[A-Za-z0-9.-]{8,}/y,
+  ),
   prefixed('slack-webhook', ['hooks.slack.com/'], /(hooks\.slack\.com\/(?:services|workflows|triggers)\/)([A-Za-z0-9_/-]{8,})/y),
   prefixed('anthropic-key', ['sk-ant-'], /sk-ant-[A-Za-z0-9_-]{16,}/y),
   // `task-...` and `risk-...` are words, hence the edge; the second form names itself in the middle.
@@ -187,16 +196,39 @@ export const DETECTORS: readonly Detector[] = [
   pattern('url-password', ['://'], /(:\/\/[^ \t\r\n/?#:@"'`<>\\]*:)([^ \t\r\n/"'`<>\\]+)@/y),
   pattern('url-password', ['://'], /(:\/\/)([A-Za-z0-9_.~%-]{20,}|[^ \t\r\n/?#:@"'`<>\\]+:x-oauth-basic):?@/y),
   pattern('bearer-token', ['bearer'], /([Bb][Ee][Aa][Rr][Ee][Rr](?:[ \t]+|%20|\+))([A-Za-z0-9._~+/=-]+)/y, { accept: looksRandom }),
-  pattern('authorization', ['authorization'], /([Aa][Uu][Tt][Hh][Oo][Rr][Ii][Zz][Aa][Tt][Ii][Oo][Nn]\\*["']?[ \t]*[:=][ \t]*\\*["']?(?:[A-Za-z0-9-]+[ \t]+)?)([^ \t\r\n"'\\,]+)/y),
+  pattern(
+    'authorization',
+    ['authorization'],
+    /([Aa][Uu][Tt][Hh][Oo][Rr][Ii][Zz][Aa][Tt][Ii][Oo][Nn]\\*["']?[ \t]*[:=][ \t]*\\*["']?(?:[A-Za-z0-9-]+[ \t]+)?)([^ \t\r\n"'\\,]+)/y,
+  ),
   pattern('cookie', ['cookie'], /([Cc][Oo][Oo][Kk][Ii][Ee]\\*["']?[ \t]*:[ \t]*\\*["']?)([^\r\n"'\\]+)/y),
   pattern('url-signature', ['sig=', 'signature='], /((?:[Ss]ig|[Ss]ignature)=)([A-Za-z0-9%+/=_-]{16,})/y),
   assignment('password', ['password', 'passwd', 'passphrase', 'passcode', 'pwd', 'identified by']),
   assignment('token', ['token']),
   assignment('secret', ['secret']),
-  assignment('key', ['api_key', 'api-key', 'apikey', 'access_key', 'access-key', 'accesskey', 'private_key', 'private-key', 'privatekey', 'account_key', 'accountkey', 'signing_key', 'signingkey', 'encryption_key', 'encryptionkey', 'shared_key', 'master_key']),
+  assignment('key', [
+    'api_key',
+    'api-key',
+    'apikey',
+    'access_key',
+    'access-key',
+    'accesskey',
+    'private_key',
+    'private-key',
+    'privatekey',
+    'account_key',
+    'accountkey',
+    'signing_key',
+    'signingkey',
+    'encryption_key',
+    'encryptionkey',
+    'shared_key',
+    'master_key',
+  ]),
 ]
 
-const GIVEN_AWAY = /(?:password|passwd|passphrase|passcode|pwd|token|authorization|cookie|(?:api|access|private|account|signing|encryption|shared|master|secret)[_-]?key)$/i
+const GIVEN_AWAY =
+  /(?:password|passwd|passphrase|passcode|pwd|token|authorization|cookie|(?:api|access|private|account|signing|encryption|shared|master|secret)[_-]?key)$/i
 const SECRET = /(?:^|[^a-z])secret$|S(?:ecret|ECRET)$/
 
 /** True when a value under this name is a secret whatever it looks like: `password`, `clientSecret`, `x-api-key`. */

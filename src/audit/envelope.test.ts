@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { canonicalJson } from '../encoding/canonical-json.ts'
 import { ChaperoneError } from '../errors.ts'
-import { columnsOf, type Cut, decodeEnvelope, encodeEnvelope, makeEnvelope, MAX_LEAF_BYTES } from './envelope.ts'
+import { type Cut, columnsOf, decodeEnvelope, encodeEnvelope, MAX_LEAF_BYTES, makeEnvelope } from './envelope.ts'
 import type { Draft } from './record.ts'
 
 const placed = { id: 'rec_1', at: 1_795_000_000_000, node: 'nod_1', seq: 7 }
@@ -40,8 +40,16 @@ test('rule 3: a record of any size is kept, cut where it can be seen, with size 
 
 test('rule 3: a summary, an outcome or thousands of small fields are cut as well.', () => {
   const many = Object.fromEntries(Array.from({ length: 20_000 }, (_, i) => [`k${i}`, i]))
-  const action = { kind: 'mcp', operation: 'tools/call', effects: ['read'], summary: 'ü'.repeat(90_000), resource: { id: 'res_1', name: 'files' } } as const
-  const envelope = decodeEnvelope(encode({ type: 'action.outcome', action, data: many, outcome: { status: 'failed', error: 'e'.repeat(90_000), many } }))
+  const action = {
+    kind: 'mcp',
+    operation: 'tools/call',
+    effects: ['read'],
+    summary: 'ü'.repeat(90_000),
+    resource: { id: 'res_1', name: 'files' },
+  } as const
+  const envelope = decodeEnvelope(
+    encode({ type: 'action.outcome', action, data: many, outcome: { status: 'failed', error: 'e'.repeat(90_000), many } }),
+  )
   assert.match(envelope.action!.summary, /^ü{512}… \[cut: 180000 bytes, sha256 [0-9a-f]{64}\]$/)
   assert.equal(envelope.outcome!.status, 'failed')
   assert.ok((envelope.data as unknown as Cut).cut.size > 100_000)

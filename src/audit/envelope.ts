@@ -55,7 +55,9 @@ export function decodeEnvelope(leaf: Uint8Array | string): Envelope {
   const version = typeof value === 'object' && value !== null && 'v' in value ? value.v : undefined
   if (version === 1) return value as Envelope
   if (typeof version === 'number' && version > 1) {
-    throw new ChaperoneError('schema_newer', `A record has version ${version}; this Chaperone knows version 1.`, { fix: 'Read it with the Chaperone that wrote it.' })
+    throw new ChaperoneError('schema_newer', `A record has version ${version}; this Chaperone knows version 1.`, {
+      fix: 'Read it with the Chaperone that wrote it.',
+    })
   }
   throw new ChaperoneError('record_broken', 'A record has no version that is known.')
 }
@@ -113,8 +115,13 @@ const toTextOf = (value: unknown) => canonicalJson(repaired(value, 0))
 
 /** The fields of `data`, `outcome` and the obligations, the largest first, until the rest fits. */
 function cutLargestFields(envelope: Envelope): Envelope {
-  const parts = { data: { ...envelope.data }, outcome: { ...envelope.outcome }, obligations: { ...envelope.decision?.obligations } } as Record<string, Record<string, unknown>>
-  const fields = Object.entries(parts).flatMap(([part, values]) => Object.entries(values).map(([name, value]) => ({ part, name, size: Buffer.byteLength(toTextOf(value)) })))
+  const parts = { data: { ...envelope.data }, outcome: { ...envelope.outcome }, obligations: { ...envelope.decision?.obligations } } as Record<
+    string,
+    Record<string, unknown>
+  >
+  const fields = Object.entries(parts).flatMap(([part, values]) =>
+    Object.entries(values).map(([name, value]) => ({ part, name, size: Buffer.byteLength(toTextOf(value)) })),
+  )
   let over = Buffer.byteLength(toText(envelope)) - MAX_LEAF_BYTES
   for (const { part, name, size } of fields.sort((a, b) => b.size - a.size)) {
     if (over <= 0 || size < WORTH_CUTTING) break

@@ -48,7 +48,7 @@ export function formsOf(value: string): Set<string> {
   const strict = percent.replace(/[!'()*~]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
   for (const text of [percent, strict, new URLSearchParams({ v: value }).toString().slice(2), encodeURI(value.toWellFormed())]) {
     add(text)
-    add(text.replace(/%[0-9A-F]{2}/g, (escape) => escape.toLowerCase()))
+    add(text.replace(/%[0-9A-F]{2}/g, (encoded) => encoded.toLowerCase()))
   }
 
   const hex = bytes.toString('hex')
@@ -69,7 +69,9 @@ export function formsOf(value: string): Set<string> {
 function base64Pieces(bytes: Buffer): string[] {
   const pieces: string[] = []
   for (let before = 0; before < 3; before++) {
-    const text = Buffer.concat([Buffer.alloc(before), bytes]).toString('base64').replace(/=+$/, '')
+    const text = Buffer.concat([Buffer.alloc(before), bytes])
+      .toString('base64')
+      .replace(/=+$/, '')
     const start = Math.ceil((before * 8) / 6)
     const end = Math.floor(((before + bytes.length) * 8) / 6)
     const piece = text.slice(start, end)
@@ -143,13 +145,14 @@ function build(patterns: readonly string[]): Machine {
       state = state === 0 ? first[bytes[i]!]! : step(state, bytes[i]!)
       for (let end = state === 0 ? 0 : ends[state]!; end !== 0; end = ends[fail[end]!]!) {
         const start = i + 1 - own[end]!
-        if (own[end]! >= SHORT || (standsAlone(bytes, start, i + 1))) see(start, i + 1)
+        if (own[end]! >= SHORT || standsAlone(bytes, start, i + 1)) see(start, i + 1)
         if (own[end]! >= SHORT) break // those that end here too are inside of it
       }
     }
   }
 }
 
-const isWord = (byte: number | undefined) => byte !== undefined && ((byte >= 48 && byte <= 57) || (byte >= 65 && byte <= 90) || (byte >= 97 && byte <= 122) || byte === 95 || byte >= 128)
+const isWord = (byte: number | undefined) =>
+  byte !== undefined && ((byte >= 48 && byte <= 57) || (byte >= 65 && byte <= 90) || (byte >= 97 && byte <= 122) || byte === 95 || byte >= 128)
 
 const standsAlone = (bytes: Uint8Array, start: number, end: number) => !isWord(bytes[start - 1]) && !isWord(bytes[end])

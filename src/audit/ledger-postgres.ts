@@ -64,18 +64,26 @@ export async function openPostgresLedger(url: string): Promise<Ledger> {
   client.on('error', () => {})
   await client.connect()
   await client.query(SESSION, [String(STATEMENT_MS)])
-  await client.query(`insert into audit_sequencer (id, node_id, token, expires_at, size, frontier) values (1, '', 0, 0, 0, '') on conflict do nothing`)
+  await client.query(
+    `insert into audit_sequencer (id, node_id, token, expires_at, size, frontier) values (1, '', 0, 0, 0, '') on conflict do nothing`,
+  )
   const one = async <T>(text: string, values: unknown[]): Promise<T | undefined> => (await client.query(text, values)).rows[0] as T | undefined
 
   return {
-    lastSeq: async (node) => Number((await one<{ seq: string }>('select coalesce(max(node_seq), 0) as seq from audit_leaves where node_id = $1', [node]))!.seq),
+    lastSeq: async (node) =>
+      Number((await one<{ seq: string }>('select coalesce(max(node_seq), 0) as seq from audit_leaves where node_id = $1', [node]))!.seq),
     commit: async (node, rows, bodies, placement) => {
       const column = <K extends keyof (typeof rows)[number]>(key: K) => rows.map((row) => row[key])
       const values = [
         ...(placement ? growth(placement) : [0, Buffer.alloc(0), -1, 0]),
         ...[node, column('seq'), column('id'), column('at'), column('type'), column('identity_id'), column('session_id'), column('resource_id')],
         ...[column('verdict'), column('permit'), rows.map(({ leaf }) => Buffer.from(leaf)), rows.map(({ hash }) => hashToBytes(hash))],
-        ...[bodies.map(({ seq }) => seq), bodies.map(({ name }) => name), bodies.map(({ salt }) => Buffer.from(salt)), bodies.map(({ body }) => Buffer.from(body))],
+        ...[
+          bodies.map(({ seq }) => seq),
+          bodies.map(({ name }) => name),
+          bodies.map(({ salt }) => Buffer.from(salt)),
+          bodies.map(({ body }) => Buffer.from(body)),
+        ],
       ]
       const result = await client.query<{ placed: number }>({ name: 'commit', text: COMMIT, values })
       return result.rows[0]!.placed === 1
@@ -86,13 +94,20 @@ export async function openPostgresLedger(url: string): Promise<Ledger> {
       return { ...sequencerRow(row)!, waiting: row.waiting, signed: Number(row.signed) }
     },
     unplaced: async (limit) => {
-      const { rows } = await client.query('select node_id, node_seq, leaf_hash from audit_leaves where position is null order by node_id, node_seq limit $1', [limit])
+      const { rows } = await client.query(
+        'select node_id, node_seq, leaf_hash from audit_leaves where position is null order by node_id, node_seq limit $1',
+        [limit],
+      )
       return rows.map((row) => ({ node: row.node_id, seq: Number(row.node_seq), hash: hashFromBytes(row.leaf_hash) }))
     },
     place: async (leaves, placement) => {
       await client.query('begin')
       try {
-        const row = (await one<{ held: number; moved: number }>(PLACE, [...growth(placement), leaves.map(({ node }) => node), leaves.map(({ seq }) => seq)]))!
+        const row = (await one<{ held: number; moved: number }>(PLACE, [
+          ...growth(placement),
+          leaves.map(({ node }) => node),
+          leaves.map(({ seq }) => seq),
+        ]))!
         if (row.held === 1 && row.moved !== leaves.length) throw new Error('some of the leaves have a position already')
         await client.query('commit')
         return row.held === 1
@@ -102,10 +117,18 @@ export async function openPostgresLedger(url: string): Promise<Ledger> {
       }
     },
     saveCheckpoint: async (size, root, note, at) => {
-      await client.query('insert into audit_checkpoints (size, root, note, at) values ($1, $2, $3, $4) on conflict do nothing', [size, hashToBytes(root), note, at])
+      await client.query('insert into audit_checkpoints (size, root, note, at) values ($1, $2, $3, $4) on conflict do nothing', [
+        size,
+        hashToBytes(root),
+        note,
+        at,
+      ])
     },
     newestCheckpoint: async () => {
-      const row = await one<{ size: string; root: Buffer; note: string }>('select size, root, note from audit_checkpoints order by size desc limit 1', [])
+      const row = await one<{ size: string; root: Buffer; note: string }>(
+        'select size, root, note from audit_checkpoints order by size desc limit 1',
+        [],
+      )
       return row && { size: Number(row.size), root: hashFromBytes(row.root), note: row.note }
     },
     close: () => client.end(),

@@ -52,7 +52,9 @@ export function openSqliteLedger(path: string, { busyMs, maxPages }: { readonly 
       return { ...row, waiting: waiting === 1 }
     },
     unplaced: async (limit) =>
-      sql.unplaced.all(limit).map((row) => ({ node: String(row.node_id), seq: Number(row.node_seq), hash: hashFromBytes(row.leaf_hash as Uint8Array) })),
+      sql.unplaced
+        .all(limit)
+        .map((row) => ({ node: String(row.node_id), seq: Number(row.node_seq), hash: hashFromBytes(row.leaf_hash as Uint8Array) })),
     place: async (leaves, placement) =>
       inTransaction(database, () => {
         if (!grow(placement)) return false

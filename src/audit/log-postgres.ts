@@ -49,7 +49,9 @@ export async function openPostgresLog(place: LogPlace): Promise<Log> {
     },
     async *leaves(from, to) {
       for (let at = from; at < to; at += PAGE) {
-        yield (await query(`select ${LEAF} from audit_leaves where position >= $1 and position < $2 order by position`, [at, Math.min(at + PAGE, to)])).map(leafOf)
+        yield (
+          await query(`select ${LEAF} from audit_leaves where position >= $1 and position < $2 order by position`, [at, Math.min(at + PAGE, to)])
+        ).map(leafOf)
       }
     },
     async *tail(total) {
@@ -71,22 +73,22 @@ export async function openPostgresLog(place: LogPlace): Promise<Log> {
     },
     async bodies(node, from, to, see) {
       for (let at = from; at <= to; at += BODY_RECORDS) {
-        const rows = await query('select node_seq as seq, name, salt, body, erased_at as "erasedAt" from audit_bodies where node_id = $1 and node_seq between $2 and $3', [
-          ...[node, at, Math.min(at + BODY_RECORDS - 1, to)],
-        ])
+        const rows = await query(
+          'select node_seq as seq, name, salt, body, erased_at as "erasedAt" from audit_bodies where node_id = $1 and node_seq between $2 and $3',
+          [...[node, at, Math.min(at + BODY_RECORDS - 1, to)]],
+        )
         for (const row of rows) see(row)
       }
     },
-    async countBodies(lastSeqs) {
-      const [row] = await query(
-        `select count(*) as count from audit_bodies left join unnest($1::text[], $2::bigint[]) as seen (node, seq) on node_id = node where seq is null or node_seq <= seq`,
-        [[...lastSeqs.keys()], [...lastSeqs.values()]],
-      )
-      return row.count
-    },
+    bodyNodes: async () => (await query('select distinct node_id from audit_bodies')).map((row) => row.node_id),
+    countBodies: async (node, last) =>
+      (await query('select count(*) as count from audit_bodies where node_id = $1 and node_seq <= $2', [node, last]))[0].count,
     async *checkpoints(after, to) {
       for (let last = after; ; ) {
-        const rows = await query(`select size, root, note from audit_checkpoints where size > $1 and size <= $2 order by size limit ${PAGE}`, [last, to])
+        const rows = await query(`select size, root, note from audit_checkpoints where size > $1 and size <= $2 order by size limit ${PAGE}`, [
+          last,
+          to,
+        ])
         if (rows.length === 0) return
         yield rows.map((row): StoredCheckpoint => ({ size: row.size, root: hashFromBytes(row.root), note: row.note }))
         last = rows.at(-1).size
@@ -96,7 +98,9 @@ export async function openPostgresLog(place: LogPlace): Promise<Log> {
   }
 }
 
-function leafOf(row: Record<string, never>): StoredLeaf {
-  const { position, node_id, node_seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, leaf, leaf_hash } = row
-  return { position, node: node_id, seq: node_seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, leaf, hash: hashFromBytes(leaf_hash) }
+/** The columns have the names of StoredLeaf already, but for three. */
+type LeafRow = Omit<StoredLeaf, 'node' | 'seq' | 'hash'> & { readonly node_id: string; readonly node_seq: number; readonly leaf_hash: Uint8Array }
+
+function leafOf({ node_id, node_seq, leaf_hash, ...rest }: LeafRow): StoredLeaf {
+  return { ...rest, node: node_id, seq: node_seq, hash: hashFromBytes(leaf_hash) }
 }

@@ -10,11 +10,28 @@ import { hashFromBytes } from './tree.ts'
 const LEAF = `position, node_id, node_seq, id, at, type, identity_id, session_id, resource_id, verdict, permit,
   cast(leaf as text), length(leaf), leaf_hash`
 
-type LeafTuple = [number | null, string, number, string, number, string, string | null, string | null, string | null, string | null, string | null, string, number, Uint8Array]
+type LeafTuple = [
+  number | null,
+  string,
+  number,
+  string,
+  number,
+  string,
+  string | null,
+  string | null,
+  string | null,
+  string | null,
+  string | null,
+  string,
+  number,
+  Uint8Array,
+]
 
 export function openSqliteLog(place: LogPlace): Log {
   if (!existsSync(place.location)) {
-    throw new ChaperoneError('store_unavailable', `There is no store in ${dirname(place.location)}.`, { fix: 'Give the data directory that `chaperone up` was started with.' })
+    throw new ChaperoneError('store_unavailable', `There is no store in ${dirname(place.location)}.`, {
+      fix: 'Give the data directory that `chaperone up` was started with.',
+    })
   }
   const database = named(() => openSqlite(place.location, { readOnly: true }))
   const rows = (sql: string) => {
@@ -32,9 +49,11 @@ export function openSqliteLog(place: LogPlace): Log {
       union all select node_id, node_seq from audit_leaves where position >= ? order by 1, 2`),
     one: rows(`select ${LEAF} from audit_leaves where node_id = ? and node_seq = ?`),
     blob: database.prepare('select leaf from audit_leaves where node_id = ? and node_seq = ?'),
-    bodies: database.prepare('select node_seq as seq, name, salt, body, erased_at as "erasedAt" from audit_bodies where node_id = ? and node_seq between ? and ?'),
+    bodies: database.prepare(
+      'select node_seq as seq, name, salt, body, erased_at as "erasedAt" from audit_bodies where node_id = ? and node_seq between ? and ?',
+    ),
     countBodies: database.prepare('select count(*) as count from audit_bodies where node_id = ? and node_seq <= ?'),
-    countAllBodies: database.prepare('select node_id, count(*) as count from audit_bodies group by node_id'),
+    bodyNodes: database.prepare('select distinct node_id from audit_bodies'),
     checkpoints: database.prepare(`select size, root, note from audit_checkpoints where size > ? and size <= ? order by size limit ${PAGE}`),
   }))
 
@@ -66,17 +85,13 @@ export function openSqliteLog(place: LogPlace): Log {
     async bodies(node, from, to, see) {
       for (const row of sql.bodies.iterate(node, from, to)) see(row as unknown as StoredBody)
     },
-    async countBodies(lastSeqs) {
-      let count = 0
-      for (const row of sql.countAllBodies.all()) {
-        const last = lastSeqs.get(String(row.node_id))
-        count += last === undefined ? Number(row.count) : Number(sql.countBodies.get(String(row.node_id), last)!.count)
-      }
-      return count
-    },
+    bodyNodes: async () => sql.bodyNodes.all().map((row) => String(row.node_id)),
+    countBodies: async (node, last) => Number(sql.countBodies.get(node, last)!.count),
     async *checkpoints(after, to) {
       for (let last = after; ; ) {
-        const page = sql.checkpoints.all(last, to).map((row): StoredCheckpoint => ({ size: Number(row.size), root: hashFromBytes(row.root as Uint8Array), note: String(row.note) }))
+        const page = sql.checkpoints
+          .all(last, to)
+          .map((row): StoredCheckpoint => ({ size: Number(row.size), root: hashFromBytes(row.root as Uint8Array), note: String(row.note) }))
         if (page.length === 0) return
         yield page
         last = page.at(-1)!.size

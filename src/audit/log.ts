@@ -18,8 +18,10 @@ export interface Log {
   tail(total: number): AsyncIterable<readonly StoredLeaf[]>
   /** Calls `see` for every body of the node's records `from` to `to`. */
   bodies(node: string, from: number, to: number, see: (body: StoredBody) => void): Promise<void>
-  /** How many bodies each node has, up to the given sequence of it. */
-  countBodies(lastSeqs: ReadonlyMap<string, number>): Promise<number>
+  /** The nodes that have bodies. */
+  bodyNodes(): Promise<readonly string[]>
+  /** How many bodies the node's records up to `last` have. */
+  countBodies(node: string, last: number): Promise<number>
   /** Checkpoints by size, over more than `after` and at most `to` leaves, in pages. */
   checkpoints(after: number, to: number): AsyncIterable<readonly StoredCheckpoint[]>
   close(): Promise<void>
@@ -69,7 +71,9 @@ export interface StoredCheckpoint {
 export const PAGE = 256
 
 /** Opens the log of a data directory, of a PostgreSQL database, or of an open store (with a connection of its own). Read only. */
-export async function openLogForReading(from: { readonly dataDir: string } | { readonly url: string } | Pick<Store, 'dialect' | 'location'>): Promise<Log> {
+export async function openLogForReading(
+  from: { readonly dataDir: string } | { readonly url: string } | Pick<Store, 'dialect' | 'location'>,
+): Promise<Log> {
   if ('dataDir' in from) return openLog({ dialect: 'sqlite', location: join(from.dataDir, 'chaperone.db') })
   if ('url' in from) return openLog({ dialect: 'postgres', location: from.url })
   return openLog({ dialect: from.dialect, location: from.location })

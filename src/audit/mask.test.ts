@@ -41,7 +41,10 @@ const FAKES: readonly (readonly [name: string, secret: string, text?: (secret: s
   ['notion-token', `ntn_${fill(11, '123')}${fill(35)}`],
   ['grafana-token', `glsa_${fill(32)}_${fill(8, '0a1b')}`],
   ['grafana-token', `glc_${fill(60)}`],
-  ['1password-token', `ops_ey${b64(JSON.stringify({ signInAddress: 'x', userAuth: { method: 'y' }, email: 'e', srpX: 'x', muk: {}, secretKey: 'k', throttleSecret: {}, deviceUuid: 'd' })).slice(2)}`],
+  [
+    '1password-token',
+    `ops_ey${b64(JSON.stringify({ signInAddress: 'x', userAuth: { method: 'y' }, email: 'e', srpX: 'x', muk: {}, secretKey: 'k', throttleSecret: {}, deviceUuid: 'd' })).slice(2)}`,
+  ],
   ['vault-token', `hvs.${fill(95)}`],
   ['vercel-token', `vcp_${fill(56)}`],
   ['databricks-token', `dapi${fill(32, '0a1b2c3d')}`],
@@ -118,7 +121,7 @@ test('What is no secret stays as it is.', () => {
     '{"database":"topsecret","name":"customers"}',
     'A risk-assessment-of-the-whole-enterprise, a task-force-for-everything and the bearer of good news',
     'spiffe://example.org/agent/boris https://example.org:8443/path?x=1 postgres://db.example.org/shop git@github.com',
-    'password: true, secret: null, token=${TOKEN}, api_key={{vault.key}} pwd=%s passwd: <your password>',
+    'password: true, secret: null, token=$1, api_key={{vault.key}} pwd=%s passwd: <your password>',
     '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----',
     'per_01kae7gxyz0123456789abcdef ses_01kae7gxyz0123456789abcdef 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08',
   ]
@@ -133,7 +136,7 @@ test('rule 5: a known secret is masked in ten forms, wherever it stands.', () =>
     plain: secret,
     json: JSON.stringify({ a: secret }),
     'json in json': JSON.stringify({ a: JSON.stringify({ b: secret }) }),
-    'base64': b64(secret),
+    base64: b64(secret),
     'base64 of user:secret': b64(`u:${secret}`),
     'base64 of user:secret, shifted': b64(`us:${secret}!`),
     base64url: Buffer.from(`x${secret}yz`).toString('base64url'),
@@ -178,7 +181,16 @@ test('Of any text, no known secret is left over, and clean text is not touched.'
 
 test('Values of a JSON value are masked one by one, keys and named ones too.', () => {
   const token = `ghp_${fill(36)}`
-  const { value, count } = masker.value({ a: [token, 1, null], [token]: 1, [`${token}x`]: 2, password: 'x', pin: { token: 5 }, deep: { clientSecret: ['q'] }, ok: 'fine', __proto__: null })
+  const { value, count } = masker.value({
+    a: [token, 1, null],
+    [token]: 1,
+    [`${token}x`]: 2,
+    password: 'x',
+    pin: { token: 5 },
+    deep: { clientSecret: ['q'] },
+    ok: 'fine',
+    __proto__: null,
+  })
   assert.deepEqual(value, {
     a: ['[masked:github-token]', 1, null],
     '[masked:github-token]': 1,
@@ -194,7 +206,24 @@ test('Values of a JSON value are masked one by one, keys and named ones too.', (
 test('rule 11: a text made to be slow is masked in linear time.', () => {
   const own = createMasker()
   own.add(Array.from({ length: 300 }, (_, i) => `postgres://${'a'.repeat(40)}${i}`))
-  const seeds = ['eyJ', 'eyJ.', 'password="', 'password=\\"', "passwd='", 'token=', '://', '://a:', '://a@', 'sk-', 'bearer ', 'cookie: ', '-----BEGIN PRIVATE KEY-----', 'SG.', 'postgres://aaa', 'a']
+  const seeds = [
+    'eyJ',
+    'eyJ.',
+    'password="',
+    'password=\\"',
+    "passwd='",
+    'token=',
+    '://',
+    '://a:',
+    '://a@',
+    'sk-',
+    'bearer ',
+    'cookie: ',
+    '-----BEGIN PRIVATE KEY-----',
+    'SG.',
+    'postgres://aaa',
+    'a',
+  ]
   for (const seed of seeds) {
     const bytes = Buffer.from(seed.repeat(Math.ceil(262_144 / seed.length)))
     const start = performance.now()

@@ -48,14 +48,14 @@ export function createMasker(): Masker {
     const found: Found[] = []
     known ??= findSecrets(values)
     known.each(bytes, (start, end) => found.push({ start, end, name: KNOWN }))
-    let text: string | undefined
+    let text = ''
     /** A detector is not tried again inside of what it found: that keeps a text full of anchors linear. */
     const done = new Map<Detector, number>()
     byAnchor.anchors.each(bytes, (word, start) => {
-      const searched = (text ??= view(bytes).toString('latin1'))
+      if (text === '') text = view(bytes).toString('latin1')
       for (const detector of byAnchor.detectors[word]!) {
         if (start < (done.get(detector) ?? 0)) continue
-        const range = detector.find(searched, start)
+        const range = detector.find(text, start)
         if (!range) continue
         done.set(detector, range.end)
         found.push({ ...range, name: detector.name })

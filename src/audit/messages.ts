@@ -14,7 +14,13 @@ export type ToWorker =
 
 export type FromWorker =
   /** Durable: the items from `first` on, with their ids and sequence numbers. */
-  | { readonly kind: 'stored'; readonly first: number; readonly ids: readonly string[]; readonly seqs: readonly number[]; readonly leaves?: readonly string[] }
+  | {
+      readonly kind: 'stored'
+      readonly first: number
+      readonly ids: readonly string[]
+      readonly seqs: readonly number[]
+      readonly leaves?: readonly string[]
+    }
   | { readonly kind: 'refused'; readonly numbers: readonly number[]; readonly failure: Failure }
   /** The private key stays on the main thread, in the keyring. */
   | { readonly kind: 'sign'; readonly call: number; readonly checkpoint: Omit<Checkpoint, 'origin'> }

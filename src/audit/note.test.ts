@@ -20,7 +20,10 @@ test('A signed checkpoint reads back, and only under its key.', () => {
 })
 
 test('The note has the shape that C2SP describes.', () => {
-  assert.match(signCheckpoint(checkpoint, key), /^chaperone\.example\.org\/log\n1234\n[A-Za-z0-9+/]{43}=\n\n— chaperone\.example\.org\/log [A-Za-z0-9+/]{90,91}={0,2}\n$/)
+  assert.match(
+    signCheckpoint(checkpoint, key),
+    /^chaperone\.example\.org\/log\n1234\n[A-Za-z0-9+/]{43}=\n\n— chaperone\.example\.org\/log [A-Za-z0-9+/]{90,91}={0,2}\n$/,
+  )
 })
 
 test('The verifier key in the documentation of the Go note package reads, and is written the same.', () => {
@@ -52,7 +55,14 @@ test('No changed byte of a note verifies as another checkpoint.', () => {
 })
 
 test('What is no checkpoint is refused as malformed.', () => {
-  for (const text of ['', 'x', 'a\nb\nc\n\n', '\n1\nAA==\n\n— a b\n', `o\n01\n${Buffer.alloc(32).toString('base64')}\n\n— o AAAAAAAA\n`, 'a'.repeat(20_000)]) {
+  for (const text of [
+    '',
+    'x',
+    'a\nb\nc\n\n',
+    '\n1\nAA==\n\n— a b\n',
+    `o\n01\n${Buffer.alloc(32).toString('base64')}\n\n— o AAAAAAAA\n`,
+    'a'.repeat(20_000),
+  ]) {
     assert.throws(() => readCheckpoint(text), code('malformed'))
   }
 })
@@ -61,5 +71,6 @@ test('A PEM key is taken when it is Ed25519, and nothing else is.', () => {
   const pem = key.publicKey.export({ format: 'pem', type: 'spki' }).toString()
   assert.ok(readVerifierKey(pem).equals(key.publicKey))
   const wrong = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'pem', type: 'spki' }).toString()
-  for (const text of [wrong, 'nonsense', 'a+b+c', 'PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW']) assert.throws(() => readVerifierKey(text), code('usage'))
+  for (const text of [wrong, 'nonsense', 'a+b+c', 'PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW'])
+    assert.throws(() => readVerifierKey(text), code('usage'))
 })

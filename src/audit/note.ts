@@ -92,7 +92,10 @@ export function readVerifierKey(text: string): KeyObject {
 }
 
 const notAKey = (cause?: unknown) =>
-  new ChaperoneError('usage', 'This is not a public key of a log.', { fix: 'Give the key as `name+hash+base64` (signed note), or as PEM with an Ed25519 key.', cause })
+  new ChaperoneError('usage', 'This is not a public key of a log.', {
+    fix: 'Give the key as `name+hash+base64` (signed note), or as PEM with an Ed25519 key.',
+    cause,
+  })
 
 const rawKey = (publicKey: KeyObject): Buffer => publicKey.export({ format: 'der', type: 'spki' }).subarray(SPKI_PREFIX.length)
 
@@ -113,7 +116,8 @@ function parse(note: string): { checkpoint: Checkpoint; text: string; signatures
   const [origin, size, root, ...more] = text.split('\n')
   const bytes = Buffer.from(root ?? '', 'base64')
   // Lines after the root are extensions, and the last piece is what follows the final newline: nothing.
-  const wellFormed = end > 0 && origin && /^(?:0|[1-9][0-9]{0,15})$/.test(size ?? '') && bytes.length === 32 && bytes.toString('base64') === root && more.at(-1) === ''
+  const wellFormed =
+    end > 0 && origin && /^(?:0|[1-9][0-9]{0,15})$/.test(size ?? '') && bytes.length === 32 && bytes.toString('base64') === root && more.at(-1) === ''
   const signatures = note.slice(end + 2).split('\n')
   if (!wellFormed || !Number.isSafeInteger(Number(size)) || signatures.pop() !== '' || signatures.length === 0) throw malformed()
   return { checkpoint: { origin, size: Number(size), root: hashFromBytes(bytes) }, text, signatures: signatures.map(parseSignature) }

@@ -28,7 +28,13 @@ test('rule 5: a secret in any free text of a record is masked, and ids and close
     type: 'action.intent',
     purpose: `because ${KNOWN}`,
     actor: { id: 'agt_1', name: 'boris' },
-    action: { kind: 'mcp', operation: `call ${token}`, effects: ['read'], summary: `use ${token}`, resource: { id: 'res_1', name: 'files', kind: 'mcp' } },
+    action: {
+      kind: 'mcp',
+      operation: `call ${token}`,
+      effects: ['read'],
+      summary: `use ${token}`,
+      resource: { id: 'res_1', name: 'files', kind: 'mcp' },
+    },
     decision: { verdict: 'allow', reason: 'allowed', link: 'boris', obligations: { note: token } },
     outcome: { status: 'failed', error: `no ${KNOWN}` },
     data: { [token]: [KNOWN], password: 'x' },
@@ -66,7 +72,10 @@ test('A body of bytes is stored as it is, and two of one name are told apart.', 
     { name: 'result', bytes },
     { name: 'result', bytes },
   ])
-  assert.deepEqual(bodies.map(({ name }) => name), ['result', 'result#2'])
+  assert.deepEqual(
+    bodies.map(({ name }) => name),
+    ['result', 'result#2'],
+  )
   assert.deepEqual(new Uint8Array(bodies[0]!.body), bytes)
   const [first, second] = decodeEnvelope(row.leaf).bodies!
   assert.notEqual(first!.commitment, second!.commitment, 'each has its own salt')

@@ -1,5 +1,5 @@
-import { hash, randomFillSync } from 'node:crypto'
 import { isUtf8 } from 'node:buffer'
+import { hash, randomFillSync } from 'node:crypto'
 import { ChaperoneError } from '../errors.ts'
 import { newId } from '../ids.ts'
 import { type Columns, columnsOf, encodeEnvelope, makeEnvelope } from './envelope.ts'
@@ -118,13 +118,16 @@ function distinct(refs: readonly BodyRef[]): readonly BodyRef[] {
  * that happens to be called `postgres` must not make the record unreadable.
  */
 function maskEnvelope(envelope: Envelope, masker: Masker): Envelope {
-  const { v, id, at, node, seq, type, actor, chain, session, connection, credential, issuer, permit, bodies, action, decision, outcome, ...rest } = envelope
+  const { v, id, at, node, seq, type, actor, chain, session, connection, credential, issuer, permit, bodies, action, decision, outcome, ...rest } =
+    envelope
   const clean = <T extends object>(value: T): T => masker.value(value).value as T
   const kept = { v, id, at, node, seq, type, actor, chain, session, connection, credential, issuer, permit, bodies }
   return {
     ...clean(rest),
     ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)),
-    ...(action && { action: { ...clean({ ...action, resource: undefined }), kind: action.kind, effects: action.effects, resource: action.resource } }),
+    ...(action && {
+      action: { ...clean({ ...action, resource: undefined }), kind: action.kind, effects: action.effects, resource: action.resource },
+    }),
     ...(decision && { decision: { ...decision, obligations: clean(decision.obligations) } }),
     ...(outcome && { outcome: { ...clean(outcome), status: outcome.status } }),
   } as Envelope

@@ -43,10 +43,13 @@ export function makeSequencer(ledger: Ledger, node: string): Sequencer {
     const row = await ledger.claim(node, now)
     if (!row) return undefined
     const frontier = read(row)
-    if (known && row.token === known.token + 1 && rootOf(frontier) !== rootOf(known.frontier)) throw broken('the tree changed while nobody had the right to change it')
+    if (known && row.token === known.token + 1 && rootOf(frontier) !== rootOf(known.frontier))
+      throw broken('the tree changed while nobody had the right to change it')
     const checkpoint = await ledger.newestCheckpoint()
-    if (checkpoint && checkpoint.size > frontier.size) throw broken(`a checkpoint was signed over ${checkpoint.size} records, and the tree has ${frontier.size}`)
-    if (checkpoint && checkpoint.size === frontier.size && checkpoint.root !== rootOf(frontier)) throw broken(`the tree is not the one that the checkpoint of size ${frontier.size} was signed over`)
+    if (checkpoint && checkpoint.size > frontier.size)
+      throw broken(`a checkpoint was signed over ${checkpoint.size} records, and the tree has ${frontier.size}`)
+    if (checkpoint && checkpoint.size === frontier.size && checkpoint.root !== rootOf(frontier))
+      throw broken(`the tree is not the one that the checkpoint of size ${frontier.size} was signed over`)
     return { token: row.token, frontier, ready: false }
   }
 

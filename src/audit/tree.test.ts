@@ -14,7 +14,10 @@ function definedRoot(leaves: readonly Buffer[]): Buffer {
   return sha256(Buffer.from([1]), definedRoot(leaves.slice(0, k)), definedRoot(leaves.slice(k)))
 }
 
-const leaves = fc.array(fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)), { maxLength: 70 })
+const leaves = fc.array(
+  fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)),
+  { maxLength: 70 },
+)
 const hashes = (list: readonly Buffer[]): Hash[] => list.map((leaf) => leafHash(leaf))
 
 test('The root of a grown tree is the one that RFC 6962 defines.', () => {

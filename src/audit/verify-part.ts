@@ -1,4 +1,5 @@
 import type { KeyObject } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import { ChaperoneError } from '../errors.ts'
 import { type Columns, columnsOf, decodeEnvelope } from './envelope.ts'
 import type { Log, StoredBody, StoredLeaf } from './log.ts'
@@ -11,7 +12,7 @@ import { appendLeaves, EMPTY_FRONTIER, type Frontier, type Hash, leafHash } from
  * Verifying a log is cut into parts of this many leaves, each a perfect subtree: parts are looked at by several threads,
  * and what they find is put together in order by verify.ts.
  */
-export const PART = 16_384
+export const PART = 4096
 
 /** Lists of findings end here; the rest is counted. */
 export const MOST_PROBLEMS = 100
@@ -101,7 +102,8 @@ export async function verifyPart(log: Log, { from, to, sizes }: PartTask, keys: 
   const bodies = { checked: 0, erased: 0 }
 
   for await (const page of log.leaves(from, to)) {
-    const refs: { leaf: StoredLeaf; bodies: readonly BodyRef[] }[] = []
+    await setImmediate() // SQLite answers at once, and others want to run on this thread too
+    const refs: WithBodies[] = []
     let hashes: Hash[] = []
     const grow = () => {
       if (tree) tree = appendLeaves(tree, hashes)
@@ -116,8 +118,8 @@ export async function verifyPart(log: Log, { from, to, sizes }: PartTask, keys: 
       }
       expected = leaf.position! + 1
       const envelope = checkLeaf(leaf, problems)
-      if (envelope) runs.see(leaf)
-      refs.push({ leaf, bodies: envelope?.bodies ?? [] })
+      runs.see(leaf)
+      refs.push({ leaf, bodies: envelope && (envelope.bodies ?? []) })
       hashes.push(leaf.hash)
       if (sorted[nextMark] === expected) {
         grow()
@@ -133,7 +135,19 @@ export async function verifyPart(log: Log, { from, to, sizes }: PartTask, keys: 
     missing.push({ from: expected, to: to - 1 })
     tree = undefined
   }
-  return { from, to, leaves, bodies: bodies.checked, erased: bodies.erased, problems, missing, runs: runs.list, ...(tree && { tree }), marks, checkpoints }
+  return {
+    from,
+    to,
+    leaves,
+    bodies: bodies.checked,
+    erased: bodies.erased,
+    problems,
+    missing,
+    runs: runs.list,
+    ...(tree && { tree }),
+    marks,
+    checkpoints,
+  }
 }
 
 /** The leaf by itself: is it what was hashed, and what its columns say? Gives the envelope when it can be believed so far. */
@@ -152,21 +166,35 @@ export function checkLeaf(stored: StoredLeaf, problems: Problems): Envelope | un
     return undefined
   }
   if (envelope.node !== stored.node || envelope.seq !== stored.seq) {
-    report(problems, { kind: 'moved', ...where, message: `In the place of record ${stored.seq} of ${stored.node} stands record ${envelope.seq} of ${envelope.node}.` })
+    report(problems, {
+      kind: 'moved',
+      ...where,
+      message: `In the place of record ${stored.seq} of ${stored.node} stands record ${envelope.seq} of ${envelope.node}.`,
+    })
     return undefined
   }
   const columns = columnsOf(envelope)
   const lying = (Object.keys(columns) as (keyof Columns)[]).filter((column) => columns[column] !== stored[column])
   if (lying.length > 0) {
-    report(problems, { kind: 'index', ...where, message: `Record ${envelope.id} is as it was written, but the columns by which it is found are not: ${lying.join(', ')}.` })
+    report(problems, {
+      kind: 'index',
+      ...where,
+      message: `Record ${envelope.id} is as it was written, but the columns by which it is found are not: ${lying.join(', ')}.`,
+    })
   }
   return envelope
+}
+
+/** A leaf and the bodies it names; what a leaf names that cannot be believed is not asked. */
+export interface WithBodies {
+  readonly leaf: StoredLeaf
+  readonly bodies: readonly BodyRef[] | undefined
 }
 
 /** Bodies of a page, read in runs of following records. */
 export async function checkBodies(
   log: Log,
-  page: readonly { readonly leaf: StoredLeaf; readonly bodies: readonly BodyRef[] }[],
+  page: readonly WithBodies[],
   totals: { checked: number; erased: number },
   problems: Problems,
 ): Promise<void> {
@@ -189,19 +217,15 @@ export async function checkBodies(
       })
     }
     for (const { leaf, bodies } of records) {
-      for (const { name } of bodies) {
+      for (const { name } of bodies ?? []) {
         if (!found.has(`${leaf.seq} ${name}`)) report(problems, bodyProblem(leaf, `The body "${name}" of record ${leaf.id} is missing.`))
       }
     }
   }
 }
 
-function checkBody(
-  { leaf, bodies }: { readonly leaf: StoredLeaf; readonly bodies: readonly BodyRef[] },
-  stored: StoredBody,
-  totals: { erased: number },
-  problems: Problems,
-): void {
+function checkBody({ leaf, bodies }: WithBodies, stored: StoredBody, totals: { erased: number }, problems: Problems): void {
+  if (!bodies) return
   const ref = bodies.find(({ name }) => name === stored.name)
   if (!ref) report(problems, bodyProblem(leaf, `Record ${leaf.id} has no body "${stored.name}", and yet there is one.`))
   else if (stored.body === null && stored.erasedAt !== null) totals.erased++
@@ -215,14 +239,21 @@ function bodyProblem({ position, node, seq, id }: StoredLeaf, message: string): 
 }
 
 /** The sizes that were signed and the roots they were signed with; those of a forged note count for nothing. */
-async function readCheckpoints(log: Log, from: number, to: number, keys: readonly KeyObject[], problems: Problems): Promise<Map<number, Hash | undefined>> {
+async function readCheckpoints(
+  log: Log,
+  from: number,
+  to: number,
+  keys: readonly KeyObject[],
+  problems: Problems,
+): Promise<Map<number, Hash | undefined>> {
   const signed = new Map<number, Hash | undefined>()
   for await (const page of log.checkpoints(from, to)) {
     for (const { size, root, note } of page) {
       signed.set(size, undefined)
       try {
         const checkpoint = openCheckpoint(note, keys)
-        if (checkpoint.size !== size || checkpoint.root !== root) throw new ChaperoneError('record_broken', 'The signed note says something else than the row it stands in.')
+        if (checkpoint.size !== size || checkpoint.root !== root)
+          throw new ChaperoneError('record_broken', 'The signed note says something else than the row it stands in.')
         signed.set(size, root)
       } catch (error) {
         if (!(error instanceof ChaperoneError)) throw error

@@ -11,15 +11,18 @@ const publicKeys = keys.map((key) => createPublicKey({ key: Buffer.from(key), fo
 const log = openLog(place)
 log.catch(() => {}) // told with the first task
 
-port.on('message', async (task: PartTask | undefined) => {
-  if (!task) {
-    await log.then((open) => open.close()).catch(() => {}) // it only reads: there is nothing to lose
-    process.exit()
-  }
+/** One after the other: the answers are expected in the order of the tasks. */
+let turn = Promise.resolve()
+
+port.on('message', (task: PartTask) => {
+  turn = turn.then(() => work(task))
+})
+
+async function work(task: PartTask): Promise<void> {
   try {
     port.postMessage({ part: await verifyPart(await log, task, publicKeys) })
   } catch (error) {
     const { code, message, detail, fix } = toChaperoneError(error)
     port.postMessage({ failure: { code, message, detail, fix } })
   }
-})
+}

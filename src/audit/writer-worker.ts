@@ -37,8 +37,8 @@ interface Waiting extends Incoming {
 const masker = createMasker()
 const queue: Waiting[] = []
 let open: Open | undefined
-/** The log was tampered with: what happens is still recorded, but nothing more is signed. */
-let distrusted = false
+/** Why the log is not believed: it was tampered with, so what happens is still recorded, but nothing more is signed. */
+let distrusted: ChaperoneError | undefined
 /** Work on the connection, one after the other. */
 let turn: Promise<void> = Promise.resolve()
 let committing = false
@@ -70,7 +70,7 @@ async function connect(): Promise<Open> {
   try {
     const sequencer = makeSequencer(ledger, nodeId)
     const fresh: Open = { ledger, sequencer, seq: await ledger.lastSeq(nodeId) }
-    if (!distrusted) await sequencer.start(lastNow).catch(refuseOnlyStoreErrors)
+    if (!distrusted) await sequencer.start(lastNow).catch(distrust).catch(tellIfDistrusted)
     open = fresh
     return fresh
   } catch (error) {
@@ -79,10 +79,8 @@ async function connect(): Promise<Open> {
   }
 }
 
-/** A tampered log stops the signing, not the recording: the record of what goes on is needed most then. */
-function refuseOnlyStoreErrors(error: unknown): void {
-  if (!(error instanceof ChaperoneError && error.code === 'record_broken')) throw error
-  distrusted = true
+function tellIfDistrusted(error: unknown): void {
+  if (error !== distrusted) throw error
   say({ kind: 'trouble', failure: failureOf(error) })
 }
 
@@ -108,7 +106,12 @@ async function commit(batch: readonly Waiting[]): Promise<void> {
   if (good.length === 0) return
   const rows = good.map(({ prepared }) => prepared.row)
   const bodies = good.flatMap(({ prepared }) => prepared.bodies)
-  const placement = distrusted ? undefined : sequencer.placementFor(rows.map(({ hash }) => hash), lastNow)
+  const placement = distrusted
+    ? undefined
+    : sequencer.placementFor(
+        rows.map(({ hash }) => hash),
+        lastNow,
+      )
   const placed = await ledger.commit(settings.nodeId, rows, bodies, placement)
   open!.seq = seq + rows.length
   if (placement) sequencer.placed(placement, placed)
@@ -164,12 +167,18 @@ async function commitAll(): Promise<void> {
 
 /** Places what waits and signs the tree, if there is something new. */
 async function sequence(): Promise<{ size: number; note: string } | undefined> {
-  if (distrusted) throw new ChaperoneError('record_broken', 'The record in the store was changed from outside. No checkpoint is signed over it.')
-  const tree = await inTurn(async () => (await connect()).sequencer.round(lastNow))
+  if (distrusted) throw distrusted
+  const tree = await inTurn(async () => (await connect()).sequencer.round(lastNow)).catch(distrust)
   if (!tree) return undefined
   const note = await askForSignature(tree)
   await inTurn(async () => (await connect()).ledger.saveCheckpoint(tree.size, tree.root, note, lastNow))
   return { size: tree.size, note }
+}
+
+/** A tampered log stops the signing, not the recording: the record of what goes on is needed most then. */
+function distrust(error: unknown): never {
+  if (error instanceof ChaperoneError && error.code === 'record_broken') distrusted = error
+  throw error
 }
 
 /** One that covers all there is. When another node is the sequencer, it is that node's newest: it signs every second. */
@@ -196,12 +205,11 @@ function answer(call: number, work: () => Promise<unknown>): void {
 }
 
 async function sequenceOrTell(): Promise<void> {
+  if (distrusted) return // told once
   try {
     await sequence()
   } catch (error) {
-    if (distrusted) return // told once
-    if (error instanceof ChaperoneError && error.code === 'record_broken') distrusted = true
-    else await inTurn(disconnect)
+    if (!distrusted) await inTurn(disconnect)
     say({ kind: 'trouble', failure: failureOf(error) })
   }
 }
@@ -230,7 +238,10 @@ function hear(message: ToWorker): void {
       const waiting = signatures.get(message.call)
       signatures.delete(message.call)
       if (message.note !== undefined) waiting?.resolve(message.note)
-      else waiting?.reject(new ChaperoneError('internal', message.failure?.message ?? 'The checkpoint was not signed.', { detail: message.failure?.detail ?? '' }))
+      else
+        waiting?.reject(
+          new ChaperoneError('internal', message.failure?.message ?? 'The checkpoint was not signed.', { detail: message.failure?.detail ?? '' }),
+        )
       return
     }
     case 'close':

@@ -24,13 +24,19 @@ export interface AuditOptions {
   /** Records that may wait to become durable, default 10,000, and their bytes, default 64 MiB. */
   readonly maxWaiting?: number
   readonly maxWaitingBytes?: number
-  /** Told what failed while nobody waited for it: signing, sequencing, a watcher, a crash of the writer. */
+  /** Told what failed while nobody waited for it: signing, sequencing, a watcher, a crash of the writer. Default: a warning of the process. */
   readonly onTrouble?: (error: ChaperoneError) => void
-  /** For tests: the disk is full after this many pages of SQLite. */
+  /** SQLite's file may not grow beyond so many pages (4 KiB); past that it is as if the disk were full, which is what tests use it for. */
   readonly maxPages?: number
 }
 
-const DEFAULTS = { checkpointEveryMs: 1000, maxBodyBytes: 262_144, maxWaiting: 10_000, maxWaitingBytes: 67_108_864, onTrouble: () => {} }
+const DEFAULTS = {
+  checkpointEveryMs: 1000,
+  maxBodyBytes: 262_144,
+  maxWaiting: 10_000,
+  maxWaitingBytes: 67_108_864,
+  onTrouble: (error: ChaperoneError) => process.emitWarning(error),
+}
 
 /** What an append weighs beside its text, about. */
 const OVERHEAD_BYTES = 200
@@ -109,7 +115,10 @@ class Writer implements AuditLog {
     const bytes = bodies.reduce((sum, body) => sum + body.bytes.length, draft.length + OVERHEAD_BYTES)
     const { maxWaiting, maxWaitingBytes } = this.#options
     if (this.#appends.size >= maxWaiting || this.#bytes + bytes > maxWaitingBytes) {
-      throw unavailable(`${this.#appends.size} records, ${this.#bytes} bytes wait to be written`, 'Try again: records come faster than the store takes them.')
+      throw unavailable(
+        `${this.#appends.size} records, ${this.#bytes} bytes wait to be written`,
+        'Try again: records come faster than the store takes them.',
+      )
     }
     if (this.#outbox.push({ draft, bodies: bodies.map(ownBytes), at: this.#options.clock.now() }) === 1) queueMicrotask(() => this.#flush())
     this.#appends.set(++this.#number, { bytes, resolve, reject })
@@ -196,7 +205,7 @@ class Writer implements AuditLog {
   #start(): Worker {
     // In a build the files end in .js; strings are not rewritten by the compiler.
     const file = import.meta.url.endsWith('.ts') ? './writer-worker.ts' : './writer-worker.js'
-    const worker = new Worker(fileURLToPath(new URL(file, import.meta.url)), { workerData: this.#settings, name: 'audit' })
+    const worker = new Worker(fileURLToPath(new URL(file, import.meta.url)), { workerData: this.#settings, name: 'audit', execArgv: [] })
     let crash: unknown
     worker.on('message', (message: FromWorker) => this.#hear(message))
     worker.on('error', (error) => {
@@ -228,7 +237,8 @@ class Writer implements AuditLog {
         if (message.leaves) this.#show(message.leaves)
         break
       case 'refused':
-        for (const number of message.numbers) this.#take(number)?.reject(unavailable(`${message.failure.message} ${message.failure.detail ?? ''}`, message.failure.fix))
+        for (const number of message.numbers)
+          this.#take(number)?.reject(unavailable(`${message.failure.message} ${message.failure.detail ?? ''}`, message.failure.fix))
         break
       case 'sign':
         void this.#sign(message.call, message.checkpoint)

@@ -103,6 +103,18 @@ describe('a certificate request', () => {
     assert.throws(() => readCsr(pem + '\n'.repeat(9000)), { code: 'too_large' })
   })
 
+  test('is refused when its base64 has stray bits, which Node would forgive', () => {
+    // Signatures differ in length; one of a few requests ends in padding.
+    const padded = Array.from({ length: 60 }, () => makeCsr(privateKey, publicKey)).find((text) => text.includes('='))
+    assert.ok(padded)
+    const stray = padded.replace(
+      /[A-Za-z0-9+/](?==)/,
+      (last) => ({ A: 'B', Q: 'R', g: 'h', w: 'x' })[last] ?? String.fromCharCode(last.charCodeAt(0) + 1),
+    )
+    assert.notEqual(stray, padded)
+    assert.ok(!refuses(padded) && refuses(stray))
+  })
+
   test('of another kind of key, or without its private half, is refused', async () => {
     const other = generateKeyPairSync('ec', { namedCurve: 'P-256' })
     assert.ok(refuses(makeCsr(other.privateKey, publicKey)), 'signed with another key')

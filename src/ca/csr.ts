@@ -1,4 +1,4 @@
-import { createPublicKey, type KeyObject, sign, verify } from 'node:crypto'
+import { createPublicKey, generateKeyPairSync, type KeyObject, sign, verify } from 'node:crypto'
 import { Attributes, CertificationRequest, CertificationRequestInfo } from '@peculiar/asn1-csr'
 import { ecdsaWithSHA256, id_ecdsaWithSHA256 } from '@peculiar/asn1-ecc'
 import { AsnConvert, AsnProp, AsnPropTypes } from '@peculiar/asn1-schema'
@@ -65,22 +65,24 @@ function readDer(der: Buffer): { readonly spki: Uint8Array } {
   return { spki }
 }
 
+/** How the SPKI of every uncompressed P-256 key begins, taken from one. */
+const P256_SPKI = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ type: 'spki', format: 'der' })
+const P256_POINT_BYTES = 64
+
 /**
- * The key of an SPKI, if it is an uncompressed point on P-256: OpenSSL refuses points that are not on the curve.
- * Throws `issue_refused`.
+ * The key of an SPKI, if it is an uncompressed point on P-256 under the curve's name: OpenSSL refuses points that are not
+ * on the curve. One key has one SPKI: device keys are found by these bytes, so a compressed point or explicit parameters
+ * are no second name for a key. Throws `issue_refused`.
  */
 export function p256Key(spki: Uint8Array): KeyObject {
-  let key: KeyObject
+  const before = P256_SPKI.length - P256_POINT_BYTES
+  if (spki.length !== P256_SPKI.length || !P256_SPKI.subarray(0, before).equals(spki.subarray(0, before)))
+    throw refused('its key is not an ordinary P-256 key')
   try {
-    key = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' })
+    return createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' })
   } catch (error) {
     throw refused('its key cannot be read', error)
   }
-  if (key.asymmetricKeyType !== 'ec' || key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') throw refused('its key is not on P-256')
-  // One key has one SPKI: device keys are found by these bytes, so a compressed point or explicit parameters are no second name for a key.
-  const again = createPublicKey({ key: key.export({ format: 'jwk' }), format: 'jwk' })
-  if (!again.export({ type: 'spki', format: 'der' }).equals(Buffer.from(spki))) throw refused('its key is not in the usual form')
-  return key
 }
 
 /** A request for a key of one's own, in PEM: no names, no attributes. For the client; both keys are P-256. */

@@ -1,6 +1,8 @@
+import { createPublicKey } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import type { AuditDetail, AuditRow } from '../api/contract.ts'
+import type { VerifyReport } from '../audit/verify.ts'
 import { ChaperoneError, REASONS } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { query, type ServerFlags, segment, wholeNumber, withApi, withJson, withServer } from './connection.ts'
@@ -12,7 +14,7 @@ interface Filters extends ServerFlags {
   readonly since?: string
   readonly until?: string
   readonly type?: string
-  readonly identity?: string
+  readonly text?: string
   readonly session?: string
   readonly resource?: string
   readonly verdict?: string
@@ -48,6 +50,7 @@ function search(command: Command): void {
     .option('--verdict <verdict>', 'allow, ask or deny')
     .option('--since <time>', '2026-11-22, 2026-11-22T13:00Z, or how long ago: 30m, 7d')
     .option('--until <time>', 'the same')
+    .option('--text <words>', 'found in the record, its statement or arguments')
     .option('--limit <number>', 'how many at the most', wholeNumber('--limit', 1, 10_000), 100)
     .action(async (flags: Filters) => {
       const asked = {
@@ -56,6 +59,7 @@ function search(command: Command): void {
         session: flags.session,
         resource: flags.resource,
         verdict: flags.verdict,
+        text: flags.text,
         since: await timeOf(flags.since, '--since'),
         until: await timeOf(flags.until, '--until'),
       }
@@ -64,7 +68,7 @@ function search(command: Command): void {
         let next: string | undefined
         do {
           const limit = Math.min((flags.limit ?? 100) - found.length, 500)
-          const page = await api.call<{ records: AuditRow[]; next?: string }>('GET', `/v1/audit${query({ ...asked, limit, cursor: next })}`)
+          const page = await api.call<{ records: AuditRow[]; next?: string }>('GET', `/v1/audit${query({ ...asked, limit, before: next })}`)
           found.push(...page.records)
           next = page.next
         } while (next !== undefined && found.length < (flags.limit ?? 100))
@@ -126,20 +130,25 @@ async function timeOf(text: string | undefined, flag: string): Promise<number | 
   throw new ChaperoneError('usage', `${flag} ${text} is no time.`, { fix: 'Write 2026-11-22, 2026-11-22T13:00Z, or how long ago: 30m, 7d.' })
 }
 
+/** Twenty million records at the rate that verify reaches. */
+const LONGEST_VERIFY_MS = 600_000
+
 interface VerifyFlags extends Filters {
   readonly dataDir?: string
   readonly store?: string
   readonly checkpoint?: string
+  readonly key?: string
 }
 
 function verify(command: Command): void {
   withJson(withServer(command.command('verify').description('find a changed, removed, swapped or forged record')))
     .option('--data-dir <dir>', 'read the store in this directory, without a server')
     .option('--store <url>', 'read the store in this PostgreSQL database, without a server')
+    .option('--key <file>', "public key of the log (PEM), kept elsewhere: else the store's own word is taken for it; without a server only")
     .option('--checkpoint <file>', 'a checkpoint kept elsewhere; only with one can a cut or rolled-back record be found')
     .addHelpText('after', '\nExit codes: 0 it verifies, 9 it does not; others as in `chaperone --help`.')
     .action(async (flags: VerifyFlags) => {
-      const checkpoint = flags.checkpoint === undefined ? undefined : await readCheckpoint(flags.checkpoint)
+      const checkpoint = flags.checkpoint === undefined ? undefined : await readKept(flags.checkpoint, '--checkpoint')
       const report = await (flags.dataDir !== undefined || flags.store !== undefined ? offline(flags, checkpoint) : online(flags, checkpoint))
       if (flags.json) printJson(report)
       else printReport(report)
@@ -147,29 +156,45 @@ function verify(command: Command): void {
     })
 }
 
-async function readCheckpoint(path: string): Promise<string> {
+async function readKept(path: string, flag: string): Promise<string> {
   try {
     return await readFile(path, 'utf8')
   } catch (cause) {
     throw new ChaperoneError('usage', `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code}.`, {
-      fix: 'Check the path after --checkpoint.',
+      fix: `Check the path after ${flag}.`,
       cause,
     })
   }
 }
 
-/** What `verify` says; made by audit/verify.ts, here or on the server. */
-interface Report {
-  readonly ok: boolean
-}
-
 const online = (flags: VerifyFlags, checkpoint: string | undefined) =>
-  withApi(flags, (api) => api.call<Report>('POST', '/v1/audit/verify', checkpoint === undefined ? {} : { checkpoint }, { timeoutMs: 600_000 }))
+  withApi(flags, (api) =>
+    api.call<VerifyReport>('POST', '/v1/audit/verify', checkpoint === undefined ? {} : { checkpoint }, { timeoutMs: LONGEST_VERIFY_MS }),
+  )
 
-async function offline(_flags: VerifyFlags, _checkpoint: string | undefined): Promise<Report> {
-  throw new ChaperoneError('unsupported', 'not yet')
+async function offline(flags: VerifyFlags, checkpoint: string | undefined): Promise<VerifyReport> {
+  const { openLogForReading, verifyLog } = await import('../audit/verify.ts')
+  if (flags.dataDir !== undefined && flags.store !== undefined) throw new ChaperoneError('usage', 'Give --data-dir or --store, not both.')
+  const log = await openLogForReading(flags.store === undefined ? { dataDir: flags.dataDir! } : { url: flags.store })
+  try {
+    const publicKeys = flags.key === undefined ? undefined : [createPublicKey(await readKept(flags.key, '--key'))]
+    return await verifyLog(log, { ...(checkpoint === undefined ? {} : { checkpoint }), ...(publicKeys ? { publicKeys } : {}) })
+  } finally {
+    await log.close()
+  }
 }
 
-function printReport(report: Report): void {
-  printJson(report)
+function printReport(report: VerifyReport): void {
+  const verdict = report.ok
+    ? styled('green', 'It verifies.')
+    : styled('red', `It does not verify: ${report.problemCount} ${report.problemCount === 1 ? 'fault' : 'faults'}.`)
+  line(
+    `${verdict} ${report.records} records, ${report.bodies} bodies (${report.erased} erased), ${report.checkpoints} checkpoints, in ${Math.round(report.tookMs)} ms`,
+  )
+  for (const { kind, message, position, node, seq } of report.problems) {
+    const where = position !== undefined ? `position ${position}` : node !== undefined ? `${node} ${seq ?? ''}` : ''
+    line(`${kind.padEnd(10)} ${printable([where, message].filter(Boolean).join(': '))}`)
+  }
+  if (report.problemCount > report.problems.length) line(`... and ${report.problemCount - report.problems.length} more`)
+  for (const note of report.notes) line(`note       ${printable(note)}`)
 }

@@ -7,9 +7,6 @@ import { line, printable, printJson, styled } from './output.ts'
 interface Flags extends ServerFlags {
   readonly json?: boolean
   readonly as?: string
-  readonly args?: string
-  readonly database?: string
-  readonly user?: string
 }
 
 const EXAMPLES = `
@@ -21,29 +18,35 @@ Examples:
 Exit codes: 0 allowed, 3 denied or to be asked for; others as in \`chaperone --help\`.`
 
 export const register: Register = (command) => {
-  const common = (child: typeof command) => withJson(withServer(child)).option('--as <name>', 'as this identity; default: yourself')
-  command.addHelpText('after', EXAMPLES)
+  // On the group, so that it reads `explain --as NAME ...`; commander finds them after the action as well.
+  withJson(withServer(command)).option('--as <name>', 'as this identity; default: yourself').addHelpText('after', EXAMPLES)
 
-  common(command.command('mcp').description('may a tool be called?'))
+  command
+    .command('mcp')
+    .description('may a tool be called?')
     .argument('<server>')
     .argument('<tool>')
     .option('--args <json>', 'the arguments of the call', '{}')
-    .action((resource: string, tool: string, flags: Flags) =>
-      explain(flags, { kind: 'mcp', resource, tool, args: readArguments(flags.args ?? '{}') }),
+    .action((resource: string, tool: string, flags: { args: string }) =>
+      explain(command.opts(), { kind: 'mcp', resource, tool, args: readArguments(flags.args) }),
     )
 
-  common(command.command('postgres').description('may a statement be run?'))
+  command
+    .command('postgres')
+    .description('may a statement be run?')
     .argument('<resource>')
     .argument('<sql>')
-    .requiredOption('--database <name>')
+    .requiredOption('--database <name>', 'database on that server')
     .requiredOption('--user <name>', 'the database user')
-    .action((resource: string, sql: string, flags: Flags) =>
-      explain(flags, { kind: 'postgres', resource, sql, database: flags.database!, user: flags.user! }),
+    .action((resource: string, sql: string, flags: { database: string; user: string }) =>
+      explain(command.opts(), { kind: 'postgres', resource, sql, database: flags.database, user: flags.user }),
     )
 
-  common(command.command('chaperone').description('may Chaperone be administered?'))
+  command
+    .command('chaperone')
+    .description('may Chaperone be administered?')
     .argument('<verb>', 'apply, approve, lock, issue, audit.read, ca, secrets, identities ...')
-    .action((verb: string, flags: Flags) => explain(flags, { kind: 'chaperone', verb }))
+    .action((verb: string) => explain(command.opts(), { kind: 'chaperone', verb }))
 }
 
 function readArguments(text: string): unknown {
@@ -62,7 +65,10 @@ async function explain(flags: Flags, ask: Explain): Promise<void> {
   if (flags.json) return printJson(answer)
   const colour = answer.verdict === 'allow' ? 'green' : answer.verdict === 'ask' ? 'yellow' : 'red'
   line(`${styled(colour, printable(answer.verdict))}  ${printable(answer.reason)}: ${printable(answer.message)}`)
-  if (answer.rule) line(`rule        ${printable(`${answer.rule.document}, ${answer.rule.section} ${answer.rule.index + 1}: ${answer.rule.text}`)}`)
+  if (answer.rule)
+    line(
+      `rule        ${printable(`${answer.rule.document}, ${answer.rule.section} ${answer.rule.index + 1}: ${answer.rule.text.replace(/\s+/g, ' ')}`)}`,
+    )
   if (answer.links.length > 1)
     for (const link of answer.links)
       line(`link        ${printable(`${link.name}: ${link.verdict} (${link.reason})${link.rule ? `, ${link.rule}` : ''}`)}`)

@@ -50,15 +50,26 @@ export async function main(args: readonly string[]): Promise<void> {
         process.exitCode = 2
         return
       }
-      const path = [...args.filter((arg) => !arg.startsWith('-'))].slice(0, 1)
       const [first = '', ...hints] = error.message.replace(/^error: /, '').split('\n')
-      const help = ['chaperone', ...(COMMANDS.some(({ name }) => name === path[0]) ? path : []), '--help'].join(' ')
+      const help = `${asked(root, args)} --help`
       process.stderr.write(`chaperone: ${printable(first)} [usage]\n  ${[...hints.map((hint) => printable(hint)), `See \`${help}\`.`].join(' ')}\n`)
       process.exitCode = 2
       return
     }
     fail(toChaperoneError(error))
   }
+}
+
+/** The command that the words lead to, for the hint under an error. */
+function asked(root: Command, args: readonly string[]): string {
+  const names = [root.name()]
+  let here: Command | undefined = root
+  for (const word of args) {
+    here = here.commands.find((command) => command.name() === word)
+    if (!here) break
+    names.push(word)
+  }
+  return names.join(' ')
 }
 
 if (import.meta.main) await main(process.argv.slice(2))

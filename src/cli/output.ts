@@ -100,9 +100,12 @@ export function moment(at: number | undefined): string {
 /** Two lines: what, and what to do about it. Sets the exit code. */
 export function fail(error: ChaperoneError): void {
   const api = error instanceof ApiError ? error : undefined
-  for (const problem of api?.problems ?? []) process.stderr.write(`${problemText(problem)}\n`)
-  process.stderr.write(`${styled('red', 'chaperone:', process.stderr)} ${printable(error.message)} [${error.code}]\n`)
-  const help = [error.fix, api?.hint].filter((text) => text !== undefined)
+  const problems = api?.problems ?? []
+  for (const problem of problems) process.stderr.write(`${problemText(problem)}\n`)
+  // The faults have said everything, each with its place and its fix.
+  const message = problems.length > 0 ? `${problems.length} ${problems.length === 1 ? 'fault' : 'faults'}; nothing was changed.` : error.message
+  process.stderr.write(`${styled('red', 'chaperone:', process.stderr)} ${printable(message)} [${error.code}]\n`)
+  const help = problems.length > 0 ? [] : [error.fix, api?.hint].filter((text) => text !== undefined)
   if (help.length > 0) process.stderr.write(`  ${printable(help.join(' '))}\n`)
   if (api?.decisionId !== undefined) process.stderr.write(`  decision ${printable(api.decisionId)}\n`)
   // Only for a fault of our own: everything else explains itself.

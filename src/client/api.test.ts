@@ -18,9 +18,15 @@ const start = async (t: TestContext, more: { factor?: () => Promise<string | und
 test('an error of the server keeps its code, fix, problems and decision', async (t) => {
   const { server, api } = await start(t)
   const problems = [{ file: 'a.yaml', line: 3, column: 5, message: 'no', level: 'error' as const }]
-  server.answer = (_, response) => response.writeHead(422).end(JSON.stringify({ error: { code: 'invalid_document', message: 'bad', fix: 'mend', decisionId: 'rec_1', problems } }))
+  server.answer = (_, response) =>
+    void response
+      .writeHead(422)
+      .end(JSON.stringify({ error: { code: 'invalid_document', message: 'bad', fix: 'mend', decisionId: 'rec_1', problems } }))
   await assert.rejects(api.call('POST', '/v1/apply', {}), (error: ApiError) => {
-    assert.deepEqual([error.code, error.message, error.fix, error.decisionId, error.problems, error.status], ['invalid_document', 'bad', 'mend', 'rec_1', problems, 422])
+    assert.deepEqual(
+      [error.code, error.message, error.fix, error.decisionId, error.problems, error.status],
+      ['invalid_document', 'bad', 'mend', 'rec_1', problems, 422],
+    )
     return true
   })
   assert.notEqual(server.seen[0]!.certificate, '')
@@ -28,7 +34,7 @@ test('an error of the server keeps its code, fix, problems and decision', async 
 
 test('a second factor is asked for once, given, and the call is made again', async (t) => {
   let asked = 0
-  const { server, api } = await start(t, { factor: async () => (asked++, '123456') })
+  const { server, api } = await start(t, { factor: async () => `12345${5 + ++asked}` })
   let given = false
   server.answer = (seen, response) => {
     if (seen.path === '/v1/factor') {
@@ -40,17 +46,20 @@ test('a second factor is asked for once, given, and the call is made again', asy
   assert.deepEqual(await api.call('POST', '/v1/locks', { target: 'x' }), { ok: true })
   assert.equal(asked, 1)
   given = false
-  server.answer = (seen, response) => response.writeHead(403).end(JSON.stringify({ error: { code: seen.path === '/v1/factor' ? 'factor_invalid' : 'factor_required', message: 'no' } }))
+  server.answer = (seen, response) =>
+    void response
+      .writeHead(403)
+      .end(JSON.stringify({ error: { code: seen.path === '/v1/factor' ? 'factor_invalid' : 'factor_required', message: 'no' } }))
   await assert.rejects(api.call('POST', '/v1/locks', {}), { code: 'factor_invalid' })
 })
 
 test('an unknown code, a page of something between us, and no JSON at all are still errors with a code', async (t) => {
   const { server, api } = await start(t)
-  server.answer = (_, response) => response.writeHead(403).end('{"error":{"code":"from_the_future","message":"later"}}')
+  server.answer = (_, response) => void response.writeHead(403).end('{"error":{"code":"from_the_future","message":"later"}}')
   await assert.rejects(api.call('GET', '/v1/x'), { code: 'denied_by_rule', message: 'later' })
-  server.answer = (_, response) => response.writeHead(502).end('<html>')
+  server.answer = (_, response) => void response.writeHead(502).end('<html>')
   await assert.rejects(api.call('GET', '/v1/x'), { code: 'upstream_unavailable' })
-  server.answer = (_, response) => response.end('<html>')
+  server.answer = (_, response) => void response.end('<html>')
   await assert.rejects(api.call('GET', '/v1/x'), { code: 'malformed' })
 })
 
@@ -62,7 +71,7 @@ test('a server that does not answer is given up', async (t) => {
 
 test("the difference of the clocks is known from the server's Date header", async (t) => {
   const { server, api } = await start(t)
-  server.answer = (_, response) => response.setHeader('date', new Date(Date.now() + 3_600_000).toUTCString()).end('{}')
+  server.answer = (_, response) => void response.setHeader('date', new Date(Date.now() + 3_600_000).toUTCString()).end('{}')
   assert.equal(api.skewMs, undefined)
   await api.call('GET', '/v1/x')
   assert.ok(Math.abs(api.skewMs! - 3_600_000) < 3000)

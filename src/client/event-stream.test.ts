@@ -24,7 +24,10 @@ test('an unfinished event is not an event', () => {
 test('rule 11: an event without an end is refused at its limit, not collected', () => {
   const reader = new EventStreamReader()
   const block = Buffer.alloc(4 * 1024 * 1024, 0x61)
-  assert.throws(() => {
-    for (let i = 0; i < 10; i++) reader.push(block)
-  }, { code: 'too_large' })
+  assert.throws(
+    () => {
+      for (let i = 0; i < 10; i++) reader.push(block)
+    },
+    { code: 'too_large' },
+  )
 })

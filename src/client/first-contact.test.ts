@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { createServer } from 'node:net'
 import { type TestContext, test } from 'node:test'
-import { fakeChaperone } from '../../test/fakes/chaperone.ts'
 import { fakeAuthority } from '../../test/fakes/authority.ts'
+import { fakeChaperone } from '../../test/fakes/chaperone.ts'
 import { openApi } from './api.ts'
 import { fetchAuthority } from './first-contact.ts'
 import { beginEnrolment } from './sign-in.ts'
@@ -23,7 +23,10 @@ test('no trust on first use: another server learns nothing, not even that somebo
   const impostor = await start(t)
   const { fingerprint } = await fakeAuthority()
   const secret = 'a'.repeat(43)
-  await assert.rejects(beginEnrolment(`chaperone://${impostor.address}/${secret}?ca=${fingerprint}`), { code: 'credential_invalid', message: /is not the one that the invitation names/ })
+  await assert.rejects(beginEnrolment(`chaperone://${impostor.address}/${secret}?ca=${fingerprint}`), {
+    code: 'credential_invalid',
+    message: /is not the one that the invitation names/,
+  })
   assert.deepEqual(impostor.seen, [])
 })
 
@@ -50,7 +53,10 @@ test('nobody there, or nobody who speaks TLS, is said in words', async (t) => {
   t.after(() => deaf.close())
   const address = `127.0.0.1:${(deaf.address() as { port: number }).port}`
   await assert.rejects(fetchAuthority({ address, fingerprint: '0'.repeat(64) }), { code: 'upstream_unavailable' })
-  await assert.rejects(fetchAuthority({ address: '127.0.0.1:1', fingerprint: '0'.repeat(64) }), { code: 'upstream_unavailable', message: /cannot be reached/ })
+  await assert.rejects(fetchAuthority({ address: '127.0.0.1:1', fingerprint: '0'.repeat(64) }), {
+    code: 'upstream_unavailable',
+    message: /cannot be reached/,
+  })
 })
 
 test('a server of another authority is not talked to', async (t) => {

@@ -33,13 +33,21 @@ test('a file that is no JSON object is left alone, and the place of the fault is
 })
 
 test('for any JSON object the result says the same, plus the entry', () => {
-  const object = fc.dictionary(fc.string().filter((key) => key !== '__proto__'), fc.jsonValue())
+  const object = fc.dictionary(
+    fc.string().filter((key) => key !== '__proto__'),
+    fc.jsonValue(),
+  )
   fc.assert(
-    fc.property(object, fc.string({ minLength: 1 }).filter((key) => key !== '__proto__'), fc.constantFrom(undefined, 2, '\t'), (value, key, indent) => {
-      const servers = typeof value.servers === 'object' && value.servers !== null && !Array.isArray(value.servers) ? value.servers : {}
-      const whole = { ...value, servers }
-      const after = JSON.parse(setMember(JSON.stringify(whole, null, indent), ['servers', key], { command: 'c' }))
-      assert.deepEqual(after, JSON.parse(JSON.stringify({ ...whole, servers: { ...servers, [key]: { command: 'c' } } })))
-    }),
+    fc.property(
+      object,
+      fc.string({ minLength: 1 }).filter((key) => key !== '__proto__'),
+      fc.constantFrom(undefined, 2, '\t'),
+      (value, key, indent) => {
+        const servers = typeof value.servers === 'object' && value.servers !== null && !Array.isArray(value.servers) ? value.servers : {}
+        const whole = { ...value, servers }
+        const after = JSON.parse(setMember(JSON.stringify(whole, null, indent), ['servers', key], { command: 'c' }))
+        assert.deepEqual(after, JSON.parse(JSON.stringify({ ...whole, servers: { ...servers, [key]: { command: 'c' } } })))
+      },
+    ),
   )
 })

@@ -6,13 +6,19 @@ const modern = (method: string, params: Message = {}) => ({
   jsonrpc: '2.0',
   id: 1,
   method,
-  params: { ...params, _meta: { 'io.modelcontextprotocol/protocolVersion': '2026-07-28', 'io.modelcontextprotocol/clientInfo': { name: 'Claude Code' } } },
+  params: {
+    ...params,
+    _meta: { 'io.modelcontextprotocol/protocolVersion': '2026-07-28', 'io.modelcontextprotocol/clientInfo': { name: 'Claude Code' } },
+  },
 })
 
 test('a message of the stateless era gets the headers that repeat its body', () => {
   const message = modern('tools/call', { name: 'read file', arguments: {} })
   assert.deepEqual(modernHeaders(message, new Map()), { 'mcp-protocol-version': '2026-07-28', 'mcp-method': 'tools/call', 'mcp-name': 'read file' })
-  assert.equal(modernHeaders(modern('resources/read', { uri: 'file:///é' }), new Map())['mcp-name'], `=?base64?${Buffer.from('file:///é').toString('base64')}?=`)
+  assert.equal(
+    modernHeaders(modern('resources/read', { uri: 'file:///é' }), new Map())['mcp-name'],
+    `=?base64?${Buffer.from('file:///é').toString('base64')}?=`,
+  )
   assert.equal(modernVersion({ method: 'initialize', params: {} }), undefined)
 })
 
@@ -25,8 +31,20 @@ test('a name that would end the header line travels as base64', () => {
 
 test('arguments that a tool marks with x-mcp-header are mirrored, others and nulls are not', () => {
   const mirrored: Mirrored = new Map()
-  const properties = { region: { type: 'string', 'x-mcp-header': 'Region' }, deep: { type: 'object', properties: { on: { type: 'boolean', 'x-mcp-header': 'On' } } }, plain: {} }
-  learnMirrored({ tools: [{ name: 't', inputSchema: { type: 'object', properties } }, { name: 'bad', inputSchema: { properties: { x: { 'x-mcp-header': 'no spaces!\n' } } } }] }, mirrored)
+  const properties = {
+    region: { type: 'string', 'x-mcp-header': 'Region' },
+    deep: { type: 'object', properties: { on: { type: 'boolean', 'x-mcp-header': 'On' } } },
+    plain: {},
+  }
+  learnMirrored(
+    {
+      tools: [
+        { name: 't', inputSchema: { type: 'object', properties } },
+        { name: 'bad', inputSchema: { properties: { x: { 'x-mcp-header': 'no spaces!\n' } } } },
+      ],
+    },
+    mirrored,
+  )
   const headers = modernHeaders(modern('tools/call', { name: 't', arguments: { region: 'eu', deep: { on: true }, plain: 'x' } }), mirrored)
   assert.equal(headers['mcp-param-region'], 'eu')
   assert.equal(headers['mcp-param-on'], 'true')

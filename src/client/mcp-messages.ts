@@ -12,7 +12,7 @@ export function idOf(message: Message): Id | undefined {
 }
 
 export function isResponse(value: unknown): value is Message {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && ('result' in value || 'error' in value) && !('method' in value)
+  return typeof value === 'object' && value !== null && 'jsonrpc' in value && ('result' in value || 'error' in value) && !('method' in value)
 }
 
 export function parseOrNothing(text: Buffer | string): unknown {

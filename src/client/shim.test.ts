@@ -7,7 +7,12 @@ import { type FakeChaperone, fakeChaperone, type Seen } from '../../test/fakes/c
 import { ChaperoneError } from '../errors.ts'
 import { runShim, type ShimOptions } from './shim.ts'
 
-const INITIALIZE = { jsonrpc: '2.0', id: 0, method: 'initialize', params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'Claude Code', version: '1' } } }
+const INITIALIZE = {
+  jsonrpc: '2.0',
+  id: 0,
+  method: 'initialize',
+  params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'Claude Code', version: '1' } },
+}
 const INITIALIZED = { jsonrpc: '2.0', method: 'notifications/initialized' }
 const modern = (id: number, method: string, params: object = {}) => ({
   jsonrpc: '2.0',
@@ -98,7 +103,8 @@ test('the era with sessions: the session id and version that initialize brought 
   const posts = shim.server.seen.filter((seen) => seen.method === 'POST')
   assert.deepEqual(posts.map(methodOf), ['initialize', 'notifications/initialized', 'tools/list'])
   assert.equal(posts[0]!.headers['mcp-session-id'], undefined)
-  for (const post of posts.slice(1)) assert.deepEqual([post.headers['mcp-session-id'], post.headers['mcp-protocol-version']], ['session-1', '2025-11-25'])
+  for (const post of posts.slice(1))
+    assert.deepEqual([post.headers['mcp-session-id'], post.headers['mcp-protocol-version']], ['session-1', '2025-11-25'])
   assert.equal(shim.server.seen.at(-1)!.method, 'DELETE')
   assert.ok(shim.server.seen.every((seen) => seen.path === '/mcp/files' && seen.certificate !== ''))
   assert.deepEqual(shim.labels, ['claude-code'])
@@ -106,7 +112,8 @@ test('the era with sessions: the session id and version that initialize brought 
 
 test('rule 10: messages go through as the bytes they are, in both directions', async (t) => {
   const shim = await start(t)
-  const odd = '{"jsonrpc":"2.0", "id":7,"method":"tools/call","params":{"name":"x","arguments":{"n":12345678901234567890,"dup":1.0}},"unknown":[1e400]}'
+  const odd =
+    '{"jsonrpc":"2.0", "id":7,"method":"tools/call","params":{"name":"x","arguments":{"n":12345678901234567890,"dup":1.0}},"unknown":[1e400]}'
   const reply = '{ "jsonrpc":"2.0","id":7,\n  "result":{"content":[{"type":"new kind"}],"n":98765432109876543210}}'
   shim.server.answer = (_, response) => json(response, reply)
   shim.send(odd)
@@ -151,13 +158,14 @@ test('answers come in any order, and a stream brings what belongs to it before i
       response.writeHead(200, { 'content-type': 'text/event-stream' })
       response.write('data: {"jsonrpc":"2.0","method":"notifications/progress","params":{}}\n\n')
       response.end(`data: ${JSON.stringify(result(seen))}\n\n`)
-      held[0]!()
     }
   })
   shim.send(INITIALIZE, INITIALIZED, call(1), call(2))
   await shim.next()
-  const [first, second, third] = [await shim.next(), await shim.next(), await shim.next()].map((line) => JSON.parse(line))
-  assert.deepEqual([first.method, second.id, third.id], ['notifications/progress', 2, 1])
+  assert.equal(JSON.parse(await shim.next()).method, 'notifications/progress')
+  assert.equal(JSON.parse(await shim.next()).id, 2)
+  held[0]!()
+  assert.equal(JSON.parse(await shim.next()).id, 1)
 })
 
 test("the server's own requests arrive by the GET stream, and the client's answers go back", async (t) => {
@@ -201,14 +209,18 @@ test('a call that was cut is never sent twice: the client is told that nobody kn
   assert.equal(answer.error.data.code, 'upstream_unavailable')
   shim.send(call(2))
   assert.equal(JSON.parse(await shim.next()).id, 2)
-  assert.deepEqual(shim.server.seen.map((seen) => JSON.parse(seen.body).id), [1, 2])
+  assert.deepEqual(
+    shim.server.seen.map((seen) => JSON.parse(seen.body).id),
+    [1, 2],
+  )
 })
 
-test('a lost MCP session is begun again with the client’s own words, and the client never notices', async (t) => {
+test("a lost MCP session is begun again with the client's own words, and the client never notices", async (t) => {
   const shim = await start(t)
   legacy(shim.server, (seen, response) => {
     if (seen.method === 'GET') return void response.writeHead(405).end()
-    if (seen.headers['mcp-session-id'] === 'session-1' && JSON.parse(seen.body).id === 1) return json(response, { jsonrpc: '2.0', id: null, error: { code: -32001, message: 'gone' } }, 404)
+    if (seen.headers['mcp-session-id'] === 'session-1' && JSON.parse(seen.body).id === 1)
+      return json(response, { jsonrpc: '2.0', id: null, error: { code: -32001, message: 'gone' } }, 404)
     json(response, result(seen, { session: seen.headers['mcp-session-id'] }))
   })
   shim.send(INITIALIZE, INITIALIZED, call(1), call(2))
@@ -229,7 +241,11 @@ test('rule 8: a refusal reaches the client as a JSON-RPC error that says what to
     else response.writeHead(503, { 'content-type': 'text/html' }).end('<html>')
   }
   shim.send(call(1))
-  assert.deepEqual(JSON.parse(await shim.next()).error, { code: 40301, message: 'Refused by role analyst. Ask dana.', data: { code: 'denied_by_rule' } })
+  assert.deepEqual(JSON.parse(await shim.next()).error, {
+    code: 40301,
+    message: 'Refused by role analyst. Ask dana.',
+    data: { code: 'denied_by_rule' },
+  })
   shim.send(call(2))
   assert.deepEqual(JSON.parse(await shim.next()), { jsonrpc: '2.0', id: 2, error: { code: -32600, message: 'no' } })
   shim.send(call(3))

@@ -9,6 +9,7 @@ import { EventStreamReader } from './event-stream.ts'
 import { readLines } from './lines.ts'
 import { clientLabel, clientNameIn, learnMirrored, type Message, type Mirrored, modernHeaders, modernVersion } from './mcp-headers.ts'
 import { errorText, headerOf, type Id, idOf, isResponse, lostAnswer, oneLine, parseOrNothing, readBody, refusalOf } from './mcp-messages.ts'
+import { sleep } from './sleep.ts'
 
 /**
  * The stdio side of `chaperone mcp connect`: a desktop client starts it as if it were the MCP server, and each of its
@@ -68,6 +69,8 @@ class Shim {
   readonly #inFlight = new Map<Id, InFlight>()
   readonly #mirrored: Mirrored = new Map()
   readonly #over = new AbortController()
+  /** Ends the stream of the server's own messages. */
+  readonly #deaf = new AbortController()
   readonly #work = new Set<Promise<void>>()
   #label: string | undefined
   #line: Promise<Line> | undefined
@@ -101,17 +104,20 @@ class Shim {
     output.on('error', stop)
     try {
       for await (const line of readLines(input, LONGEST_LINE)) await this.#take(line)
+      await Promise.race([Promise.allSettled(this.#work), this.#wait(GRACE_MS)])
     } catch (error) {
-      if (!this.#over.signal.aborted) throw error
+      if (!this.#over.signal.aborted && (error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error
+    } finally {
+      await this.#end()
+      clearInterval(awake)
+      signal?.removeEventListener('abort', stop)
     }
-    if (!this.#over.signal.aborted) await Promise.race([Promise.allSettled(this.#work), this.#wait(GRACE_MS)])
-    await this.#end()
-    clearInterval(awake)
-    signal?.removeEventListener('abort', stop)
     return this.#exitCode
   }
 
   async #end(): Promise<void> {
+    // First, or the server would tell us on that stream that we have gone, and we would pass it on.
+    this.#deaf.abort()
     const line = await this.#line?.catch(() => undefined)
     if (line && this.#session !== undefined) {
       const farewell = line.plane.send({ method: 'DELETE', path: this.#path, headers: this.#legacyHeaders(), signal: AbortSignal.timeout(2000) })
@@ -340,7 +346,7 @@ class Shim {
     const work = (async () => {
       const state = { answered: false, lastEventId: undefined as string | undefined, retryMs: LISTEN_RETRY_MS }
       let backoff = 1
-      while (!this.#over.signal.aborted) {
+      while (!this.#over.signal.aborted && !this.#deaf.signal.aborted) {
         const began = this.#clock.now()
         try {
           const session = this.#session
@@ -352,7 +358,8 @@ class Shim {
             state.lastEventId = undefined
           } else await this.#drain(answer, state, undefined, undefined)
         } catch (error) {
-          if (!this.#over.signal.aborted && toChaperoneError(error).code !== 'upstream_unavailable') return
+          if (this.#over.signal.aborted || this.#deaf.signal.aborted) return
+          if (toChaperoneError(error).code !== 'upstream_unavailable') throw error
         }
         backoff = this.#clock.now() - began > LISTEN_LONGEST_RETRY_MS ? 1 : backoff * 2
         await this.#wait(Math.min(state.retryMs * backoff, LISTEN_LONGEST_RETRY_MS))
@@ -367,7 +374,7 @@ class Shim {
   async #get(lastEventId: string | undefined): Promise<IncomingMessage> {
     const { plane } = await this.#connected()
     const headers = { ...this.#legacyHeaders(), accept: 'text/event-stream', ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }) }
-    return await plane.send({ method: 'GET', path: this.#path, headers, signal: this.#over.signal })
+    return await plane.send({ method: 'GET', path: this.#path, headers, signal: AbortSignal.any([this.#over.signal, this.#deaf.signal]) })
   }
 
   #legacyHeaders(): Record<string, string> {
@@ -411,25 +418,20 @@ class Shim {
     const { output } = this.#options
     if (output.destroyed || this.#over.signal.aborted) return
     // A client that does not read makes us stop reading from the server, and so on up to the source.
-    if (output.write(`${line}\n`)) return
-    this.#draining ??= once(output, 'drain', { signal: this.#over.signal })
+    if (!output.write(`${line}\n`)) await this.#drained()
+  }
+
+  /** One wait for all who write. */
+  #drained(): Promise<unknown> {
+    this.#draining ??= once(this.#options.output, 'drain', { signal: this.#over.signal })
       .catch(() => undefined)
       .finally(() => {
         this.#draining = undefined
       })
-    await this.#draining
+    return this.#draining
   }
 
   #wait(ms: number): Promise<void> {
-    const { signal } = this.#over
-    return new Promise((resolve) => {
-      const done = () => {
-        cancel()
-        signal.removeEventListener('abort', done)
-        resolve()
-      }
-      const cancel = this.#clock.at(this.#clock.now() + ms, done)
-      signal.addEventListener('abort', done)
-    })
+    return sleep(this.#clock, ms, this.#over.signal)
   }
 }

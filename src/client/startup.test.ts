@@ -11,7 +11,10 @@ test('a startup message is read back as it was written, and not before it is who
     fc.property(fc.uniqueArray(fc.tuple(text, text), { selector: ([name]) => name, maxLength: 10 }), (pairs) => {
       const parameters = new Map(pairs)
       const bytes = writeStartup(VERSION, parameters)
-      assert.deepEqual(readOpening(Buffer.concat([bytes, Buffer.from('rest')])), { opening: { kind: 'startup', version: VERSION, parameters }, size: bytes.length })
+      assert.deepEqual(readOpening(Buffer.concat([bytes, Buffer.from('rest')])), {
+        opening: { kind: 'startup', version: VERSION, parameters },
+        size: bytes.length,
+      })
       assert.equal(readOpening(bytes.subarray(0, bytes.length - 1)), undefined)
     }),
   )

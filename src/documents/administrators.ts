@@ -5,17 +5,17 @@ import type { Identity, Resource, Vocabulary } from '../policy/types.ts'
 import type { FutureIdentity, World } from './world.ts'
 
 /**
- * Names of those who may apply documents in this world, as policy decides it now, guardrails included. An apply after
+ * Those who may apply documents in this world, as policy decides it now, guardrails included. An apply after
  * which there is nobody would leave a Chaperone that nobody can change any more.
  */
-export function administrators(world: World, vocabularies: readonly Vocabulary[], chaperone: Resource, now: number): readonly string[] {
+export function administrators(world: World, vocabularies: readonly Vocabulary[], chaperone: Resource, now: number): readonly Identity[] {
   const policy = compilePolicy({ roles: world.ofKind('role'), guardrails: world.ofKind('guardrail') }, vocabularies)
   const action = administer(chaperone, 'apply', 'apply documents')
   const session = { id: 'none', startedAt: now, how: 'login' }
   return [...world.identities.values()]
     .filter((one) => one.state === 'active' && one.kind !== 'node' && answeredFor(one, world))
-    .filter((one) => decide(policy, { links: [{ identity: identityOf(one, world) }], session, action, now }).verdict === 'allow')
-    .map((one) => one.name)
+    .map((one) => identityOf(one, world))
+    .filter((identity) => decide(policy, { links: [{ identity }], session, action, now }).verdict === 'allow')
 }
 
 const ownerOf = (one: FutureIdentity, world: World) => (one.owner === undefined ? undefined : world.identities.get(one.owner))

@@ -32,7 +32,7 @@ export function plainValue(document: Document.Parsed): { readonly value: unknown
   const plain = (node: unknown, depth: number): unknown => {
     if (node === null || node === undefined) return null
     const here = node as Node
-    if (false) stop(here, `The document has more than ${NODE_LIMITS.nodes} values, aliases counted each time they are used.`)
+    if (++nodes > NODE_LIMITS.nodes) stop(here, `The document has more than ${NODE_LIMITS.nodes} values, aliases counted each time they are used.`)
     if (depth > NODE_LIMITS.depth) stop(here, `The document is nested deeper than ${NODE_LIMITS.depth} levels.`)
     if (isAlias(here)) {
       if (++aliases > NODE_LIMITS.aliases) stop(here, `The document uses aliases more than ${NODE_LIMITS.aliases} times.`)

@@ -152,6 +152,16 @@ test('YAML bombs stop at the budget, quickly, with the place of the fault', () =
   assert.equal(({} as { admin?: boolean }).admin, undefined)
 })
 
+test('each bound of a document is its own: aliases, loops, depth, size, keys that are no keys', () => {
+  const inTraits = (text: string) => problems(`kind: user\nname: boris\nspec: { traits: ${text} }\n`)[0]
+  assert.match(inTraits(`{ a: &x b, b: [${'*x,'.repeat(101)}] }`)!, /aliases more than 100 times/)
+  assert.match(inTraits('&x { a: *x }')!, /:3:25: The alias `\*x` contains itself/)
+  assert.match(inTraits(`${'['.repeat(40)}${']'.repeat(40)}`)!, /nested deeper than 32/)
+  assert.match(inTraits(`[${'1,'.repeat(20_001)}]`)!, /more than 20000 values/)
+  assert.match(inTraits('{ __proto__: { admin: true } }')!, /:3:19: This key is not allowed/)
+  assert.match(inTraits('{ a: "x\\0" }')!, /NUL/)
+})
+
 test('more files or bytes than the limit are refused', () => {
   const many = Array.from({ length: READ_LIMITS.files + 1 }, (_, i) => ({ path: `${i}.yaml`, text: '' }))
   assert.match(readDocuments(many, kinds).problems[0]!.message, /More than 1000 files/)

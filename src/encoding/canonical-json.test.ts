@@ -85,3 +85,15 @@ test('canonical JSON: reads back as the same value, whatever the order of the ke
     { numRuns: 1000 },
   )
 })
+
+test('canonical JSON: small and large objects are sorted alike', () => {
+  fc.assert(
+    fc.property(fc.uniqueArray(fc.string({ maxLength: 4, unit: 'grapheme' }), { maxLength: 60 }), (keys) => {
+      const object = Object.fromEntries(keys.map((key) => [key, 1]))
+      fc.pre(!keys.includes('__proto__'))
+      const written = [...keys].sort().map((key) => `${JSON.stringify(key)}:1`)
+      assert.equal(canonicalJson(object), `{${written.join(',')}}`)
+    }),
+    { numRuns: 300 },
+  )
+})

@@ -52,20 +52,46 @@ function writeObject(object: object, depth: number): string {
   // A Date, Map or Uint8Array would come out as something that looks right and is not.
   if (prototype !== Object.prototype && prototype !== null) throw refuse('an object is not plain')
   const keys = Object.keys(object)
-  // Most objects are made with their keys in the same few orders; a look costs less than a sort.
-  for (let i = 1; i < keys.length; i++) {
-    if (keys[i - 1]! > keys[i]!) {
-      keys.sort(byCodeUnits)
-      break
-    }
-  }
+  sort(keys)
   let text = '{'
   for (let i = 0; i < keys.length; i++) {
     const key = keys[i]!
-    text += `${(i === 0 ? '' : ',') + quote(key)}:${write((object as Record<string, unknown>)[key], depth)}`
+    if (i > 0) text += ','
+    text += quoteKey(key)
+    text += write((object as Record<string, unknown>)[key], depth)
   }
   return `${text}}`
 }
 
-/** RFC 8785 section 3.2.3 sorts by UTF-16 code units, which is how JavaScript compares strings. */
-const byCodeUnits = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
+/**
+ * RFC 8785 section 3.2.3 sorts by UTF-16 code units, which is how JavaScript compares strings. Few keys are sorted by
+ * hand: the built-in sort costs more to start than they cost to move.
+ */
+function sort(keys: string[]): void {
+  if (keys.length > 24) {
+    keys.sort()
+    return
+  }
+  for (let i = 1; i < keys.length; i++) {
+    const key = keys[i]!
+    let at = i - 1
+    for (; at >= 0 && keys[at]! > key; at--) keys[at + 1] = keys[at]!
+    keys[at + 1] = key
+  }
+}
+
+/** The same few keys come again and again: `"key":` by key. Emptied when full, for keys that others choose. */
+const quotedKeys = new Map<string, string>()
+const MOST_KEYS = 2000
+const LONGEST_KEY = 40
+
+function quoteKey(key: string): string {
+  const known = quotedKeys.get(key)
+  if (known !== undefined) return known
+  const quoted = `${quote(key)}:`
+  if (key.length <= LONGEST_KEY) {
+    if (quotedKeys.size >= MOST_KEYS) quotedKeys.clear()
+    quotedKeys.set(key, quoted)
+  }
+  return quoted
+}

@@ -83,7 +83,7 @@ test('rule 11: size and depth have limits', () => {
   const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth)
   assert.doesNotThrow(() => parseStrict(nested(64)))
   refuses(nested(65), 'too_large')
-  refuses('{"a":'.repeat(65) + '1' + '}'.repeat(65), 'too_large')
+  refuses(`${'{"a":'.repeat(65)}1${'}'.repeat(65)}`, 'too_large')
   refuses('['.repeat(200_000), 'too_large')
   refuses(nested(600), 'too_large', { maxDepth: 10_000 })
   assert.doesNotThrow(() => parseStrict(`["${'['.repeat(500)}"]`))

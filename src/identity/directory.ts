@@ -181,7 +181,8 @@ export async function lookForClient(
 
 /**
  * `boris/claude-code`: the agent that a client of a person is, and the delegation by which it acts for him; both made on
- * first use. A client named like an agent that the person owns (`boris-ai`) is that agent, acting for him. Call it inside `store.write`. Throws `usage` for a bad client name, `identity_disabled` when the agent (or its owner) may not act.
+ * first use. A client named like an agent that the person owns (`boris-ai`) is that agent, acting for him. Call it inside
+ * `store.write`. Throws `usage` for a bad client name, `identity_disabled` when the agent (or its owner) may not act.
  */
 export async function clientAgent(
   trx: Write,

@@ -65,6 +65,18 @@ describe('an invitation', () => {
     }
     assert.deepEqual(new Set(refusals).size, 1)
     assert.match(refusals[0]!, /^invitation_invalid/)
+    await assert.rejects(
+      store.write((trx) => useInvitation(trx, secret, 'join', now)),
+      { code: 'invitation_invalid' },
+    )
+    await assert.rejects(
+      store.write((trx) => useInvitation(trx, secret, 'invitation', expiresAt)),
+      { code: 'invitation_invalid' },
+    )
+    await assert.rejects(
+      store.write((trx) => useInvitation(trx, '', 'invitation', now)),
+      { code: 'invitation_invalid' },
+    )
     assert.ok(await lookAtInvitation(store.db, secret, 'invitation', expiresAt - 1))
   })
 

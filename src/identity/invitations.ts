@@ -72,6 +72,29 @@ export async function lookAtInvitation(db: Database | Write, secret: string, kin
     .where('expires_at', '>', now)
     .executeTakeFirst()
   if (!row) throw refused()
+  return toOpen(row)
+}
+
+/**
+ * Uses one up, exactly once: one compare-and-set, so that of two racers one wins, on any node.
+ * Throws `invitation_invalid`. When the transaction is rolled back, the invitation is open again.
+ */
+export async function useInvitation(trx: Write, secret: string, kind: InvitationTable['kind'], now: number): Promise<OpenInvitation> {
+  if (!SECRET.test(secret)) throw refused()
+  const row = await trx
+    .updateTable('invitations')
+    .set({ used_at: now })
+    .where('secret_sha256', '=', sha256(secret))
+    .where('kind', '=', kind)
+    .where('used_at', 'is', null)
+    .where('expires_at', '>', now)
+    .returningAll()
+    .executeTakeFirst()
+  if (!row) throw refused()
+  return toOpen(row)
+}
+
+function toOpen(row: InvitationTable): OpenInvitation {
   return {
     id: row.id,
     kind: row.kind,
@@ -79,22 +102,6 @@ export async function lookAtInvitation(db: Database | Write, secret: string, kin
     ...(row.created_by === null ? {} : { createdBy: row.created_by }),
     expiresAt: row.expires_at,
   }
-}
-
-/**
- * Uses one up, exactly once: a compare-and-set, so that of two racers one wins, on any node.
- * Throws `invitation_invalid`. When the transaction is rolled back, the invitation is open again.
- */
-export async function useInvitation(trx: Write, secret: string, kind: InvitationTable['kind'], now: number): Promise<OpenInvitation> {
-  const invitation = await lookAtInvitation(trx, secret, kind, now)
-  const { numUpdatedRows } = await trx
-    .updateTable('invitations')
-    .set({ used_at: now })
-    .where('id', '=', invitation.id)
-    .where('used_at', 'is', null)
-    .executeTakeFirstOrThrow()
-  if (numUpdatedRows !== 1n) throw refused()
-  return invitation
 }
 
 /** What the one line carries: where to go, what to say there, and whom to believe. */

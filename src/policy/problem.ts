@@ -26,10 +26,9 @@ function problemsOfIssue(
   }
   if (issue.code === 'invalid_union') {
     // Of the forms a value may have, the one that the writer came closest to says most.
-    const nearest = issue.errors.toSorted((a, b) => depth(b) - depth(a))[0]
-    if (nearest && depth(nearest) > 0) return nearest.flatMap((inner) => problemsOfIssue(inner, schema, inside, at))
-    const wanted = [...new Set(issue.errors.flat().map((inner) => ('expected' in inner ? inner.expected : 'another form')))]
-    return [{ path, message: `Expected ${wanted.join(' or ')}.` }]
+    const nearest = issue.errors.filter((issues) => depth(issues) > 0).toSorted((a, b) => a.length - b.length)[0]
+    if (nearest) return nearest.flatMap((inner) => problemsOfIssue(inner, schema, inside, at))
+    return [{ path, message: `Expected ${[...new Set(wanted(issue))].join(' or ')}.` }]
   }
   return [{ path, message: `${issue.message}.`.replace(/\.\.$/, '.') }]
 }
@@ -54,6 +53,13 @@ function keysAt(schema: z.core.$ZodType | undefined, path: readonly PropertyKey[
     default:
       return []
   }
+}
+
+/** What the forms of a union would have been, the unions inside it included. */
+function wanted(issue: z.core.$ZodIssue): string[] {
+  if (issue.code === 'invalid_union') return issue.errors.flat().flatMap(wanted)
+  if (issue.code === 'invalid_value') return issue.values.map((value) => JSON.stringify(value))
+  return 'expected' in issue ? [issue.expected] : []
 }
 
 const depth = (issues: readonly z.core.$ZodIssue[]) =>

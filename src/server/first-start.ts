@@ -7,6 +7,7 @@ import { ChaperoneError } from '../errors.ts'
 import { createIdentity, findIdentity } from '../identity/directory.ts'
 import { makeInvitation } from '../identity/invitations.ts'
 import { newId } from '../ids.ts'
+import { anyEnrolled } from '../signin/factor.ts'
 import type { Store } from '../store/store.ts'
 
 const INVITATION_TTL_MS = 24 * 3_600_000
@@ -77,8 +78,7 @@ export async function inviteFirstAdministrator(
   name: string,
   clock: Clock,
 ): Promise<{ readonly name: string; readonly secret: string; readonly expiresAt: number } | undefined> {
-  const enrolled = await store.db.selectFrom('factors').select('id').limit(1).executeTakeFirst()
-  if (enrolled) return undefined
+  if (await anyEnrolled(store.db)) return undefined
   const known = await findIdentity(store.db, { name })
   await audit.append({ type: 'invitation.made', data: { for: name, why: 'first administrator', ttlMs: INVITATION_TTL_MS } })
   return store.write(async (trx) => {

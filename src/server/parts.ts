@@ -69,7 +69,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     undo.push(() => audit.close())
     const vault = openVault(store, keyring, clock)
     vault.onSet((value) => audit.addSecrets([value]))
-    const ca = await openAuthority(store, keyring, { clock, trustDomain })
+    const ca = await openAuthority(store, keyring, { clock, trustDomain, failed: (error) => logError(log, 'authorities', error) })
     undo.push(() => ca.close())
 
     const state = await keepState(store.db, VOCABULARIES, lease.epoch())
@@ -118,6 +118,8 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     undo.push(audit.watch((envelope) => metrics.saw(envelope)))
     undo.push(
       lease.onEpoch(async (epoch) => {
+        // Keys are rotated with the epoch: what another node sealed or signed from now on must be readable here.
+        await keyring.refresh()
         await state.refresh(epoch)
         const over = await endedAmong(
           store,

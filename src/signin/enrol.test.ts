@@ -14,6 +14,7 @@ import { principalFromCertificate } from '../identity/credential.ts'
 import { clientAgent, createIdentity, setIdentityState } from '../identity/directory.ts'
 import { makeInvitation } from '../identity/invitations.ts'
 import { openSessions } from '../identity/sessions.ts'
+import type { LiveSession } from '../identity/types.ts'
 import { openKeyring } from '../keys/keyring.ts'
 import { loadRootKey } from '../keys/root-key.ts'
 import { openStore } from '../store/open.ts'
@@ -284,6 +285,11 @@ test('a second factor counts in a person’s own session, never in that of an ag
   const started = await sessions.start({ identityId: agent.id, chain, how: 'client', lifeMs: MINUTE })
   const acting = await sessions.open({ ...own.principal, identityId: agent.id, kind: 'agent', name: agent.name, chain, sessionId: started.id })
   await assert.rejects(signin.factor(acting, code()), { code: 'factor_invalid' })
+  // Nor when a person acts for another one: it is not his own session.
+  const forAnother = { ...own.principal, chain: [{ identity: agent.id }, { identity: dana.id, delegation: delegationId }] }
+  await assert.rejects(signin.factor({ id: own.id, principal: forAnother, assertLive() {} } as unknown as LiveSession, code()), {
+    code: 'factor_invalid',
+  })
   const { until } = await signin.factor(own, code())
   assert.equal(until, clock.now() + 5 * MINUTE)
   assert.equal(own.factorAt, clock.now())

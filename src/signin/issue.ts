@@ -79,7 +79,7 @@ export async function issueCredential({ ca, audit, clock }: IssueParts, ask: Iss
     credential: credentialId,
     ...(ask.issuerId === undefined ? {} : { issuer: ask.issuerId }),
     ...(chain.length > 1
-      ? { chain: chain.map((link) => ({ ...link, id: link.identity, name: link.identity })).map(({ identity: _, ...named }) => named) }
+      ? { chain: chain.map(({ identity: id, delegation }) => ({ id, name: id, ...(delegation === undefined ? {} : { delegation }) })) }
       : {}),
     data: { how: ask.how, form: 'certificate', serial: issued.serial, notAfter: issued.notAfter },
   }

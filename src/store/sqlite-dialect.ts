@@ -12,6 +12,7 @@ import {
 } from 'kysely'
 import { ChaperoneError } from '../errors.ts'
 import { makeTurns, type Turns } from './turns.ts'
+import { turnstileOf } from './turnstile.ts'
 
 /** SQLITE_BUSY: another connection (the audit writer's thread, a backup) is writing just now. */
 const SQLITE_BUSY = 5
@@ -67,12 +68,13 @@ export function openSqlite(path: string, options: { readonly readOnly?: boolean;
 
 class SqliteStoreDriver implements Driver {
   readonly #path: string
-  readonly #turns: Turns = makeTurns()
+  readonly #turns: Turns
   #reader: Prepared | undefined
   #writer: Prepared | undefined
 
   constructor(path: string) {
     this.#path = path
+    this.#turns = makeTurns(turnstileOf(path))
   }
 
   async init(): Promise<void> {

@@ -15,7 +15,7 @@ storeSuite('SQLite', async (t) => {
 })
 
 const dir = await mkdtemp(join(tmpdir(), 'chaperone-store-'))
-const server = await startPostgres({ dir, settings: { max_connections: '200' } }).catch(toChaperoneError)
+const server = await startPostgres({ dir, settings: { max_connections: '200', fsync: 'off' } }).catch(toChaperoneError)
 after(async () => {
   if ('stop' in server) await server.stop()
   await rm(dir, { recursive: true, force: true })

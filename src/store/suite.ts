@@ -5,6 +5,7 @@ import { manualClock, systemClock } from '../clock.ts'
 import { ChaperoneError, type ReasonCode } from '../errors.ts'
 import { newId } from '../ids.ts'
 import { startLease } from './lease.ts'
+import { everyRowHasSeen, joinRow, renewRow } from './lease-rows.ts'
 import { migrate } from './migrate.ts'
 import { openStore, type StoreLocation } from './open.ts'
 import type { Store } from './store.ts'
@@ -291,16 +292,26 @@ function leaseSuite(open: (t: TestContext, at?: StoreLocation) => Promise<Store>
     const clock = manualClock(Date.now())
     const lease = await startLease(store, { nodeId: 'nod_one', address: 'a:1', clock, lifeMs: 5000, everyMs: 1000 })
     t.after(() => lease.stop())
-    const seen: number[] = []
-    lease.onEpoch((epoch) => void seen.push(epoch))
+    const seen: unknown[] = []
+    lease.onEpoch((epoch) => void seen.push(epoch, lease.valid()))
     await store.db.deleteFrom('leases').execute()
     const { epoch } = await store.reduce(async () => {})
     clock.advance(6000) // every renewal of this time is asked for at once; ensure waits for them
     await lease.ensure()
     assert.equal(lease.valid(), true)
-    assert.deepEqual(seen, [epoch])
+    assert.deepEqual(seen, [epoch, false], 'others may have gone on without us: not valid before the change is taken in')
     const rows = await store.db.selectFrom('leases').select(['node_id', 'epoch_seen']).execute()
     assert.deepEqual(rows, [{ node_id: 'nod_one', epoch_seen: epoch }])
+  })
+
+  test('rule 6: a lease that has run out is not brought back by a late renewal', async (t) => {
+    const store = await open(t)
+    const row = { nodeId: 'nod_late', address: 'a:1', lifeMs: 1000, epochSeen: 1 }
+    await joinRow(store, systemClock, { ...row, lifeMs: 60_000 })
+    assert.equal((await renewRow(store, systemClock, row)).kept, true)
+    await joinRow(store, systemClock, { ...row, lifeMs: 0 })
+    assert.equal((await renewRow(store, systemClock, row)).kept, false)
+    assert.equal(await everyRowHasSeen(store, systemClock, 2), true)
   })
 
   test('rule 4: a clock that is set back or forward, or stands still, extends no lease', async (t) => {

@@ -97,7 +97,7 @@ export interface FactorTable {
   kind: 'totp'
   /** sealed with the purpose `factors` */
   sealed: Uint8Array
-  /** the last TOTP step that was accepted: a code works once (RFC 6238 section 5.2) */
+  /** the last TOTP step that was accepted: a code works once (RFC 6238 section 5.2); -1: offered to an invitation, not confirmed, opens nothing */
   last_step: number
   failures: number
   blocked_until: number

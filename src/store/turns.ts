@@ -1,10 +1,11 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { ChaperoneError } from '../errors.ts'
+import type { Turnstile } from './turnstile.ts'
 
 /** How many writers may wait. At 5,000 commits a second the last of them waits a second. */
 const LONGEST_QUEUE = 5000
 
-/** One at a time, first come, first served. */
+/** The writers of this thread, one at a time, first come, first served; between threads the turnstile keeps the order. */
 export interface Turns {
   /** Resolves when it is our turn; call the result when done. Throws `too_many`, and `internal` when we hold the turn already. */
   take(): Promise<() => void>
@@ -32,7 +33,7 @@ function nested(): ChaperoneError {
   })
 }
 
-export function makeTurns(): Turns {
+export function makeTurns(threads: Turnstile): Turns {
   let last: Promise<void> = Promise.resolve()
   let waiting = 0
   let closed = false
@@ -50,9 +51,11 @@ export function makeTurns(): Turns {
         done = resolve
       })
       await before
+      const leave = await threads.enter()
       return () => {
         waiting--
         if (mark) mark.turn = false
+        leave()
         done()
       }
     },

@@ -2,7 +2,7 @@ import { createHash, generateKeyPairSync, type KeyObject, webcrypto, X509Certifi
 import 'reflect-metadata' // first: @peculiar/x509 does not load without it
 import * as x509 from '@peculiar/x509'
 
-x509.cryptoProvider.set(webcrypto as unknown as Crypto)
+x509.cryptoProvider.set(webcrypto as never)
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const
 
 export interface FakeAuthority {
@@ -28,7 +28,7 @@ const DAY = 86_400_000
 export async function fakeAuthority(name = 'fake'): Promise<FakeAuthority> {
   const now = Date.now()
   const life = { notBefore: new Date(now - DAY), notAfter: new Date(now + DAY) }
-  const keys = (await toWebKeys(generateKeyPairSync('ec', { namedCurve: 'P-256' }))) as unknown as CryptoKeyPair
+  const keys = await toWebKeys(generateKeyPairSync('ec', { namedCurve: 'P-256' }))
   const root = await x509.X509CertificateGenerator.createSelfSigned({
     ...life,
     serialNumber: '01',
@@ -44,7 +44,7 @@ export async function fakeAuthority(name = 'fake'): Promise<FakeAuthority> {
     fingerprint: createHash('sha256').update(spki).digest('hex'),
     async issue(names = [], own = life) {
       const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-      const web = (await toWebKeys(pair)) as unknown as CryptoKeyPair
+      const web = await toWebKeys(pair)
       const alternative = names.map((text) => ({ type: /^[\d.]+$/.test(text) ? ('ip' as const) : ('dns' as const), value: text }))
       const leaf = await x509.X509CertificateGenerator.create({
         ...own,

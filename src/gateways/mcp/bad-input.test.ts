@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
-import { request as open } from 'node:http'
+import { createServer, request as open } from 'node:http'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import { createServer } from 'node:http'
 import { answerOf, eventually, type Harness, harness, initialize, listen, openSession } from './harness.test.ts'
 
 const ping = { jsonrpc: '2.0', id: 1, method: 'ping' }
@@ -14,17 +13,27 @@ describe('bad JSON-RPC over HTTP', () => {
     for await (const chunk of request) body += chunk
     const message = body === '' ? {} : JSON.parse(body)
     if (message.method === 'initialize') {
-      return response
-        .writeHead(200, { 'content-type': 'application/json', 'mcp-session-id': 's' })
-        .end(JSON.stringify({ jsonrpc: '2.0', id: message.id, result: { protocolVersion: message.params.protocolVersion, capabilities: {}, serverInfo: {} } }))
+      return response.writeHead(200, { 'content-type': 'application/json', 'mcp-session-id': 's' }).end(
+        JSON.stringify({
+          jsonrpc: '2.0',
+          id: message.id,
+          result: { protocolVersion: message.params.protocolVersion, capabilities: {}, serverInfo: {} },
+        }),
+      )
     }
     if (message.method === undefined || message.method === 'notifications/initialized') return response.writeHead(202).end()
     arrived++
-    response.writeHead(message.id === undefined ? 202 : 200, { 'content-type': 'application/json' }).end(message.id === undefined ? undefined : JSON.stringify({ jsonrpc: '2.0', id: message.id, result: { got: message.method } }))
+    response
+      .writeHead(message.id === undefined ? 202 : 200, { 'content-type': 'application/json' })
+      .end(message.id === undefined ? undefined : JSON.stringify({ jsonrpc: '2.0', id: message.id, result: { got: message.method } }))
   })
   before(async () => {
     const url = await listen(server)
-    given = await harness({ role: { allow: [{ mcp: 'any', tools: ['read'] }] }, servers: { web: { url } }, limits: { bodyBytes: 64 * 1024, bodyMs: 200, lanesPerSession: 40 } })
+    given = await harness({
+      role: { allow: [{ mcp: 'any', tools: ['read'] }] },
+      servers: { web: { url } },
+      limits: { bodyBytes: 64 * 1024, bodyMs: 200, lanesPerSession: 40 },
+    })
   })
   beforeEach(() => {
     arrived = 0
@@ -48,13 +57,14 @@ describe('bad JSON-RPC over HTTP', () => {
 
   for (const [what, body, status, code, reason] of [
     ['malformed', '{"jsonrpc":', 400, -32700, 'malformed'],
-    ['duplicate-key', '{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}', 400, 40002, 'ambiguous'],
-    ['case-variant', '{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}', 400, -32600, 'ambiguous'],
+    ['written with a duplicate key', '{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}', 400, 40002, 'ambiguous'],
+    ['written with case variants', '{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}', 400, -32600, 'ambiguous'],
     ['deep', `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":${'['.repeat(200)}${']'.repeat(200)}}}`, 413, 41301, 'too_large'],
     ['an empty batch', '[]', 400, -32600, 'malformed'],
-    ['a response that nobody asked for', '{"jsonrpc":"2.0","id":1,"result":{}}', 400, -32600, 'not_found'],
+    ['a response to nothing', '{"jsonrpc":"2.0","id":1,"result":{}}', 400, -32600, 'not_found'],
   ] as const) {
-    test(`rule 2: a ${what} message is refused, recorded, and never sent on`, async () => refused(await given.post('web', body), status, code, reason))
+    test(`rule 2: a message that is ${what} is refused, recorded, and never sent on`, async () =>
+      refused(await given.post('web', body), status, code, reason))
   }
 
   test('rule 11: a huge message is refused while it is read', async () => {
@@ -63,7 +73,9 @@ describe('bad JSON-RPC over HTTP', () => {
     const target = new URL(`${given.base}web`)
     let sent = 0
     const status = await new Promise<number>((resolve, reject) => {
-      const request = open(target, { method: 'POST', headers: { 'content-type': 'application/json', 'transfer-encoding': 'chunked' } }, (response) => resolve(response.statusCode ?? 0))
+      const request = open(target, { method: 'POST', headers: { 'content-type': 'application/json', 'transfer-encoding': 'chunked' } }, (response) =>
+        resolve(response.statusCode ?? 0),
+      )
       request.on('error', reject)
       const more = () => {
         while (!request.destroyed && sent < 2 ** 30 && request.write('x'.repeat(16 * 1024))) sent += 16 * 1024
@@ -77,7 +89,9 @@ describe('bad JSON-RPC over HTTP', () => {
 
   test('rule 11: a slow message is refused when its time is over', async () => {
     const status = await new Promise<number>((resolve, reject) => {
-      const request = open(new URL(`${given.base}web`), { method: 'POST', headers: { 'content-type': 'application/json' } }, (response) => resolve(response.statusCode ?? 0))
+      const request = open(new URL(`${given.base}web`), { method: 'POST', headers: { 'content-type': 'application/json' } }, (response) =>
+        resolve(response.statusCode ?? 0),
+      )
       request.on('error', reject)
       request.write('{')
     })
@@ -94,7 +108,13 @@ describe('bad JSON-RPC over HTTP', () => {
     await eventually(() => given.of('message.refused').length === before + 1, 'it is recorded')
   })
 
-  for (const type of ['text/plain', 'application/json-seq', 'application/x-www-form-urlencoded', '', 'multipart/form-data; boundary=application/json']) {
+  for (const type of [
+    'text/plain',
+    'application/json-seq',
+    'application/x-www-form-urlencoded',
+    '',
+    'multipart/form-data; boundary=application/json',
+  ]) {
     test(`a message under the name ${JSON.stringify(type)} is refused (peers R08)`, async () => {
       await refused(await given.post('web', ping, { 'content-type': type }), 415, -32600, 'malformed')
     })
@@ -109,7 +129,12 @@ describe('bad JSON-RPC over HTTP', () => {
   test('rule 2: a modern header that lies is refused with -32020 (peers R10)', async () => {
     const _meta = { 'io.modelcontextprotocol/protocolVersion': '2026-07-28', 'io.modelcontextprotocol/clientCapabilities': {} }
     const call = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'denied', _meta } }
-    await refused(await given.post('web', call, { 'mcp-protocol-version': '2026-07-28', 'mcp-method': 'tools/call', 'mcp-name': 'read' }), 400, -32020, 'ambiguous')
+    await refused(
+      await given.post('web', call, { 'mcp-protocol-version': '2026-07-28', 'mcp-method': 'tools/call', 'mcp-name': 'read' }),
+      400,
+      -32020,
+      'ambiguous',
+    )
   })
 
   test('rule 9: a notification that is a call in disguise is judged, and refused (peers R04)', async () => {
@@ -124,11 +149,16 @@ describe('bad JSON-RPC over HTTP', () => {
     const call = (id: number, name: string) => ({ jsonrpc: '2.0', id, method: 'tools/call', params: { name } })
     await refused(await given.post('web', [ping], await openSession(given, 'web')), 400, -32600, 'malformed')
     const session = await openSession(given, 'web', {}, '2025-03-26')
-    const answers = await (await given.post('web', [call(1, 'read'), call(2, 'denied'), { jsonrpc: '2.0', method: 'notifications/x' }], session)).json()
-    assert.deepEqual((answers as { id: number; result: { isError?: boolean } }[]).map(({ id, result }) => [id, result.isError ?? false]), [
-      [1, false],
-      [2, true],
-    ])
+    const answers = await (
+      await given.post('web', [call(1, 'read'), call(2, 'denied'), { jsonrpc: '2.0', method: 'notifications/x' }], session)
+    ).json()
+    assert.deepEqual(
+      (answers as { id: number; result: { isError?: boolean } }[]).map(({ id, result }) => [id, result.isError ?? false]),
+      [
+        [1, false],
+        [2, true],
+      ],
+    )
     assert.equal(arrived, 2)
   })
 

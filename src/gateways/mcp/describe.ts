@@ -161,7 +161,15 @@ export function describeItem(target: Target, method: string, item: unknown): Act
   const facts: McpFacts =
     prompt === undefined ? { about: 'resource', from: 'client', uris: [uri!], ...listing } : { about: 'prompt', from: 'client', prompt, ...listing }
   const operation = prompt === undefined ? 'resources/read' : 'prompts/get'
-  return { kind: 'mcp', resource: target.resource, operation, effects: ['read'], facts: { ...facts }, summary: summaryOf(operation, facts), ...PARTIAL }
+  return {
+    kind: 'mcp',
+    resource: target.resource,
+    operation,
+    effects: ['read'],
+    facts: { ...facts },
+    summary: summaryOf(operation, facts),
+    ...PARTIAL,
+  }
 }
 
 /** What a server asks of the client: data or consent of the person leaves with the answer. */

@@ -14,7 +14,10 @@ const call = message('tools/call', { name: 'read', arguments: {}, _meta: envelop
 const headers = { 'mcp-protocol-version': VERSION, 'mcp-method': 'tools/call', 'mcp-name': 'read' }
 
 const refuses = (given: Message, sent: Record<string, string>, code: number, http = 400) =>
-  assert.throws(() => eraOf(given, sent), (error: unknown) => error instanceof ProtocolError && error.jsonrpc === code && error.http === http)
+  assert.throws(
+    () => eraOf(given, sent),
+    (error: unknown) => error instanceof ProtocolError && error.jsonrpc === code && error.http === http,
+  )
 
 describe('headers say what the body says, or the message is refused', () => {
   test('a complete modern call passes, padded and encoded headers too', () => {
@@ -31,12 +34,21 @@ describe('headers say what the body says, or the message is refused', () => {
   test('a version header that differs, even from an unknown body version', () =>
     refuses(message('ping', { _meta: { ...envelope, 'io.modelcontextprotocol/protocolVersion': 'v999' } }), { ...headers }, -32020))
   test('an unknown version in both', () =>
-    refuses(message('server/discover', { _meta: { ...envelope, 'io.modelcontextprotocol/protocolVersion': 'v999.0.0' } }), { 'mcp-protocol-version': 'v999.0.0', 'mcp-method': 'server/discover' }, -32022))
+    refuses(
+      message('server/discover', { _meta: { ...envelope, 'io.modelcontextprotocol/protocolVersion': 'v999.0.0' } }),
+      { 'mcp-protocol-version': 'v999.0.0', 'mcp-method': 'server/discover' },
+      -32022,
+    ))
   test('a modern header without the envelope', () => refuses(message('tools/list'), { 'mcp-protocol-version': VERSION }, -32602))
   test('an envelope without capabilities', () =>
-    refuses(message('tools/list', { _meta: { 'io.modelcontextprotocol/protocolVersion': VERSION } }), { 'mcp-protocol-version': VERSION, 'mcp-method': 'tools/list' }, -32602))
+    refuses(
+      message('tools/list', { _meta: { 'io.modelcontextprotocol/protocolVersion': VERSION } }),
+      { 'mcp-protocol-version': VERSION, 'mcp-method': 'tools/list' },
+      -32602,
+    ))
   for (const method of ['initialize', 'ping', 'logging/setLevel']) {
-    test(`${method} does not exist in the modern era`, () => refuses(message(method, { _meta: envelope }), { ...headers, 'mcp-method': method }, -32601, 404))
+    test(`${method} does not exist in the modern era`, () =>
+      refuses(message(method, { _meta: envelope }), { ...headers, 'mcp-method': method }, -32601, 404))
   }
   test('a legacy call whose Mcp-Name lies', () => refuses(message('tools/call', { name: 'read' }), { 'mcp-name': 'other' }, -32020))
   test('an unknown version header on a legacy message', () => refuses(message('tools/list'), { 'mcp-protocol-version': '1999-01-01' }, -32022))
@@ -52,10 +64,18 @@ test('the era is the one that the SDK sees, wherever neither refuses', () => {
       const params = { ...(name === 'tools/call' ? { name: 'a' } : {}), ...(_meta === undefined ? {} : { _meta }) }
       const notification = name.startsWith('notifications/')
       const body = { jsonrpc: '2.0', ...(notification ? {} : { id: 1 }), method: name, params }
-      const theirs = classifyInboundRequest({ httpMethod: 'POST', body, ...(header ? { protocolVersionHeader: header } : {}), ...(mirrored ? { mcpMethodHeader: name } : {}) })
+      const theirs = classifyInboundRequest({
+        httpMethod: 'POST',
+        body,
+        ...(header ? { protocolVersionHeader: header } : {}),
+        ...(mirrored ? { mcpMethodHeader: name } : {}),
+      })
       let ours: string
       try {
-        ours = eraOf(message(name, params, notification ? undefined : 1), { ...(header ? { 'mcp-protocol-version': header } : {}), ...(mirrored ? { 'mcp-method': name, 'mcp-name': 'a' } : {}) })
+        ours = eraOf(message(name, params, notification ? undefined : 1), {
+          ...(header ? { 'mcp-protocol-version': header } : {}),
+          ...(mirrored ? { 'mcp-method': name, 'mcp-name': 'a' } : {}),
+        })
       } catch {
         return
       }
@@ -66,5 +86,9 @@ test('the era is the one that the SDK sees, wherever neither refuses', () => {
 })
 
 test('encoded header values come back as they were', () => {
-  fc.assert(fc.property(fc.string({ unit: 'grapheme' }), (text) => assert.equal(decodeHeader(`=?base64?${Buffer.from(text.toWellFormed()).toString('base64')}?=`), text.toWellFormed())))
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme' }), (text) =>
+      assert.equal(decodeHeader(`=?base64?${Buffer.from(text.toWellFormed()).toString('base64')}?=`), text.toWellFormed()),
+    ),
+  )
 })

@@ -7,9 +7,14 @@ const limits = { bytes: 1_000_000, ttlMs: 60_000 }
 const named = (name: string) => (item: unknown) => (item as { name: string }).name === name
 const list = (result: string) => `{"jsonrpc":"2.0","id":1,"result":${result}}`
 
-test('rule 10: what stays of a list is the server\'s own text, unknown fields and numbers included (peers R14)', () => {
+test("rule 10: what stays of a list is the server's own text, unknown fields and numbers included (peers R14)", () => {
   const kept = '{"x-new": {"n": 12345678901234567890}, "name":"a" , "inputSchema":{"$defs":{"z":1.0}}}'
-  const { text } = filterList(list(`{ "tools" : [ {"name":"b"}, ${kept},{"name":"c"} ], "nextCursor":"", "other":1e2 }`), 'tools/list', named('a'), limits)
+  const { text } = filterList(
+    list(`{ "tools" : [ {"name":"b"}, ${kept},{"name":"c"} ], "nextCursor":"", "other":1e2 }`),
+    'tools/list',
+    named('a'),
+    limits,
+  )
   assert.equal(text, list(`{ "tools" : [${kept}], "nextCursor":"", "other":1e2 }`))
 })
 

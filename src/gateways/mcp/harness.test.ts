@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -36,6 +36,8 @@ export interface Harness {
   readonly gateway: ReturnType<typeof mcpGateway>
   /** Records of one type, newest last. */
   of(type: Draft['type']): Draft[]
+  /** Changes the document of a server, as `apply` would. */
+  setServer(name: string, spec: unknown): void
   /** Changes what the caller may do, as `apply` would. */
   setRole(role: unknown): void
   /** Ends everything that hangs on the session, as a lock would. */
@@ -91,6 +93,7 @@ export async function harness(world: World): Promise<Harness> {
   const dataDir = mkdtempSync(join(tmpdir(), 'chaperone-test-data-'))
   mkdirSync(join(dataDir, 'keys'))
   writeFileSync(join(dataDir, 'keys', 'root'), 'the root key', { mode: 0o600 })
+  writeFileSync(`${dataDir}.root-key`, 'readable by everybody: only a child that cannot see it will not read it', { mode: 0o644 })
 
   const resources = new Map(
     Object.entries(world.servers).map(([name, spec]) => {
@@ -164,6 +167,9 @@ export async function harness(world: World): Promise<Harness> {
     guard,
     gateway,
     of: (type) => records.filter((draft) => draft.type === type),
+    setServer(name, spec) {
+      resources.set(name, { resource: { kind: 'mcp', id: `res_${name}`, name, labels: {} }, spec: mcpServerSpec.parse(spec) })
+    },
     setRole(role) {
       state = stateOf(role, state.epoch + 1)
       guard.review()
@@ -181,6 +187,8 @@ export async function harness(world: World): Promise<Harness> {
       await gateway.close()
       server.closeAllConnections()
       server.close()
+      rmSync(dataDir, { recursive: true, force: true })
+      rmSync(`${dataDir}.root-key`)
     },
   }
 }

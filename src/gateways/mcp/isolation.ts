@@ -50,8 +50,14 @@ const UIDS = 478
 const SYSTEM_FOLDERS = ['/usr/bin', '/bin', '/usr/local/bin']
 
 /** How a stdio server is kept from what is not its own (design 3.9). `dataDir` is what no child may see. */
-export function isolator(parts: { readonly dataDir: string; readonly means?: () => Promise<Means>; readonly path?: string }): Isolator {
-  const dataDir = real(parts.dataDir)
+export function isolator(parts: {
+  readonly dataDir: string
+  /** more that no child may see; the root key's usual place always is */
+  readonly hide?: readonly string[]
+  readonly means?: () => Promise<Means>
+  readonly path?: string
+}): Isolator {
+  const hidden = () => [parts.dataDir, `${parts.dataDir}.root-key`, ...(parts.hide ?? [])].map(real)
   const path = parts.path ?? process.env.PATH ?? '/usr/bin:/bin'
   const users = userIds()
   let probed: Promise<Means> | undefined
@@ -63,7 +69,7 @@ export function isolator(parts: { readonly dataDir: string; readonly means?: () 
       const how = choose(server.name, spec.isolation, means)
       const program = findProgram(spec.command[0]!, path, server.name)
       const folders = [...spec.read, ...spec.write]
-      for (const folder of folders) refuseOurs(folder, dataDir, server.name)
+      for (const folder of folders) refuseOurs(folder, hidden(), server.name)
 
       const other = how !== 'none' && means.root
       const user = other ? users.take(server.id) : undefined
@@ -84,7 +90,7 @@ export function isolator(parts: { readonly dataDir: string; readonly means?: () 
             rmSync(workDir, { recursive: true, force: true })
           },
         }
-        if (how === 'bubblewrap') return { ...launch, file: bwrapPath(means), args: bwrapArgs(program, args, spec, dataDir) }
+        if (how === 'bubblewrap') return { ...launch, file: bwrapPath(means), args: bwrapArgs(program, args, spec, hidden()) }
         if (!means.setpriv) return { ...launch, file: program, args }
         // The kernel ends the child when we are killed; a server that forgets to read stdin would live on.
         const flags = how === 'user' ? ['--no-new-privs', '--pdeathsig', 'KILL'] : ['--pdeathsig', 'KILL']
@@ -164,17 +170,17 @@ function systemBinds(): string[] {
   return folders.filter(existsSync).flatMap((folder) => ['--ro-bind', real(folder), folder])
 }
 
-function bwrapArgs(program: string, args: readonly string[], spec: Spec, dataDir: string): string[] {
+function bwrapArgs(program: string, args: readonly string[], spec: Spec, hidden: readonly string[]): string[] {
   const seen = [...new Set([...programFolders(program), ...filesOf(['', ...args]).map(moduleRoot)])].filter((path) => !isIn(path, '/usr'))
   // A folder that holds the data directory is bound before the data directory is covered.
   const ordered = (paths: readonly string[]) => paths.map((path) => real(path)).sort((a, b) => a.length - b.length)
-  const covered = [...seen, ...spec.read, ...spec.write].some((path) => isIn(dataDir, real(path)))
+  const covered = hidden.filter((ours) => existsSync(ours) && [...seen, ...spec.read, ...spec.write].some((path) => isIn(ours, real(path))))
   return [
     ...BWRAP_BASE,
     ...systemBinds(),
     ...ordered([...seen, ...spec.read]).flatMap((path) => ['--ro-bind', path, path]),
     ...ordered(spec.write).flatMap((path) => ['--bind', path, path]),
-    ...(covered ? ['--tmpfs', dataDir] : []),
+    ...covered.flatMap((ours) => (statSync(ours, { throwIfNoEntry: false })?.isFile() ? ['--ro-bind', '/dev/null', ours] : ['--tmpfs', ours])),
     '--unshare-all',
     ...(spec.network ? ['--share-net'] : []),
     '--',
@@ -232,14 +238,14 @@ function findProgram(name: string, path: string, server: string): string {
 }
 
 /** A folder inside the data directory would show the child our keys (rule 5). One above it is fine: the data directory is covered. */
-function refuseOurs(folder: string, dataDir: string, server: string): void {
+function refuseOurs(folder: string, hidden: readonly string[], server: string): void {
   if (!isAbsolute(folder) || !existsSync(folder)) {
     throw new ChaperoneError('upstream_unavailable', `A folder of the MCP server ${server} does not exist.`, {
       detail: folder,
       fix: 'Write absolute paths of folders that exist under `read` and `write`.',
     })
   }
-  if (isIn(real(folder), dataDir)) {
+  if (hidden.some((ours) => isIn(real(folder), ours))) {
     throw new ChaperoneError('isolation_unavailable', `The MCP server ${server} may not be given a folder of Chaperone's own data directory.`, {
       detail: folder,
       fix: 'Put the folder elsewhere.',

@@ -32,7 +32,11 @@ describe('effects of a tool', () => {
     ['a tool that says nothing may do anything', ['write', 'destroy', 'egress'], tool('a')],
     ['a tool that destroys nothing writes', ['write'], tool('a', {}, { destructiveHint: false, openWorldHint: false })],
     ['a hint of another type is no hint', ['write', 'destroy', 'egress'], tool('a', {}, { readOnlyHint: 'true', openWorldHint: 0 })],
-    ['an untrusted server is not believed', ['write', 'destroy', 'egress'], describeCall({ ...target, spec: { trusted: false, tools: {} }, tool: 'a', annotations: READS })],
+    [
+      'an untrusted server is not believed',
+      ['write', 'destroy', 'egress'],
+      describeCall({ ...target, spec: { trusted: false, tools: {} }, tool: 'a', annotations: READS }),
+    ],
     ['a name from the prototype is no tool', ['write', 'destroy', 'egress'], tool('constructor')],
   ]
   for (const [what, effects, action] of cases) test(what, () => assert.deepEqual(action.effects, effects))
@@ -69,7 +73,17 @@ describe('rules about MCP servers', () => {
     assert.equal(verdict({ ...allow({ can: 'any' }), deny: [{ mcp: 'files', tools: 'any' }] }, read('file:///a')), 'allow')
   })
   test('handshake, lists and notifications are allowed by any rule of the server, and no rule about tools blocks them', () => {
-    for (const method of ['initialize', 'server/discover', 'ping', 'tools/list', 'resources/list', 'notifications/initialized', 'notifications/anything', 'stream', 'session/end']) {
+    for (const method of [
+      'initialize',
+      'server/discover',
+      'ping',
+      'tools/list',
+      'resources/list',
+      'notifications/initialized',
+      'notifications/anything',
+      'stream',
+      'session/end',
+    ]) {
       assert.equal(verdict(allow({ tools: ['x'] }), session(method)), 'allow', method)
       assert.equal(verdict({ ...allow({ tools: ['x'] }), deny: [{ mcp: 'files', tools: 'any' }] }, session(method)), 'allow', method)
       assert.equal(verdict({ ...allow({ tools: ['x'] }), deny: [{ mcp: 'files', can: 'read' }] }, session(method)), 'allow', method)
@@ -86,13 +100,26 @@ describe('rules about MCP servers', () => {
     assert.equal(verdict(allow({ operations: ['sampling/createMessage'] }), describeServerRequest(target, 'sampling/createMessage')), 'allow')
   })
   test('a subscription is about each of its resources', () => {
-    const listen = (...uris: string[]) => describeMcp(target, { method: 'subscriptions/listen', params: { notifications: { resourceSubscriptions: uris } } })
+    const listen = (...uris: string[]) =>
+      describeMcp(target, { method: 'subscriptions/listen', params: { notifications: { resourceSubscriptions: uris } } })
     assert.equal(verdict(allow({ resources: ['test://a/*'] }), listen('test://a/1', 'test://a/2')), 'allow')
     assert.equal(verdict(allow({ resources: ['test://a/*'] }), listen('test://a/1', 'test://b')), 'deny')
-    assert.equal(verdict({ ...allow({ resources: 'any' }), deny: [{ mcp: 'files', resources: ['test://b'] }] }, listen('test://a/1', 'test://b')), 'deny')
-    assert.equal(verdict(allow({ tools: 'any' }), describeMcp(target, { method: 'subscriptions/listen', params: { notifications: { taskIds: ['t'] } } })), 'deny')
+    assert.equal(
+      verdict({ ...allow({ resources: 'any' }), deny: [{ mcp: 'files', resources: ['test://b'] }] }, listen('test://a/1', 'test://b')),
+      'deny',
+    )
+    assert.equal(
+      verdict(allow({ tools: 'any' }), describeMcp(target, { method: 'subscriptions/listen', params: { notifications: { taskIds: ['t'] } } })),
+      'deny',
+    )
   })
-  for (const uri of ['file:///reports/../etc/passwd', 'file:///reports/%2e%2e/x', 'file:///reports/..%2fx', 'file:///reports\\..\\x', 'file:///reports/a%00']) {
+  for (const uri of [
+    'file:///reports/../etc/passwd',
+    'file:///reports/%2e%2e/x',
+    'file:///reports/..%2fx',
+    'file:///reports\\..\\x',
+    'file:///reports/a%00',
+  ]) {
     test(`rule 2: ${uri} is under no pattern, and under every forbidden one`, () => {
       assert.equal(verdict(allow({ resources: ['file:///reports/*'] }), read(uri)), 'deny')
       assert.equal(verdict({ ...allow({ resources: 'any' }), deny: [{ mcp: 'files', resources: ['file:///secret/*'] }] }, read(uri)), 'deny')
@@ -104,7 +131,8 @@ describe('rules about arguments', () => {
   const under = allow({ tools: ['read'], args: { path: { under: '/reports' } } })
   test('a missing, other, or wandering argument does not match', () => {
     assert.equal(verdict(under, tool('read', { path: '/reports/q3' })), 'allow')
-    for (const args of [{}, { path: null }, { path: '/etc' }, { path: '/reports/../etc' }, { path: 7 }]) assert.equal(verdict(under, tool('read', args)), 'deny', JSON.stringify(args))
+    for (const args of [{}, { path: null }, { path: '/etc' }, { path: '/reports/../etc' }, { path: 7 }])
+      assert.equal(verdict(under, tool('read', args)), 'deny', JSON.stringify(args))
   })
   test('rule 2: the same argument in another case is ambiguous: never allowed, always denied', () => {
     assert.equal(verdict(under, tool('read', { path: '/reports/a', Path: '/etc/shadow' })), 'deny')
@@ -113,10 +141,18 @@ describe('rules about arguments', () => {
     assert.equal(verdict(forbidden, tool('read', { path: '/public/a' })), 'allow')
   })
   test('a number that a double does not keep is never allowed by a rule that reads it', () => {
-    const lossy = (text: string) => describeMcp(target, { method: 'tools/call', params: { name: 'pay', arguments: JSON.parse(text) }, lossy: new Set(['/params/arguments/amount']) })
+    const lossy = (text: string) =>
+      describeMcp(target, {
+        method: 'tools/call',
+        params: { name: 'pay', arguments: JSON.parse(text) },
+        lossy: new Set(['/params/arguments/amount']),
+      })
     assert.equal(verdict(allow({ tools: ['pay'], args: { amount: { max: 9007199254740992 } } }), lossy('{"amount":9007199254740993}')), 'deny')
     assert.equal(verdict(allow({ tools: ['pay'] }), lossy('{"amount":9007199254740993}')), 'allow')
-    assert.equal(verdict({ ...allow({ tools: 'any' }), deny: [{ mcp: 'files', args: { amount: { min: 1e17 } } }] }, lossy('{"amount":9007199254740993}')), 'deny')
+    assert.equal(
+      verdict({ ...allow({ tools: 'any' }), deny: [{ mcp: 'files', args: { amount: { min: 1e17 } } }] }, lossy('{"amount":9007199254740993}')),
+      'deny',
+    )
   })
   test('a tool that some arguments allow is listed, and one that only some deny is not hidden', () => {
     assert.equal(verdict(under, listed('read')), 'allow')

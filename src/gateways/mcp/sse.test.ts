@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { createParser } from 'eventsource-parser'
+import fc from 'fast-check'
 import { ChaperoneError } from '../../errors.ts'
 import { sseEvent, sseReader } from './sse.ts'
 
-const stream = fc.array(fc.constantFrom('data: {"a":1}', 'data:x', 'data', 'id: 1', 'event: message', ': comment', 'retry: 5', 'odd', '', '\u00e4'), { maxLength: 20 })
+const stream = fc.array(fc.constantFrom('data: {"a":1}', 'data:x', 'data', 'id: 1', 'event: message', ': comment', 'retry: 5', 'odd', '', '\u00e4'), {
+  maxLength: 20,
+})
 
 /** The same bytes in pieces, as a socket may bring them. */
 const pieces = (bytes: Buffer, cuts: readonly number[]): Buffer[] => {
@@ -34,7 +36,10 @@ test('events say what another reader of the standard reads', () => {
       createParser({ onEvent: (event) => void (event.data === '' ? undefined : expected.push(event.data)) }).feed(text)
       const reader = sseReader(1024)
       const events = pieces(Buffer.from(text), cuts).flatMap((piece) => reader.push(piece))
-      assert.deepEqual(events.flatMap((event) => event.data ?? []), expected)
+      assert.deepEqual(
+        events.flatMap((event) => event.data ?? []),
+        expected,
+      )
     }),
   )
 })

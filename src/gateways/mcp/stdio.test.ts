@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import { startPostgres } from '../../demo/postgres.ts'
 import { answerOf, type Harness, harness, type Json, openSession } from './harness.test.ts'
 
 const require = createRequire(import.meta.url)
@@ -97,5 +98,38 @@ describe('a real stdio server behind the gateway', () => {
     assert.ok(['bubblewrap', 'user', 'none'].includes(String(started.data?.isolation)))
     assert.equal(JSON.stringify(started).includes(readFileSync(join(given.dataDir, 'keys', 'root'), 'utf8')), false)
     assert.ok(dirname(given.dataDir))
+  })
+})
+
+describe('the archived postgres server, whose read-only mode is known to be bypassed', () => {
+  const server = require.resolve('@modelcontextprotocol/server-postgres/dist/index.js')
+
+  test('rule 1: only the statements of the role reach it, and its odd answers pass as they are', async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), 'chaperone-mcp-postgres-'))
+    const postgres = await startPostgres({ dir })
+    t.after(() => postgres.stop())
+    const url = new URL(postgres.superuserUrl)
+    const password = url.password
+    url.password = ''
+    const given = await harness({
+      role: { allow: [{ mcp: 'sql', tools: ['query'], args: { sql: ['SELECT 1 AS one', 'SELECT 1; SELECT 2'] } }] },
+      servers: { sql: { command: [process.execPath, server, url.href], env: { PGPASSWORD: { secret: 'pg' } } } },
+      secrets: { pg: password },
+    })
+    t.after(() => given.close())
+    const session = await openSession(given, 'sql')
+    const query = async (sql: string): Promise<Json> =>
+      (
+        await answerOf(
+          await given.post('sql', { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'query', arguments: { sql } } }, session),
+        )
+      ).result
+    assert.match((await query('SELECT 1 AS one')).content[0].text, /"one": 1/)
+    const bypass = await query('COMMIT; CREATE TABLE pwned(i int); COMMIT')
+    assert.equal(bypass.isError, true)
+    assert.match(bypass.content[0].text, /Chaperone refused the call of query on sql/)
+    assert.match(String(given.of('action.refused').at(-1)?.bodies?.[0]?.bytes), /pwned/)
+    // The SDK's schema throws on this text block without a text; a proxy that passes bytes does not notice.
+    assert.deepEqual(await query('SELECT 1; SELECT 2'), { content: [{ type: 'text' }], isError: false })
   })
 })

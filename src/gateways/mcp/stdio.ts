@@ -60,6 +60,8 @@ export class StdioUpstream implements Upstream {
   #nextId = 1
   #noise = 0
   #closed: ChaperoneError | undefined
+  /** the process ended by itself */
+  #fell = false
   readonly #pending = new Map<number, Pending>()
   readonly #streams: Answer[] = []
   /** what a legacy server said while nobody listened */
@@ -131,7 +133,7 @@ export class StdioUpstream implements Upstream {
     permit.signal.removeEventListener('abort', cut)
     if (!(outcome instanceof ChaperoneError)) return outcome
     // Some servers end, and some are silent, at a first message that is no `initialize`.
-    if (modern && message.method === 'server/discover' && !this.#answered && SILENT.has(outcome.code) && !answer.gone && !this.#closed)
+    if (modern && message.method === 'server/discover' && !this.#answered && (this.#fell || outcome.code === 'upstream_timeout') && !answer.gone)
       throw this.#legacy()
     throw outcome
   }
@@ -228,6 +230,7 @@ export class StdioUpstream implements Upstream {
   }
 
   #ended(why: ChaperoneError): void {
+    this.#fell = this.#closed === undefined && !this.#answered
     this.#child = undefined
     this.#running = undefined
     this.#answered = false
@@ -256,18 +259,21 @@ export class StdioUpstream implements Upstream {
     else this.#notification(message)
   }
 
-  /** Servers print banners to stdout. What looks like an answer to one of ours ends that one; the rest is noise, within a limit. */
+  /** Servers print banners to stdout: noise, within a limit. What may be an answer to one of ours ends every request it may be for. */
   #unreadable(text: string, error: unknown): void {
     const { name, log } = this.#parts
     log('mcp.child.noise', { server: name, bytes: text.length, error: String(error) })
-    const id = guessId(text)
-    const pending = id === undefined ? undefined : this.#pending.get(id)
-    if (pending) {
-      this.#pending.delete(id!)
+    let meant = false
+    for (const [, id] of text.matchAll(/"id"\s*:\s*(\d{1,15})/gi)) {
+      const pending = this.#pending.get(Number(id))
+      if (!pending) continue
+      meant = true
+      this.#pending.delete(Number(id))
       pending.settle(
-        new ChaperoneError('upstream_unavailable', `The answer of the MCP server ${name} could be read in two ways, so it is not passed on.`),
+        new ChaperoneError('upstream_unavailable', `An answer of the MCP server ${name} could be read in two ways, so it is not passed on.`),
       )
-    } else if (++this.#noise > MAX_NOISE) {
+    }
+    if (!meant && ++this.#noise > MAX_NOISE) {
       void this.#running?.stop(new ChaperoneError('upstream_unavailable', `The MCP server ${name} writes to stdout what is not MCP.`))
     }
   }
@@ -392,7 +398,6 @@ const cancellation = (id: number, reason: string) =>
 
 /** Error codes that only a server of the modern era gives. */
 const MODERN_CODES = new Set([-32020, -32021, -32022])
-const SILENT = new Set(['upstream_unavailable', 'upstream_timeout'])
 
 const onlyLegacy = (name: string) =>
   new ProtocolError(METHOD_NOT_FOUND, `The MCP server ${name} speaks only versions with a handshake: open a session with \`initialize\`.`, {
@@ -410,14 +415,4 @@ function modernStatus(message: UpstreamMessage): number {
   const code = errorCode(message)
   if (code === -32601) return 404
   return code !== undefined && MODERN_CODES.has(code) ? 400 : 200
-}
-
-function guessId(text: string): number | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    const id = typeof value === 'object' && value !== null && 'id' in value ? value.id : undefined
-    return typeof id === 'number' ? id : undefined
-  } catch {
-    return undefined
-  }
 }

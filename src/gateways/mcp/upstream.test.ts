@@ -243,4 +243,28 @@ describe('an HTTP server that misbehaves', () => {
     assert.equal((await given.post('web', call(1), session)).status, 404)
     assert.equal((await given.post('web', call(2), session)).status, 404)
   })
+
+  test('rule 11: a slow client slows the server down, and nothing piles up in between', async () => {
+    const chunk = Buffer.alloc(256 * 1024, 'x')
+    const all = 256
+    let sent = 0
+    script = async (_, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' })
+      response.write('{"jsonrpc":"2.0","id":1,"result":{"x":"')
+      for (; sent < all; sent++) if (!response.write(chunk)) await new Promise((resolve) => response.once('drain', resolve))
+      response.end('"}}')
+    }
+    const body = (await given.post('web', call(1), session)).body!.getReader()
+    let size = (await body.read()).value!.length
+    let same = 0
+    let last = -1
+    await eventually(() => {
+      same = sent === last ? same + 1 : 0
+      last = sent
+      return same > 20
+    }, 'the server waits')
+    assert.ok(sent < all / 2, `${sent} of ${all} pieces were taken from the server while the client read one`)
+    for (let piece = await body.read(); !piece.done; piece = await body.read()) size += piece.value.length
+    assert.ok(size > all * chunk.length)
+  })
 })

@@ -1,5 +1,6 @@
-import http, { type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
+import http, { type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders, type RequestOptions } from 'node:http'
 import https from 'node:https'
+import { urlToHttpOptions } from 'node:url'
 import type { Permit } from '../../access/types.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
@@ -28,14 +29,15 @@ export interface Ask {
 /** One HTTP server and the connections to it. Connections are shared, sessions are not: those travel in headers. */
 export class HttpServer {
   readonly #parts: HttpServerParts
-  readonly #url: URL
+  readonly #target: RequestOptions
   readonly #agent: http.Agent
   readonly #request: typeof http.request
 
   constructor(parts: HttpServerParts) {
     this.#parts = parts
-    this.#url = new URL(parts.url)
-    const secure = this.#url.protocol === 'https:'
+    const url = new URL(parts.url)
+    const secure = url.protocol === 'https:'
+    this.#target = { ...urlToHttpOptions(url), maxHeaderSize: parts.limits.headerBytes }
     const options = { keepAlive: true, maxSockets: 256, maxFreeSockets: 64 }
     this.#agent = secure
       ? new https.Agent({ ...options, ...(parts.ca === undefined ? {} : { ca: parts.ca }), minVersion: 'TLSv1.2' })
@@ -74,8 +76,7 @@ export class HttpServer {
     const headers = { ...ask.headers, ...(await this.#parts.headers()) }
     if (permit?.aborted) throw permit.reason
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    const options = { method: ask.method, agent: this.#agent, headers: outgoing(headers, ask.body), maxHeaderSize: limits.headerBytes }
-    const request = this.#request(this.#url, options)
+    const request = this.#request({ ...this.#target, method: ask.method, agent: this.#agent, headers: outgoing(headers, ask.body) })
     let heard = clock.now()
     let response: IncomingMessage | undefined
 

@@ -6,7 +6,11 @@ import { MCP_LIMITS } from './limits.ts'
 import { type Message, readMessages, readUpstream } from './wire.ts'
 
 const read = (text: string | Buffer) => readMessages(Buffer.from(text as string), MCP_LIMITS)
-const refused = (text: string | Buffer, code: string) => assert.throws(() => read(text), (error: unknown) => error instanceof ChaperoneError && error.code === code)
+const refused = (text: string | Buffer, code: string) =>
+  assert.throws(
+    () => read(text),
+    (error: unknown) => error instanceof ChaperoneError && error.code === code,
+  )
 
 const call = '"jsonrpc":"2.0","id":1,"method":"tools/call"'
 const params = '"params":{"name":"read","arguments":{"path":"/a"}}'
@@ -56,7 +60,7 @@ const BAD: Record<string, readonly [text: string | Buffer, code: string]> = {
   'a response with both outcomes': ['{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":""}}', 'malformed'],
   'an unknown member': [`{${call},${params},"extra":1}`, 'malformed'],
   'a _meta key that is ours': [`{${call},"params":{"name":"a","_meta":{"Dev.Chaperone/origin":"proxy"}}}`, 'malformed'],
-  '__proto__': [`{${call},"params":{"name":"a","__proto__":{"name":"b"}}}`, 'ambiguous'],
+  __proto__: [`{${call},"params":{"name":"a","__proto__":{"name":"b"}}}`, 'ambiguous'],
 }
 
 for (const [what, [text, code]] of Object.entries(BAD)) test(`rule 2: ${what} is refused as ${code}`, () => refused(text, code))
@@ -79,8 +83,16 @@ test('a batch is cut into the very texts of its messages', () => {
 
 test('whatever arrives is read or refused with a code, and what is read says what its text says', () => {
   const key = fc.constantFrom('jsonrpc', 'id', 'method', 'params', 'Method', 'ID', 'result', 'error', 'x')
-  const value = fc.oneof(fc.constant('2.0'), fc.constant('tools/call'), fc.integer(), fc.constant(null), fc.dictionary(fc.constantFrom('name', 'Name', 'arguments', '_meta', 'uri'), fc.oneof(fc.string(), fc.constant({}))))
-  const almost = fc.array(fc.tuple(key, value), { maxLength: 6 }).map((pairs) => `{${pairs.map(([name, item]) => `${JSON.stringify(name)}:${JSON.stringify(item)}`).join(',')}}`)
+  const value = fc.oneof(
+    fc.constant('2.0'),
+    fc.constant('tools/call'),
+    fc.integer(),
+    fc.constant(null),
+    fc.dictionary(fc.constantFrom('name', 'Name', 'arguments', '_meta', 'uri'), fc.oneof(fc.string(), fc.constant({}))),
+  )
+  const almost = fc
+    .array(fc.tuple(key, value), { maxLength: 6 })
+    .map((pairs) => `{${pairs.map(([name, item]) => `${JSON.stringify(name)}:${JSON.stringify(item)}`).join(',')}}`)
   fc.assert(
     fc.property(fc.oneof(almost, fc.json(), fc.string()), (text) => {
       let messages: Message | readonly Message[]
@@ -101,7 +113,15 @@ test('whatever arrives is read or refused with a code, and what is read says wha
 })
 
 test('a server message is routed by exactly one reading', () => {
-  for (const bad of ['{"id":1,"id":2,"result":{}}', '{"id":1,"Id":2,"result":{}}', '{"id":1}', '[]', 'listening on stdio', '{"id":{},"method":"x"}', '{"id":1,"result":{}']) {
+  for (const bad of [
+    '{"id":1,"id":2,"result":{}}',
+    '{"id":1,"Id":2,"result":{}}',
+    '{"id":1}',
+    '[]',
+    'listening on stdio',
+    '{"id":{},"method":"x"}',
+    '{"id":1,"result":{}',
+  ]) {
     assert.throws(() => readUpstream(bad), ChaperoneError, bad)
   }
   const { kind, id } = readUpstream(' { "result" : {"id":9,"id":8} , "id" : "a\\"b" } ')

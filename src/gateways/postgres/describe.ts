@@ -114,13 +114,29 @@ const NOTHING = { statements: ['connect'], tables: { read: [], written: [] }, fu
 /** Opening a connection to a database as a database user. */
 export function connectAction({ resource, database, user }: Place): Action {
   const facts: PostgresFacts = { ...NOTHING, database, user }
-  return { kind: 'postgres', resource, operation: 'connect', effects: ['read'], facts: { ...facts }, summary: `connect to ${database} as ${user}`, partial: true }
+  return {
+    kind: 'postgres',
+    resource,
+    operation: 'connect',
+    effects: ['read'],
+    facts: { ...facts },
+    summary: `connect to ${database} as ${user}`,
+    partial: true,
+  }
 }
 
 /** The question whether any rule could let this connection change something, whatever the statement. Judged, never admitted. */
 export function mayWriteAction({ resource, database, user }: Place): Action {
   const facts: PostgresFacts = { ...NOTHING, database, user, probe: true }
-  return { kind: 'postgres', resource, operation: 'connect', effects: ['write'], facts: { ...facts }, summary: `write to ${database} as ${user}`, partial: true }
+  return {
+    kind: 'postgres',
+    resource,
+    operation: 'connect',
+    effects: ['write'],
+    facts: { ...facts },
+    summary: `write to ${database} as ${user}`,
+    partial: true,
+  }
 }
 
 /** One statement as policy sees it. */
@@ -148,7 +164,7 @@ export function statementAction({ resource, database, user }: Place, described: 
   }
 }
 
-/** A bounded memory of what texts do: ORMs and pgbench send the same ones again and again. */
+/** A bounded memory of what texts do: prepared statements and ORMs send the same ones again and again. */
 export class DescriptionCache {
   readonly #entries = new Map<string, readonly Described[]>()
   readonly #limits: { readonly entries: number; readonly characters: number }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, test } from 'node:test'
-import { ANYTHING, READER, type Rig, startRig, WRITER } from './rig.test.ts'
+import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.test.ts'
 
 let rig: Rig
 before(async () => {
@@ -33,14 +33,17 @@ test('psql reads through the gateway, and every statement is recorded with its t
 
 test('a refusal says code, rule, decision and what to do, and the connection lives on', async () => {
   const client = await rig.connect('writer')
-  await assert.rejects(client.query('drop table customers'), (error: { code: string; detail: string; hint: string; message: string; severity: string }) => {
-    assert.equal(error.severity, 'ERROR')
-    assert.equal(error.code, '42501')
-    assert.match(error.message, /^Chaperone refused this: DROP customers\./)
-    assert.match(error.detail, /reason no_rule, decision per_\d+/)
-    assert.match(error.hint, /./)
-    return true
-  })
+  await assert.rejects(
+    client.query('drop table customers'),
+    (error: { code: string; detail: string; hint: string; message: string; severity: string }) => {
+      assert.equal(error.severity, 'ERROR')
+      assert.equal(error.code, '42501')
+      assert.match(error.message, /^Chaperone refused this: DROP customers\./)
+      assert.match(error.detail, /reason no_rule, decision per_\d+/)
+      assert.match(error.hint, /./)
+      return true
+    },
+  )
   assert.equal((await client.query('select count(*)::int as n from customers')).rows[0].n, 50)
   await client.end()
   assert.equal(rig.records.find((record) => record.kind === 'refused')?.bodies.statement, 'drop table customers')
@@ -88,7 +91,7 @@ test('a refusal inside a transaction aborts it where it lives, until ROLLBACK', 
 
 test('COPY in and out passes, and is recorded with its rows', async () => {
   rig.state.roles = [WRITER]
-  const { code, err } = await rig.psql('writer', ["\\copy touched from stdin"], { input: 'a\nb\nc\n\\.\n' })
+  const { code, err } = await rig.psql('writer', ['\\copy touched from stdin'], { input: 'a\nb\nc\n\\.\n' })
   assert.equal(err, '')
   assert.equal(code, 0)
   const out = await rig.psql('writer', ['copy (select what from touched order by 1) to stdout'])
@@ -104,8 +107,11 @@ test('COPY in and out passes, and is recorded with its rows', async () => {
 test('several statements in one text: each is judged and recorded, all are refused when one is', async () => {
   const client = await rig.connect('writer')
   await client.query('select 1; select count(*) from orders')
-  assert.deepEqual(rig.records.slice(-2).map((record) => record.bodies.statement), ['select 1', 'select count(*) from orders'])
-  await assert.rejects(client.query("select 1; delete from orders where id = 1; select 2"), { code: '42501' })
+  assert.deepEqual(
+    rig.records.slice(-2).map((record) => record.bodies.statement),
+    ['select 1', 'select count(*) from orders'],
+  )
+  await assert.rejects(client.query('select 1; delete from orders where id = 1; select 2'), { code: '42501' })
   assert.equal(rig.records.at(-1)?.kind, 'refused')
   assert.equal((await client.query('select count(*)::int as n from orders')).rows[0].n, 200)
   await client.end()
@@ -124,21 +130,29 @@ test('a cut connection says why, and the statement that ran is recorded as unkno
   const client = await rig.connect('reader')
   const slow = client.query('select pg_sleep(30)')
   const ended = new Promise((done) => client.once('error', done))
-  await until(() => rig.records.at(-1)?.action.facts.functions instanceof Array && (rig.records.at(-1)?.action.facts.functions as string[])[0] === 'pg_sleep')
-  await until(async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 1)
+  await until(
+    () => rig.records.at(-1)?.action.facts.functions instanceof Array && (rig.records.at(-1)?.action.facts.functions as string[])[0] === 'pg_sleep',
+  )
+  await until(
+    async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 1,
+  )
   const { ChaperoneError } = await import('../../errors.ts')
   rig.connections.at(-1)!.cut(new ChaperoneError('locked', 'A lock stops this.'))
   await assert.rejects(slow, { code: '57P01', message: /A lock stops this/ })
   await ended
   await until(() => rig.records.at(-1)?.outcome?.status === 'unknown')
-  await until(async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 0)
+  await until(
+    async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 0,
+  )
 })
 
 test('cancel reaches the statement of the own connection only', async () => {
   rig.state.roles = [ANYTHING]
   const client = await rig.connect('reader')
   const slow = client.query('select pg_sleep(30)')
-  await until(async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 1)
+  await until(
+    async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 1,
+  )
   const own = client as unknown as { processID: number; secretKey: number }
   await sendCancel(rig.port, own.processID, own.secretKey ^ 1)
   await sendCancel(rig.port, own.processID, own.secretKey)
@@ -147,14 +161,6 @@ test('cancel reaches the statement of the own connection only', async () => {
   await client.end()
 })
 
-async function until(check: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 1000; i++) {
-    if (await check()) return
-    await new Promise((done) => setTimeout(done, 5))
-  }
-  assert.fail('it did not happen in time')
-}
-
 async function sendCancel(port: number, process: number, secret: number): Promise<void> {
   const { connect } = await import('node:net')
   const { cancelRequest } = await import('./wire.ts')
@@ -162,6 +168,9 @@ async function sendCancel(port: number, process: number, secret: number): Promis
   bytes.writeInt32BE(secret | 0)
   await new Promise((done) => {
     const socket = connect(port, '127.0.0.1', () => socket.write(cancelRequest(process, bytes)))
-    socket.on('close', done).on('error', () => {}).resume()
+    socket
+      .on('close', done)
+      .on('error', () => {})
+      .resume()
   })
 }

@@ -31,14 +31,20 @@ export function parseSql(sql: string): Parsed {
     }
     if (stmts.length === 1) return { statements: [{ tree: stmts[0]!.stmt ?? {}, text: sql }] }
     const bytes = Buffer.from(sql)
+    let end = 0
     return {
-      statements: stmts.map(({ stmt = {}, stmt_location: from = 0, stmt_len: length }) => ({
-        tree: stmt,
-        text: bytes
-          .subarray(from, length === undefined ? undefined : from + length)
-          .toString()
-          .trim(),
-      })),
+      statements: stmts.map(({ stmt = {}, stmt_location: from = 0, stmt_len: length }, i) => {
+        // From the end of the one before: the parser's own positions leave out comments, and the record leaves out nothing.
+        const start = end
+        end = length === undefined || i === stmts.length - 1 ? bytes.length : from + length
+        return {
+          tree: stmt,
+          text: bytes
+            .toString('utf8', start, end)
+            .replace(/^[;\s]+/, '')
+            .trimEnd(),
+        }
+      }),
     }
   } catch (error) {
     // Nesting ends in a RangeError, memory in an error of the WebAssembly machine: all of them mean that nobody has read it.

@@ -24,14 +24,12 @@ export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL
   if (error.code === 'not_found') return noDatabase(severity)
   const { rule, reason } = error.decision
   const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
-  const what = about ? `: ${about.summary}` : ''
+  const what = about && about.unread === undefined ? `: ${about.summary}` : ''
   return errorMessage({
     severity,
     sqlstate: about?.unread === 'syntax' ? SYNTAX_ERROR : REASONS[reason].sqlstate,
     message: `Chaperone refused this${what}. ${error.message}`,
-    detail: [`reason ${reason}${by}, decision ${error.decisionId}.`, about?.unclear === undefined ? '' : `It is not understood: ${about.unclear}.`]
-      .join(' ')
-      .trim(),
+    detail: `reason ${reason}${by}, decision ${error.decisionId}`,
     hint: error.hint ?? 'Nothing reached the database. Do not try it in another way; ask the person you work for, and name the decision.',
   })
 }

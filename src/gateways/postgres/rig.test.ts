@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process'
 import { generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { type AddressInfo, createServer } from 'node:net'
+import { type AddressInfo, connect as connectTcp, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { TLSSocket } from 'node:tls'
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
 import pg from 'pg'
 import { type Admission, type Guard, type Outcome, type Permit, Refusal, type Resources } from '../../access/types.ts'
 import type { Draft } from '../../audit/record.ts'
@@ -13,13 +14,14 @@ import { pemOf } from '../../ca/pem.ts'
 import { type Clock, systemClock } from '../../clock.ts'
 import { type Postgres, startPostgres } from '../../demo/postgres.ts'
 import { ChaperoneError } from '../../errors.ts'
-import { newId } from '../../ids.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
+import { newId } from '../../ids.ts'
 import { compilePolicy } from '../../policy/compile.ts'
 import { decide } from '../../policy/decide.ts'
 import type { Action, Decision } from '../../policy/types.ts'
 import { type PostgresGateway, type PostgresGatewayParts, postgresGateway } from './gateway.ts'
 import { postgresVocabulary } from './rules.ts'
+import { readErrorFields, sslRequest, startupPacket } from './wire.ts'
 
 /** What the tests of this folder share: a real PostgreSQL, a real gateway, real policy; a guard and sessions that keep everything in memory. */
 
@@ -36,7 +38,8 @@ export function makeAuthority(name: string) {
   const issuer: Issuer = { name: authorityName('test', name), keyIdentifier: keyIdentifierOf(spki), privateKey }
   const life = { notBefore: Date.now() - DAY, notAfter: Date.now() + 10 * DAY }
   const cert = pemOf('CERTIFICATE', signAuthority(issuer, spki, life).der)
-  const sign = (of: Uint8Array, leaf: Leaf, notAfter = Date.now() + DAY) => pemOf('CERTIFICATE', signLeaf(issuer, of, leaf, { notBefore: Date.now() - 60_000, notAfter }).der)
+  const sign = (of: Uint8Array, leaf: Leaf, notAfter = Date.now() + DAY) =>
+    pemOf('CERTIFICATE', signLeaf(issuer, of, leaf, { notBefore: Date.now() - 60_000, notAfter }).der)
   return {
     cert,
     sign,
@@ -64,12 +67,22 @@ export function memoryGuard(roles: () => readonly Record<string, unknown>[], gua
   const open = new Map<string, { permit: Permit; controller: AbortController; record: Recorded }>()
   let number = 0
   const gate = { wait: undefined as Promise<void> | undefined }
-  const judge = (session: LiveSession, action: Action): Decision => {
-    const policy = compilePolicy(
+  const compile = () =>
+    compilePolicy(
       { roles: roles().map((spec, i) => ({ name: `role${i}`, spec })), guardrails: guardrails().map((spec, i) => ({ name: `rail${i}`, spec })) },
       [postgresVocabulary],
     )
-    const identity = { id: session.principal.identityId, kind: 'agent' as const, name: session.principal.name, traits: {}, roles: roles().map((_, i) => `role${i}`) }
+  let compiled = { roles: roles(), guardrails: guardrails(), policy: compile() }
+  const judge = (session: LiveSession, action: Action): Decision => {
+    if (compiled.roles !== roles() || compiled.guardrails !== guardrails()) compiled = { roles: roles(), guardrails: guardrails(), policy: compile() }
+    const { policy } = compiled
+    const identity = {
+      id: session.principal.identityId,
+      kind: 'agent' as const,
+      name: session.principal.name,
+      traits: {},
+      roles: roles().map((_, i) => `role${i}`),
+    }
     const decision = decide(policy, { links: [{ identity }], session: { id: session.id, startedAt: 0, how: 'test' }, action, now: Date.now() })
     return decision.verdict === 'ask' ? { ...decision, verdict: 'deny', reason: 'approval_unavailable' } : decision
   }
@@ -142,10 +155,20 @@ export async function startRig(options: RigOptions = {}) {
   const connections: { readonly id: string; cut(why: ChaperoneError): void }[] = []
   const sessionOf = (name: string): LiveSession => ({
     id: newId('ses'),
-    principal: { identityId: `agt_${name}`, kind: 'agent', name, credentialId: 'crd', sessionId: 'ses', chain: [{ identity: 'usr_boris' }, { identity: `agt_${name}`, delegation: 'dlg' }], notAfter: Date.now() + DAY, proof: 'mtls' },
+    principal: {
+      identityId: `agt_${name}`,
+      kind: 'agent',
+      name,
+      credentialId: 'crd',
+      sessionId: 'ses',
+      chain: [{ identity: 'usr_boris' }, { identity: `agt_${name}`, delegation: 'dlg' }],
+      notAfter: Date.now() + DAY,
+      proof: 'mtls',
+    },
     startedAt: Date.now(),
     how: 'issue',
     provenUntil: Date.now() + DAY,
+    open: 0,
     assertLive() {},
     connect: () => assertNever(),
   })
@@ -160,14 +183,20 @@ export async function startRig(options: RigOptions = {}) {
       },
     },
     ca: {
-      issueDatabase: async ({ spki, user, notAfter }) => ({ certificate: authority.sign(spki, { use: 'database', user }, notAfter), serial: '1', notBefore: 0, notAfter }),
+      issueDatabase: async ({ spki, user, notAfter }) => ({
+        certificate: authority.sign(spki, { use: 'database', user }, notAfter),
+        serial: '1',
+        notBefore: 0,
+        notAfter,
+      }),
       bundle: async () => authority.cert,
     },
     clock: options.clock ?? systemClock,
     tlsContext: () => ({ cert: listener.cert, key: listener.key, ca: identities.cert }),
     async identify(socket: TLSSocket) {
       const certificate = new X509Certificate(socket.getPeerX509Certificate()!.raw)
-      if (!certificate.verify(new X509Certificate(identities.cert).publicKey)) throw new ChaperoneError('credential_invalid', 'The certificate is from another authority.')
+      if (!certificate.verify(new X509Certificate(identities.cert).publicKey))
+        throw new ChaperoneError('credential_invalid', 'The certificate is from another authority.')
       const controller = new AbortController()
       const connection: Connection = { id: newId('con'), protocol: 'postgres', signal: controller.signal, closed() {}, assertOpen() {} }
       connections.push({ id: connection.id, cut: (why) => controller.abort(why) })
@@ -202,7 +231,11 @@ export async function startRig(options: RigOptions = {}) {
     /** As superuser, around the gateway. */
     admin: shop,
     /** psql through the gateway. Resolves with its exit code and what it said. */
-    psql(user: string, sql: readonly string[], more: { readonly args?: readonly string[]; readonly input?: string; readonly database?: string } = {}) {
+    psql(
+      user: string,
+      sql: readonly string[],
+      more: { readonly args?: readonly string[]; readonly input?: string; readonly database?: string } = {},
+    ) {
       const url = `host=127.0.0.1 port=${port} user=${user} dbname=${more.database ?? 'prod/shop'} sslmode=verify-ca sslrootcert=${files.ca} sslcert=${files.cert} sslkey=${files.key}`
       return run('psql', [url, '-X', '-A', '-t', '-v', 'VERBOSITY=verbose', ...(more.args ?? []), ...sql.flatMap((text) => ['-c', text])], more.input)
     },
@@ -216,12 +249,41 @@ export async function startRig(options: RigOptions = {}) {
       PGSSLCERT: files.cert,
       PGSSLKEY: files.key,
     }),
+    /** node-postgres without the gateway, as the same database user: what a client would see without us. */
+    async direct(user: string) {
+      const it = new pg.Client({
+        host: '127.0.0.1',
+        port: postgres.port,
+        user,
+        database: 'shop',
+        ssl: { ca: authority.cert, ...authority.pair({ use: 'database', user }) },
+      })
+      await it.connect()
+      return it
+    },
     /** node-postgres through the gateway, connected. */
     async connect(user: string, more: pg.ClientConfig = {}) {
-      const it = new pg.Client({ host: '127.0.0.1', port, user, database: 'prod/shop', ssl: { ca: identities.cert, cert: client.cert, key: client.key, checkServerIdentity: () => undefined }, ...more })
+      const it = new pg.Client({
+        host: '127.0.0.1',
+        port,
+        user,
+        database: 'prod/shop',
+        ssl: { ca: identities.cert, cert: client.cert, key: client.key, checkServerIdentity: () => undefined },
+        ...more,
+      })
       it.on('error', () => {})
       await it.connect()
       return it
+    },
+    /** A client of bytes, for what drivers would not send. Rejects with the message of the server's error. */
+    async raw(user: string, parameters: Record<string, string> = {}, tls: ConnectionOptions = {}): Promise<RawClient> {
+      const tcp = connectTcp(port, '127.0.0.1')
+      await once(tcp, 'connect')
+      tcp.write(sslRequest())
+      await once(tcp, 'data')
+      const socket = connectTls({ socket: tcp, ca: identities.cert, ...client, checkServerIdentity: () => undefined, ...tls })
+      await once(socket, 'secureConnect')
+      return await logInRaw(socket, { user, database: 'prod/shop', ...parameters })
     },
     async stop() {
       await gateway.close()
@@ -238,7 +300,12 @@ const assertNever = (): never => {
   throw new Error('not used')
 }
 
-export function run(program: string, args: readonly string[], input?: string, env: NodeJS.ProcessEnv = {}): Promise<{ code: number; out: string; err: string }> {
+export function run(
+  program: string,
+  args: readonly string[],
+  input?: string,
+  env: NodeJS.ProcessEnv = {},
+): Promise<{ code: number; out: string; err: string }> {
   return new Promise((done, failed) => {
     const child = spawn(program, args, { env: { ...process.env, ...env } })
     let [out, err] = ['', '']
@@ -274,3 +341,122 @@ const FIXTURE = `
   grant usage on all sequences in schema public to reader;
   grant all on all tables in schema public to writer; grant create on schema public to writer;
 `
+
+export type RawClient = Awaited<ReturnType<typeof logInRaw>>
+
+async function logInRaw(socket: TLSSocket, parameters: Record<string, string>) {
+  let held = Buffer.alloc(0)
+  let ended = false
+  let wake = () => {}
+  const frames: Buffer[] = []
+  socket.on('data', (chunk) => {
+    held = Buffer.concat([held, chunk])
+    while (held.length >= 5 && held.length > held.readInt32BE(1)) {
+      const end = held.readInt32BE(1) + 1
+      frames.push(held.subarray(0, end))
+      held = held.subarray(end)
+    }
+    wake()
+  })
+  socket.on('close', () => {
+    ended = true
+    wake()
+  })
+  socket.on('error', () => {})
+  const next = async (): Promise<Buffer> => {
+    while (frames.length === 0) {
+      if (ended) throw new Error('closed')
+      await new Promise<void>((done) => (wake = done))
+    }
+    return frames.shift()!
+  }
+  const raw = {
+    socket,
+    process: 0,
+    /** Sends the messages in one write. */
+    send: (...messages: Buffer[]) => socket.write(Buffer.concat(messages)),
+    end: () => socket.destroy(),
+    next,
+    /** The types of the messages up to and with the given one. */
+    async until(type: string): Promise<string> {
+      let types = ''
+      while (!types.endsWith(type)) types += String.fromCharCode((await next())[0]!)
+      return types
+    },
+    /** The fields of the next ErrorResponse. */
+    async error(): Promise<ReadonlyMap<string, string>> {
+      for (;;) {
+        const frame = await next()
+        if (frame[0] === 'E'.charCodeAt(0)) return readErrorFields(frame)
+      }
+    },
+    /** Up to the n-th ReadyForQuery: types with the values of rows, codes of errors and the status. */
+    async answers(readies = 1): Promise<string[]> {
+      const said: string[] = []
+      for (let left = readies; left > 0; ) {
+        const frame = await next()
+        const type = String.fromCharCode(frame[0]!)
+        if (type === 'Z') left--
+        if (type === 'S' || type === 'T') continue
+        said.push(
+          type +
+            (type === 'Z'
+              ? String.fromCharCode(frame[5]!)
+              : type === 'E' || type === 'N'
+                ? `:${readErrorFields(frame).get('C')}`
+                : type === 'D'
+                  ? `:${frame.toString('latin1', 11)}`
+                  : type === 'C'
+                    ? `:${frame.toString('latin1', 5, frame.length - 1)}`
+                    : ''),
+        )
+      }
+      return said
+    },
+  }
+  socket.write(startupPacket(parameters))
+  for (;;) {
+    const frame = await next()
+    if (frame[0] === 'E'.charCodeAt(0)) throw new Error(readErrorFields(frame).get('M'))
+    if (frame[0] === 'K'.charCodeAt(0)) raw.process = frame.readInt32BE(5)
+    if (frame[0] === 'Z'.charCodeAt(0)) return raw
+  }
+}
+
+const cstring = (text: string) => Buffer.from(`${text}\0`)
+const int16 = (value: number) => Buffer.from([(value >> 8) & 255, value & 255])
+const int32 = (value: number) => {
+  const bytes = Buffer.alloc(4)
+  bytes.writeInt32BE(value)
+  return bytes
+}
+
+export function message(type: string, ...body: Buffer[]): Buffer {
+  const content = Buffer.concat(body)
+  return Buffer.concat([Buffer.from(type), int32(content.length + 4), content])
+}
+
+/** Messages of the extended protocol. */
+export const bind = (portal: string, statement: string, values: readonly string[] = []) =>
+  message(
+    'B',
+    cstring(portal),
+    cstring(statement),
+    int16(0),
+    int16(values.length),
+    ...values.flatMap((value) => [int32(Buffer.byteLength(value)), Buffer.from(value)]),
+    int16(0),
+  )
+export const execute = (portal: string, most = 0) => message('E', cstring(portal), int32(most))
+export const close = (of: 'S' | 'P', name: string) => message('C', Buffer.from(of), cstring(name))
+export const sync = () => message('S')
+export const flush = () => message('H')
+
+/** Waits for what must happen, and fails when it does not. */
+export async function until(check: () => boolean | Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 1000; i++) {
+    if (await check()) return
+    await new Promise((done) => setTimeout(done, 5))
+  }
+  throw new Error('it did not happen in time')
+}

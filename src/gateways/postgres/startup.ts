@@ -48,6 +48,8 @@ export function readStartup(parameters: ReadonlyMap<string, string>, serverName:
   if (slash > 0 && (isResource(prefix) || !isResource(label))) {
     return { resource: prefix, database: named(whole.slice(slash + 1), 'database', 'Write RESOURCE/DATABASE.'), user, settings, unknownOptions }
   }
+  if (label === '' || slash === 0)
+    throw new ChaperoneError('malformed', 'The resource is not named.', { fix: 'Name it with the database, such as `psql -d RESOURCE/DATABASE`.' })
   return { resource: label, database: whole, user, settings, unknownOptions }
 }
 

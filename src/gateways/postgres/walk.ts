@@ -218,7 +218,6 @@ class Walk implements Findings {
         this.#reads(tree)
         return
       case 'SelectStmt':
-        this.effects.add('read')
         this.#query(type, tree, scope)
         return
       case 'FuncCall':

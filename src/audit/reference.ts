@@ -1,0 +1,68 @@
+import { RECORD_TYPES } from './record.ts'
+
+/** What each field of a leaf means; `satisfies` keeps it whole when the envelope grows. */
+const FIELDS = {
+  v: 'Version of this schema: 1. A reader refuses a version that it does not know.',
+  id: 'Id of the record. Of an intent it is the id of the decision, which the client was told as well.',
+  type: 'What happened; see below.',
+  at: 'When, ms since 1970, by the clock of the node.',
+  node: 'Id of the node that wrote it.',
+  seq: 'Number of the record on that node, from 1, without gaps.',
+  actor: 'Who acted: `{id, name, kind}`. The id never changes; the name is the one it had then.',
+  chain: 'The delegation chain, first on whose behalf, last who acted: `[{id, name, kind, delegation}]`.',
+  session: 'The session it happened in.',
+  connection: 'The connection it came over.',
+  credential: 'The credential that was shown.',
+  issuer: 'The operator who issued the credential, when one did.',
+  purpose: 'What the session is for, as whoever began it said.',
+  action: 'What was asked: `{kind, operation, effects, summary, via, resource: {id, name, kind}}`.',
+  decision: 'What was decided and by which rule: `{verdict, reason, rule: {document, kind, section, index, digest}, link, obligations}`.',
+  permit: 'Of an outcome: id of the intent that it belongs to.',
+  outcome: 'What came of it: `{status: ok | failed | refused | unknown, ...}`.',
+  data: 'What else a type carries. Small, without secrets.',
+  bodies: 'What lies beside the leaf: `[{name, size, commitment, cut, masked}]`.',
+} as const satisfies Record<keyof import('./record.ts').Envelope, string>
+
+const table = (head: readonly [string, string], rows: readonly (readonly [string, string])[]) =>
+  [`| ${head.join(' | ')} |`, '|---|---|', ...rows.map(([name, meaning]) => `| \`${name}\` | ${meaning.replaceAll('|', '\\|')} |`)].join('\n')
+
+/** The text of docs/reference/audit-events.md. */
+export function auditReference(): string {
+  return `# Audit events
+
+<!-- Made from src/audit/record.ts by src/audit/reference.ts. Do not edit. -->
+
+Every record is a leaf: one JSON object in canonical form (RFC 8785), at most 64 KiB, kept as the very bytes that were
+hashed. What is too large is cut where it can be seen, as \`{"cut": {"size", "sha256"}, "head"}\`, and never dropped.
+
+## Types
+
+${table(['type', 'meaning'], Object.entries(RECORD_TYPES))}
+
+## Fields of a leaf
+
+Fields that do not apply are absent.
+
+${table(['field', 'meaning'], Object.entries(FIELDS))}
+
+## Bodies
+
+Arguments, statements, parameters and results lie beside the leaf. The leaf holds a commitment to each:
+HMAC-SHA256 over the stored bytes, with a salt of 32 random bytes that is stored with the body. So a body can be erased
+or expire while every proof stays whole, and nobody can guess an erased body from what is left. A body over 256 KiB is
+cut; \`cut\` then tells its full size and SHA-256.
+
+## Secrets
+
+Before anything is stored, the values of all secrets that Chaperone knows are replaced by \`[masked:secret]\`, also where
+they stand encoded (base64, base64url, hex, percent, JSON, SQL), and what looks like a secret by \`[masked:<kind>]\`. In
+\`data\` and \`outcome\`, whatever stands under a name such as \`password\`, \`token\` or \`clientSecret\` is masked whole.
+
+## Proof
+
+The leaves are the Merkle tree of RFC 6962: leaf hash SHA-256(0x00, leaf), node hash SHA-256(0x01, left, right), in the order of
+their positions. While there is something new, its root is signed every second as a checkpoint
+([tlog-checkpoint](https://c2sp.org/tlog-checkpoint), Ed25519, origin \`chaperone.<trust domain>/log\`). Keep one outside of the
+store now and then: only against such a one can \`chaperone audit verify --checkpoint FILE\` find that the newest records were cut off.
+`
+}

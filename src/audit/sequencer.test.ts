@@ -1,0 +1,4 @@
+import { sqlitePlace } from './fixtures.ts'
+import { sequencerSuite } from './sequencer-suite.ts'
+
+sequencerSuite('SQLite', sqlitePlace)

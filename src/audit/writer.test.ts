@@ -1,0 +1,4 @@
+import { sqlitePlace } from './fixtures.ts'
+import { writerSuite } from './writer-suite.ts'
+
+writerSuite('SQLite', sqlitePlace)

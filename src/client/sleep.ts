@@ -1,0 +1,15 @@
+import type { Clock } from '../clock.ts'
+
+/** Resolves after `ms`, or at once when `signal` fires; never rejects. */
+export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      cancel()
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const cancel = clock.at(clock.now() + ms, done)
+    if (signal.aborted) done()
+    else signal.addEventListener('abort', done)
+  })
+}

@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Refusal } from '../../access/types.ts'
+import { ChaperoneError } from '../../errors.ts'
+import type { Decision } from '../../policy/types.ts'
+import { replyTo, replyToServer } from './refuse.ts'
+import { ProtocolError } from './wire.ts'
+
+const denied: Decision = {
+  verdict: 'deny',
+  reason: 'denied_by_rule',
+  rule: { document: 'analyst', kind: 'role', section: 'deny', index: 1, digest: 'd' },
+  link: 'boris/claude-code',
+  obligations: {},
+  visible: true,
+  message: 'The role analyst denies it.',
+  hint: 'chaperone request files write_file',
+}
+const asked = { id: 7, method: 'tools/call', server: 'files', tool: 'write_file', serverVisible: true }
+
+test('rule 8: a refused call says what, why, which rule, which decision, and how to ask, in words and as data', () => {
+  const { status, message } = replyTo(new Refusal(denied, 'per_1'), asked)
+  assert.equal(status, 200)
+  assert.deepEqual(message, {
+    jsonrpc: '2.0',
+    id: 7,
+    result: {
+      resultType: 'complete',
+      content: [
+        {
+          type: 'text',
+          text: 'Chaperone refused the call of write_file on files: The role analyst denies it. Reason: denied_by_rule, role analyst, deny rule 2. Decision: per_1. To ask for it: chaperone request files write_file',
+        },
+      ],
+      isError: true,
+      _meta: {
+        'dev.chaperone/refusal': {
+          reason: 'denied_by_rule',
+          rule: { document: 'analyst', kind: 'role', section: 'deny', index: 1 },
+          link: 'boris/claude-code',
+          decision: 'per_1',
+          hint: 'chaperone request files write_file',
+        },
+        'dev.chaperone/origin': 'proxy',
+      },
+    },
+  })
+})
+
+test('rule 8: any other refused method is an error with the same facts', () => {
+  const { status, message } = replyTo(new Refusal(denied, 'per_1'), { ...asked, method: 'resources/read' })
+  assert.equal(status, 200)
+  const { code, data } = message.error as { code: number; data: Record<string, unknown> }
+  assert.equal(code, 40301)
+  assert.deepEqual([data.reason, data.decision, data.origin], ['denied_by_rule', 'per_1', 'proxy'])
+})
+
+test('rule 8: what may not be seen is unknown, and nothing in the answer tells it from what does not exist', () => {
+  const hidden = new Refusal({ ...denied, visible: false }, 'per_1')
+  assert.deepEqual(replyTo(hidden, asked), {
+    status: 200,
+    message: { jsonrpc: '2.0', id: 7, error: { code: -32602, message: 'Unknown tool: write_file', data: { origin: 'proxy' } } },
+  })
+  const server = replyTo(hidden, { ...asked, serverVisible: false })
+  assert.deepEqual(server, replyTo(new ChaperoneError('not_found', 'x'), { ...asked, serverVisible: false }))
+  assert.equal(server.status, 404)
+  assert.doesNotMatch(JSON.stringify(server), /per_1|analyst|denied/)
+})
+
+test('what concerns the request as HTTP has its status; what came of a call travels in its answer', () => {
+  const status = (error: ChaperoneError, id: number | undefined = 1) => replyTo(error, { server: 's', id, method: 'ping' }).status
+  assert.equal(status(new ChaperoneError('credential_expired', 'x')), 401)
+  assert.equal(status(new ChaperoneError('too_large', 'x')), 413)
+  assert.equal(status(new ChaperoneError('upstream_unavailable', 'x')), 200)
+  assert.equal(replyTo(new ChaperoneError('upstream_unavailable', 'x'), { server: 's' }).status, 502)
+  assert.equal(status(new ProtocolError(-32020, 'x')), 400)
+})
+
+test('rule 5: neither detail nor cause of a failure reaches anybody, and a server learns nothing of identities', () => {
+  const error = new ChaperoneError('upstream_unavailable', 'It cannot be reached.', { detail: 'password=hunter2', cause: new Error('hunter2') })
+  assert.doesNotMatch(JSON.stringify(replyTo(error, asked)), /hunter2/)
+  assert.doesNotMatch(JSON.stringify(replyToServer(1, new Refusal(denied, 'per_1'))), /boris|analyst|per_1/)
+})
+
+test('an error without a request has no id at all: MCP knows no null', () => {
+  assert.equal('id' in replyTo(new ProtocolError(-32700, 'x'), { server: 's' }).message, false)
+})
