@@ -42,6 +42,8 @@ function writable(folder) {
 
 function npm(args, cwd, nodeBinary) {
   const env = { ...process.env, PATH: `${dirname(nodeBinary)}${delimiter}${process.env.PATH ?? ''}` }
+  // npm refuses to install in a project with this in its environment; what is needed of it stands in the project's package.json.
+  delete env.npm_config_allow_scripts
   // An ordinary user in a container often has a HOME that nobody may write to; npm then stops before it begins.
   if (!writable(env.npm_config_cache ?? join(homedir(), '.npm'))) env.npm_config_cache = join(nodeHome, 'npm-cache')
   const cli = env.npm_execpath
@@ -110,11 +112,11 @@ export async function bringNode(version) {
     const making = join(nodeHome, `making-${process.pid}`)
     rmSync(making, { recursive: true, force: true })
     mkdirSync(making, { recursive: true })
-    writeFileSync(join(making, 'package.json'), '{"private":true}')
+    // The package `node` fetches its binary in an install script. npm >= 11 wants that allowed here, and refuses `--allow-scripts` in a project.
+    writeFileSync(join(making, 'package.json'), JSON.stringify({ private: true, allowScripts: { node: true } }))
     const args = ['install', '--prefix', making, '--no-save', '--no-audit', '--no-fund', '--no-package-lock', `node@${version}`]
-    // The package `node` fetches its binary in an install script; a user's `ignore-scripts` must not stop this one.
+    // A user's `ignore-scripts` must not stop this one.
     args.push('--ignore-scripts=false')
-    if (/^npm\/(1[1-9]|[2-9]\d)/.test(process.env.npm_config_user_agent ?? '')) args.push('--allow-scripts=node')
     const { ok, output } = npm(args, making, process.execPath)
     if (!ok || !answers(binaryOf(making))) {
       rmSync(making, { recursive: true, force: true })

@@ -78,7 +78,17 @@ function snapshot({
     return owner ? rolesOf(owner) : []
   }
 
+  // Each action asks for its links again; rows of one state never change, so what was made of them is kept.
+  const made = new Map<string, Identity>()
   const identityOf = (id: string): Identity => {
+    const known = made.get(id)
+    if (known) return known
+    const identity = makeIdentity(id)
+    made.set(id, identity)
+    return identity
+  }
+
+  const makeIdentity = (id: string): Identity => {
     const row = people.get(id)
     if (!row) throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.', { detail: id })
     // An agent whose owner is gone has nobody who answers for it (design: no agent without an owner).
@@ -113,6 +123,7 @@ function snapshot({
         return { identity: identityOf(identity), delegationId: delegation, ...(limits.roles ? { onlyRoles: limits.roles } : {}) }
       }),
     add(row) {
+      made.clear()
       if ('from_id' in row) given.set(row.id, row)
       else people.set(row.id, row)
     },

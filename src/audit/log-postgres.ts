@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { storeError } from '../store/store-errors.ts'
-import { type Log, type LogPlace, PAGE, type StoredCheckpoint, type StoredLeaf } from './log.ts'
+import { byNode, type Log, type LogPlace, PAGE, type StoredCheckpoint, type StoredLeaf } from './log.ts'
 import { hashFromBytes } from './tree.ts'
 
 const CONNECT_MS = 5000
@@ -56,17 +56,17 @@ export async function openPostgresLog(place: LogPlace): Promise<Log> {
     },
     async *tail(total) {
       // One statement, so that a leaf which gets its position just now is not missed.
-      const keys = await query(
-        `select node_id, node_seq from audit_leaves where position is null
-         union all select node_id, node_seq from audit_leaves where position >= $1 order by 1, 2`,
+      const rows = await query(
+        'select node_id, node_seq from audit_leaves where position is null union all select node_id, node_seq from audit_leaves where position >= $1',
         [total],
       )
+      const keys = rows.map((row): [string, number] => [row.node_id, row.node_seq]).sort(byNode)
       for (let at = 0; at < keys.length; at += PAGE) {
         const page = keys.slice(at, at + PAGE)
         yield (
           await query(
             `select ${LEAF} from audit_leaves join unnest($1::text[], $2::bigint[]) as wanted (node, seq) on node_id = node and node_seq = seq order by node_id, node_seq`,
-            [page.map((key) => key.node_id), page.map((key) => key.node_seq)],
+            [page.map(([node]) => node), page.map(([, seq]) => seq)],
           )
         ).map(leafOf)
       }

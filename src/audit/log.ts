@@ -70,6 +70,9 @@ export interface StoredCheckpoint {
 /** How many rows are in memory at once; a leaf has at most 64 KiB. */
 export const PAGE = 256
 
+/** Records by node and number; compared as code units, whatever the collation of a database is. */
+export const byNode = (a: readonly [string, number], b: readonly [string, number]): number => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : a[1] - b[1])
+
 /** Opens the log of a data directory, of a PostgreSQL database, or of an open store (with a connection of its own). Read only. */
 export async function openLogForReading(
   from: { readonly dataDir: string } | { readonly url: string } | Pick<Store, 'dialect' | 'location'>,

@@ -1,10 +1,10 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
-import type { Envelope } from '../audit/record.ts'
+import type { Draft } from '../audit/record.ts'
 
 /** Prometheus metrics. Names of identities and resources are not labels: they would leak, and grow without bound. */
 export interface Metrics {
   /** Counts every durable record. */
-  saw(envelope: Envelope): void
+  recorded(draft: Draft): void
   outcomeLost(): void
   readonly requestSeconds: Histogram<'listener' | 'status'>
   text(): Promise<string>
@@ -50,10 +50,9 @@ export function makeMetrics(gauges: Gauges): Metrics {
   gauge('permits', 'Actions under way', gauges.permits)
   gauge('epoch', 'Epoch of the store as this node knows it', gauges.epoch)
   return {
-    saw(envelope) {
-      records.inc({ type: envelope.type })
-      if (envelope.decision && envelope.action)
-        decisions.inc({ kind: envelope.action.kind, verdict: envelope.decision.verdict, reason: envelope.decision.reason })
+    recorded(draft) {
+      records.inc({ type: draft.type })
+      if (draft.decision && draft.action) decisions.inc({ kind: draft.action.kind, verdict: draft.decision.verdict, reason: draft.decision.reason })
     },
     outcomeLost: () => lost.inc(),
     requestSeconds,

@@ -3,6 +3,7 @@ import { chaperoneResource, chaperoneVocabulary } from '../access/administration
 import { makeGuard } from '../access/guard.ts'
 import { keepState, type State } from '../access/state.ts'
 import type { Resources } from '../access/types.ts'
+import type { AuditLog } from '../audit/record.ts'
 import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
 import type { Clock } from '../clock.ts'
@@ -24,7 +25,7 @@ import { openVault } from '../vault/secrets.ts'
 import { makeCallers } from './callers.ts'
 import { plantPresets, settleTrustDomain } from './first-start.ts'
 import { type Log, logError } from './log.ts'
-import { makeMetrics } from './metrics.ts'
+import { type Metrics, makeMetrics } from './metrics.ts'
 import { nodeIdOf } from './node-id.ts'
 import type { ServerOptions } from './options.ts'
 
@@ -65,10 +66,21 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     const nodeId = await nodeIdOf(join(options.dataDir, 'node-id'))
     const lease = await startLease(store, { nodeId, address: options.listen, clock, lifeMs: 1_000, everyMs: 300 })
     undo.push(() => lease.stop())
-    const audit = await openAudit(store, { nodeId, keyring, clock, trustDomain })
+    const metrics = makeMetrics({
+      sessions: () => sessions.list().length,
+      connections: () => sessions.list().reduce((sum, session) => sum + session.open, 0),
+      permits: () => guard.open,
+      epoch: () => lease.epoch(),
+    })
+    const audit = counted(
+      await openAudit(store, { nodeId, keyring, clock, trustDomain, onTrouble: (error) => logError(log, 'record', error) }),
+      metrics,
+    )
     undo.push(() => audit.close())
     const vault = openVault(store, keyring, clock)
     vault.onSet((value) => audit.addSecrets([value]))
+    // Opened once, so that what was sealed before this start is masked in records as well.
+    for (const { name } of await vault.list()) await vault.reveal(name)
     const ca = await openAuthority(store, keyring, { clock, trustDomain, failed: (error) => logError(log, 'authorities', error) })
     undo.push(() => ca.close())
 
@@ -99,12 +111,6 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     const sessions = openSessions({ store, audit, clock, raised, mayAct })
     undo.push(() => sessions.close('draining'))
 
-    const metrics = makeMetrics({
-      sessions: () => sessions.list().length,
-      connections: () => sessions.list().reduce((sum, session) => sum + session.open, 0),
-      permits: () => guard.open,
-      epoch: () => lease.epoch(),
-    })
     const guard = makeGuard({
       state,
       lease,
@@ -115,7 +121,6 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
         logError(log, 'recording an outcome', error)
       },
     })
-    undo.push(audit.watch((envelope) => metrics.saw(envelope)))
     undo.push(
       lease.onEpoch(async (epoch) => {
         // Keys are rotated with the epoch: what another node sealed or signed from now on must be readable here.
@@ -193,6 +198,21 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
   } catch (error) {
     await close()
     throw error
+  }
+}
+
+/** The record, counted as it becomes durable. (A watcher would have each record decoded on the data plane's thread.) */
+function counted(audit: AuditLog, metrics: Pick<Metrics, 'recorded'>): AuditLog {
+  return {
+    addSecrets: (values) => audit.addSecrets(values),
+    watch: (see) => audit.watch(see),
+    checkpoint: () => audit.checkpoint(),
+    close: () => audit.close(),
+    async append(draft) {
+      const place = await audit.append(draft)
+      metrics.recorded(draft)
+      return place
+    },
   }
 }
 

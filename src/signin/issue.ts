@@ -3,8 +3,10 @@ import { type CertificateAuthority, TTL } from '../ca/types.ts'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { claimsOf } from '../identity/credential.ts'
+import { loadChain } from '../identity/delegations.ts'
 import type { ChainLink } from '../identity/types.ts'
 import { newId } from '../ids.ts'
+import type { Store } from '../store/store.ts'
 
 /** A certificate of an identity, ready to be handed out, and recorded. */
 export interface SignedIn {
@@ -33,6 +35,7 @@ export interface IssueCredential {
 }
 
 export interface IssueParts {
+  readonly store: Pick<Store, 'db'>
   readonly ca: Pick<CertificateAuthority, 'issueIdentity'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
@@ -51,7 +54,7 @@ export function assertTtl(ttlMs: number): void {
  * Issues a certificate inside a session: at sign-in, join, renewal, for a client, by an operator. It never outlives the
  * session, and it is recorded before anybody holds it. Throws `issue_refused`, `session_ended`, `audit_unavailable`.
  */
-export async function issueCredential({ ca, audit, clock }: IssueParts, ask: IssueCredential): Promise<SignedIn> {
+export async function issueCredential({ store, ca, audit, clock }: IssueParts, ask: IssueCredential): Promise<SignedIn> {
   assertTtl(ask.ttlMs)
   const now = clock.now()
   const { identity, session, chain } = ask
@@ -78,9 +81,7 @@ export async function issueCredential({ ca, audit, clock }: IssueParts, ask: Iss
     session: session.id,
     credential: credentialId,
     ...(ask.issuerId === undefined ? {} : { issuer: ask.issuerId }),
-    ...(chain.length > 1
-      ? { chain: chain.map(({ identity: id, delegation }) => ({ id, name: id, ...(delegation === undefined ? {} : { delegation }) })) }
-      : {}),
+    ...(chain.length > 1 ? { chain: await loadChain(store.db, chain) } : {}),
     data: { how: ask.how, form: 'certificate', serial: issued.serial, notAfter: issued.notAfter },
   }
   await audit.append(draft)

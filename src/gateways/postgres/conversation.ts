@@ -99,6 +99,8 @@ export class Conversation {
   /** A statement that may change settings: in this segment, or before it and not finished. What follows is read only when it is over. */
   #looseHere = false
   #looseBefore = false
+  /** The client has sent all of its copy data; the server may not have come to the end of it. */
+  #copyEnded = false
   /** The client has said goodbye. */
   #leaving = false
   #closed = false
@@ -167,8 +169,9 @@ export class Conversation {
 
   #goOn(): void {
     try {
-      this.#read()
-      this.#send()
+      // What is sent, or refused, may be what the next message waits for.
+      do this.#read()
+      while (this.#send())
     } catch (error) {
       this.cut(error)
       return
@@ -199,9 +202,10 @@ export class Conversation {
   #take(message: ClientMessage): boolean {
     const { type, frame } = message
     if (this.#skipping && type !== sync && type !== terminate) return true
-    if (this.#replies.awaitsCopy && !DURING_COPY.has(type)) {
+    if (!this.#replies.awaitsCopy) this.#copyEnded = false
+    else if (!DURING_COPY.has(type)) {
       // The server would take it for a broken COPY and swallow it, and every answer after it would be counted wrongly.
-      if (this.#replies.copying) throw new ChaperoneError('malformed', 'Only copy data may follow while COPY is reading.')
+      if (this.#replies.copying && !this.#copyEnded) throw new ChaperoneError('malformed', 'Only copy data may follow while COPY is reading.')
       return false
     }
     try {
@@ -233,7 +237,10 @@ export class Conversation {
         case copyDone:
         case copyFail:
           // Outside a COPY the server ignores them.
-          if (this.#replies.awaitsCopy) this.#add(type, frame)
+          if (this.#replies.awaitsCopy) {
+            this.#copyEnded = type !== copyData
+            this.#add(type, frame)
+          }
           return true
         case functionCall:
           throw new ChaperoneError('unsupported', 'Functions are called with SELECT: a FunctionCall message has no text that could be judged.')
@@ -463,12 +470,12 @@ export class Conversation {
 
   // Sending
 
-  /** Sends, in order, what is ready. What would only be half a batch waits for the rest: one packet instead of two. */
-  #send(): void {
+  /** Sends, in order, what is ready; false when that is nothing. What would only be half a batch waits for the rest: one packet instead of two. */
+  #send(): boolean {
     let end = this.#queue.findIndex((item) => item.waiting)
     if (end < 0) end = this.#queue.length
     else while (end > 0 && !WORTH_SENDING.has(this.#queue[end - 1]!.type) && !this.#queue[end - 1]!.refusal) end--
-    if (end === 0) return
+    if (end === 0) return false
     const out: Buffer[] = []
     for (const item of this.#queue.splice(0, end)) {
       this.#queuedBytes -= item.frame.length
@@ -479,6 +486,7 @@ export class Conversation {
     if (out.length === 1) this.#parts.toUpstream(out[0]!)
     else if (out.length > 1) this.#parts.toUpstream(Buffer.concat(out))
     this.#replies.watchTime()
+    return true
   }
 
   #forward(item: Item, out: Buffer[]): void {
