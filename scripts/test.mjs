@@ -5,9 +5,9 @@
  * changed environment of one file reach the next. The compile cache gives most of that time back.
  */
 import { spawn } from 'node:child_process'
-import { globSync, mkdirSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
-import { join } from 'node:path'
+import { chmodSync, copyFileSync, globSync, linkSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { root } from './bootstrap.mjs'
 
 const given = process.argv.slice(2)
@@ -19,20 +19,47 @@ const files = named.length > 0 ? named : globSync(['src/**/*.test.ts', 'test/**/
 const cache = join(root, 'node_modules', '.cache', 'compile')
 mkdirSync(cache, { recursive: true })
 
+/** Whether somebody who is neither owner nor in the group may pass every folder on the way. */
+const openToOthers = (path) => (statSync(path).mode & 0o001) === 0o001 && (path === dirname(path) || openToOthers(dirname(path)))
+
+/**
+ * As root, isolated children run as another user, who cannot run a Node that lies in somebody's private home (/root,
+ * `mktemp -d`: 0700). Then the tests run on a copy of it that everybody can.
+ */
+function openNode(folder) {
+  const copy = join(folder, 'node')
+  try {
+    linkSync(nodeBinary, copy)
+  } catch {
+    copyFileSync(nodeBinary, copy) // another file system
+  }
+  return copy
+}
+
+const isRoot = process.getuid?.() === 0
+const temporary = isRoot && !openToOthers(realpathSync(tmpdir())) ? '/tmp' : tmpdir()
+const place = isRoot && !openToOthers(realpathSync(nodeBinary)) ? mkdtempSync(join(temporary, 'chaperone-node-')) : undefined
+if (place) {
+  chmodSync(place, 0o755)
+  process.on('exit', () => rmSync(place, { recursive: true, force: true }))
+}
+
 const child = spawn(
-  nodeBinary,
+  place ? openNode(place) : nodeBinary,
   [
     '--test',
     `--test-concurrency=${Math.max(2, availableParallelism())}`,
     // A test that hangs must fail and be named, not stop the whole run.
-    '--test-timeout=120000',
+    '--test-timeout=60000',
     `--test-reporter=${join(root, 'scripts', 'reporter.mjs')}`,
     '--test-reporter-destination=stdout',
     ...options,
     ...files,
   ],
-  { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, NODE_COMPILE_CACHE: cache } },
+  { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: temporary, NODE_COMPILE_CACHE: cache } },
 )
+// So that what is above is cleaned up too.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
 child.on('exit', (code) => {
   process.exitCode = code ?? 1
 })

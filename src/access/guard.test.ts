@@ -161,7 +161,7 @@ test('rule 1: a node that cannot prove that it is up to date refuses everything'
   await assert.rejects(guard.admit(session, apply), code('lease_lapsed'))
 })
 
-test('until approvals exist, ask refuses with approval_unavailable', async () => {
+test('rule 12: until approvals exist, nothing runs by one: ask refuses with approval_unavailable', async () => {
   await reduce((trx) => trx.updateTable('identities').set({ roles: '["asker"]' }).where('id', '=', person.id).execute())
   await assert.rejects(guard.admit(await sessionOf(person.id), lockVerb), code('approval_unavailable'))
 })

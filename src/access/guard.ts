@@ -35,7 +35,13 @@ interface Open {
  *   settle   what came of it is recorded
  *   review   when the epoch rises (a lock, a revoked role), every permit that is out is judged again and cut where it no longer holds
  */
-export function makeGuard({ state, lease, audit, clock, outcomeLost }: GuardParts): Guard & { review(): void; readonly open: number } {
+export function makeGuard({
+  state,
+  lease,
+  audit,
+  clock,
+  outcomeLost,
+}: GuardParts): Guard & { review(): void; readonly open: number; underWay(): Action[] } {
   const open = new Map<string, Open>()
 
   const judgeIn = (current: State, session: LiveSession, action: Action): Decision => {
@@ -205,6 +211,8 @@ export function makeGuard({ state, lease, audit, clock, outcomeLost }: GuardPart
     get open() {
       return open.size
     },
+
+    underWay: () => [...open.values()].map(({ permit }) => permit.action),
   }
 }
 

@@ -25,7 +25,9 @@ export function openSqliteLedger(path: string, { busyMs, maxPages }: { readonly 
     outlook: database.prepare(`select token, size, frontier,
       exists (select 1 from audit_leaves where position is null) as waiting,
       coalesce((select max(size) from audit_checkpoints), 0) as signed from audit_sequencer where id = 1`),
-    unplaced: database.prepare('select node_id, node_seq, leaf_hash from audit_leaves indexed by audit_leaves_waiting where position is null order by node_id, node_seq limit ?'),
+    unplaced: database.prepare(
+      'select node_id, node_seq, leaf_hash from audit_leaves indexed by audit_leaves_waiting where position is null order by node_id, node_seq limit ?',
+    ),
     newest: database.prepare('select size, root, note from audit_checkpoints order by size desc limit 1'),
     checkpoint: database.prepare('insert into audit_checkpoints (size, root, note, at) values (?, ?, ?, ?) on conflict do nothing'),
   }

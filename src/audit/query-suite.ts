@@ -89,6 +89,28 @@ export function querySuite(name: string, place: Place, options: { readonly skip?
       }
     })
 
+    test('A search that stops says so, and goes on from there to the end; a count says that there is more.', async (t) => {
+      const { db } = (await filled(t, place)).store
+      for (const query of [{ text: 'drop table' }, { session: 'ses_1', type: 'session.started' }, { session: 'ses_1', verdict: 'allow' }] as const) {
+        const seen: number[] = []
+        const stops: (number | undefined)[] = []
+        let before: string | undefined
+        do {
+          const page = await searchRecords(db, { ...query, limit: 5, ...(before !== undefined && { before }) }, 2)
+          seen.push(...page.rows.map(({ envelope }) => envelope.seq))
+          stops.push(page.stoppedAfter)
+          before = page.next
+        } while (before !== undefined && stops.length < 20)
+        assert.deepEqual(
+          seen,
+          (await searchRecords(db, { ...query, limit: 5 })).rows.map(({ envelope }) => envelope.seq),
+        )
+        assert.deepEqual([stops[0], stops.at(-1)], [2, undefined])
+      }
+      assert.deepEqual(await countRecords(db, { session: 'ses_1', type: 'session.started' }, 2), { count: 0, more: true })
+      assert.deepEqual(await countRecords(db, { session: 'ses_1' }, 2), { count: 2, more: true })
+    })
+
     test('An intent comes with its statement, its position and what came of it.', async (t) => {
       const { db } = (await filled(t, place)).store
       const { rows } = await searchRecords(db, { identity: agent.id, limit: 10 })

@@ -43,7 +43,7 @@ export interface RecordPage {
   readonly rows: readonly RecordRow[]
   /** where to go on; absent at the end */
   readonly next?: string
-  /** Set when a search for text stopped, with `next`, after looking at so many records. */
+  /** Set when the search stopped, with `next`, after looking at so many records. */
   readonly stoppedAfter?: number
 }
 
@@ -57,36 +57,43 @@ export interface RecordDetail extends RecordRow {
 
 const MOST_ROWS = 1000
 const MOST_IDENTITIES = 50
-/** A search for text has no index: it looks at so many records in one call, and says when it stopped. */
-const TEXT_SEARCH_RECORDS = 100_000
+/** What no index finds directly (a text, or two things at once) is looked for among so many records in one call, which says when it stopped. */
+const LOOKED_AT = 100_000
 const TEXT_PAGE = 500
 export const COUNT_LIMIT = 100_000
 const STATEMENT_BYTES = 4096
 
-/** The newest records that fit. Throws ChaperoneError('usage') for a query that makes no sense. */
-export async function searchRecords(db: Database, query: RecordQuery): Promise<RecordPage> {
+/** The newest records that fit, among the newest `most` along an index. Throws ChaperoneError('usage') for a query that makes no sense. */
+export async function searchRecords(db: Database, query: RecordQuery, most = LOOKED_AT): Promise<RecordPage> {
   if (!Number.isInteger(query.limit) || query.limit < 1 || query.limit > MOST_ROWS) throw usage(`limit must be a number from 1 to ${MOST_ROWS}`)
-  if (query.text !== undefined && query.text !== '') return searchText(db, query, query.text)
-  const leaves = await newest(db, query, query.limit + 1)
+  if (query.text !== undefined && query.text !== '') return searchText(db, query, query.text, most)
+  const { leaves, stoppedAt } = await newest(db, query, query.limit + 1, WHOLE, most)
   const page = leaves.slice(0, query.limit)
-  return { rows: await withContext(db, page), ...(leaves.length > page.length && { next: cursorOf(page.at(-1)!) }) }
+  const rows = await withContext(db, page)
+  if (leaves.length > page.length) return { rows, next: cursorOf(page.at(-1)!) }
+  return stoppedAt ? { rows, stoppedAfter: most, next: cursorOf(stoppedAt) } : { rows }
 }
 
-/** How many fit; counting stops at 100,000, and `more` says so. */
-export async function countRecords(db: Database, filter: RecordFilter): Promise<{ readonly count: number; readonly more: boolean }> {
+/** How many fit; counting stops at 100,000, of hits or of records looked at, and `more` says so. */
+export async function countRecords(
+  db: Database,
+  filter: RecordFilter,
+  most = COUNT_LIMIT,
+): Promise<{ readonly count: number; readonly more: boolean }> {
   let count = 0
-  for (const identity of identitiesOf(filter)) {
-    const some = filtered(db, filter, identity)
-      .select('node_seq')
-      .limit(COUNT_LIMIT + 1 - count)
-    const row = await db
-      .selectFrom(some.as('some'))
-      .select((is) => is.fn.countAll<number>().as('count'))
-      .executeTakeFirstOrThrow()
+  let more = false
+  for (const { along, and } of walksOf(filter)) {
+    const leaves = along(db.selectFrom('audit_leaves'))
+    const byTime = leaves.orderBy('at', 'desc')
+    // Without a further condition the index alone can be counted, in any order.
+    const seen = and.length === 0 ? leaves.select('at') : byTime.select(FILTERED)
+    const looked = db.selectFrom(seen.limit(most + 1).as('audit_leaves')) as unknown as Leaves
+    const hits = and.reduce((rows, holds) => holds(rows), looked)
+    const row = await hits.select((is) => is.fn.countAll<number>().as('count')).executeTakeFirstOrThrow()
     count += row.count
-    if (count > COUNT_LIMIT) return { count: COUNT_LIMIT, more: true }
+    if (and.length > 0 && !more) more = (await byTime.select('at').offset(most).limit(1).execute()).length > 0
   }
-  return { count, more: false }
+  return count > most ? { count: most, more: true } : { count, more }
 }
 
 /** One record with its bodies and what followed from it; undefined when there is none. Of several with one id, the first. */
@@ -106,73 +113,147 @@ export async function readRecord(db: Database, id: string): Promise<RecordDetail
 }
 
 type Leaf = AuditLeafTable
+/** What a cursor is made of. */
+type Place = Pick<Leaf, 'at' | 'node_id' | 'node_seq'>
 
-/** Several identities are several walks along their index, put together: one walk with `in` would sort all they ever did. */
-async function newest(db: Database, query: RecordFilter & { readonly before?: string }, limit: number): Promise<Leaf[]> {
-  const lists: Leaf[] = []
-  for (const identity of identitiesOf(query)) {
-    let select = filtered(db, query, identity).selectAll().orderBy('at', 'desc').orderBy('node_id', 'desc').orderBy('node_seq', 'desc').limit(limit)
-    if (query.before !== undefined) {
-      const { at, node, seq } = readCursor(query.before)
-      select = select
-        .where('at', '<=', at)
-        .where((is) => is.or([is('at', '<', at), is('node_id', '<', node), is.and([is('node_id', '=', node), is('node_seq', '<', seq)])]))
-    }
-    lists.push(...(await select.execute()))
-  }
-  return lists.sort((a, b) => b.at - a.at || (a.node_id < b.node_id ? 1 : a.node_id > b.node_id ? -1 : b.node_seq - a.node_seq)).slice(0, limit)
+const PLACE = ['at', 'node_id', 'node_seq'] as const
+const FILTERED = [...PLACE, 'type', 'verdict', 'identity_id', 'resource_id'] as const
+/** All that a search for text reads: a row of thirteen columns costs three times as much. */
+const SEARCHED = [...PLACE, 'leaf'] as const
+const WHOLE = [...FILTERED, 'session_id', 'id', 'permit', 'leaf', 'leaf_hash', 'position'] as const
+
+type Leaves = SelectQueryBuilder<Tables, 'audit_leaves', object>
+
+/** One walk along one index, newest first, with what else must hold. */
+interface Walk {
+  readonly along: (leaves: Leaves) => Leaves
+  readonly and: readonly ((leaves: Leaves) => Leaves)[]
 }
 
-function identitiesOf({ identity }: RecordFilter): readonly (string | undefined)[] {
-  const list = typeof identity === 'string' || identity === undefined ? [identity] : [...new Set(identity)]
-  if (list.length > MOST_IDENTITIES) throw usage(`no more than ${MOST_IDENTITIES} identities at once`)
-  return list
+/**
+ * The walks that find what a filter asks for: one for each identity, because one walk with `in` would sort all they ever
+ * did. Each goes along the index of which there is least, so that a rare thing of a busy identity is found at once.
+ */
+function walksOf(filter: RecordFilter): readonly Walk[] {
+  const { identity, session, resource, type, verdict, since, until } = filter
+  const identities = typeof identity === 'string' || identity === undefined ? [identity] : [...new Set(identity)]
+  if (identities.length > MOST_IDENTITIES) throw usage(`no more than ${MOST_IDENTITIES} identities at once`)
+  const within = (leaves: Leaves) => {
+    const from = since === undefined ? leaves : leaves.where('at', '>=', since)
+    return until === undefined ? from : from.where('at', '<', until)
+  }
+  return identities.map((id) => {
+    const indexed: ((leaves: Leaves) => Leaves)[] = []
+    const others: ((leaves: Leaves) => Leaves)[] = []
+    if (session !== undefined) indexed.push((leaves) => leaves.where('session_id', '=', session))
+    // The conditions of a partial index: it is used only by a query that repeats them.
+    if (type === 'action.intent' || type === 'action.outcome') others.push((leaves) => leaves.where('type', '=', type))
+    else if (type !== undefined)
+      indexed.push((leaves) => leaves.where('type', '=', type).where(sql<boolean>`type not in ('action.intent', 'action.outcome')`))
+    if (verdict === 'allow') others.push((leaves) => leaves.where('verdict', '=', verdict))
+    else if (verdict !== undefined) indexed.push((leaves) => leaves.where('verdict', '=', verdict).where(sql<boolean>`verdict <> 'allow'`))
+    if (id !== undefined) indexed.push((leaves) => leaves.where('identity_id', '=', id))
+    if (resource !== undefined) indexed.push((leaves) => leaves.where('resource_id', '=', resource))
+    const [first, ...rest] = indexed
+    return { along: (leaves) => within(first ? first(leaves) : leaves), and: [...rest, ...others] }
+  })
 }
 
-function filtered(db: Database, filter: RecordFilter, identity: string | undefined): SelectQueryBuilder<Tables, 'audit_leaves', object> {
-  const { session, resource, type, verdict, since, until } = filter
-  let select = db.selectFrom('audit_leaves')
-  if (identity !== undefined) select = select.where('identity_id', '=', identity)
-  if (session !== undefined) select = select.where('session_id', '=', session)
-  if (resource !== undefined) select = select.where('resource_id', '=', resource)
-  if (since !== undefined) select = select.where('at', '>=', since)
-  if (until !== undefined) select = select.where('at', '<', until)
-  if (verdict !== undefined) {
-    select = select.where('verdict', '=', verdict)
-    // The words of the partial index: it is used only when the query repeats them.
-    if (verdict !== 'allow') select = select.where(sql<boolean>`verdict <> 'allow'`)
-  }
-  if (type !== undefined) {
-    select = select.where('type', '=', type)
-    if (type !== 'action.intent' && type !== 'action.outcome') select = select.where(sql<boolean>`type not in ('action.intent', 'action.outcome')`)
-  }
-  return select
+interface Found<Row> {
+  /** newest first */
+  readonly leaves: Row[]
+  /** Set when a walk had looked at as many records as it may: all newer than this one were seen. */
+  readonly stoppedAt?: Place
 }
 
-async function searchText(db: Database, query: RecordQuery, text: string): Promise<RecordPage> {
-  const found: Leaf[] = []
+async function newest<Column extends keyof Leaf>(
+  db: Database,
+  query: RecordFilter & { readonly before?: string },
+  limit: number,
+  columns: readonly Column[],
+  most: number,
+): Promise<Found<Pick<Leaf, Column> & Place>> {
+  type Row = Pick<Leaf, Column> & Place
+  const leaves: Row[] = []
+  const stops: Place[] = []
+  for (const walk of walksOf(query)) {
+    const seen = walk
+      .along(olderThan(query.before, db.selectFrom('audit_leaves')))
+      .orderBy('at', 'desc')
+      .orderBy('node_id', 'desc')
+      .orderBy('node_seq', 'desc')
+    // Both engines give the rows of the inner query in its order, and stop when there are enough.
+    const looked = walk.and.length === 0 ? seen : (db.selectFrom(seen.selectAll().limit(most).as('audit_leaves')) as unknown as Leaves)
+    const hits = walk.and.reduce((rows, holds) => holds(rows), looked)
+    const some = (await hits.select(columns).limit(limit).execute()) as unknown as Row[]
+    leaves.push(...some)
+    if (walk.and.length > 0 && some.length < limit)
+      stops.push(
+        ...(await seen
+          .select(PLACE)
+          .offset(most - 1)
+          .limit(1)
+          .execute()),
+      )
+  }
+  leaves.sort(newestFirst)
+  const stoppedAt = stops.sort(newestFirst)[0]
+  if (!stoppedAt) return { leaves: leaves.slice(0, limit) }
+  const sure = leaves.filter((leaf) => newestFirst(leaf, stoppedAt) <= 0)
+  return sure.length >= limit ? { leaves: sure.slice(0, limit) } : { leaves: sure, stoppedAt }
+}
+
+const newestFirst = (a: Place, b: Place) => b.at - a.at || (a.node_id < b.node_id ? 1 : a.node_id > b.node_id ? -1 : b.node_seq - a.node_seq)
+
+function olderThan(cursor: string | undefined, leaves: Leaves): Leaves {
+  if (cursor === undefined) return leaves
+  const { at, node, seq } = readCursor(cursor)
+  return leaves
+    .where('at', '<=', at)
+    .where((is) => is.or([is('at', '<', at), is('node_id', '<', node), is.and([is('node_id', '=', node), is('node_seq', '<', seq)])]))
+}
+
+async function searchText(db: Database, query: RecordQuery, text: string, most: number): Promise<RecordPage> {
+  const found: Place[] = []
   let before = query.before
-  for (let seen = 0; seen < TEXT_SEARCH_RECORDS; seen += TEXT_PAGE) {
+  for (let seen = 0; seen < most; seen += TEXT_PAGE) {
     await setImmediate() // SQLite answers on this very thread, and others want to run on it too
-    const page = await newest(db, { ...query, ...(before !== undefined && { before }) }, TEXT_PAGE)
+    const { leaves: page, stoppedAt } = await newest(
+      db,
+      { ...query, ...(before !== undefined && { before }) },
+      Math.min(TEXT_PAGE, most),
+      SEARCHED,
+      most,
+    )
+    const last = page.length >= Math.min(TEXT_PAGE, most) ? page.at(-1) : stoppedAt
     const hits = await thoseWith(db, page, text.toLowerCase())
     const room = query.limit - found.length
     found.push(...hits.slice(0, room))
-    if (hits.length > room || (hits.length === room && page.length === TEXT_PAGE))
-      return { rows: await withContext(db, found), next: cursorOf(found.at(-1)!) }
-    if (page.length < TEXT_PAGE) return { rows: await withContext(db, found) }
-    before = cursorOf(page.at(-1)!)
+    if (hits.length > room || (hits.length === room && last))
+      return { rows: await withContext(db, await wholeOf(db, found)), next: cursorOf(found.at(-1)!) }
+    if (!last) return { rows: await withContext(db, await wholeOf(db, found)) }
+    before = cursorOf(last)
+    if (stoppedAt) break
   }
-  return { rows: await withContext(db, found), stoppedAfter: TEXT_SEARCH_RECORDS, ...(before !== undefined && { next: before }) }
+  return { rows: await withContext(db, await wholeOf(db, found)), stoppedAfter: most, ...(before !== undefined && { next: before }) }
 }
 
-async function thoseWith(db: Database, page: readonly Leaf[], text: string): Promise<Leaf[]> {
+async function thoseWith<Row extends Place & Pick<Leaf, 'leaf'>>(db: Database, page: readonly Row[], text: string): Promise<Row[]> {
   const inJson = JSON.stringify(text).slice(1, -1)
   const inBody = new Set<string>()
   await eachBody(db, page, undefined, (key, bytes) => {
     if (bytes.toString().toLowerCase().includes(text)) inBody.add(key)
   })
   return page.filter((leaf) => inBody.has(keyOf(leaf)) || textOf(leaf).toLowerCase().includes(inJson))
+}
+
+async function wholeOf(db: Database, places: readonly Place[]): Promise<Leaf[]> {
+  const whole: Leaf[] = []
+  for (const [node, records] of Map.groupBy(places, ({ node_id }) => node_id)) {
+    const seqs = records.map(({ node_seq }) => node_seq)
+    whole.push(...(await db.selectFrom('audit_leaves').selectAll().where('node_id', '=', node).where('node_seq', 'in', seqs).execute()))
+  }
+  return whole.sort(newestFirst)
 }
 
 /** Rows with what stands elsewhere: the statement, and the outcome of an intent. */
@@ -200,7 +281,7 @@ async function withContext(db: Database, leaves: readonly Leaf[]): Promise<reado
   })
 }
 
-async function eachBody(db: Database, leaves: readonly Leaf[], name: string | undefined, see: (key: string, bytes: Buffer) => void): Promise<void> {
+async function eachBody(db: Database, leaves: readonly Place[], name: string | undefined, see: (key: string, bytes: Buffer) => void): Promise<void> {
   for (const [node, records] of Map.groupBy(leaves, ({ node_id }) => node_id)) {
     for (let at = 0; at < records.length; at += TEXT_PAGE) {
       const seqs = records.slice(at, at + TEXT_PAGE).map(({ node_seq }) => node_seq)
@@ -211,8 +292,8 @@ async function eachBody(db: Database, leaves: readonly Leaf[], name: string | un
   }
 }
 
-const keyOf = ({ node_id, node_seq }: Leaf) => `${node_id} ${node_seq}`
-const textOf = ({ leaf }: Leaf) => Buffer.from(leaf).toString()
+const keyOf = ({ node_id, node_seq }: Place) => `${node_id} ${node_seq}`
+const textOf = ({ leaf }: Pick<Leaf, 'leaf'>) => Buffer.from(leaf).toString()
 
 function rowOf(leaf: Leaf): RecordRow {
   try {
@@ -233,7 +314,7 @@ function rowOf(leaf: Leaf): RecordRow {
   }
 }
 
-const cursorOf = ({ at, node_seq, node_id }: Leaf) => `${at}.${node_seq}.${node_id}`
+const cursorOf = ({ at, node_seq, node_id }: Place) => `${at}.${node_seq}.${node_id}`
 
 function readCursor(cursor: string): { at: number; seq: number; node: string } {
   const match = /^([0-9]{1,16})\.([0-9]{1,16})\.(.+)$/.exec(cursor)

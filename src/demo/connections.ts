@@ -4,7 +4,7 @@ import { StdioClientTransport } from '@modelcontextprotocol/client/stdio'
 import pg from 'pg'
 import type { Keeper } from '../client/credential.ts'
 import { type DatabaseDoor, openDatabaseDoor } from '../client/database.ts'
-import type { Person } from './world.ts'
+import type { Person } from './person.ts'
 
 /** How this very program is started again, whether it runs from source or from the package. */
 const command = () =>

@@ -7,9 +7,10 @@ import { makeKeyPair } from '../client/key-pair.ts'
 import { profileOf } from '../client/profile.ts'
 import { attempt } from './agent.ts'
 import { connectDatabase, databaseDoor, endOf } from './connections.ts'
+import type { Person } from './person.ts'
 import { codeOf } from './steps-database.ts'
 import type { Teller } from './story.ts'
-import type { Person, World } from './world.ts'
+import type { World } from './world.ts'
 
 /** A credential that nobody renews: what a thief has. */
 export interface Stolen {

@@ -16,6 +16,8 @@ export interface HttpParts {
   readonly notReady: () => string | undefined
   readonly mcp: (request: IncomingMessage, response: ServerResponse, caller: Caller, server: string) => Promise<void>
   readonly api: (request: IncomingMessage, response: ServerResponse, caller: Caller | undefined) => Promise<void>
+  /** Open connections may still send requests while the node shuts down; they are told. */
+  readonly drain: { readonly under: boolean }
   /** A caller without a valid credential was turned away. */
   readonly turnedAway: (request: IncomingMessage, error: ChaperoneError) => void
   readonly log: (error: ChaperoneError, request: IncomingMessage) => void
@@ -28,7 +30,7 @@ const mcpPath = /^\/mcp\/([A-Za-z0-9][A-Za-z0-9._-]{0,127})\/?$/
 
 /** The handler of one HTTPS listener. Both answer the same paths; they differ in how the caller proves who he is. */
 export function httpHandler(listener: Listener, parts: HttpParts): RequestListener {
-  const { callers, checkHost, guard, chaperone, metrics, notReady, mcp, api, turnedAway, log } = parts
+  const { callers, checkHost, guard, chaperone, metrics, notReady, mcp, api, turnedAway, log, drain } = parts
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     checkHost(request)
@@ -40,6 +42,8 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
     }
     if (path === '/metrics' && listener === 'web' && isLoopback(request.socket.remoteAddress))
       return text(response, 200, await metrics.text(), metrics.contentType)
+
+    if (drain.under) throw new ChaperoneError('draining', 'Chaperone is shutting down.')
 
     const bearer = listener === 'web' ? await callers.bearer(request) : undefined
     try {

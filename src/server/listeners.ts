@@ -18,7 +18,9 @@ const MOST_CONNECTIONS = 10_000
 
 export interface Listening {
   readonly address: string
-  /** Stops accepting; idle connections close, busy ones may finish until `grace` ms have passed. */
+  /** No new connections from now on; the ones that are open go on. */
+  stopAccepting(): void
+  /** What is still open gets `grace` ms to end by itself. */
   close(grace: number): Promise<void>
 }
 
@@ -36,13 +38,7 @@ export async function listenHttps(where: string, tls: TlsOptions, handler: Reque
   return {
     address,
     renew: (next) => server.setSecureContext(next),
-    async close(grace) {
-      const closed = new Promise<void>((done) => server.close(() => done()))
-      server.closeIdleConnections()
-      await Promise.race([closed, sleepUnref(grace)])
-      for (const socket of sockets) socket.destroy()
-      await closed
-    },
+    ...closing(server, sockets, () => server.closeIdleConnections()),
   }
 }
 
@@ -54,8 +50,20 @@ export async function listenTcp(where: string, accept: (socket: Socket) => void)
   const address = await listen(server, where)
   return {
     address,
+    ...closing(server, sockets, () => {}),
+  }
+}
+
+function closing(server: Server, sockets: ReadonlySet<Socket>, closeIdle: () => void): Pick<Listening, 'stopAccepting' | 'close'> {
+  let closed: Promise<void> | undefined
+  const stopAccepting = () => {
+    closed ??= new Promise<void>((done) => server.close(() => done()))
+    closeIdle()
+  }
+  return {
+    stopAccepting,
     async close(grace) {
-      const closed = new Promise<void>((done) => server.close(() => done()))
+      stopAccepting()
       await Promise.race([closed, sleepUnref(grace)])
       for (const socket of sockets) socket.destroy()
       await closed

@@ -165,7 +165,17 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       fromCertificate: (raw) => principalFromCertificate(raw, { identityBundle: identityBundle.pem, now: clock.now(), trustDomain }),
       fromToken: (token) => tokens.verify(token, `https://${trustDomain}`),
     })
+    let draining = false
+    const drain = {
+      begin: () => {
+        draining = true
+      },
+      get under() {
+        return draining
+      },
+    }
     const notReady = (): string | undefined => {
+      if (draining) return 'this node is shutting down'
       if (!lease.valid()) return 'the lease of this node has run out'
       if (Math.abs(lease.skewMs()) > MOST_SKEW_MS) return `the clock of this node is ${Math.round(lease.skewMs())} ms off the store's`
       return undefined
@@ -192,6 +202,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       callers,
       chaperone: chaperoneResource(trustDomain),
       notReady,
+      drain,
       raised,
       close,
     }

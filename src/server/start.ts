@@ -11,11 +11,15 @@ import { hostCheck } from './hosts.ts'
 import { httpHandler } from './http.ts'
 import { listenHttps, listenTcp } from './listeners.ts'
 import { logError, makeLog } from './log.ts'
-import { readOptions, type ServerOptionsInput, splitHostPort } from './options.ts'
+import { readOptions, type ServerOptions, type ServerOptionsInput, splitHostPort } from './options.ts'
 import { openParts, type Parts } from './parts.ts'
 
 /** What is under way gets this long to finish when Chaperone stops. */
 const DRAIN_MS = 10_000
+/** After the goodbye of its protocol, what is still open gets this long to go. */
+const GOODBYE_MS = 500
+/** Permits of these last as long as their connection: a drain does not wait for them. */
+const STANDING = new Set(['connect', 'stream', 'subscriptions/listen'])
 
 export interface RunningServer {
   readonly trustDomain: string
@@ -53,8 +57,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     })
     undo.push(() => certificates.close())
 
-    const limits = {}
-    const mcp = mcpGateway({ ...parts, reveal: parts.vault.reveal, dataDir: options.dataDir, limits })
+    const mcp = mcpGateway({ ...parts, reveal: parts.vault.reveal, dataDir: options.dataDir, hide: secretFiles(options) })
     undo.push(() => mcp.close())
     const postgres = postgresGateway({
       ...parts,
@@ -62,7 +65,6 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       identify: (socket) => parts.callers.socket(socket, 'postgres'),
       nameOf: (id) => parts.state.current().identity(id)?.name,
       fault: (error) => logError(log, 'postgres', error),
-      limits,
     })
     undo.push(() => postgres.close())
 
@@ -85,11 +87,11 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       log: (error: ChaperoneError) => logError(log, 'http', error),
     }
     const data = await listenHttps(options.listen, certificates.mutual(), httpHandler('data', http))
-    undo.push(() => data.close(DRAIN_MS))
+    undo.push(() => data.close(GOODBYE_MS))
     const web = await listenHttps(options.webListen, certificates.web(), httpHandler('web', http))
-    undo.push(() => web.close(DRAIN_MS))
+    undo.push(() => web.close(GOODBYE_MS))
     const sql = await listenTcp(options.postgresListen, (socket) => postgres.accept(socket))
-    undo.push(() => sql.close(DRAIN_MS))
+    undo.push(() => sql.close(GOODBYE_MS))
     Object.assign(addresses, { data: data.address, web: web.address, postgres: sql.address })
     undo.push(
       certificates.onChange(() => {
@@ -118,6 +120,10 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       stop(reason = 'stopped') {
         stopping ??= (async () => {
           log.info({ reason }, 'draining')
+          parts.drain.begin()
+          for (const listener of [data, web, sql]) listener.stopAccepting()
+          await until(() => parts.guard.underWay().every((action) => STANDING.has(action.operation)), DRAIN_MS)
+          parts.sessions.close('draining')
           await parts.audit.append({ type: 'node.stopped', data: { reason } }).catch((error) => logError(log, 'recording the stop', error))
           await takeDown()
         })()
@@ -128,6 +134,15 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     await takeDown()
     throw error
   }
+}
+
+/** Files outside the data directory that no stdio server may see either. */
+const secretFiles = (options: ServerOptions) => [options.rootKey, options.rootPassphraseFile, options.webKey].filter((file) => file !== undefined)
+
+/** Resolves when `done` says so, looked at every few milliseconds, or after `longestMs`. */
+async function until(done: () => boolean, longestMs: number): Promise<void> {
+  const giveUp = performance.now() + longestMs
+  while (!done() && performance.now() < giveUp) await new Promise((again) => setTimeout(again, 20))
 }
 
 /** The address as others reach it: a public name when there is one; loopback for a listener on every interface. */

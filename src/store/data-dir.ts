@@ -1,4 +1,4 @@
-import { constants } from 'node:fs'
+import { chmodSync, constants } from 'node:fs'
 import { access, mkdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -51,6 +51,7 @@ function take(path: string): DatabaseSync {
   let lock: DatabaseSync | undefined
   try {
     lock = new DatabaseSync(join(path, 'lock.db'), { timeout: 0 })
+    chmodSync(join(path, 'lock.db'), 0o600)
     lock.exec('begin exclusive')
     return lock
   } catch (cause) {

@@ -22,7 +22,7 @@ export interface Up {
   kill(signal: NodeJS.Signals): Promise<number | null>
 }
 
-/** `chaperone up` as a process of its own, ready. Ends with the test. */
+/** `chaperone up` as a process of its own, ready, on a store in which nobody has enrolled yet: it prints an invitation. Ends with the test. */
 export async function up(test: { after(work: () => Promise<void>): void }, dataDir: string, flags: readonly string[] = []): Promise<Up> {
   const child = spawn(
     process.execPath,
@@ -51,7 +51,7 @@ export async function up(test: { after(work: () => Promise<void>): void }, dataD
   const ready = new Promise<void>((done, fail) => {
     child.stdout.on('data', (chunk: Buffer) => {
       text += chunk
-      if (/PostgreSQL +\S+:\d+/.test(text) && (text.includes('chaperone login') || !text.includes('signs in with'))) setImmediate(done)
+      if (/PostgreSQL +\S+:\d+/.test(text) && /chaperone login '\S+'/.test(text)) done()
     })
     child.once('exit', (code) => fail(new Error(`chaperone up ended with ${code}: ${errors}${text}`)))
   })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -14,6 +14,7 @@ import { MCP_LIMITS } from './limits.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'chaperone-child-'))
 chmodSync(folder, 0o755)
+after(() => rmSync(folder, { recursive: true, force: true }))
 
 /** A stdio server in a few lines; tools do what their name says. */
 const script = join(folder, 'server.mjs')
@@ -275,6 +276,17 @@ describe('how long a session lasts', () => {
     const { error } = await answerOf(await hanging)
     assert.equal(error.data.reason, 'no_rule')
     assert.equal(given.of('action.outcome').at(-1)?.outcome?.status, 'unknown')
+    await given.close()
+  })
+
+  test('rule 6: who may not use the server any more keeps no child, even if nothing is asked of it', async () => {
+    const clock = manualClock(1_000_000)
+    const given = await harness({ role: allowAll, servers: { s: { ...serve(), isolation: 'none' } }, clock })
+    const session = await openSession(given, 's')
+    const pid = JSON.parse((await answerOf(await given.post('s', call('pid'), session))).result.content[0].text)
+    given.setRole({ allow: [] })
+    clock.advance(30_000)
+    await eventually(() => !alive(pid), 'the child is gone')
     await given.close()
   })
 

@@ -30,8 +30,9 @@ export interface McpGatewayParts {
   /** A sealed secret of the vault, by name. */
   readonly reveal: (secret: string) => Promise<string>
   readonly clock: Clock
-  /** What no child may see. */
+  /** What no child may see, with the root key's usual place beside it; `hide` names more, such as a root key elsewhere. */
   readonly dataDir: string
+  readonly hide?: readonly string[]
   readonly limits?: Partial<McpLimits>
   readonly log?: { warn(facts: Record<string, unknown>, what: string): void }
 }
@@ -76,8 +77,20 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
   const limits: McpLimits = { ...MCP_LIMITS, ...parts.limits }
   const log = (what: string, facts: Record<string, unknown>) => parts.log?.warn(facts, what)
   const failed = (error: unknown) => log('mcp.failed', { error: toChaperoneError(error).detail ?? String(error) })
-  const servers = makeServers({ audit, reveal: parts.reveal, isolator: isolator({ dataDir: parts.dataDir }), clock, limits, log })
-  const lanes = makeLanes({ clock, limits, failed })
+  const servers = makeServers({
+    audit,
+    reveal: parts.reveal,
+    isolator: isolator({ dataDir: parts.dataDir, ...(parts.hide ? { hide: parts.hide } : {}) }),
+    clock,
+    limits,
+    log,
+  })
+  const mayStay = ({ session, server }: Lane) => {
+    if (resources.find('mcp', server.resource.name)?.resource.id !== server.resource.id) throw sessionGone('The MCP server is not there any more.')
+    const { verdict, reason, message } = guard.judge(session, describeMcp(server, { method: 'ping', params: {} }))
+    if (verdict !== 'allow') throw new ChaperoneError(reason, message)
+  }
+  const lanes = makeLanes({ clock, limits, mayStay, failed })
   let closing = false
 
   const openLane = (era: Era, session: LiveSession, server: Server): Lane =>

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { McpServerSpec } from '../../catalog/mcp-server.ts'
 import type { Clock } from '../../clock.ts'
-import { ChaperoneError } from '../../errors.ts'
+import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
 import type { Resource } from '../../policy/types.ts'
 import type { Era } from './era.ts'
@@ -57,15 +57,15 @@ export interface Lanes {
   readonly size: number
 }
 
-export function makeLanes({
-  clock,
-  limits,
-  failed,
-}: {
+export interface LanesParts {
   readonly clock: Clock
   readonly limits: McpLimits
+  /** Throws when the session is over or may not use the server any more. */
+  readonly mayStay: (lane: Lane) => void
   readonly failed: (error: unknown) => void
-}): Lanes {
+}
+
+export function makeLanes({ clock, limits, mayStay, failed }: LanesParts): Lanes {
   const lanes = new Map<string, Lane>()
   const modernKey = (session: LiveSession, server: Server) => `${session.id} ${server.resource.id}`
   let disarm: (() => void) | undefined
@@ -77,14 +77,16 @@ export function makeLanes({
   }
   const closeSoon = (lane: Lane, why: ChaperoneError) => void close(lane, why).catch(failed)
 
-  /** Often enough that a session that ended keeps no child for long; bearer sessions have no connection that is cut. */
+  /** Often enough that who was locked keeps no idle child for long; bearer sessions have no connection that is cut. */
   const sweep = () => {
     disarm = undefined
     for (const lane of [...lanes.values()]) {
       try {
-        lane.session.assertLive()
+        mayStay(lane)
       } catch (error) {
-        closeSoon(lane, error as ChaperoneError)
+        const why = toChaperoneError(error)
+        // A node that is behind decides nothing, not even this; the next sweep will.
+        if (why.code !== 'lease_lapsed') closeSoon(lane, why)
         continue
       }
       if (lane.busy === 0 && clock.now() - lane.lastUsed >= limits.idleMs) closeSoon(lane, sessionGone('The MCP session was idle for too long.'))

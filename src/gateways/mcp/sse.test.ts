@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createParser } from 'eventsource-parser'
 import fc from 'fast-check'
 import { ChaperoneError } from '../../errors.ts'
 import { sseEvent, sseReader } from './sse.ts'
@@ -28,17 +27,29 @@ test('rule 10: nothing is lost or added, however the bytes are cut and whatever 
   )
 })
 
-test('events say what another reader of the standard reads', () => {
+/** The standard's own words (HTML, section 9.2.6), over the whole text at once. */
+function readAtOnce(text: string): string[] {
+  const found: string[] = []
+  let data: string[] = []
+  for (const line of text.split(/\r\n|\n|\r/).slice(0, -1)) {
+    if (line === '') {
+      if (data.join('\n') !== '') found.push(data.join('\n'))
+      data = []
+    } else if (line === 'data') data.push('')
+    else if (line.startsWith('data:')) data.push(line.slice(5).replace(/^ /, ''))
+  }
+  return found
+}
+
+test('events say what the standard reads, however the bytes are cut', () => {
   fc.assert(
-    fc.property(stream, fc.constantFrom('\n', '\r\n'), fc.array(fc.nat(), { maxLength: 8 }), (lines, newline, cuts) => {
+    fc.property(stream, fc.constantFrom('\n', '\r\n', '\r'), fc.array(fc.nat(), { maxLength: 8 }), (lines, newline, cuts) => {
       const text = `${lines.join(newline)}${newline}${newline}`
-      const expected: string[] = []
-      createParser({ onEvent: (event) => void (event.data === '' ? undefined : expected.push(event.data)) }).feed(text)
       const reader = sseReader(1024)
       const events = pieces(Buffer.from(text), cuts).flatMap((piece) => reader.push(piece))
       assert.deepEqual(
         events.flatMap((event) => event.data ?? []),
-        expected,
+        readAtOnce(text),
       )
     }),
   )

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -29,7 +29,10 @@ describe('a real stdio server behind the gateway', () => {
       servers: { files: { command: [process.execPath, filesystem, folder], read: [folder] } },
     })
   })
-  after(() => given.close())
+  after(async () => {
+    await given.close()
+    rmSync(folder, { recursive: true, force: true })
+  })
 
   const connected = async () => {
     const client = new Client({ name: 'test', version: '1' })

@@ -244,6 +244,23 @@ describe('an HTTP server that misbehaves', () => {
     assert.equal((await given.post('web', call(2), session)).status, 404)
   })
 
+  test('rule 6: a permit that the role no longer gives is cut while its answer streams, and the client is told in the stream', async () => {
+    let closed = false
+    script = (_, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).write(': begun\n\n')
+      response.once('close', () => {
+        closed = true
+      })
+    }
+    const response = await given.post('web', call(1), session)
+    given.setRole({ allow: [{ mcp: 'any', tools: ['other'] }] })
+    const { error } = await answerOf(response)
+    assert.equal(error.data.reason, 'no_rule')
+    assert.equal(lastOutcome()?.status, 'unknown')
+    await eventually(() => closed && seen.some(({ body }) => body.method === 'notifications/cancelled'), 'the server is told and left')
+    given.setRole({ allow: [{ mcp: 'any', tools: 'any' }] })
+  })
+
   test('rule 11: a slow client slows the server down, and nothing piles up in between', async () => {
     const chunk = Buffer.alloc(256 * 1024, 'x')
     const all = 256

@@ -23,10 +23,18 @@ const TLS_HANDSHAKE = 0x16
 /** Brings raw sockets into TLS: by SSLRequest, or directly (PostgreSQL 17, ALPN `postgresql`). */
 export class Entrance {
   readonly #options: () => TlsOptions
+  /** Sockets whose handshake has begun; the secure one once it stands. */
+  readonly #secured = new WeakMap<Socket, TLSSocket | 'not yet'>()
   #context: { readonly of: TlsOptions; readonly secure: SecureContext } | undefined
 
   constructor(options: () => TlsOptions) {
     this.#options = options
+  }
+
+  /** Where an error can be said to the client: not in the middle of a handshake, nor in the clear after it. */
+  voice(socket: Socket): Socket | undefined {
+    const secured = this.#secured.get(socket)
+    return secured === 'not yet' ? undefined : (secured ?? socket)
   }
 
   /** The first packet that matters. `signal` ends the wait. Throws ChaperoneError; writes nothing but the answers of the handshake. */
@@ -61,6 +69,7 @@ export class Entrance {
   }
 
   async #secure(socket: Socket, signal: AbortSignal, direct: boolean): Promise<TLSSocket> {
+    this.#secured.set(socket, 'not yet')
     const secured = new TLSSocket(socket, {
       isServer: true,
       secureContext: this.#freshContext(),
@@ -76,6 +85,7 @@ export class Entrance {
       secured.once('close', () => failed(new ChaperoneError('credential_invalid', 'The TLS handshake failed.')))
       signal.addEventListener('abort', () => failed(signal.reason), { once: true })
     })
+    this.#secured.set(socket, secured)
     // Without it bytes meant for another protocol, sent on by a browser, could be taken for a startup (ALPACA).
     if (direct && secured.alpnProtocol !== 'postgresql') throw new ChaperoneError('malformed', 'Direct TLS needs the ALPN protocol `postgresql`.')
     return secured
@@ -118,6 +128,8 @@ async function more(socket: Socket, signal: AbortSignal): Promise<Buffer> {
     const done = new AbortController()
     try {
       await Promise.race(['readable', 'end', 'close'].map((event) => once(socket, event, { signal: AbortSignal.any([signal, done.signal]) })))
+    } catch (error) {
+      throw signal.aborted ? signal.reason : error
     } finally {
       done.abort()
     }

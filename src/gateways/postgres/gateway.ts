@@ -99,12 +99,10 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
     const late = new AbortController()
     const disarm = clock.at(clock.now() + limits.handshakeMs, () => late.abort(new ChaperoneError('too_slow', 'No startup packet came in time.')))
     const signal = AbortSignal.any([late.signal, closing.signal])
-    let said: Socket = socket
     let who: Who | undefined
     try {
       await parser
       const entered = await entrance.enter(socket, signal)
-      said = entered.socket
       if (entered.kind === 'cancel') return await cancel(entered, signal)
       // `signal` guards what the client has to do; the database has its own deadline.
       who = await identified(entered.socket)
@@ -114,11 +112,13 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       const why = toChaperoneError(error)
       if (!who) await record({ type: 'connection.refused', data: { protocol: 'postgres', reason: why.code, from: socket.remoteAddress ?? '' } })
       if (why.code === 'internal') fault(why)
-      if (!said.destroyed && said.writable) said.end(refusalMessage(why, 'FATAL'))
+      const voice = entrance.voice(socket)
+      if (voice?.writable) voice.end(refusalMessage(why, 'FATAL'))
+      if (!voice) socket.destroy()
     } finally {
       disarm()
       who?.connection.closed()
-      hangUp(said)
+      hangUp(entrance.voice(socket) ?? socket)
     }
   }
 

@@ -246,16 +246,13 @@ test('statements of a pipeline wait for their permits together, and are sent in 
 
 test('what the server skips after an error is recorded as not run', () =>
   connected('reader', READER, async (raw) => {
-    raw.send(parse('', 'select 1 / 0'), bind('', ''), execute(''), parse('', 'select 2'), bind('', ''), execute(''), sync())
-    assert.deepEqual(await raw.answers(), ['1', '2', 'E:22012', 'ZI'].slice(await planTimeError()))
+    raw.send(parse('', 'select 1 / (id - 1) from customers'), bind('', ''), execute(''), parse('', 'select 2'), bind('', ''), execute(''), sync())
+    assert.deepEqual(await raw.answers(), ['1', '2', 'E:22012', 'ZI'])
     assert.deepEqual(outcomes(), ['failed', 'failed'])
     raw.send(query('select 1; select 1 / (id - 1) from customers; select 3'))
     assert.deepEqual(await raw.answers(), ['D:1', 'C:SELECT 1', 'E:22012', 'ZI'])
     assert.deepEqual(outcomes().slice(2), ['rolled back', 'failed', 'failed'])
   }))
-
-/** Constants are folded when a statement is planned, at Bind: then there is no BindComplete. */
-const planTimeError = async () => 0
 
 test('a statement that may change settings is over before the next one is read', () =>
   connected('writer', ANYTHING, async (raw) => {
@@ -348,7 +345,7 @@ test('rule 1: obligations that cannot be kept refuse, and are never ignored', ()
       sync(),
     )
     const answers = await raw.answers(4)
-    assert.deepEqual(answers, ['E:42501', 'ZI', 'E:42501', 'ZI', 'C:SELECT 0', 'ZI', 'E:42501', 'ZI'].toSpliced(6, 0))
+    assert.deepEqual(answers, ['E:42501', 'ZI', 'E:42501', 'ZI', 'C:SELECT 0', 'ZI', '1', 'E:42501', 'ZI'])
     assert.deepEqual(
       statements().map((record) => record.outcome?.facts?.reason),
       ['obligation_unsupported', 'obligation_unsupported', undefined, 'obligation_unsupported'],
