@@ -54,7 +54,7 @@ async function run(order: ChaperoneOrder): Promise<void> {
   const { result: agent, epoch } = await parts.store.reduce(async (trx) => {
     for (const { kind, name, spec } of order.documents) {
       const id = newId('res')
-      ids.set(name, id)
+      ids.set(`${kind}/${name}`, id)
       await trx
         .insertInto('documents')
         .values({ id, kind, name, labels: '{}', spec: canonicalJson(spec), digest: id, owner: null, applied_by: null, updated_at: now })
@@ -78,7 +78,7 @@ async function run(order: ChaperoneOrder): Promise<void> {
   })
   const floorKey = freshKey()
   const floorServer = await parts.ca.issueServer({ spki: floorKey.spki, names: ['localhost', '127.0.0.1'], notAfter: now + 6 * HOUR })
-  const database = order.databaseServer === undefined ? undefined : await databaseServer(ids.get(order.databaseServer)!)
+  const database = order.databaseServer === undefined ? undefined : await databaseServer(ids.get(`postgres/${order.databaseServer}`)!)
   const said: ChaperoneSaid = {
     ...running.addresses,
     ca: await parts.ca.bundle('server'),

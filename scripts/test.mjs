@@ -51,6 +51,8 @@ const child = spawn(
     `--test-concurrency=${Math.max(2, availableParallelism())}`,
     // A test that hangs must fail and be named, not stop the whole run.
     '--test-timeout=60000',
+    // Measured: without it the process of a test that timed out lives on with what that test had open, and the run never ends.
+    '--test-force-exit',
     `--test-reporter=${join(root, 'scripts', 'reporter.mjs')}`,
     '--test-reporter-destination=stdout',
     ...options,

@@ -6,11 +6,15 @@ import { afterEach, beforeEach, test } from 'node:test'
 import type { Draft } from '../audit/record.ts'
 import { manualClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
+import { describeMcp } from '../gateways/mcp/describe.ts'
+import { mcpVocabulary } from '../gateways/mcp/rules.ts'
 import { createIdentity, setIdentityState } from '../identity/directory.ts'
 import { makeLock } from '../identity/locks.ts'
 import { openSessions } from '../identity/sessions.ts'
 import type { LiveSession, Sessions } from '../identity/types.ts'
 import { newId } from '../ids.ts'
+import { decide } from '../policy/decide.ts'
+import type { Resource } from '../policy/types.ts'
 import { openStore } from '../store/open.ts'
 import type { Store } from '../store/store.ts'
 import { administer, chaperoneResource, chaperoneVocabulary } from './administration.ts'
@@ -35,6 +39,18 @@ let person: { id: string }
 let leaseError: ChaperoneError | undefined
 let lost: unknown[]
 
+const document = (kind: string, name: string, labels: object, spec: object) => ({
+  id: newId('res'),
+  kind,
+  name,
+  labels: JSON.stringify(labels),
+  spec: JSON.stringify(spec),
+  digest: name,
+  owner: null,
+  applied_by: null,
+  updated_at: start,
+})
+
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'chaperone-guard-'))
   clock = manualClock(start)
@@ -45,17 +61,7 @@ beforeEach(async () => {
   beforeAppend = async () => {}
   await store.write(async (trx) => {
     person = await createIdentity(trx, { kind: 'user', name: 'dana', roles: ['ops'], source: 'document', now: start })
-    const role = (name: string, spec: object) => ({
-      id: newId('res'),
-      kind: 'role',
-      name,
-      labels: '{}',
-      spec: JSON.stringify(spec),
-      digest: name,
-      owner: null,
-      applied_by: null,
-      updated_at: start,
-    })
+    const role = (name: string, spec: object) => document('role', name, {}, spec)
     await trx
       .insertInto('documents')
       .values([
@@ -65,7 +71,7 @@ beforeEach(async () => {
       ])
       .execute()
   })
-  state = await keepState(store.db, [chaperoneVocabulary], await store.epoch())
+  state = await keepState(store.db, [chaperoneVocabulary, mcpVocabulary], await store.epoch())
   const audit = {
     append: async (draft: Draft) => {
       await beforeAppend(draft)
@@ -227,4 +233,150 @@ test('an outcome that cannot be recorded is reported to the operator', async () 
   guard.settle(permit, { status: 'ok' })
   await new Promise((turn) => setImmediate(turn))
   assert.equal(lost.length, 1)
+})
+
+/** A resource of a kind, with a role `demo` that reaches it by its label. */
+async function resourceWithLabel(name: string): Promise<Resource> {
+  await reduce(async (trx) => {
+    await trx
+      .insertInto('documents')
+      .values([
+        document('mcp', name, { env: 'demo' }, {}),
+        document('role', 'demo', {}, { allow: [{ mcp: { labels: { env: 'demo' } }, tools: 'any' }] }),
+      ])
+      .execute()
+    await trx.updateTable('identities').set({ roles: '["demo"]' }).where('id', '=', person.id).execute()
+  })
+  return state.current().find('mcp', name)!.resource
+}
+
+const call = (resource: Resource) => describeMcp({ resource, spec: { tools: {}, trusted: false } }, { method: 'tools/call', params: { name: 'any' } })
+
+test('rule 6: a resource that gets another label is out of reach at once, also over what was opened on the old one', async () => {
+  const resource = await resourceWithLabel('files')
+  const session = await sessionOf(person.id)
+  const permit = await guard.admit(session, call(resource))
+  await reduce((trx) => trx.updateTable('documents').set({ labels: '{"env":"prod"}' }).where('name', '=', 'files').execute())
+  assert.equal(permit.signal.aborted, true)
+  await assert.rejects(guard.admit(session, call(resource)), (error) => error instanceof Refusal && error.decision.reason === 'no_rule')
+})
+
+test('rule 6: a resource that was deleted is out of reach at once, and one that took its name is not it', async () => {
+  const resource = await resourceWithLabel('files')
+  const session = await sessionOf(person.id)
+  const permit = await guard.admit(session, call(resource))
+  await reduce((trx) => trx.deleteFrom('documents').where('name', '=', 'files').execute())
+  assert.equal(permit.signal.aborted, true)
+  await assert.rejects(guard.admit(session, call(resource)), code('not_found'))
+  await resourceWithLabel2('files')
+  await assert.rejects(guard.admit(session, call(resource)), code('not_found'))
+  assert.equal(records.at(-1)?.type, 'action.refused')
+
+  async function resourceWithLabel2(name: string) {
+    await reduce((trx) =>
+      trx
+        .insertInto('documents')
+        .values({
+          id: newId('res'),
+          kind: 'mcp',
+          name,
+          labels: '{"env":"demo"}',
+          spec: '{}',
+          digest: '',
+          owner: null,
+          applied_by: null,
+          updated_at: start,
+        })
+        .execute(),
+    )
+  }
+})
+
+test('rule 1: a lease that runs out while the intent is being written gives no permit: others have stopped waiting for this node', async () => {
+  const session = await sessionOf(person.id)
+  beforeAppend = async () => {
+    leaseError = new ChaperoneError('lease_lapsed', 'This node cannot prove that it knows the latest changes.')
+  }
+  await assert.rejects(guard.admit(session, apply), code('lease_lapsed'))
+  assert.deepEqual(types(), ['action.intent', 'action.outcome'])
+  assert.deepEqual(records[1]?.outcome, { status: 'refused', reason: 'lease_lapsed' })
+  assert.equal(guard.open, 0)
+})
+
+test('rule 8: a refusal because a link is gone is recorded like any other', async () => {
+  const session = await sessionOf(person.id)
+  await reduce((trx) => setIdentityState(trx, person.id, 'disabled', start))
+  await assert.rejects(guard.admit(session, apply), code('identity_disabled'))
+  assert.deepEqual(types(), ['action.refused'])
+  assert.equal(records[0]?.decision?.reason, 'identity_disabled')
+})
+
+test('rule 3: an identity disabled while the intent is being written leaves an outcome behind', async () => {
+  const session = await sessionOf(person.id)
+  beforeAppend = async (draft) => {
+    beforeAppend = async () => {}
+    if (draft.type === 'action.intent') await reduce((trx) => setIdentityState(trx, person.id, 'disabled', start))
+  }
+  await assert.rejects(guard.admit(session, apply), code('identity_disabled'))
+  assert.deepEqual(types(), ['action.intent', 'action.outcome'])
+  assert.deepEqual(records[1]?.outcome, { status: 'refused', reason: 'identity_disabled' })
+})
+
+/** The store, where the next read of a table waits for some work, before it is made or before it answers. */
+function slowed(table: string, when: 'before' | 'after', work: () => Promise<unknown>): { readonly db: Store['db']; arm(): void } {
+  let once = false
+  const slow = (query: object): object =>
+    new Proxy(query, {
+      get(target, key) {
+        const value = Reflect.get(target, key) as unknown
+        if (typeof value !== 'function') return value
+        if (key !== 'execute') return (...args: unknown[]) => slow(value.apply(target, args))
+        return async () => {
+          const mine = once
+          once = false
+          if (mine && when === 'before') await work()
+          const rows: unknown = await value.call(target)
+          if (mine && when === 'after') await work()
+          return rows
+        }
+      },
+    })
+  const db = new Proxy(store.db, {
+    get: (target, key) =>
+      key === 'selectFrom'
+        ? (name: string) => (name === table && once ? slow(target.selectFrom(name as 'documents')) : target.selectFrom(name as 'documents'))
+        : (Reflect.get(target, key) as unknown),
+  })
+  const arm = () => {
+    once = true
+  }
+  return { db, arm }
+}
+
+test('rule 6: an identity that is disabled while it is looked up is not brought back to life by the answer', async () => {
+  const { db, arm } = slowed('identities', 'after', async () => {
+    const { epoch } = await store.reduce((trx) => setIdentityState(trx, late.id, 'disabled', start))
+    await keeper.refresh(epoch)
+  })
+  const keeper = await keepState(db, [chaperoneVocabulary], await store.epoch())
+  const late = await store.write((trx) => createIdentity(trx, { kind: 'user', name: 'late', roles: ['ops'], source: 'document', now: start }))
+  arm()
+  await keeper.see([{ identity: late.id }])
+  assert.throws(() => keeper.current().links([{ identity: late.id }], start), code('identity_disabled'))
+})
+
+test('rule 6: rights are read as of one moment: an old role and a new holder of it never meet', async () => {
+  // In one change `ops` loses its verbs and somebody else gets it.
+  const newcomer = await store.write((trx) => createIdentity(trx, { kind: 'user', name: 'newcomer', roles: [], source: 'document', now: start }))
+  const { db, arm } = slowed('identities', 'before', () =>
+    store.reduce(async (trx) => {
+      await trx.updateTable('documents').set({ spec: '{"allow":[]}' }).where('name', '=', 'ops').execute()
+      await trx.updateTable('identities').set({ roles: '["ops"]' }).where('id', '=', newcomer.id).execute()
+    }),
+  )
+  arm()
+  const mixed = await keepState(db, [chaperoneVocabulary], await store.epoch())
+  const links = mixed.current().links([{ identity: newcomer.id }], start)
+  const { verdict } = decide(mixed.current().policy, { links, action: apply, now: start, session: { id: 's', startedAt: start, how: 'login' } })
+  assert.equal(verdict, 'deny')
 })

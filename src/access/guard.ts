@@ -1,10 +1,12 @@
 import type { AuditLog, Draft } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
-import { ChaperoneError } from '../errors.ts'
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { lockFor } from '../identity/locks.ts'
+import { actingIn } from '../identity/named.ts'
 import type { LiveSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import { decide } from '../policy/decide.ts'
+import { NOT_VISIBLE } from '../policy/refusal.ts'
 import type { Action, Decision } from '../policy/types.ts'
 import type { Lease } from '../store/lease.ts'
 import type { State, StateKeeper } from './state.ts'
@@ -44,9 +46,11 @@ export function makeGuard({
 }: GuardParts): Guard & { review(): void; readonly open: number; underWay(): Action[] } {
   const open = new Map<string, Open>()
 
-  const judgeIn = (current: State, session: LiveSession, action: Action): Decision => {
+  const judgeIn = (current: State, session: LiveSession, asked: Action): Decision => {
     const now = clock.now()
     const links = current.links(session.principal.chain, now)
+    const action = asOf(current, asked)
+    if (!action) return gone(session.principal.name)
     const decision = decide(current.policy, {
       links,
       action,
@@ -84,34 +88,27 @@ export function makeGuard({
     return judgeIn(state.current(), session, action)
   }
 
+  /** A session that ended, or a link that is gone, is a refusal like any other: it is recorded, with the reason that is thrown. */
+  const judgeOrWhyNot = (session: LiveSession, action: Action): { readonly decision: Decision; readonly why?: ChaperoneError } => {
+    try {
+      return { decision: judge(session, action) }
+    } catch (thrown) {
+      const why = toChaperoneError(thrown)
+      return { decision: { ...gone(session.principal.name), reason: why.code, message: why.message }, why }
+    }
+  }
+
+  const nameOf = (id: string) => state.current().identity(id)?.name
+
   const draftOf = (type: Draft['type'], id: string, session: LiveSession, action: Action, decision: Decision, admission: Admission): Draft => {
-    const { principal } = session
-    const named = (identity: string) => ({ id: identity, name: state.current().identity(identity)?.name ?? identity })
     return {
       type,
       id,
-      actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
-      ...(principal.chain.length > 1
-        ? {
-            chain: principal.chain.map((link) => ({
-              ...named(link.identity),
-              ...(link.delegation === undefined ? {} : { delegation: link.delegation }),
-            })),
-          }
-        : {}),
-      session: session.id,
-      credential: principal.credentialId,
+      ...actingIn(session, nameOf),
       ...(admission.connection ? { connection: admission.connection.id } : {}),
       ...(session.issuerId === undefined ? {} : { issuer: session.issuerId }),
       ...(session.purpose === undefined ? {} : { purpose: session.purpose }),
-      action: {
-        kind: action.kind,
-        operation: action.operation,
-        effects: action.effects,
-        summary: action.summary,
-        ...(action.via === undefined ? {} : { via: action.via }),
-        resource: { id: action.resource.id, name: action.resource.name, kind: action.resource.kind },
-      },
+      action: { ...draftAction(action), ...(action.via === undefined ? {} : { via: action.via }) },
       decision: {
         verdict: decision.verdict,
         reason: decision.reason,
@@ -152,32 +149,35 @@ export function makeGuard({
       await lease.ensure()
       const judgedIn = state.current()
       const id = newId('per', clock.now())
-      let decision = judge(session, action)
-      if (decision.verdict === 'allow') {
-        await audit.append(draftOf('action.intent', id, session, action, decision, admission))
-        // A lock may have come while the intent was being written: what was judged under an older epoch is judged again.
-        if (admission.connection?.signal.aborted) return abandon(id, admission.connection.signal.reason)
-        if (state.current() === judgedIn) return sessionStillLive(id)
-        decision = judge(session, action)
-        if (decision.verdict === 'allow') return sessionStillLive(id)
-        await audit.append({ type: 'action.outcome', permit: id, session: session.id, outcome: { status: 'refused', reason: decision.reason } })
-        throw new Refusal(decision, id)
+      const judged = judgeOrWhyNot(session, action)
+      let { decision } = judged
+      if (decision.verdict !== 'allow') {
+        await audit.append(draftOf('action.refused', id, session, action, decision, admission))
+        throw judged.why ?? new Refusal(decision, id)
       }
-      await audit.append(draftOf('action.refused', id, session, action, decision, admission))
-      throw new Refusal(decision, id)
-
-      function sessionStillLive(permitId: string): Permit {
-        try {
-          session.assertLive()
-        } catch (error) {
-          return abandon(permitId, error)
+      await audit.append(draftOf('action.intent', id, session, action, decision, admission))
+      // Much may have happened while the intent was being written. The lease may have run out, and then others no longer
+      // wait for us; a lock may have come, and what was judged under an older epoch is judged again.
+      await lease.ensure().catch(abandon)
+      if (admission.connection?.signal.aborted) return abandon(admission.connection.signal.reason)
+      if (state.current() !== judgedIn) {
+        const again = judgeOrWhyNot(session, action)
+        ;({ decision } = again)
+        if (decision.verdict !== 'allow') {
+          await audit.append({ type: 'action.outcome', permit: id, session: session.id, outcome: { status: 'refused', reason: decision.reason } })
+          throw again.why ?? new Refusal(decision, id)
         }
-        return permitFor(permitId, session, action, decision, admission)
       }
+      try {
+        session.assertLive()
+      } catch (error) {
+        return abandon(error)
+      }
+      return permitFor(id, session, action, decision, admission)
 
-      function abandon(permitId: string, why: unknown): never {
+      function abandon(why: unknown): never {
         const reason = why instanceof ChaperoneError ? why.code : 'internal'
-        audit.append({ type: 'action.outcome', permit: permitId, session: session.id, outcome: { status: 'refused', reason } }).catch(outcomeLost)
+        audit.append({ type: 'action.outcome', permit: id, session: session.id, outcome: { status: 'refused', reason } }).catch(outcomeLost)
         throw why
       }
     },
@@ -187,14 +187,14 @@ export function makeGuard({
       if (!mine) return
       open.delete(permit.id)
       mine.release()
-      const { principal } = mine.session
+      const { actor } = actingIn(mine.session, nameOf)
       audit
         .append({
           type: 'action.outcome',
           permit: permit.id,
-          actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
+          actor,
           session: mine.session.id,
-          action: { ...draftAction(permit.action) },
+          action: draftAction(permit.action),
           outcome: { status: outcome.status, ...outcome.facts },
           ...(outcome.bodies ? { bodies: outcome.bodies } : {}),
         })
@@ -215,6 +215,27 @@ export function makeGuard({
     underWay: () => [...open.values()].map(({ permit }) => permit.action),
   }
 }
+
+/**
+ * The action on its resource as it is now: a connection or stream was opened on what has other labels today, and its rules
+ * speak of those. Undefined when the resource is gone, or its name is another one's now.
+ */
+function asOf(current: State, action: Action): Action | undefined {
+  if (action.kind === 'chaperone') return action
+  const resource = current.find(action.kind, action.resource.name)?.resource
+  if (resource === action.resource) return action
+  return resource?.id === action.resource.id ? { ...action, resource } : undefined
+}
+
+/** The same answer as for what this identity may not see (rule 8). */
+const gone = (link: string): Decision => ({
+  verdict: 'deny',
+  reason: 'not_found',
+  link,
+  obligations: {},
+  visible: false,
+  message: NOT_VISIBLE,
+})
 
 const draftAction = (action: Action) => ({
   kind: action.kind,

@@ -31,13 +31,30 @@ interface Found {
   readonly spec: unknown
 }
 
+/** A load takes milliseconds; somebody would have to change rights faster than that, all the time. */
+const MOST_LOOKS = 50
+
+/**
+ * Everything as of one moment. A role read before a change and an identity read after it could together allow what
+ * neither state did, so what was read while the epoch rose is read again.
+ */
+async function readAll(db: Database) {
+  const epochNow = async () => (await db.selectFrom('epoch').select('value').where('id', '=', 1).executeTakeFirstOrThrow()).value
+  for (let look = 0; look < MOST_LOOKS; look++) {
+    const before = await epochNow()
+    const rows = await Promise.all([
+      db.selectFrom('documents').selectAll().execute(),
+      db.selectFrom('locks').selectAll().where('lifted_at', 'is', null).execute(),
+      db.selectFrom('identities').selectAll().where('state', '=', 'active').execute(),
+      db.selectFrom('delegations').selectAll().where('ended_at', 'is', null).execute(),
+    ])
+    if ((await epochNow()) === before) return rows
+  }
+  throw new ChaperoneError('store_unavailable', 'Rights change faster than they can be read.')
+}
+
 async function load(db: Database, vocabularies: readonly Vocabulary[], epoch: number, revision: number) {
-  const [documents, locks, identities, delegations] = await Promise.all([
-    db.selectFrom('documents').selectAll().execute(),
-    db.selectFrom('locks').selectAll().where('lifted_at', 'is', null).execute(),
-    db.selectFrom('identities').selectAll().where('state', '=', 'active').execute(),
-    db.selectFrom('delegations').selectAll().where('ended_at', 'is', null).execute(),
-  ])
+  const [documents, locks, identities, delegations] = await readAll(db)
   const specs = (kind: string) =>
     documents.filter((row) => row.kind === kind).map((row) => ({ name: row.name, spec: JSON.parse(row.spec) as unknown }))
   const policy = compilePolicy({ roles: specs('role'), guardrails: specs('guardrail') }, vocabularies)
@@ -156,19 +173,17 @@ export async function keepState(db: Database, vocabularies: readonly Vocabulary[
     async see(chain) {
       const state = current
       const missing = chain.filter((link) => state.identity(link.identity) === undefined).map((link) => link.identity)
-      if (missing.length > 0) {
-        const rows = await db.selectFrom('identities').selectAll().where('id', 'in', missing).where('state', '=', 'active').execute()
-        for (const row of rows) current.add(row)
-        const owners = rows.flatMap((row) =>
-          row.owner_id !== null && current.identity(row.owner_id) === undefined ? [{ identity: row.owner_id }] : [],
-        )
-        if (owners.length > 0) await keeper.see(owners)
-      }
-      const delegations = chain.flatMap((link) => (link.delegation === undefined ? [] : [link.delegation]))
-      if (delegations.length > 0) {
-        const rows = await db.selectFrom('delegations').selectAll().where('id', 'in', delegations).where('ended_at', 'is', null).execute()
-        for (const row of rows) current.add(row)
-      }
+      const identities =
+        missing.length === 0 ? [] : await db.selectFrom('identities').selectAll().where('id', 'in', missing).where('state', '=', 'active').execute()
+      const given = chain.flatMap((link) => (link.delegation === undefined ? [] : [link.delegation]))
+      const delegations =
+        given.length === 0 ? [] : await db.selectFrom('delegations').selectAll().where('id', 'in', given).where('ended_at', 'is', null).execute()
+      // What was read before a change of rights must not be written over what was loaded after it: that would bring back to
+      // life whom the change had stopped.
+      if (current !== state) return keeper.see(chain)
+      for (const row of [...identities, ...delegations]) state.add(row)
+      const owners = identities.flatMap((row) => (row.owner_id !== null && !state.identity(row.owner_id) ? [{ identity: row.owner_id }] : []))
+      if (owners.length > 0) await keeper.see(owners)
     },
   }
   return keeper

@@ -1,14 +1,14 @@
 import { administer, type Verb } from '../access/administration.ts'
 import type { Applier } from '../documents/types.ts'
+import { actingIn } from '../identity/named.ts'
 import type { LiveSession } from '../identity/types.ts'
 import type { ApiParts } from './parts.ts'
 
 /** Who did it, for a record. */
-export const actorOf = ({ id, principal }: LiveSession) => ({
-  actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
-  session: id,
-  credential: principal.credentialId,
-})
+export function actorOf(session: LiveSession) {
+  const { actor, session: id, credential } = actingIn(session, () => undefined)
+  return { actor, session: id, credential }
+}
 
 /** Whether the caller holds a verb, along his whole chain. */
 export const holds =
@@ -18,19 +18,6 @@ export const holds =
 
 /** The caller as `documents/` knows him. */
 export function applierOf(parts: Pick<ApiParts, 'guard' | 'chaperone' | 'state'>, session: LiveSession): Applier {
-  const { principal } = session
-  const named = (id: string) => ({ id, name: parts.state.current().identity(id)?.name ?? id })
-  return {
-    actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
-    ...(principal.chain.length > 1
-      ? {
-          chain: principal.chain.map((link) => ({
-            ...named(link.identity),
-            ...(link.delegation === undefined ? {} : { delegation: link.delegation }),
-          })),
-        }
-      : {}),
-    session: session.id,
-    holds: holds(parts, session),
-  }
+  const { actor, chain } = actingIn(session, (id) => parts.state.current().identity(id)?.name)
+  return { actor, ...(chain ? { chain } : {}), session: session.id, holds: holds(parts, session) }
 }

@@ -1,7 +1,7 @@
 import { createPublicKey } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import type { AuditDetail, AuditRow } from '../api/contract.ts'
+import type { AuditDetail, AuditPage, AuditQuery, AuditRow } from '../api/contract.ts'
 import type { VerifyReport } from '../audit/verify.ts'
 import { ChaperoneError, REASONS } from '../errors.ts'
 import type { Register } from './commands.ts'
@@ -17,7 +17,7 @@ interface Filters extends ServerFlags {
   readonly text?: string
   readonly session?: string
   readonly resource?: string
-  readonly verdict?: string
+  readonly verdict?: AuditQuery['verdict']
   readonly actor?: string
   readonly limit?: number
 }
@@ -53,7 +53,7 @@ function search(command: Command): void {
     .option('--text <words>', 'found in the record, its statement or arguments')
     .option('--limit <number>', 'how many at the most', wholeNumber('--limit', 1, 10_000), 100)
     .action(async (flags: Filters) => {
-      const asked = {
+      const asked: Omit<AuditQuery, 'limit' | 'before'> = {
         actor: flags.actor,
         type: flags.type,
         session: flags.session,
@@ -68,8 +68,9 @@ function search(command: Command): void {
         let next: string | undefined
         do {
           const limit = Math.min((flags.limit ?? 100) - found.length, 500)
-          const page = await api.call<{ records: AuditRow[]; next?: string }>('GET', `/v1/audit${query({ ...asked, limit, before: next })}`)
+          const page = await api.call<AuditPage>('GET', `/v1/audit${query({ ...asked, limit, before: next })}`)
           found.push(...page.records)
+          if (page.stoppedAfter !== undefined) process.stderr.write(`looked at ${page.stoppedAfter} records, going on ...\n`)
           next = page.next
         } while (next !== undefined && found.length < (flags.limit ?? 100))
         return found

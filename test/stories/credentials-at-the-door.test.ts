@@ -95,7 +95,11 @@ const extension = (extnID: string, value: unknown, critical = false) =>
 const uriName = (uniformResourceIdentifier: string) => new asn1.GeneralName({ uniformResourceIdentifier })
 
 const nameOf = (commonName: string) =>
-  new asn1.Name([new asn1.RelativeDistinguishedName([new asn1.AttributeTypeAndValue({ type: '2.5.4.3', value: new asn1.AttributeValue({ utf8String: commonName }) })])])
+  new asn1.Name([
+    new asn1.RelativeDistinguishedName([
+      new asn1.AttributeTypeAndValue({ type: '2.5.4.3', value: new asn1.AttributeValue({ utf8String: commonName }) }),
+    ]),
+  ])
 
 const subjectOf = (pem: string) => AsnConvert.parse(new X509Certificate(pem).raw, asn1.Certificate).tbsCertificate.subject
 
@@ -210,16 +214,8 @@ spec: { owner: boris }
     ['not valid yet', async () => forge({ from: now() + MINUTE }), /^credential_invalid$/],
     ['for servers', async () => forge({ usage: asn1.id_kp_serverAuth }), /^credential_invalid$/],
     ['that is an authority', async () => forge({ authority: true }), /^credential_invalid$/],
-    [
-      'with an unknown critical extension',
-      async () => forge({ more: [extension('1.2.3.4', uriName('x'), true)] }),
-      /^credential_invalid$/,
-    ],
-    [
-      'with two names',
-      async () => forge({ names: [uriName('spiffe://chaperone.internal/user/dana')] }),
-      /^credential_invalid$/,
-    ],
+    ['with an unknown critical extension', async () => forge({ more: [extension('1.2.3.4', uriName('x'), true)] }), /^credential_invalid$/],
+    ['with two names', async () => forge({ names: [uriName('spiffe://chaperone.internal/user/dana')] }), /^credential_invalid$/],
     ['with claims of an unknown version', async () => forge({ claims: { ...claims, v: 2 } }), /^credential_invalid$/],
     ['with an unknown claim', async () => forge({ claims: { ...claims, admin: true } }), /^credential_invalid$/],
     ['with claims that are no canonical JSON', async () => forge({ claims: JSON.stringify({ v: 1, ...claims }, null, 1) }), /^credential_invalid$/],

@@ -1,29 +1,15 @@
-import type { Admission, Guard, Permit } from '../../access/types.ts'
+import type { Guard, Permit } from '../../access/types.ts'
 import type { Clock } from '../../clock.ts'
 import { parseDuration } from '../../encoding/duration.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
-import type { Action } from '../../policy/types.ts'
-import { Cursors } from './cursors.ts'
-import { type Described, type DescriptionCache, type Place, type SqlContext, statementAction } from './describe.ts'
-import { Names, type Portal, type Prepared, parametersOf, type Run } from './prepared.ts'
+import type { Described, DescriptionCache, Place, SqlContext } from './describe.ts'
+import { type Asked, Intake } from './intake.ts'
+import { type Item, isSimple, Names, type Portal, type Run } from './prepared.ts'
 import { cutMessage, refusalMessage } from './refuse.ts'
 import { Replies } from './replies.ts'
 import { cannotKeep, type KnownObligations } from './rules.ts'
-import {
-  ClientFramer,
-  type ClientMessage,
-  FROM_CLIENT,
-  parseMessage,
-  queryMessage,
-  readBind,
-  readExecute,
-  readParse,
-  readQuery,
-  readTarget,
-  readyForQuery,
-  type WireLimits,
-} from './wire.ts'
+import { ClientFramer, type ClientMessage, FROM_CLIENT, parseMessage, queryMessage, readyForQuery, type WireLimits } from './wire.ts'
 
 export interface ConversationParts {
   readonly guard: Guard
@@ -46,26 +32,7 @@ export interface ConversationParts {
   messageRefused(error: ChaperoneError): void
 }
 
-/** A message of the client on its way: classified, perhaps waiting for its permit, then sent, then answered. */
-export interface Item {
-  readonly type: number
-  readonly frame: Buffer
-  waiting: boolean
-  refusal: { readonly error: ChaperoneError; readonly about?: Described | undefined } | undefined
-  readonly runs: Run[]
-  /** which of its runs the server is at (a Query with several statements) */
-  at: number
-  /** undoes or confirms what it does to a name */
-  readonly name: { confirm(): void; withdraw(): void } | undefined
-  readonly portal: Portal | undefined
-  /** COPY FROM STDIN is in it */
-  readonly copiesIn: boolean
-  /** It was sent in place of a refused one, to make the server fail; this is the error that the client gets. */
-  marker: Buffer | undefined
-}
-
-const { bind, close, copyData, copyDone, copyFail, describe, execute, flush, functionCall, parse, query, sync, terminate } = FROM_CLIENT
-const DURING_COPY = new Set<number>([copyData, copyDone, copyFail, flush, sync, terminate])
+const { bind, copyData, copyDone, copyFail, execute, flush, parse, query, sync, terminate } = FROM_CLIENT
 /** Ends a batch of messages: what stands before it is worth sending. */
 const WORTH_SENDING = new Set<number>([execute, query, sync, flush, terminate, copyData, copyDone, copyFail])
 
@@ -83,45 +50,47 @@ export class Conversation {
   readonly #parts: ConversationParts
   readonly #framer: ClientFramer
   readonly #replies: Replies
-  readonly #statements = new Names<Prepared>()
-  readonly #portals = new Names<Portal>()
-  readonly #cursors = new Cursors()
-  #context: SqlContext
+  readonly #intake: Intake
   #queue: Item[] = []
   #queuedBytes = 0
-  #waitingMessage: ClientMessage | undefined
-  /** a refusal was found while reading: the rest up to Sync is not even looked at */
-  #skipping = false
-  /** the same, found while sending */
+  /** read, and not to be looked at yet */
+  #later: ClientMessage | undefined
+  /** a message was refused: what follows is not sent, up to Sync */
   #dropping = false
   /** something of the extended protocol was sent since the last Sync */
   #segmentOpen = false
-  /** A statement that may change settings: in this segment, or before it and not finished. What follows is read only when it is over. */
-  #looseHere = false
-  #looseBefore = false
-  /** The client has sent all of its copy data; the server may not have come to the end of it. */
-  #copyEnded = false
   /** The client has said goodbye. */
   #leaving = false
   #closed = false
-  readonly #onAbort: (event: Event) => void
+  readonly #onAbort = (event: Event) => this.cut((event.target as AbortSignal).reason)
   /** How many were admitted. */
   statements = 0
 
   constructor(parts: ConversationParts) {
     this.#parts = parts
-    this.#context = parts.context
     this.#framer = new ClientFramer(parts.limits)
+    const portals = new Names<Portal>()
     this.#replies = new Replies({
       clock: parts.clock,
-      statements: this.#statements,
-      portals: this.#portals,
+      portals,
       settle: (run, outcome) => this.#settle(run, outcome),
       cancel: () => parts.cancel(),
       emit: (bytes) => parts.toClient(bytes),
-      pathMoved: () => this.#forgetPath(),
+      pathMoved: () => this.#intake.forgetPath(),
     })
-    this.#onAbort = (event) => this.cut((event.target as AbortSignal).reason)
+    this.#intake = new Intake({
+      place: parts.place,
+      context: parts.context,
+      cache: parts.cache,
+      limits: parts.limits,
+      replies: this.#replies,
+      portals,
+      judge: (action) => parts.guard.judge(parts.session, action),
+      add: (type, frame, more) => this.#add(type, frame, more),
+      admit: (item, asked) => this.#admit(item, asked),
+      isIdle: () => this.#queue.length === 0 && this.#replies.inFlight === 0,
+      messageRefused: (error) => parts.messageRefused(error),
+    })
   }
 
   fromClient(chunk: Buffer): void {
@@ -176,7 +145,7 @@ export class Conversation {
       this.cut(error)
       return
     }
-    if (!this.#closed) this.#parts.holdClient(this.#waitingMessage !== undefined || this.#isFull())
+    if (!this.#closed) this.#parts.holdClient(this.#later !== undefined || this.#isFull())
   }
 
   #isFull(): boolean {
@@ -184,251 +153,47 @@ export class Conversation {
     return this.#queue.length >= queuedMessages || this.#queuedBytes >= queuedBytes || this.#replies.inFlight >= queuedMessages * 16
   }
 
-  // Reading and judging
-
   #read(): void {
     while (!this.#closed && !this.#isFull()) {
-      const message = this.#waitingMessage ?? this.#framer.next()
+      const message = this.#later ?? this.#framer.next()
       if (!message) return
-      this.#waitingMessage = undefined
-      if (!this.#take(message)) {
-        this.#waitingMessage = message
-        return
-      }
+      this.#later = this.#intake.take(message) ? undefined : message
+      if (this.#later) return
     }
   }
 
-  /** False: not yet; something that was sent before must be answered first. */
-  #take(message: ClientMessage): boolean {
-    const { type, frame } = message
-    if (this.#skipping && type !== sync && type !== terminate) return true
-    if (!this.#replies.awaitsCopy) this.#copyEnded = false
-    else if (!DURING_COPY.has(type)) {
-      // The server would take it for a broken COPY and swallow it, and every answer after it would be counted wrongly.
-      if (this.#replies.copying && !this.#copyEnded) throw new ChaperoneError('malformed', 'Only copy data may follow while COPY is reading.')
-      return false
-    }
-    try {
-      if (message.oversized) throw new ChaperoneError('too_large', `The SQL text is over the limit of ${this.#parts.limits.statementBytes} bytes.`)
-      switch (type) {
-        case query:
-          return this.#query(frame)
-        case parse:
-          return this.#parse(frame)
-        case bind:
-          return this.#bind(frame)
-        case execute:
-          return this.#execute(frame)
-        case describe:
-          readTarget(frame)
-          this.#add(type, frame)
-          return true
-        case close:
-          return this.#close(frame)
-        case sync:
-          this.#add(type, frame)
-          this.#endSegment()
-          return true
-        case flush:
-        case terminate:
-          this.#add(type, frame)
-          return true
-        case copyData:
-        case copyDone:
-        case copyFail:
-          // Outside a COPY the server ignores them.
-          if (this.#replies.awaitsCopy) {
-            this.#copyEnded = type !== copyData
-            this.#add(type, frame)
-          }
-          return true
-        case functionCall:
-          throw new ChaperoneError('unsupported', 'Functions are called with SELECT: a FunctionCall message has no text that could be judged.')
-        default:
-          throw new ChaperoneError('malformed', 'This message has no place here.')
-      }
-    } catch (error) {
-      const refusal = toChaperoneError(error)
-      this.#parts.messageRefused(refusal)
-      this.#refuseNow(type, frame, { error: refusal })
-      return true
-    }
-  }
-
-  #add(type: number, frame: Buffer, more: Partial<Pick<Item, 'refusal' | 'portal' | 'name' | 'copiesIn'>> = {}): Item {
-    const item: Item = {
-      type,
-      frame,
-      waiting: false,
-      refusal: undefined,
-      runs: [],
-      at: 0,
-      name: undefined,
-      portal: undefined,
-      copiesIn: false,
-      marker: undefined,
-      ...more,
-    }
+  #add(type: number, frame: Buffer, more: Partial<Item> = {}): Item {
+    const item: Item = { type, frame, waiting: false, refusal: undefined, runs: [], at: 0, name: undefined, portal: undefined, copiesIn: false, marker: undefined, ...more }
     this.#queue.push(item)
     this.#queuedBytes += frame.length
     if (item.copiesIn) this.#replies.expectCopy()
     return item
   }
 
-  #refuseNow(type: number, frame: Buffer, refusal: NonNullable<Item['refusal']>): void {
-    this.#add(type, frame, { refusal })
-    if (isSimple(type)) this.#endSegment()
-    else this.#skipping = true
-  }
-
-  #endSegment(): void {
-    this.#statements.sync()
-    this.#portals.sync()
-    this.#skipping = false
-    this.#looseBefore ||= this.#looseHere
-    this.#looseHere = false
-  }
-
-  /** Whether a text may be read now. While a statement runs that may move what the parser relies on, it may not. */
-  #canReadSql(): boolean {
-    if (this.#looseHere) {
-      throw new ChaperoneError('not_understood', 'A statement before it in the same batch may change what it means.', {
-        fix: 'Send a Sync between the two.',
-      })
-    }
-    if (!this.#looseBefore) return true
-    if (this.#queue.length > 0 || this.#replies.inFlight > 0) return false
-    this.#looseBefore = false
-    return true
-  }
-
-  #query(frame: Buffer): boolean {
-    if (!this.#canReadSql()) return false
-    const text = readQuery(frame)
-    const described = this.#parts.cache.describe(text, this.#context).map((one) => this.#cursors.follow(one))
-    const item = this.#add(query, frame, { copiesIn: described.some((one) => one.copiesIn) })
-    this.#endSegment()
-    if (described.some((one) => one.loose)) this.#looseBefore = true
-    const actions = described.map((one) => this.#actionOf(one))
-    const first = described[0]
-    if (described.length === 1) this.#admit(item, first!, actions[0]!, [statementBody(text)])
-    else if (described.length > 1) this.#admitAll(item, text, described, actions)
-    return true
-  }
-
-  /** Several statements in one text are one message to the server: it goes if every one of them may. */
-  #admitAll(item: Item, text: string, described: readonly Described[], actions: readonly Action[]): void {
+  /** Asks the guard for every statement of the message, all at once: their intents share one write to the disk. */
+  #admit(item: Item, asked: readonly Asked[]): void {
     const { guard, session, connection } = this.#parts
-    const refused = actions.findIndex((action) => guard.judge(session, action).verdict !== 'allow')
-    if (refused >= 0) {
-      // The refusal is recorded with the whole text: the other statements were asked for in the same breath.
-      this.#admit(item, described[refused]!, actions[refused]!, [statementBody(text)])
-      return
+    let left = asked.length
+    const permits: (Permit | undefined)[] = []
+    const arrived = () => {
+      if (--left > 0) return
+      item.waiting = false
+      asked.forEach(({ described }, i) => permits[i] && this.#admitted(item, described, permits[i]))
+      this.#goOn()
     }
     item.waiting = true
-    Promise.allSettled(actions.map((action, i) => guard.admit(session, action, { connection, bodies: [statementBody(described[i]!.text)] }))).then(
-      (results) => {
-        item.waiting = false
-        results.forEach((result, i) => {
-          if (result.status === 'fulfilled') this.#admitted(item, described[i]!, result.value)
-          else item.refusal ??= { error: toChaperoneError(result.reason), about: described[i] }
-        })
-        this.#goOn()
-      },
-    )
-  }
-
-  #parse(frame: Buffer): boolean {
-    if (!this.#canReadSql()) return false
-    const { name, text } = readParse(frame)
-    if (this.#statements.size >= this.#parts.limits.names)
-      throw new ChaperoneError('too_many', 'The connection holds too many prepared statements.', { fix: 'Close some of them.' })
-    const all = this.#parts.cache.describe(text, this.#context)
-    const first =
-      all[0] && this.#cursors.follow(all.length > 1 ? { ...all[0], unclear: 'a prepared statement is one statement', unread: 'syntax' } : all[0])
-    const action = first && this.#actionOf(first)
-    const prepared: Prepared = { described: first, action, text, context: this.#context }
-    const { guard, session } = this.#parts
-    if (first && action && guard.judge(session, action).verdict !== 'allow') {
-      this.#admit(this.#add(parse, frame), first, action, [statementBody(text)])
-      this.#skipping = true
-      return true
-    }
-    this.#statements.propose(name, prepared)
-    this.#add(parse, frame, { name: { confirm: () => this.#statements.confirm(name, prepared), withdraw: () => this.#statements.withdraw() } })
-    return true
-  }
-
-  #bind(frame: Buffer): boolean {
-    const { portal: name, statement, values, isBinary } = readBind(frame)
-    const found = this.#statements.find(statement)
-    if (found === 'wait') return false
-    if (!found) throw new ChaperoneError('usage', `The prepared statement ${JSON.stringify(statement)} does not exist.`)
-    if (this.#portals.size >= this.#parts.limits.names)
-      throw new ChaperoneError('too_many', 'The connection holds too many portals.', { fix: 'Close some of them.' })
-    const prepared = this.#again(found)
-    const portal: Portal = { prepared, parameters: values.length > 0 ? parametersOf(values, isBinary) : '', run: undefined, executed: false }
-    this.#portals.propose(name, portal)
-    const confirm = () => {
-      this.#replies.neverRan(this.#portals.known(name))
-      this.#portals.confirm(name, portal)
-    }
-    const item = this.#add(bind, frame, { portal, name: { confirm, withdraw: () => this.#portals.withdraw() } })
-    if (prepared.described && prepared.action) this.#admit(item, prepared.described, prepared.action, bodiesOf(prepared, portal))
-    return true
-  }
-
-  /** What a statement means may have moved since it was prepared: other cursors, another search path. */
-  #again(prepared: Prepared): Prepared {
-    if (!prepared.described || (prepared.context === this.#context && prepared.described.fetches === undefined)) return prepared
-    const described = this.#cursors.follow(this.#parts.cache.describe(prepared.text, this.#context)[0]!)
-    return { ...prepared, described, action: this.#actionOf(described), context: this.#context }
-  }
-
-  #execute(frame: Buffer): boolean {
-    const { portal: name } = readExecute(frame)
-    const portal = this.#portals.find(name)
-    if (portal === 'wait') return false
-    // A cursor of DECLARE is a portal too; run by this message it would escape its FETCH.
-    if (!portal) throw new ChaperoneError('usage', `The portal ${JSON.stringify(name)} does not exist.`)
-    const { described, action } = portal.prepared
-    const item = this.#add(execute, frame, { portal, copiesIn: described?.copiesIn ?? false })
-    if (described && action) {
-      if (described.loose) this.#looseHere = true
-      // The Bind before it was admitted for the first run; going on with a suspended portal is a run of its own.
-      if (portal.executed) this.#admit(item, described, action, bodiesOf(portal.prepared, portal))
-    }
-    portal.executed = true
-    return true
-  }
-
-  #close(frame: Buffer): boolean {
-    const { of, name } = readTarget(frame)
-    const names: Names<unknown> = of === 'statement' ? this.#statements : this.#portals
-    names.propose(name, undefined)
-    this.#add(close, frame, { name: { confirm: () => names.confirm(name, undefined), withdraw: () => names.withdraw() } })
-    return true
-  }
-
-  #actionOf(described: Described): Action {
-    return statementAction(this.#parts.place, described, this.#context)
-  }
-
-  #admit(item: Item, described: Described, action: Action, bodies: Admission['bodies']): void {
-    const { guard, session, connection } = this.#parts
-    item.waiting = true
-    guard.admit(session, action, { connection, ...(bodies ? { bodies } : {}) }).then(
-      (permit) => {
-        item.waiting = false
-        this.#admitted(item, described, permit)
-        this.#goOn()
-      },
-      (error) => {
-        item.waiting = false
-        item.refusal = { error: toChaperoneError(error), about: described }
-        this.#goOn()
-      },
-    )
+    asked.forEach(({ described, action, bodies }, i) => {
+      guard.admit(session, action, { connection, bodies }).then(
+        (permit) => {
+          permits[i] = permit
+          arrived()
+        },
+        (error) => {
+          item.refusal ??= { error: toChaperoneError(error), about: described }
+          arrived()
+        },
+      )
+    })
   }
 
   #admitted(item: Item, described: Described, permit: Permit): void {
@@ -455,6 +220,7 @@ export class Conversation {
     }
     this.statements++
     permit.signal.addEventListener('abort', this.#onAbort)
+    if (permit.signal.aborted) throw permit.signal.reason
     item.runs.push(run)
     if (item.portal && item.type === bind) item.portal.run = run
   }
@@ -463,12 +229,6 @@ export class Conversation {
     run.permit.signal.removeEventListener('abort', this.#onAbort)
     this.#parts.guard.settle(run.permit, { status, facts })
   }
-
-  #forgetPath(): void {
-    if (this.#context.path) this.#context = { ...this.#context, path: undefined }
-  }
-
-  // Sending
 
   /** Sends, in order, what is ready; false when that is nothing. What would only be half a batch waits for the rest: one packet instead of two. */
   #send(): boolean {
@@ -497,7 +257,7 @@ export class Conversation {
       run.sent = true
       run.startedAt = this.#parts.clock.now()
       // From here on the path may be another one, whether or not the statement succeeds.
-      if (run.described.loose) this.#forgetPath()
+      if (run.described.loose) this.#intake.forgetPath()
     }
     if (type === sync) this.#dropping = false
     if (type === terminate) this.#leaving = true
@@ -543,11 +303,3 @@ export class Conversation {
     out.push(frame)
   }
 }
-
-/** Answered with its own ReadyForQuery. */
-const isSimple = (type: number) => type === query || type === functionCall
-
-const statementBody = (text: string) => ({ name: 'statement', bytes: text })
-
-const bodiesOf = (prepared: Prepared, portal: Portal): NonNullable<Admission['bodies']> =>
-  portal.parameters === '' ? [statementBody(prepared.text)] : [statementBody(prepared.text), { name: 'parameters', bytes: portal.parameters }]

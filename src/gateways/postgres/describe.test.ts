@@ -29,7 +29,7 @@ const CASES: readonly (readonly [sql: string, effects: string, kinds: string, re
   ['update t set x = 1', 'write', 'update', '', 't'],
   ['delete from t using s where s.id = t.id', 'read write', 'delete', 's', 't'],
   ['delete from t', 'write destroy', 'delete', '', 't'],
-  ['merge into t using s on t.id = s.id when matched then delete when not matched then insert values (1)', 'read write destroy', 'merge', 's t', 't'],
+  ['merge into t using s on t.id = s.id when matched then delete when not matched then insert values (1)', 'read write destroy', 'delete insert merge', 's t', 't'],
   ['with d as (delete from t where id = 1 returning *) select * from d', 'read write', 'delete select', '', 't'],
   ['with a as (with b as (insert into t values (1) returning 1) select * from b) select * from a', 'read write', 'insert select', '', 't'],
   ['select * into t from s', 'read write admin', 'create table as select', 's', 't'],

@@ -1,6 +1,8 @@
 import type { Permit } from '../../access/types.ts'
+import type { ChaperoneError } from '../../errors.ts'
 import type { Action } from '../../policy/types.ts'
 import type { Described, SqlContext } from './describe.ts'
+import { FROM_CLIENT } from './wire.ts'
 
 /** One execution of one statement: what was admitted, and what came of it. */
 export interface Run {
@@ -18,6 +20,27 @@ export interface Run {
   sqlstate: string | undefined
   sent: boolean
 }
+
+/** A message of the client on its way: read, perhaps waiting for its permit, then sent, then answered. */
+export interface Item {
+  readonly type: number
+  readonly frame: Buffer
+  waiting: boolean
+  refusal: { readonly error: ChaperoneError; readonly about?: Described | undefined } | undefined
+  readonly runs: Run[]
+  /** which of its runs the server is at (a Query with several statements) */
+  at: number
+  /** what it does to a name, once the server has done it, or if it never will */
+  readonly name: { confirm(): void; withdraw(): void } | undefined
+  readonly portal: Portal | undefined
+  /** COPY FROM STDIN is in it */
+  readonly copiesIn: boolean
+  /** It was sent in place of a refused one, to make the server fail; this is the error that the client gets. */
+  readonly marker: Buffer | undefined
+}
+
+/** Messages that are answered with a ReadyForQuery of their own. */
+export const isSimple = (type: number) => type === FROM_CLIENT.query || type === FROM_CLIENT.functionCall
 
 /** A prepared statement: its text is judged again each time it runs. */
 export interface Prepared {

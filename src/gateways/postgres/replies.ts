@@ -1,14 +1,12 @@
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
-import type { Item } from './conversation.ts'
-import type { Names, Portal, Prepared, Run } from './prepared.ts'
+import type { Item, Names, Portal, Run } from './prepared.ts'
 import { cappedNotice } from './refuse.ts'
 import { type Passage, ServerScanner } from './scanner.ts'
 import { commandComplete, FROM_CLIENT, FROM_SERVER, readErrorFields, readParameterStatus, readTag, type Status } from './wire.ts'
 
 export interface RepliesParts {
   readonly clock: Clock
-  readonly statements: Names<Prepared>
   readonly portals: Names<Portal>
   settle(run: Run, outcome: { readonly status: 'ok' | 'failed' | 'unknown'; readonly [fact: string]: unknown }): void
   cancel(): void

@@ -1,165 +1,116 @@
-import type { Effect } from '../../policy/types.ts'
-import { effectsOfFunction } from './functions.ts'
+import { type Findings, type Surroundings, Tally } from './findings.ts'
 import { SHAPES } from './grammar.ts'
-import { isCatalogRead, relationName } from './relations.ts'
-import { type Ceilings, effectOfSetting } from './settings.ts'
+import { listOf, namesOf, type Tree, textOf, unwrap } from './nodes.ts'
+import { setStatement, transactionStatement } from './session.ts'
 import { PLAIN_STATEMENTS } from './statements.ts'
 
-/** What the walk relies on besides the text: what the connection was given. */
-export interface Surroundings {
-  /** True when an unqualified function is looked for in pg_catalog before any other schema. */
-  readonly builtinFirst: boolean
-  readonly ceilings: Ceilings
-}
-
-/** Everything that one statement does, as far as its text can say. */
-export interface Findings {
-  readonly kind: string
-  readonly kinds: ReadonlySet<string>
-  readonly effects: ReadonlySet<Effect>
-  readonly read: ReadonlySet<string>
-  readonly written: ReadonlySet<string>
-  readonly functions: ReadonlySet<string>
-  readonly settings: ReadonlySet<string>
-  /** It runs code, or touches tables, that the text does not show. */
-  readonly opaque: boolean
-  /** It may change settings that later statements are read by. */
-  readonly loose: boolean
-  /** A DELETE or UPDATE that names no condition on the rows. */
-  readonly everyRow: boolean
-  /** COPY FROM STDIN: the client sends data after it. */
-  readonly copiesIn: boolean
-  /** The cursor it declares or reads from. */
-  readonly declares: string | undefined
-  readonly fetches: string | undefined
-  /** Why no rule may allow it. */
-  readonly unclear: string | undefined
-}
-
-type Tree = Readonly<Record<string, unknown>>
 /** Names of common table expressions that hide tables here. */
 type Scope = ReadonlySet<string>
 
 const NO_NAMES: Scope = new Set()
+
+/** `CURSOR_OPT_HOLD` of nodes/parsenodes.h */
 const CURSOR_HOLD = 0x20
 
 /** Looks at every node of one parsed statement (`{ "SelectStmt": {...} }`). Never throws: what it cannot follow is unclear. */
 export function walkStatement(statement: Tree, around: Surroundings): Findings {
-  const walk = new Walk(around)
+  const found = new Tally(around)
   try {
-    walk.statement(statement, NO_NAMES, true)
+    new Walk(found).statement(statement, NO_NAMES, true)
   } catch (error) {
     // Deep nesting ends in a RangeError. Whatever it is, the statement was not read to its end.
-    walk.unclear ??= error instanceof RangeError ? 'it is nested too deeply' : 'it cannot be followed'
+    found.doubt(error instanceof RangeError ? 'it is nested too deeply' : 'it cannot be followed')
   }
-  if (walk.effects.size === 0) walk.effects.add('read')
-  return walk
+  if (found.effects.size === 0) found.does('read')
+  return found
 }
 
-class Walk implements Findings {
-  readonly #around: Surroundings
-  kind = 'unknown'
-  readonly kinds = new Set<string>()
-  readonly effects = new Set<Effect>()
-  readonly read = new Set<string>()
-  readonly written = new Set<string>()
-  readonly functions = new Set<string>()
-  readonly settings = new Set<string>()
-  opaque = false
-  loose = false
-  everyRow = false
-  copiesIn = false
-  declares: string | undefined
-  fetches: string | undefined
-  unclear: string | undefined
+class Walk {
+  readonly #found: Tally
 
-  constructor(around: Surroundings) {
-    this.#around = around
+  constructor(found: Tally) {
+    this.#found = found
   }
 
   /** `named`: its kind counts for `statements:`; a SELECT inside an INSERT is part of the INSERT. */
   statement(wrapped: unknown, scope: Scope, named: boolean): void {
+    const found = this.#found
     const [type, tree] = unwrap(wrapped)
-    if (type === undefined) {
-      this.#doubt('it holds something unexpected')
-      return
-    }
     switch (type) {
+      case undefined:
+        found.doubt('it holds something unexpected')
+        break
       case 'SelectStmt':
-        if (named) this.#is('select')
-        this.effects.add('read')
+        if (named) found.is('select')
+        found.does('read')
         this.#query(type, tree, scope)
-        return
+        break
       case 'InsertStmt':
-        this.#is('insert')
-        if (tree.onConflictClause && (tree.onConflictClause as Tree).action === 'ONCONFLICT_UPDATE') this.#is('update')
+        found.is('insert')
+        if ((tree.onConflictClause as Tree | undefined)?.action === 'ONCONFLICT_UPDATE') found.is('update')
         this.#change(type, tree, scope)
-        return
+        break
       case 'UpdateStmt':
-        this.#is('update')
-        if (!namesRows(tree.whereClause)) this.everyRow = true
+        found.is('update')
+        found.everyRow ||= !namesRows(tree.whereClause)
         this.#change(type, tree, scope)
-        return
+        break
       case 'DeleteStmt':
-        this.#is('delete')
+        found.is('delete')
         if (!namesRows(tree.whereClause)) {
-          this.everyRow = true
-          this.effects.add('destroy')
+          found.everyRow = true
+          found.does('destroy')
         }
         this.#change(type, tree, scope)
-        return
+        break
       case 'MergeStmt':
-        this.#is('merge')
-        this.#reads(tree.relation as Tree)
-        if (JSON.stringify(tree.mergeWhenClauses ?? []).includes('"CMD_DELETE"')) this.effects.add('destroy')
-        this.#change(type, tree, scope)
-        return
+        this.#merge(type, tree, scope)
+        break
       case 'CreateTableAsStmt':
-        this.#is('create table as')
-        this.#makesTable(tree.into as Tree | undefined)
+        found.is('create table as')
+        found.makes(tree.into as Tree | undefined)
         this.statement(tree.query, scope, true)
-        return
+        break
       case 'ExplainStmt':
         this.#explain(tree, scope)
-        return
+        break
       case 'CopyStmt':
         this.#copy(tree, scope)
-        return
+        break
       case 'DeclareCursorStmt':
-        this.#is('cursor')
-        this.declares = String(tree.portalname)
+        found.is('cursor')
+        found.declares = String(tree.portalname)
         // WITH HOLD outlives the transaction, and with it what the transaction was held to (B16).
-        if ((Number(tree.options ?? 0) & CURSOR_HOLD) !== 0) this.effects.add('write')
+        if ((Number(tree.options ?? 0) & CURSOR_HOLD) !== 0) found.does('write')
         this.statement(tree.query, scope, true)
-        return
+        break
       case 'FetchStmt':
-        this.#is('fetch')
-        this.fetches = String(tree.portalname)
-        this.effects.add('read')
-        return
+        found.is('fetch')
+        found.fetches = String(tree.portalname)
+        found.does('read')
+        break
       case 'CallStmt':
-        this.#is('call')
-        this.#mayDoAnything()
+        found.is('call')
+        found.doesAnything()
         this.#visit('FuncCall', tree.funccall as Tree, scope)
-        return
+        break
       case 'VariableShowStmt':
-        this.#is('show')
-        this.effects.add('read')
-        return
+        found.is('show')
+        found.does('read')
+        break
       case 'VariableSetStmt':
-        this.#set(tree)
-        return
+        setStatement(found, tree)
+        break
       case 'TransactionStmt':
-        this.#transaction(tree)
-        return
+        transactionStatement(found, tree)
+        break
       case 'PrepareStmt':
       case 'ExecuteStmt':
-        this.#is(type === 'PrepareStmt' ? 'prepare' : 'execute')
-        this.#doubt('PREPARE and EXECUTE in SQL are not followed; use the prepared statements of the protocol, as drivers do')
-        return
+        found.is(type === 'PrepareStmt' ? 'prepare' : 'execute')
+        found.doubt('PREPARE and EXECUTE in SQL are not followed; use the prepared statements of the protocol, as drivers do')
+        break
       default:
         this.#plain(type, tree)
-        return
     }
   }
 
@@ -167,26 +118,41 @@ class Walk implements Findings {
   #query(type: string, tree: Tree, scope: Scope): void {
     const inner = this.#with(tree.withClause as Tree | undefined, scope)
     if (tree.intoClause) {
-      this.#is('create table as')
-      this.#makesTable(tree.intoClause as Tree)
+      this.#found.is('create table as')
+      this.#found.makes(tree.intoClause as Tree)
     }
     // FOR UPDATE and its kin write to the rows and stop other writers (B13).
-    if (tree.lockingClause) this.effects.add('write')
+    if (tree.lockingClause) this.#found.does('write')
     this.#children(type, tree, inner, ['withClause', 'intoClause', 'lockingClause'])
   }
 
   #change(type: string, tree: Tree, scope: Scope): void {
-    this.effects.add('write')
-    this.#writes(tree.relation as Tree)
+    this.#found.does('write')
+    this.#found.writes(tree.relation as Tree)
     // Rows come back, or decide which rows change: both show what is in them.
-    if (tree.returningClause || tree.whereClause) this.effects.add('read')
+    if (tree.returningClause || tree.whereClause) this.#found.does('read')
     this.#children(type, tree, this.#with(tree.withClause as Tree | undefined, scope), ['withClause', 'relation'])
+  }
+
+  #merge(type: string, tree: Tree, scope: Scope): void {
+    this.#found.is('merge')
+    this.#found.reads(tree.relation as Tree)
+    for (const clause of listOf(tree.mergeWhenClauses)) {
+      const { commandType } = unwrap(clause)[1]
+      if (commandType === 'CMD_INSERT') this.#found.is('insert')
+      if (commandType === 'CMD_UPDATE') this.#found.is('update')
+      if (commandType === 'CMD_DELETE') {
+        this.#found.is('delete')
+        this.#found.does('destroy')
+      }
+    }
+    this.#change(type, tree, scope)
   }
 
   /** The names that a WITH adds. A name hides a table only where the server thinks so too: without RECURSIVE not in itself, nor before it. */
   #with(clause: Tree | undefined, scope: Scope): Scope {
     if (!clause) return scope
-    const parts = (clause.ctes as readonly unknown[]).map((wrapped) => unwrap(wrapped)[1])
+    const parts = listOf(clause.ctes).map((wrapped) => unwrap(wrapped)[1])
     const inner = new Set(scope)
     if (clause.recursive) for (const part of parts) inner.add(String(part.ctename))
     for (const part of parts) {
@@ -201,12 +167,9 @@ class Walk implements Findings {
 
   #node(wrapped: unknown, scope: Scope): void {
     const [type, tree] = unwrap(wrapped)
+    if (type !== undefined) this.#visit(type, tree, scope)
     // libpg-query writes `{}` for an empty place in a list.
-    if (type === undefined) {
-      Object.keys(tree).length === 0 ? undefined : this.#doubt('it holds something unexpected')
-      return
-    }
-    this.#visit(type, tree, scope)
+    else if (Object.keys(tree).length > 0) this.#found.doubt('it holds something unexpected')
   }
 
   #visit(type: string, tree: Tree, scope: Scope): void {
@@ -214,17 +177,16 @@ class Walk implements Findings {
       case 'A_Const':
         return
       case 'RangeVar':
-        if (tree.schemaname === undefined && tree.catalogname === undefined && scope.has(String(tree.relname))) return
-        this.#reads(tree)
+        if (tree.schemaname !== undefined || tree.catalogname !== undefined || !scope.has(String(tree.relname))) this.#found.reads(tree)
         return
       case 'SelectStmt':
         this.#query(type, tree, scope)
         return
       case 'FuncCall':
-        this.#calls(names(tree.funcname), tree.args as readonly unknown[] | undefined)
+        this.#found.calls(namesOf(tree.funcname), listOf(tree.args))
         break
       case 'RangeTableSample':
-        this.#calls(names(tree.method), undefined)
+        this.#found.calls(namesOf(tree.method), [])
         break
       case 'A_Expr':
         this.#operator(tree.name)
@@ -240,10 +202,11 @@ class Walk implements Findings {
     this.#children(type, tree, scope, [])
   }
 
+  /** `seen`: fields that were looked at already. */
   #children(type: string, tree: Tree, scope: Scope, seen: readonly string[]): void {
     const shape = Object.hasOwn(SHAPES, type) ? SHAPES[type] : undefined
     if (!shape) {
-      this.#doubt(`it holds ${type}, which is not reviewed`)
+      this.#found.doubt(`it holds ${type}, which is not reviewed`)
       return
     }
     for (const key of Object.keys(tree)) {
@@ -254,167 +217,77 @@ class Walk implements Findings {
         else this.#node(value, scope)
       } else if (shape.typed && Object.hasOwn(shape.typed, key)) {
         this.#visit(shape.typed[key]!, value as Tree, scope)
-      } else this.#doubt(`it holds ${type}.${key}, which is not reviewed`)
-    }
-  }
-
-  #calls(path: readonly string[], args: readonly unknown[] | undefined): void {
-    const name = path.at(-1) ?? ''
-    this.functions.add(path.join('.'))
-    const builtin = path.length === 2 ? path[0] === 'pg_catalog' : path.length === 1 && this.#around.builtinFirst
-    if (builtin && name === 'set_config') {
-      this.#setConfig(args ?? [])
-      return
-    }
-    const { effects, opaque } = effectsOfFunction(name, builtin)
-    for (const effect of effects) this.effects.add(effect)
-    if (opaque) {
-      this.opaque = true
-      this.loose = true
+      } else this.#found.doubt(`it holds ${type}.${key}, which is not reviewed`)
     }
   }
 
   /** `OPERATOR(app.+)` runs whatever function that schema says. Unqualified ones are found in pg_catalog first. */
   #operator(name: unknown): void {
-    const path = names(name)
-    if (path.length > 1 && path[0] !== 'pg_catalog') this.#calls(path, undefined)
-  }
-
-  #setConfig(args: readonly unknown[]): void {
-    const name = textOf(args[0])
-    // pg_catalog.set_config with a computed name could switch off what this very parse relies on.
-    if (name === undefined) {
-      this.#doubt('the setting that set_config changes is not written out')
-      return
-    }
-    this.#setting(name, textOf(args[1]) ?? null)
-  }
-
-  #set(tree: Tree): void {
-    this.#is('set')
-    const name = String(tree.name ?? '')
-    switch (tree.kind) {
-      case 'VAR_SET_VALUE': {
-        const args = (tree.args ?? []) as readonly unknown[]
-        this.#setting(name, args.length === 1 ? (textOf(args[0]) ?? null) : null)
-        return
-      }
-      case 'VAR_SET_DEFAULT':
-      case 'VAR_RESET':
-        this.#setting(name, undefined)
-        return
-      case 'VAR_SET_MULTI':
-        if (name === 'TRANSACTION' || name === 'SESSION CHARACTERISTICS') {
-          this.#transactionModes(tree.args)
-          return
-        }
-        this.settings.add(name.toLowerCase())
-        this.effects.add('admin')
-        return
-      default:
-        // RESET ALL: role and read-only default go back to what the database gives (B07).
-        this.settings.add('all')
-        this.effects.add('admin')
-        this.loose = true
-    }
-  }
-
-  #setting(name: string, value: string | null | undefined): void {
-    const setting = name.toLowerCase()
-    this.settings.add(setting)
-    const { effects, unclear } = effectOfSetting(setting, value, this.#around.ceilings)
-    for (const effect of effects) this.effects.add(effect)
-    if (effects.includes('admin')) this.loose = true
-    if (unclear !== undefined) this.#doubt(unclear)
-  }
-
-  #transaction(tree: Tree): void {
-    this.#is('transaction')
-    this.effects.add('read')
-    // A prepared transaction outlives the connection, and everything that could roll it back.
-    if (/PREPARE/.test(String(tree.kind))) this.effects.add('write')
-    this.#transactionModes(tree.options)
-  }
-
-  #transactionModes(options: unknown): void {
-    this.effects.add('read')
-    for (const option of (options ?? []) as readonly unknown[]) {
-      const element = unwrap(option)[1]
-      if (element.defname === 'transaction_read_only') {
-        this.settings.add('transaction_read_only')
-        if (textOf(element.arg) !== '1') this.effects.add('write')
-      } else if (!['transaction_isolation', 'transaction_deferrable'].includes(String(element.defname))) {
-        // SET TRANSACTION SNAPSHOT and what may come.
-        this.effects.add('admin')
-      }
-    }
+    const path = namesOf(name)
+    if (path.length > 1 && path[0] !== 'pg_catalog') this.#found.calls(path, [])
   }
 
   #explain(tree: Tree, scope: Scope): void {
-    const runs = ((tree.options ?? []) as readonly unknown[]).some((option) => {
-      const element = unwrap(option)[1]
-      return element.defname === 'analyze' && !/^(false|off|0)$/i.test(textOf(element.arg) ?? 'true')
+    const found = this.#found
+    found.is('explain')
+    const runs = listOf(tree.options).some((option) => {
+      const { defname, arg } = unwrap(option)[1]
+      return defname === 'analyze' && !/^(false|off|0)$/i.test(textOf(arg) ?? 'true')
     })
     if (runs) {
-      this.#is('explain')
       this.statement(tree.query, scope, true)
       return
     }
     // It plans and does not run. Planning calls functions that say of themselves that they only read, so these still count.
-    const inner = walkStatement(tree.query as Tree, this.#around)
-    this.#is('explain')
-    this.effects.add('read')
-    if (inner.opaque) for (const effect of inner.effects) this.effects.add(effect)
-    for (const table of [...inner.read, ...inner.written]) this.read.add(table)
-    for (const name of inner.functions) this.functions.add(name)
-    for (const name of inner.settings) this.settings.add(name)
-    this.opaque ||= inner.opaque
-    this.loose ||= inner.loose
-    if (inner.unclear !== undefined) this.#doubt(inner.unclear)
+    const inner = walkStatement(tree.query as Tree, found.around)
+    found.does('read', ...(inner.opaque ? inner.effects : []))
+    for (const table of [...inner.read, ...inner.written]) found.read.add(table)
+    for (const name of inner.functions) found.functions.add(name)
+    for (const name of inner.settings) found.settings.add(name)
+    found.opaque ||= inner.opaque
+    found.loose ||= inner.loose
+    if (inner.unclear !== undefined) found.doubt(inner.unclear)
   }
 
   #copy(tree: Tree, scope: Scope): void {
-    this.#is('copy')
+    const found = this.#found
+    const stdio = tree.filename === undefined && !tree.is_program
+    found.is('copy')
     if (tree.is_from) {
-      this.effects.add('write')
-      this.#writes(tree.relation as Tree)
-      this.copiesIn = tree.filename === undefined && !tree.is_program
+      found.does('write')
+      found.writes(tree.relation as Tree)
+      found.copiesIn = stdio
     } else {
-      this.effects.add('read')
-      if (tree.relation) this.#reads(tree.relation as Tree)
+      found.does('read')
+      if (tree.relation) found.reads(tree.relation as Tree)
     }
     // A file or a program is the server's own, and runs as the server (B17).
-    if (tree.filename !== undefined || tree.is_program) {
-      this.effects.add('admin')
-      this.effects.add('egress')
-    }
+    if (!stdio) found.does('admin', 'egress')
     if (tree.query) this.statement(tree.query, scope, true)
     if (tree.whereClause) this.#node(tree.whereClause, scope)
   }
 
   #plain(type: string, tree: Tree): void {
+    const found = this.#found
     const plain = Object.hasOwn(PLAIN_STATEMENTS, type) ? PLAIN_STATEMENTS[type] : undefined
     if (!plain) {
-      this.#doubt(`${type} is not reviewed`)
+      found.doubt(`${type} is not reviewed`)
       return
     }
-    this.#is(plain.kind)
-    for (const effect of plain.effects) this.effects.add(effect)
-    if (plain.opaque && !this.#dropsByName(type, tree)) this.opaque = true
-    if (type === 'DoStmt' || type === 'DiscardStmt') this.loose = true
-    if (type === 'CreateStmt' && (tree.relation as Tree | undefined)?.relpersistence === 't') {
-      this.effects.delete('admin')
-      this.effects.add('write')
-    }
+    const temporary = type === 'CreateStmt' && (tree.relation as Tree | undefined)?.relpersistence === 't'
+    found.is(plain.kind)
+    found.does(...(temporary ? (['write'] as const) : plain.effects))
+    if (plain.opaque && !this.#dropsByName(type, tree)) found.opaque = true
+    if (type === 'DoStmt' || type === 'DiscardStmt') found.loose = true
     this.#sweep(tree)
   }
 
   /** DROP TABLE a, b without CASCADE touches what it names; true when that is all. */
   #dropsByName(type: string, tree: Tree): boolean {
     if (type !== 'DropStmt' || !/^OBJECT_(TABLE|VIEW|MATVIEW|FOREIGN_TABLE|SEQUENCE|INDEX)$/.test(String(tree.removeType))) return false
-    for (const object of (tree.objects ?? []) as readonly unknown[]) {
-      const path = names(unwrap(object)[1].items)
-      this.#writes({ relname: path.at(-1), ...(path.length > 1 ? { schemaname: path.at(-2) } : {}) })
+    for (const object of listOf(tree.objects)) {
+      const path = namesOf(unwrap(object)[1].items)
+      this.#found.writes({ relname: path.at(-1), ...(path.length > 1 ? { schemaname: path.at(-2) } : {}) })
     }
     return tree.behavior !== 'DROP_CASCADE'
   }
@@ -427,86 +300,15 @@ class Walk implements Findings {
       return
     }
     const tree = value as Tree
-    if (typeof tree.relname === 'string') this.#writes(tree)
+    if (typeof tree.relname === 'string') this.#found.writes(tree)
     for (const key of Object.keys(tree)) {
+      const inner = tree[key]
       // CREATE FUNCTION has a `funcname` too, and calls nothing.
-      if (key === 'FuncCall') this.#calls(names((tree[key] as Tree).funcname), (tree[key] as Tree).args as readonly unknown[] | undefined)
-      this.#sweep(tree[key])
+      if (key === 'FuncCall') this.#found.calls(namesOf((inner as Tree).funcname), listOf((inner as Tree).args))
+      this.#sweep(inner)
     }
   }
-
-  #makesTable(into: Tree | undefined): void {
-    const relation = into?.rel as Tree | undefined
-    this.effects.add(relation?.relpersistence === 't' ? 'write' : 'admin')
-    this.effects.add('write')
-    if (relation) this.#writes(relation)
-    else this.#doubt('the table that it makes is not named')
-  }
-
-  #reads(relation: Tree): void {
-    const name = relationName(relation)
-    this.read.add(name)
-    this.effects.add('read')
-    // What others run and what their columns hold is not part of "may read" (design 4).
-    if (isCatalogRead(name) === false) this.effects.add('admin')
-  }
-
-  #writes(relation: Tree): void {
-    const name = relationName(relation)
-    this.written.add(name)
-    if (isCatalogRead(name) !== undefined) {
-      this.effects.add('admin')
-      this.loose = true
-      // UPDATE pg_settings is SET by another name.
-      if (/(^|\.)pg_settings$/.test(name)) this.#doubt('settings are changed with SET, not by writing to pg_settings')
-    }
-  }
-
-  #mayDoAnything(): void {
-    for (const effect of ['read', 'write', 'destroy', 'admin', 'egress'] as const) this.effects.add(effect)
-    this.opaque = true
-    this.loose = true
-  }
-
-  #is(kind: string): void {
-    if (this.kinds.size === 0) this.kind = kind
-    this.kinds.add(kind)
-  }
-
-  #doubt(why: string): void {
-    this.unclear ??= why
-  }
-}
-
-/** `{ "FuncCall": {...} }` -> ["FuncCall", {...}] */
-function unwrap(wrapped: unknown): readonly [string | undefined, Tree] {
-  if (typeof wrapped !== 'object' || wrapped === null) return [undefined, { wrapped }]
-  const keys = Object.keys(wrapped)
-  const inner = keys.length === 1 ? (wrapped as Tree)[keys[0]!] : undefined
-  return typeof inner === 'object' && inner !== null && /^[A-Z]/.test(keys[0]!) ? [keys[0]!, inner as Tree] : [undefined, wrapped as Tree]
-}
-
-/** A list of String nodes: a qualified name. */
-function names(list: unknown): readonly string[] {
-  return Array.isArray(list) ? list.map((item) => String((unwrap(item)[1] as { sval?: unknown }).sval ?? '')) : []
-}
-
-/** The text of one plain constant; undefined for anything that is computed. */
-function textOf(wrapped: unknown): string | undefined {
-  const [type, tree] = unwrap(wrapped)
-  if (type === 'TypeCast') return undefined
-  if (type === 'String') return String(tree.sval ?? '')
-  if (type === 'Integer') return String(tree.ival ?? 0)
-  if (type !== 'A_Const') return undefined
-  const { sval, ival, fval, boolval } = tree as Record<string, Tree | undefined>
-  if (sval) return String(sval.sval ?? '')
-  if (ival) return String(ival.ival ?? 0)
-  if (fval) return String(fval.fval ?? '')
-  if (boolval) return boolval.boolval ? 'on' : 'off'
-  return undefined
 }
 
 /** Whether a condition speaks of the rows at all: `WHERE true` is no condition. */
-function namesRows(where: unknown): boolean {
-  return where !== undefined && /"(ColumnRef|CurrentOfExpr)":/.test(JSON.stringify(where))
-}
+const namesRows = (where: unknown): boolean => where !== undefined && /"(ColumnRef|CurrentOfExpr)":/.test(JSON.stringify(where))
