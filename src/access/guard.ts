@@ -189,15 +189,18 @@ export function makeGuard({
       mine.release()
       const { actor } = actingIn(mine.session, nameOf)
       audit
-        .append({
-          type: 'action.outcome',
-          permit: permit.id,
-          actor,
-          session: mine.session.id,
-          action: draftAction(permit.action),
-          outcome: { status: outcome.status, ...outcome.facts },
-          ...(outcome.bodies ? { bodies: outcome.bodies } : {}),
-        })
+        .append(
+          {
+            type: 'action.outcome',
+            permit: permit.id,
+            actor,
+            session: mine.session.id,
+            action: draftAction(permit.action),
+            outcome: { status: outcome.status, ...outcome.facts },
+            ...(outcome.bodies ? { bodies: outcome.bodies } : {}),
+          },
+          'later',
+        )
         .catch(outcomeLost)
     },
 

@@ -1,9 +1,10 @@
-import { administrators } from '../documents/administrators.ts'
+import type { Verb } from '../access/administration.ts'
+import { holdersOf, lostVerb } from '../documents/administrators.ts'
 import { loadSnapshot } from '../documents/stored.ts'
 import { worldOf } from '../documents/world.ts'
 import { ChaperoneError } from '../errors.ts'
 import { activeLocks, lockFor } from '../identity/locks.ts'
-import type { Write } from '../store/store.ts'
+import type { Database, Write } from '../store/store.ts'
 import type { ApiParts } from './parts.ts'
 
 /**
@@ -11,15 +12,21 @@ import type { ApiParts } from './parts.ts'
  * rolls back. Throws `conflict`.
  */
 export async function assertAdministratorLeft(
-  { vocabularies, chaperone, clock }: Pick<ApiParts, 'vocabularies' | 'chaperone' | 'clock'>,
+  { store, vocabularies, chaperone, clock }: Pick<ApiParts, 'store' | 'vocabularies' | 'chaperone' | 'clock'>,
   trx: Write,
 ): Promise<void> {
   const now = clock.now()
-  const world = worldOf(await loadSnapshot(trx))
-  const locks = await activeLocks(trx, now)
-  const left = administrators(world, vocabularies, chaperone, now).some((identity) => lockFor(locks, { now, links: [{ identity }] }) === undefined)
-  if (left) return
-  throw new ChaperoneError('conflict', 'After this nobody could administer Chaperone any more; nothing was changed.', {
+  const holdersIn = async (db: Database | Write) => {
+    const held = holdersOf(worldOf(await loadSnapshot(db)), vocabularies, chaperone, now)
+    const locks = await activeLocks(db, now)
+    return function* (verb: Verb) {
+      for (const identity of held(verb)) if (lockFor(locks, { now, links: [{ identity }] }) === undefined) yield identity
+    }
+  }
+  // Outside the transaction nothing has changed yet.
+  const verb = lostVerb(await holdersIn(store.db), await holdersIn(trx))
+  if (verb === undefined) return
+  throw new ChaperoneError('conflict', `After this nobody who may \`${verb}\` would be left to administer Chaperone; nothing was changed.`, {
     fix: 'Give somebody else the role of an administrator first, or lock the session instead of the person.',
   })
 }

@@ -162,7 +162,7 @@ export function createApi(parts: ApiParts): Api {
       decision: { verdict: 'deny', reason: 'factor_required', link: principal.name, obligations: {} },
     })
     throw new ChaperoneError('factor_required', 'A second factor of the last five minutes is needed for this.', {
-      fix: 'Run the command at a terminal: it asks for a code of your authenticator app.',
+      fix: 'Run the command at a terminal, where it asks for a code of your authenticator app, or give one with --totp or CHAPERONE_TOTP.',
     })
   }
 

@@ -19,6 +19,17 @@ export function authorityRoutes(parts: ApiParts): readonly Route[] {
         return { authorities: rows.map(rowOf) }
       },
     }),
+    signedIn({
+      method: 'GET',
+      path: '/v1/ca/:purpose',
+      // Of a database that the caller may not see, even the authority is not to be told.
+      who: { by: 'verbs', anyOf: ['ca', 'apply'] },
+      summary: ({ params }) => `read authority ${params.purpose}`,
+      async handle({ params }) {
+        const purpose = await purposeOf(params.purpose ?? '')
+        return { purpose, pem: await ca.bundle(purpose) }
+      },
+    }),
     signedIn<{ purpose: string }>({
       method: 'POST',
       path: '/v1/ca/rotate',

@@ -34,6 +34,7 @@
  *   POST /v1/audit/verify { checkpoint? } -> VerifyReport (audit/verify.ts)
  *   POST /v1/audit/checkpoint           -> { size, note }
  *   GET  /v1/ca                         -> { authorities: AuthorityRow[] }
+ *   GET  /v1/ca/:purpose                -> { purpose, pem }           verb ca or apply; purpose as for rotate
  *   POST /v1/ca/rotate { purpose }      -> { fingerprint, believedUntil }  verb ca
  *   GET  /v1/secrets | PUT /v1/secrets/:name { value } | DELETE /v1/secrets/:name   verb secrets; values are never shown
  */

@@ -102,6 +102,11 @@ test('rule 6: a lock is in force on this node when the answer comes, by name or 
 
 test('a lock or a state that would leave nobody to undo it is refused', async (t) => {
   const { ask, dana, store } = await house(t)
+  // ci could still apply documents then, and give nobody the verbs back that it does not hold.
+  const text =
+    'kind: role\nname: applier\nspec: { allow: [{ chaperone: any, verbs: [apply] }] }\n---\nkind: agent\nname: ci\nspec: { owner: boris, roles: [applier] }\n'
+  assert.equal((await ask(dana, 'POST', '/v1/apply', { files: [{ path: 'ci.yaml', text }] })).code, undefined)
+  assert.equal((await ask(dana, 'POST', '/v1/identities/dana/state', { state: 'disabled' })).code, 'conflict')
   await ask(dana, 'POST', '/v1/identities/ci/state', { state: 'disabled' })
   const epoch = await store.epoch()
   assert.equal((await ask(dana, 'POST', '/v1/locks', { kind: 'identity', target: 'dana', reason: 'oops' })).code, 'conflict')

@@ -3,12 +3,12 @@ import { dirname } from 'node:path'
 import { ChaperoneError } from '../errors.ts'
 import { openSqlite } from '../store/sqlite-dialect.ts'
 import { storeError } from '../store/store-errors.ts'
-import { byNode, type Log, type LogPlace, PAGE, type StoredBody, type StoredCheckpoint, type StoredLeaf } from './log.ts'
+import { byNode, type Log, type LogPlace, PAGE, type StoredCheckpoint, type StoredLeaf } from './log.ts'
 import { hashFromBytes } from './tree.ts'
 
 /** Text is read three times faster than a blob; its true length is beside it, because what is no UTF-8 must not look as if it were. */
 const LEAF = `position, node_id, node_seq, id, at, type, identity_id, session_id, resource_id, verdict, permit,
-  cast(leaf as text), length(leaf), leaf_hash`
+  cast(leaf as text), length(leaf), lower(hex(leaf_hash))`
 
 type LeafTuple = [
   number | null,
@@ -24,7 +24,7 @@ type LeafTuple = [
   string | null,
   string,
   number,
-  Uint8Array,
+  string,
 ]
 
 export function openSqliteLog(place: LogPlace): Log {
@@ -49,9 +49,7 @@ export function openSqliteLog(place: LogPlace): Log {
       union all select node_id, node_seq from audit_leaves where position >= ?`),
     one: rows(`select ${LEAF} from audit_leaves where node_id = ? and node_seq = ?`),
     blob: database.prepare('select leaf from audit_leaves where node_id = ? and node_seq = ?'),
-    bodies: database.prepare(
-      'select node_seq as seq, name, salt, body, erased_at as "erasedAt" from audit_bodies where node_id = ? and node_seq between ? and ?',
-    ),
+    bodies: rows('select node_seq, name, salt, body, erased_at from audit_bodies where node_id = ? and node_seq between ? and ?'),
     countBodies: database.prepare('select count(*) as count from audit_bodies where node_id = ? and node_seq <= ?'),
     bodyNodes: database.prepare('select distinct node_id from audit_bodies'),
     checkpoints: database.prepare(`select size, root, note from audit_checkpoints where size > ? and size <= ? order by size limit ${PAGE}`),
@@ -62,7 +60,7 @@ export function openSqliteLog(place: LogPlace): Log {
     // Bytes that are no UTF-8 come as U+FFFD, and a NUL may end the text early: then only the bytes will do.
     const exact = Buffer.byteLength(text) === size && !text.includes('\ufffd')
     const leaf = exact ? text : (sql.blob.get(node, seq)!.leaf as Uint8Array)
-    return { position, node, seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, leaf, hash: hashFromBytes(hash) }
+    return { position, node, seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, leaf, hash }
   }
 
   return {
@@ -83,7 +81,10 @@ export function openSqliteLog(place: LogPlace): Log {
       }
     },
     async bodies(node, from, to, see) {
-      for (const row of sql.bodies.iterate(node, from, to)) see(row as unknown as StoredBody)
+      for (const row of sql.bodies.iterate(node, from, to)) {
+        const [seq, name, salt, body, erasedAt] = row as unknown as [number, string, Uint8Array, Uint8Array | null, number | null]
+        see({ seq, name, salt, body, erasedAt })
+      }
     },
     bodyNodes: async () => sql.bodyNodes.all().map((row) => String(row.node_id)),
     countBodies: async (node, last) => Number(sql.countBodies.get(node, last)!.count),

@@ -98,9 +98,15 @@ export type Envelope = Omit<Draft, 'bodies'> & {
   readonly bodies?: readonly BodyRef[]
 }
 
+/**
+ * `later`: nobody waits for this record (an outcome), so it may wait some milliseconds for company. A commit of outcomes
+ * alone would keep the next intent waiting for a whole fsync of its own.
+ */
+export type Urgency = 'now' | 'later'
+
 export interface AuditLog {
   /** Durable on return. Rejects with ChaperoneError('audit_unavailable') when it is not; then nothing may happen. */
-  append(draft: Draft): Promise<{ readonly id: string; readonly seq: number }>
+  append(draft: Draft, urgency?: Urgency): Promise<{ readonly id: string; readonly seq: number }>
   /** Values that must never be stored: they are masked in every body and text from now on. */
   addSecrets(values: readonly string[]): void
   /** Sees every record of this node once it is durable (tail, metrics). Returns a function that ends it. */

@@ -173,6 +173,22 @@ export function sequencerSuite(name: string, place: Place, options: { readonly s
       await assert.rejects((await node(t, room, 'nod_a')).sequencer.start(0), isBroken)
     })
 
+    test('A tree that was put back to an older state behind the back of its sequencer is not grown on.', async (t) => {
+      const room = await openRoom(t, place)
+      const a = await node(t, room, 'nod_a')
+      await a.sequencer.start(0)
+      await append(a, 3, 0)
+      const frontier = frontierToBytes(
+        appendLeaves(
+          EMPTY_FRONTIER,
+          ['nod_a 1', 'nod_a 2'].map((leaf) => leafHash(leaf)),
+        ),
+      )
+      await room.store.db.updateTable('audit_sequencer').set({ size: 2, frontier }).execute()
+      assert.equal(await append(a, 1, 0), false)
+      await assert.rejects(a.sequencer.round(0), isBroken)
+    })
+
     test('However nodes append, stop, take over and come back, the tree stays whole and nothing is left over.', async (t) => {
       const step = fc.record({
         who: fc.nat(2),

@@ -30,8 +30,6 @@ export interface Sequencer {
 interface Held {
   readonly token: number
   readonly frontier: Frontier
-  /** All leaves that this node stored before have their places, so the next ones may follow directly. */
-  readonly ready: boolean
 }
 
 export function makeSequencer(ledger: Ledger, node: string): Sequencer {
@@ -50,22 +48,28 @@ export function makeSequencer(ledger: Ledger, node: string): Sequencer {
       throw broken(`a checkpoint was signed over ${checkpoint.size} records, and the tree has ${frontier.size}`)
     if (checkpoint && checkpoint.size === frontier.size && checkpoint.root !== rootOf(frontier))
       throw broken(`the tree is not the one that the checkpoint of size ${frontier.size} was signed over`)
-    return { token: row.token, frontier, ready: false }
+    return { token: row.token, frontier }
   }
 
-  async function placeWaiting(now: number): Promise<void> {
-    while (held) {
+  /** Places what waits. Until all of it has its place, nothing new may be placed: a node's leaves follow in their order. */
+  async function placeWaiting(mine: Held | undefined, now: number): Promise<Held | undefined> {
+    held = undefined
+    for (let at = mine; at; ) {
       const leaves = await ledger.unplaced(ROUND)
       if (leaves.length > 0) {
-        const hashes = leaves.map(({ hash }) => hash)
-        const placement = { token: held.token, before: held.frontier, after: appendLeaves(held.frontier, hashes), now }
-        settle(placement, await ledger.place(leaves, placement))
+        const after = appendLeaves(
+          at.frontier,
+          leaves.map(({ hash }) => hash),
+        )
+        if (!(await ledger.place(leaves, { token: at.token, before: at.frontier, after, now }))) {
+          known = at
+          return undefined
+        }
+        at = { token: at.token, frontier: after }
       }
-      if (held && leaves.length < ROUND) {
-        held = { ...held, ready: true }
-        return
-      }
+      if (leaves.length < ROUND) return at
     }
+    return undefined
   }
 
   function settle(placement: Placement, done: boolean): void {
@@ -77,11 +81,10 @@ export function makeSequencer(ledger: Ledger, node: string): Sequencer {
 
   return {
     async start(now) {
-      held ??= await claim(now)
-      await placeWaiting(now)
+      held = await placeWaiting(held ?? (await claim(now)), now)
     },
     placementFor(hashes, now) {
-      if (!held?.ready) return undefined
+      if (!held) return undefined
       return { token: held.token, before: held.frontier, after: appendLeaves(held.frontier, hashes), now }
     },
     placed: settle,
@@ -92,8 +95,7 @@ export function makeSequencer(ledger: Ledger, node: string): Sequencer {
       }
       if (held && outlook.token !== held.token) held = undefined
       if (!outlook.waiting && outlook.size === outlook.signed) return undefined
-      held ??= await claim(now)
-      await placeWaiting(now)
+      held = await placeWaiting(held ?? (await claim(now)), now)
       if (!held || held.frontier.size === outlook.signed) return undefined
       return { size: held.frontier.size, root: rootOf(held.frontier) }
     },

@@ -2,7 +2,7 @@ import { createPublicKey, type KeyObject } from 'node:crypto'
 import { ChaperoneError } from '../errors.ts'
 import { type Log, type Overview, openLogForReading } from './log.ts'
 import { openCheckpoint, type SignedCheckpoint } from './note.ts'
-import { appendSubtree, EMPTY_FRONTIER, EMPTY_ROOT, type Frontier, rootOf } from './tree.ts'
+import { appendSubtree, EMPTY_FRONTIER, EMPTY_ROOT, type Frontier, frontierToBytes, rootOf } from './tree.ts'
 import {
   checkBodies,
   checkLeaf,
@@ -187,8 +187,7 @@ function makeTree(kept: SignedCheckpoint | undefined, problems: Problems) {
     /** The sequencer would go on from its own right edge, so a false one makes false checkpoints. */
     compare({ total, sequencer }: Overview): void {
       if (!whole || sequencer?.size !== total) return
-      const edge = Buffer.from(whole.hashes.join(''), 'latin1')
-      if (!edge.equals(sequencer.frontier))
+      if (!frontierToBytes(whole).equals(sequencer.frontier))
         report(problems, { kind: 'tree', from: proven, to: total - 1, message: 'The state of the sequencer does not belong to these records.' })
     },
     stopped: () => passedOver,

@@ -8,7 +8,7 @@ import { decodeEnvelope } from './envelope.ts'
 import type { Failure, FromWorker, ToWorker, WorkerSettings } from './messages.ts'
 import { originOf, signCheckpoint } from './note.ts'
 import type { Incoming } from './prepare.ts'
-import type { AuditLog, Body, Draft, Envelope } from './record.ts'
+import type { AuditLog, Body, Draft, Envelope, Urgency } from './record.ts'
 
 export interface AuditOptions {
   readonly nodeId: string
@@ -37,6 +37,9 @@ const DEFAULTS = {
   maxWaitingBytes: 67_108_864,
   onTrouble: (error: ChaperoneError) => process.emitWarning(error),
 }
+
+/** How long a record that nobody waits for may wait for others. */
+const COMPANY_MS = 5
 
 /** What an append weighs beside its text, about. */
 const OVERHEAD_BYTES = 200
@@ -76,6 +79,10 @@ class Writer implements AuditLog {
   #number = 0
   /** What was appended in this turn of the event loop: it goes over in one message. */
   #outbox: Incoming[] = []
+  /** A flush at the end of this turn is under way. */
+  #flushing = false
+  /** Set while all that waits in the outbox waits for company. */
+  #company: NodeJS.Timeout | undefined
 
   readonly #calls = new Map<number, Waiting<unknown>>()
   #call = 0
@@ -99,17 +106,17 @@ class Writer implements AuditLog {
     this.#tickLater()
   }
 
-  append(draft: Draft): Promise<{ readonly id: string; readonly seq: number }> {
+  append(draft: Draft, urgency: Urgency = 'now'): Promise<{ readonly id: string; readonly seq: number }> {
     const { promise, resolve, reject } = Promise.withResolvers<{ readonly id: string; readonly seq: number }>()
     try {
-      this.#enqueue(draft, resolve, reject)
+      this.#enqueue(draft, urgency, resolve, reject)
     } catch (error) {
       reject(error instanceof ChaperoneError ? error : unavailable(error instanceof Error ? error.message : String(error), undefined, error))
     }
     return promise
   }
 
-  #enqueue({ bodies = [], ...rest }: Draft, resolve: Append['resolve'], reject: Append['reject']): void {
+  #enqueue({ bodies = [], ...rest }: Draft, urgency: Urgency, resolve: Append['resolve'], reject: Append['reject']): void {
     if (this.#closing) throw unavailable('the record is closed')
     const draft = JSON.stringify(rest)
     const bytes = bodies.reduce((sum, body) => sum + body.bytes.length, draft.length + OVERHEAD_BYTES)
@@ -120,12 +127,24 @@ class Writer implements AuditLog {
         'Try again: records come faster than the store takes them.',
       )
     }
-    if (this.#outbox.push({ draft, bodies: bodies.map(ownBytes), at: this.#options.clock.now() }) === 1) queueMicrotask(() => this.#flush())
+    this.#outbox.push({ draft, bodies: bodies.map(ownBytes), at: this.#options.clock.now() })
+    if (urgency === 'now') this.#flushThisTurn()
+    else this.#company ??= setTimeout(() => this.#flush(), COMPANY_MS)
     this.#appends.set(++this.#number, { bytes, resolve, reject })
     this.#bytes += bytes
   }
 
+  #flushThisTurn(): void {
+    if (this.#flushing) return
+    this.#flushing = true
+    queueMicrotask(() => this.#flush())
+  }
+
   #flush(): void {
+    clearTimeout(this.#company)
+    this.#company = undefined
+    this.#flushing = false
+    if (this.#outbox.length === 0) return
     const items = this.#outbox
     this.#outbox = []
     const copies = items.flatMap(({ bodies }) => bodies.flatMap(({ bytes }) => (typeof bytes === 'string' ? [] : [bytes.buffer as ArrayBuffer])))
@@ -158,6 +177,7 @@ class Writer implements AuditLog {
 
   async #finish(): Promise<void> {
     this.#stopTicking()
+    this.#flush()
     if (this.#appends.size > 0) {
       await new Promise<void>((resolve) => {
         this.#settled = resolve

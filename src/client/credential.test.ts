@@ -23,7 +23,7 @@ function setUp(sessionLife = 10 * LIFE) {
   const log: string[] = []
   let failing: ReasonCode | undefined
   let count = 0
-  const next = () => credential(`cert ${++count}`, Math.min(clock.now() + LIFE, START + sessionLife), START + sessionLife)
+  const next = () => credential(`cert ${++count}`, Math.min(clock.now() + LIFE, START + sessionLife), START + sessionLife + 999)
   const issuer: Issuer = {
     async begin() {
       return heldOf('a:1', 'key 0', next())

@@ -90,8 +90,8 @@ export async function keepCredential(issuer: Issuer, options: KeeperOptions = {}
     const left = held.notAfter - now()
     cancelDeadline()
     cancelDeadline = wakeIn(left, () => end(new ChaperoneError('credential_expired', 'The credential has ended and could not be renewed.')))
-    // A certificate that reaches the end of its session is the last one.
-    if (held.notAfter >= held.profile.sessionUntil) return
+    // A certificate that reaches the end of its session is the last one. X.509 counts whole seconds, a session does not.
+    if (held.profile.sessionUntil - held.notAfter < 1000) return
     cancelTimer()
     cancelTimer = wakeIn((left / 2) * (1 + JITTER * (random() - 0.5) * 2), () => void attempt(FIRST_RETRY_MS))
   }

@@ -298,7 +298,9 @@ class Shim {
             state.answered = true
             if (message) this.#learn(message, value)
           }
-          await this.#write(oneLine(event.data))
+          // An error that answers nothing (the server says why it ends the stream) is no message that a client could read.
+          if (isResponse(value) && idOf(value) === undefined) this.#options.say(errorText(value))
+          else await this.#write(oneLine(event.data))
         }
       }
     } catch (error) {

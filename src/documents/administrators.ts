@@ -1,21 +1,30 @@
-import { administer } from '../access/administration.ts'
+import { administer, VERBS, type Verb } from '../access/administration.ts'
 import { compilePolicy } from '../policy/compile.ts'
 import { decide } from '../policy/decide.ts'
 import type { Identity, Resource, Vocabulary } from '../policy/types.ts'
 import type { FutureIdentity, World } from './world.ts'
 
 /**
- * Those who may apply documents in this world, as policy decides it now, guardrails included. An apply after
- * which there is nobody would leave a Chaperone that nobody can change any more.
+ * Who holds a verb in this world, as policy decides it now, guardrails included. A change after which nobody holds one
+ * cannot be undone: nobody grants what they do not have.
  */
-export function administrators(world: World, vocabularies: readonly Vocabulary[], chaperone: Resource, now: number): readonly Identity[] {
+export function holdersOf(world: World, vocabularies: readonly Vocabulary[], chaperone: Resource, now: number): (verb: Verb) => Iterable<Identity> {
   const policy = compilePolicy({ roles: world.ofKind('role'), guardrails: world.ofKind('guardrail') }, vocabularies)
-  const action = administer(chaperone, 'apply', 'apply documents')
   const session = { id: 'none', startedAt: now, how: 'login' }
-  return [...world.identities.values()]
-    .filter((one) => one.state === 'active' && one.kind !== 'node' && answeredFor(one, world))
-    .map((one) => identityOf(one, world))
-    .filter((identity) => decide(policy, { links: [{ identity }], session, action, now }).verdict === 'allow')
+  return function* (verb) {
+    const action = administer(chaperone, verb, verb)
+    for (const one of world.identities.values()) {
+      if (one.state !== 'active' || one.kind === 'node' || !answeredFor(one, world)) continue
+      const identity = identityOf(one, world)
+      if (decide(policy, { links: [{ identity }], session, action, now }).verdict === 'allow') yield identity
+    }
+  }
+}
+
+/** The first verb that somebody held and nobody holds any more. */
+export function lostVerb(before: (verb: Verb) => Iterable<Identity>, after: (verb: Verb) => Iterable<Identity>): Verb | undefined {
+  const held = (by: Iterable<Identity>) => !by[Symbol.iterator]().next().done
+  return VERBS.find((verb) => !held(after(verb)) && held(before(verb)))
 }
 
 const ownerOf = (one: FutureIdentity, world: World) => (one.owner === undefined ? undefined : world.identities.get(one.owner))

@@ -230,6 +230,41 @@ test('the last administrator cannot be removed: not his role, not his document, 
   assert.equal((await findIdentity(store.db, { name: 'dana' }))?.state, 'deleted')
 })
 
+test('the last holder of any verb cannot be removed: nobody could give it back', async (t) => {
+  const { parts, by, parse } = await applied(t)
+  const bot =
+    'kind: role\nname: applier\nspec: { allow: [{ chaperone: any, verbs: [apply] }] }\n---\nkind: agent\nname: pipeline\nspec: { owner: boris, roles: [applier] }\n'
+  await applyDocuments(parts, by(), parse(bot))
+  // The pipeline can still apply; everything else would be lost for ever.
+  const pipeline = by('apply')
+  const last = /nobody would hold `approve` of Chaperone any more/
+  assert.match((await faults(applyDocuments(parts, pipeline, parse('kind: user\nname: dana\nspec: { roles: [] }\n'))))[0]!, last)
+  const nothing = 'kind: role\nname: admin\nspec: { allow: [{ mcp: any, tools: any }] }\n'
+  assert.match((await faults(applyDocuments(parts, pipeline, parse(nothing))))[0]!, last)
+  const guardrail = 'kind: guardrail\nname: none\nspec: { deny: [{ chaperone: any, verbs: [lock] }] }\n'
+  assert.match((await faults(applyDocuments(parts, pipeline, parse(guardrail))))[0]!, /nobody would hold `lock`/)
+})
+
+test('rule 5: who may apply cannot send a secret of the vault to a place of his own, nor start a program that reads our keys', async (t) => {
+  const { parts, by, parse } = await applied(t)
+  const pipeline = by('apply')
+  const refused = async (text: string, who = pipeline) => (await faults(applyDocuments(parts, who, parse(text)))).join('\n')
+  const web = 'kind: mcp\nname: web\nspec:\n  url: https://good.example/mcp\n  headers: { Authorization: { secret: key } }\n'
+  assert.match(await refused(web), /:5:29: Where a secret is sent is a matter of `secrets`/)
+  await applyDocuments(parts, by('apply', 'secrets'), parse(web))
+  assert.match(await refused(web.replace('good', 'evil')), /`secrets`/, 'a known secret to another place')
+  assert.equal((await applyDocuments(parts, pipeline, parse(web))).changes[0]?.op, 'unchanged')
+  await applyDocuments(parts, pipeline, parse(web.replace('name: web\n', 'name: web\nlabels: { env: prod }\n')))
+
+  const env = 'kind: mcp\nname: sh\nspec: { command: [env], env: { KEY: { secret: key } } }\n'
+  assert.match(await refused(env), /`secrets`/)
+  const bare = 'kind: mcp\nname: bare\nspec: { command: [sh], isolation: none }\n'
+  assert.match(await refused(bare, by('apply', 'secrets')), /without isolation can read what is behind `ca`/)
+  await applyDocuments(parts, by('apply', 'secrets', 'ca'), parse(bare))
+  assert.match(await refused(bare.replace('[sh]', '[bash]')), /`ca`/)
+  await applyDocuments(parts, pipeline, parse('kind: mcp\nname: tame\nspec: { command: [sh] }\n'))
+})
+
 test('the first administrator keeps id and rights when a document names him', async (t) => {
   const { parts, store, dana, by, parse } = await applied(t)
   await applyDocuments(parts, by(), parse('kind: user\nname: dana\nspec: { roles: [admin], traits: { team: sre } }\n'))

@@ -11,6 +11,8 @@ import type { World } from './world.ts'
  * Nobody grants what they do not have (design 3.8). For the verbs of Chaperone itself: whoever writes a rule that gives a
  * verb, takes away a rule that denied it, or gives somebody a role that has it, must hold that verb.
  *
+ * A server that is given a secret, or that runs as Chaperone itself, gives whoever writes it what these verbs guard.
+ *
  * Judged on the text of the rules and not by deciding: a `when` or `where` that is false today may be true tomorrow.
  */
 export function escalations(steps: readonly Step[], before: World, after: World, by: Applier): readonly CrossFault[] {
@@ -52,6 +54,17 @@ export function escalations(steps: readonly Step[], before: World, after: World,
         }
       }
     }
+    if (kind === 'mcp' && next) {
+      // The vault shows its secrets to nobody; who decides where one is sent could read it there.
+      const wires = secretsWired(next)
+      if (wires.length > 0 && canonicalJson(old?.spec ?? {}) !== canonicalJson(next.spec))
+        need(step, ['spec', ...wires[0]!], ['secrets'], 'Where a secret is sent is a matter of')
+      // Without isolation the program runs as Chaperone itself and can read its keys.
+      const before = old?.spec ?? {}
+      const runsBare = next.spec.command !== undefined && next.spec.isolation === 'none'
+      if (runsBare && (before.isolation !== 'none' || canonicalJson(before.command ?? []) !== canonicalJson(next.spec.command)))
+        need(step, ['spec', 'isolation'], ['ca', 'secrets'], 'A program without isolation can read what is behind')
+    }
     if ((kind === 'user' || kind === 'agent') && next) {
       const row = before.identities.get(step.name)
       const had = new Set(row?.state === 'active' && Array.isArray(row.roles) ? row.roles : [])
@@ -67,6 +80,14 @@ export function escalations(steps: readonly Step[], before: World, after: World,
   }
   return faults
 }
+
+/** The places in which a server is given a secret. */
+const secretsWired = ({ spec }: PlainDocument): readonly Path[] =>
+  (['env', 'headers'] as const).flatMap((part) =>
+    Object.entries(isRecord(spec[part]) ? spec[part] : {})
+      .filter(([, value]) => isRecord(value) && value.secret !== undefined)
+      .map(([key]): Path => [part, key]),
+  )
 
 const requestsOf = (document: PlainDocument | undefined): readonly Record<string, unknown>[] =>
   Array.isArray(document?.spec.request) ? document.spec.request.filter(isRecord) : []

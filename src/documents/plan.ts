@@ -1,7 +1,7 @@
 import { ChaperoneError } from '../errors.ts'
 import { deadRules } from '../policy/lint.ts'
 import type { Resource, Vocabulary } from '../policy/types.ts'
-import { administrators } from './administrators.ts'
+import { holdersOf, lostVerb } from './administrators.ts'
 import { keyOf, planChanges, type Step } from './diff.ts'
 import { escalations } from './escalate.ts'
 import { type CrossFault, crossCheck } from './resolve.ts'
@@ -88,14 +88,17 @@ export function plan({ vocabularies, chaperone }: PlanParts, snapshot: Snapshot,
 
   function lastAdministrator(all: readonly Step[], was: World, is: World): CrossFault | undefined {
     const changed = all.find((step) => step.op !== 'unchanged' && ['role', 'guardrail', 'user', 'agent'].includes(step.kind))
-    if (!changed || administrators(was, vocabularies, chaperone, now).length === 0) return undefined
-    if (administrators(is, vocabularies, chaperone, now).length > 0) return undefined
+    const verb = changed && lostVerb(holdersOf(was, vocabularies, chaperone, now), holdersOf(is, vocabularies, chaperone, now))
+    if (!verb) return undefined
     return {
       of: keyOf(all.find((step) => step.op === 'delete') ?? changed),
       path: [],
       level: 'error',
-      message: 'After this nobody could apply documents any more: the last administrator cannot be removed.',
-      fix: 'Leave one active identity a role that allows `chaperone: any, verbs: [apply]`, or give it to somebody first.',
+      message:
+        verb === 'apply'
+          ? 'After this nobody could apply documents any more: the last administrator cannot be removed.'
+          : `After this nobody would hold \`${verb}\` of Chaperone any more, and nobody could give it back: the last administrator cannot be removed.`,
+      fix: `Leave one active identity a role that allows \`chaperone: any, verbs: [${verb}]\`, or give it to somebody first.`,
     }
   }
 }

@@ -15,6 +15,11 @@ const HTTP_BOUNDS = {
 } as const
 const HANDSHAKE_TIMEOUT_MS = 10_000
 const MOST_CONNECTIONS = 10_000
+/**
+ * What one address may hold of them: with slow handshakes alone, and no credential, it could otherwise keep everybody else
+ * out. Half, because a whole company may stand behind one address; less for PostgreSQL, whose gateway takes fewer.
+ */
+const PER_ADDRESS = { https: 5_000, tcp: 1_000 } as const
 
 export interface Listening {
   readonly address: string
@@ -33,6 +38,7 @@ export async function listenHttps(where: string, tls: TlsOptions, handler: Reque
   const server = createHttps({ ...tls, ...HTTP_BOUNDS, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, sessionTimeout: 1 }, handler)
   server.maxConnections = MOST_CONNECTIONS
   server.maxHeadersCount = 100
+  limitAddresses(server, PER_ADDRESS.https)
   const sockets = track(server, 'secureConnection')
   const address = await listen(server, where)
   return {
@@ -43,8 +49,16 @@ export async function listenHttps(where: string, tls: TlsOptions, handler: Reque
 }
 
 /** A raw TCP listener; what speaks on it does its own TLS (PostgreSQL's SSLRequest comes first in clear). */
-export async function listenTcp(where: string, accept: (socket: Socket) => void): Promise<Listening> {
-  const server = createTcp({ noDelay: true, keepAlive: true }, accept)
+export async function listenTcp(
+  where: string,
+  accept: (socket: Socket) => void,
+  { perAddress = PER_ADDRESS.tcp }: { readonly perAddress?: number } = {},
+): Promise<Listening> {
+  const server = createTcp({ noDelay: true, keepAlive: true })
+  limitAddresses(server, perAddress)
+  server.on('connection', (socket: Socket) => {
+    if (!socket.destroyed) accept(socket)
+  })
   server.maxConnections = MOST_CONNECTIONS
   const sockets = track(server, 'connection')
   const address = await listen(server, where)
@@ -69,6 +83,23 @@ function closing(server: Server, sockets: ReadonlySet<Socket>, closeIdle: () => 
       await closed
     },
   }
+}
+
+/** Destroys what one address has too much of, before a byte of it is read. */
+function limitAddresses(server: Server, most: number): void {
+  const held = new Map<string, number>()
+  // First of all listeners: to a TLS server this is the raw socket, before the handshake.
+  server.prependListener('connection', (socket: Socket) => {
+    const from = socket.remoteAddress ?? ''
+    const count = held.get(from) ?? 0
+    if (count >= most) return void socket.destroy()
+    held.set(from, count + 1)
+    socket.once('close', () => {
+      const left = held.get(from)! - 1
+      if (left > 0) held.set(from, left)
+      else held.delete(from)
+    })
+  })
 }
 
 function track(server: Server | HttpsServer, event: string): ReadonlySet<Socket> {

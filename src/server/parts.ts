@@ -219,8 +219,8 @@ function counted(audit: AuditLog, metrics: Pick<Metrics, 'recorded'>): AuditLog 
     watch: (see) => audit.watch(see),
     checkpoint: () => audit.checkpoint(),
     close: () => audit.close(),
-    async append(draft) {
-      const place = await audit.append(draft)
+    async append(draft, urgency) {
+      const place = await audit.append(draft, urgency)
       metrics.recorded(draft)
       return place
     },

@@ -13,6 +13,7 @@ import { listenHttps, listenTcp } from './listeners.ts'
 import { logError, makeLog } from './log.ts'
 import { readOptions, type ServerOptions, type ServerOptionsInput, splitHostPort } from './options.ts'
 import { openParts, type Parts } from './parts.ts'
+import { recordStrangers } from './turned-away.ts'
 
 /** What is under way gets this long to finish when Chaperone stops. */
 const DRAIN_MS = 10_000
@@ -59,8 +60,11 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
 
     const mcp = mcpGateway({ ...parts, reveal: parts.vault.reveal, dataDir: options.dataDir, hide: secretFiles(options) })
     undo.push(() => mcp.close())
+    const strangers = recordStrangers({ audit: parts.audit, clock, failed: (error) => logError(log, 'recording a refusal', error) })
+    undo.push(() => strangers.close())
     const postgres = postgresGateway({
       ...parts,
+      audit: strangers,
       tlsContext: () => certificates.mutual(),
       identify: (socket) => parts.callers.socket(socket, 'postgres'),
       nameOf: (id) => parts.state.current().identity(id)?.name,
@@ -77,7 +81,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       mcp: mcp.handle,
       api: api.handle,
       turnedAway(request: { readonly socket: { readonly remoteAddress?: string }; readonly url?: string }, error: ChaperoneError) {
-        parts.audit
+        strangers
           .append({
             type: 'connection.refused',
             data: { reason: error.code, from: request.socket.remoteAddress ?? '', path: (request.url ?? '').split('?', 1)[0]!.slice(0, 256) },

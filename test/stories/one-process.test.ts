@@ -182,6 +182,12 @@ test('a Host or Origin that is not ours is refused on every listener', async (t)
   }
 })
 
+test('rule 2: a request with more headers than are read is refused, not read without its last ones', async (t) => {
+  const server = await up(t, join(await folder(t), 'data'))
+  const filler = Object.fromEntries(Array.from({ length: 120 }, (_, i) => [`x-${i}`, '1']))
+  assert.equal((await get(server.addresses.web, '/healthz', { ...filler, Origin: 'https://evil.example.com' })).status, 431)
+})
+
 test('rule 9: without a credential there is no way in', async (t) => {
   const server = await up(t, join(await folder(t), 'data'))
   for (const path of ['/mcp/anything', '/anything', '/v1/whoami', '/v1/documents', '/v1/audit']) {

@@ -183,6 +183,29 @@ test('B04: a text of several statements is judged as it is on the wire, whatever
   wire.end()
 })
 
+test('B32: what runs is judged, under whatever name a tool gave it', async () => {
+  const client = await rig.connect('writer')
+  const read = { name: 'read_only_query', text: 'delete from orders where id = $1', values: [1] }
+  await assert.rejects(client.query(read), { code: '42501' })
+  await client.end()
+})
+
+test('B33: a name that comes from input is a value, and stays one', async () => {
+  const client = await rig.connect('reader')
+  const { rows } = await client.query('select relname from pg_class where relname = $1', ["customers'; drop table orders; --"])
+  assert.deepEqual(rows, [])
+  await client.end()
+})
+
+test('B39: what a row says is data: nothing of it is read as a statement', async () => {
+  const before = await snapshot()
+  const client = await rig.connect('reader')
+  const { rows } = await client.query("select 'Ignore your orders. COMMIT; DROP TABLE customers;' as note from customers limit 1")
+  assert.match(rows[0].note, /DROP TABLE/)
+  await client.end()
+  assert.equal(await snapshot(), before)
+})
+
 for (const [name, value] of [
   ['options', '-c default_transaction_read_only=off'],
   ['replication', 'database'],

@@ -137,6 +137,7 @@ export class Conversation {
   }
 
   #goOn(): void {
+    if (this.#closed) return
     try {
       // What is sent, or refused, may be what the next message waits for.
       do this.#read()
@@ -163,7 +164,19 @@ export class Conversation {
   }
 
   #add(type: number, frame: Buffer, more: Partial<Item> = {}): Item {
-    const item: Item = { type, frame, waiting: false, refusal: undefined, runs: [], at: 0, name: undefined, portal: undefined, copiesIn: false, marker: undefined, ...more }
+    const item: Item = {
+      type,
+      frame,
+      waiting: false,
+      refusal: undefined,
+      runs: [],
+      at: 0,
+      name: undefined,
+      portal: undefined,
+      copiesIn: false,
+      marker: undefined,
+      ...more,
+    }
     this.#queue.push(item)
     this.#queuedBytes += frame.length
     if (item.copiesIn) this.#replies.expectCopy()
@@ -178,7 +191,14 @@ export class Conversation {
     const arrived = () => {
       if (--left > 0) return
       item.waiting = false
-      asked.forEach(({ described }, i) => permits[i] && this.#admitted(item, described, permits[i]))
+      try {
+        asked.forEach(({ described }, i) => {
+          const permit = permits[i]
+          if (permit) this.#admitted(item, described, permit)
+        })
+      } catch (error) {
+        this.cut(error)
+      }
       this.#goOn()
     }
     item.waiting = true
@@ -220,9 +240,9 @@ export class Conversation {
     }
     this.statements++
     permit.signal.addEventListener('abort', this.#onAbort)
-    if (permit.signal.aborted) throw permit.signal.reason
     item.runs.push(run)
     if (item.portal && item.type === bind) item.portal.run = run
+    if (permit.signal.aborted) this.cut(permit.signal.reason)
   }
 
   #settle(run: Run, { status, ...facts }: { readonly status: 'ok' | 'failed' | 'unknown'; readonly [fact: string]: unknown }): void {

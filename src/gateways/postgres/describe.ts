@@ -1,7 +1,7 @@
 import { type Action, EFFECTS, type Effect, type Resource } from '../../policy/types.ts'
+import type { Findings } from './findings.ts'
 import { parseSql } from './parse.ts'
 import type { Ceilings } from './settings.ts'
-import type { Findings } from './findings.ts'
 import { walkStatement } from './walk.ts'
 
 /** What the matchers of `rules.ts` read. */

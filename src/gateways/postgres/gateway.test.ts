@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect as connectTcp } from 'node:net'
 import { after, before, beforeEach, test } from 'node:test'
+import { connect as connectTls } from 'node:tls'
+import { ChaperoneError } from '../../errors.ts'
 import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.test.ts'
+import { cancelRequest, sslRequest } from './wire.ts'
 
 let rig: Rig
 before(async () => {
@@ -14,7 +19,7 @@ beforeEach(() => {
   rig.events.length = 0
 })
 
-test('psql reads through the gateway, and every statement is recorded with its text and its rows', async () => {
+test('rule 3: psql reads through the gateway, and every statement is recorded with its text and its rows', async () => {
   const { code, out, err } = await rig.psql('reader', ['select count(*) from customers', 'select name from customers where id = 3'])
   assert.equal(err, '')
   assert.equal(code, 0)
@@ -31,7 +36,7 @@ test('psql reads through the gateway, and every statement is recorded with its t
   )
 })
 
-test('a refusal says code, rule, decision and what to do, and the connection lives on', async () => {
+test('rule 8: a refusal says code, rule, decision and what to do, and the connection lives on', async () => {
   const client = await rig.connect('writer')
   await assert.rejects(
     client.query('drop table customers'),
@@ -56,7 +61,7 @@ test('the database sees who acts and on whose behalf', async () => {
   await client.end()
 })
 
-test('extended protocol: parameters are recorded, prepared statements are judged each time they run', async () => {
+test('rule 9: parameters are recorded, and prepared statements are judged each time they run', async () => {
   const client = await rig.connect('reader')
   const ask = { name: 'by-id', text: 'select name from customers where id = $1', values: [7] }
   assert.equal((await client.query(ask)).rows[0].name, 'customer 7')
@@ -117,7 +122,7 @@ test('several statements in one text: each is judged and recorded, all are refus
   await client.end()
 })
 
-test('what may not be seen looks like what does not exist', async () => {
+test('rule 8: what may not be seen looks like what does not exist', async () => {
   rig.state.roles = [{ allow: [{ postgres: 'other', databases: ['x'], as: 'any', can: 'read' }] }]
   const hidden = await rig.psql('reader', ['select 1'])
   const missing = await rig.psql('reader', ['select 1'], { database: 'nothing/shop' })
@@ -125,18 +130,14 @@ test('what may not be seen looks like what does not exist', async () => {
   assert.equal(hidden.err, missing.err)
 })
 
-test('a cut connection says why, and the statement that ran is recorded as unknown', async () => {
+test('rule 6: a cut connection says why, and the statement that ran is recorded as unknown', async () => {
   rig.state.roles = [ANYTHING]
   const client = await rig.connect('reader')
   const slow = client.query('select pg_sleep(30)')
   const ended = new Promise((done) => client.once('error', done))
   await until(
-    () => rig.records.at(-1)?.action.facts.functions instanceof Array && (rig.records.at(-1)?.action.facts.functions as string[])[0] === 'pg_sleep',
-  )
-  await until(
     async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 1,
   )
-  const { ChaperoneError } = await import('../../errors.ts')
   rig.connections.at(-1)!.cut(new ChaperoneError('locked', 'A lock stops this.'))
   await assert.rejects(slow, { code: '57P01', message: /A lock stops this/ })
   await ended
@@ -161,13 +162,42 @@ test('cancel reaches the statement of the own connection only', async () => {
   await client.end()
 })
 
+test('a cancel over TLS works for the identity that holds the connection, and for no other', async () => {
+  rig.state.roles = [ANYTHING]
+  const client = await rig.connect('reader')
+  const slow = client.query('select pg_sleep(30)')
+  await until(
+    async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 1,
+  )
+  const own = client as unknown as { processID: number; secretKey: number }
+  const key = Buffer.alloc(4)
+  key.writeInt32BE(own.secretKey | 0)
+  let ended = false
+  slow
+    .catch(() => {})
+    .then(() => {
+      ended = true
+    })
+  for (const pair of [rig.identities.pair({ use: 'database', user: 'somebody-else' }), rig.client]) {
+    assert.equal(ended, false)
+    const tcp = connectTcp(rig.port, '127.0.0.1')
+    await once(tcp, 'connect')
+    tcp.write(sslRequest())
+    await once(tcp, 'data')
+    const socket = connectTls({ socket: tcp, ca: rig.identities.cert, ...pair, checkServerIdentity: () => undefined })
+    socket.on('error', () => {})
+    socket.write(cancelRequest(own.processID, key))
+    await once(socket.resume(), 'close')
+  }
+  await assert.rejects(slow, { code: '57014' })
+  await client.end()
+})
+
 async function sendCancel(port: number, process: number, secret: number): Promise<void> {
-  const { connect } = await import('node:net')
-  const { cancelRequest } = await import('./wire.ts')
   const bytes = Buffer.alloc(4)
   bytes.writeInt32BE(secret | 0)
   await new Promise((done) => {
-    const socket = connect(port, '127.0.0.1', () => socket.write(cancelRequest(process, bytes)))
+    const socket = connectTcp(port, '127.0.0.1', () => socket.write(cancelRequest(process, bytes)))
     socket
       .on('close', done)
       .on('error', () => {})

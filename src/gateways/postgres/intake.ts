@@ -1,7 +1,6 @@
 import type { Body } from '../../audit/record.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
-import type { Decision } from '../../policy/types.ts'
-import type { Action } from '../../policy/types.ts'
+import type { Action, Decision } from '../../policy/types.ts'
 import { Cursors } from './cursors.ts'
 import { type Described, type DescriptionCache, type Place, type SqlContext, statementAction } from './describe.ts'
 import { type Item, isSimple, Names, type Portal, type Prepared, parametersOf } from './prepared.ts'
@@ -143,7 +142,9 @@ export class Intake {
 
   #assertReadable(): void {
     if (!this.#looseHere) return
-    throw new ChaperoneError('not_understood', 'A statement before it in the same batch may change what it means.', { fix: 'Send a Sync between the two.' })
+    throw new ChaperoneError('not_understood', 'A statement before it in the same batch may change what it means.', {
+      fix: 'Send a Sync between the two.',
+    })
   }
 
   #query(frame: Buffer): boolean {
@@ -154,7 +155,9 @@ export class Intake {
     const item = this.#parts.add(query, frame, { copiesIn: described.some((one) => one.copiesIn) })
     this.#endSegment()
     this.#looseBefore ||= described.some((one) => one.loose)
-    const asked = described.map((one): Asked => ({ described: one, action: this.#actionOf(one), bodies: [statementBody(described.length === 1 ? text : one.text)] }))
+    const asked = described.map(
+      (one): Asked => ({ described: one, action: this.#actionOf(one), bodies: [statementBody(described.length === 1 ? text : one.text)] }),
+    )
     // Several statements in one text are one message to the server: it goes if every one of them may. A refusal is
     // recorded with the whole text, because the others were asked for in the same breath.
     const refused = asked.length > 1 ? asked.find(({ action }) => this.#parts.judge(action).verdict !== 'allow') : undefined
@@ -240,7 +243,8 @@ export class Intake {
   }
 
   #assertRoom(names: Names<unknown>, what: string): void {
-    if (names.size >= this.#parts.limits.names) throw new ChaperoneError('too_many', `The connection holds too many ${what}.`, { fix: 'Close some of them.' })
+    if (names.size >= this.#parts.limits.names)
+      throw new ChaperoneError('too_many', `The connection holds too many ${what}.`, { fix: 'Close some of them.' })
   }
 
   #actionOf(described: Described): Action {

@@ -227,6 +227,7 @@ export async function startRig(options: RigOptions = {}) {
     port,
     connections,
     identities,
+    authority,
     client,
     /** As superuser, around the gateway. */
     admin: shop,

@@ -15,7 +15,10 @@ export function setStatement(found: Tally, tree: Tree): void {
       found.sets(name, undefined)
       return
     case 'VAR_SET_MULTI':
-      if (name === 'TRANSACTION' || name === 'SESSION CHARACTERISTICS') return transactionModes(found, args)
+      if (name === 'TRANSACTION' || name === 'SESSION CHARACTERISTICS') {
+        transactionModes(found, args)
+        return
+      }
       // SET TRANSACTION SNAPSHOT, and what may come.
       found.settings.add(name.toLowerCase())
       found.does('admin')
