@@ -17,7 +17,7 @@ export function errorBody(thrown: unknown): ErrorBody {
         code: reason,
         message: visible ? message : REASONS[reason].meaning,
         decisionId: error.decisionId,
-        ...(error.hint === undefined ? {} : { hint: error.hint }),
+        ...(error.hint === undefined ? { fix: 'Ask an administrator for a role that allows it, and name the decision.' } : { hint: error.hint }),
       },
     }
   }

@@ -1,7 +1,8 @@
 import { createPublicKey } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
 import { toChaperoneError } from '../errors.ts'
-import { type LogPlace, openLog } from './log.ts'
+import type { LogPlace } from './log.ts'
+import { openLog } from './open-log.ts'
 import { type PartTask, verifyPart } from './verify-part.ts'
 
 /** One of the threads that verify parts of a log, with a connection of its own. */

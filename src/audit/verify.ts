@@ -1,7 +1,8 @@
 import { createPublicKey, type KeyObject } from 'node:crypto'
 import { ChaperoneError } from '../errors.ts'
-import { type Log, type Overview, openLogForReading } from './log.ts'
+import type { Log, Overview } from './log.ts'
 import { openCheckpoint, type SignedCheckpoint } from './note.ts'
+import { openLogForReading } from './open-log.ts'
 import { appendSubtree, EMPTY_FRONTIER, EMPTY_ROOT, type Frontier, frontierToBytes, rootOf } from './tree.ts'
 import {
   checkBodies,

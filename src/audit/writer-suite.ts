@@ -43,6 +43,20 @@ export function writerSuite(name: string, place: Place, options: { readonly skip
       )
     })
 
+    test('A record that may wait is stored by itself, with the next one that may not, and when the log is closed; the order stays.', async (t) => {
+      const room = await openRoom(t, place)
+      const audit = await room.open()
+      assert.equal((await audit.append(outcome('per_a'), 'later')).seq, 1)
+      const both = [audit.append(outcome('per_b'), 'later'), audit.append(intent())]
+      assert.deepEqual(
+        (await Promise.all(both)).map(({ seq }) => seq),
+        [2, 3],
+      )
+      const last = audit.append(outcome('per_c'), 'later')
+      await audit.close()
+      assert.equal((await last).seq, 4)
+    })
+
     test('A log that is opened again goes on where it ended, and verifies.', async (t) => {
       const room = await openRoom(t, place)
       const first = await room.open({ nodeId: 'nod_a' })

@@ -42,6 +42,7 @@ let distrusted: ChaperoneError | undefined
 /** Work on the connection, one after the other. */
 let turn: Promise<void> = Promise.resolve()
 let committing = false
+let ticking = false
 let lastNow = 0
 
 const signatures = new Map<number, { resolve(note: string): void; reject(error: Error): void }>()
@@ -226,7 +227,12 @@ function hear(message: ToWorker): void {
       masker.add(message.values)
       return
     case 'tick':
-      void sequenceOrTell()
+      // A store or a signer that hangs must not be asked again every second.
+      if (ticking) return
+      ticking = true
+      void sequenceOrTell().finally(() => {
+        ticking = false
+      })
       return
     case 'open':
       answer(message.call, async () => (await inTurn(connect)).seq)

@@ -240,6 +240,10 @@ class Writer implements AuditLog {
   #lost(worker: Worker, crash: unknown): void {
     if (this.#worker !== worker) return
     this.#worker = undefined
+    // What has not gone over yet is refused too, so it must not be written later.
+    this.#outbox = []
+    clearTimeout(this.#company)
+    this.#company = undefined
     const why = crash instanceof Error ? (crash.stack ?? crash.message) : 'the writer ended'
     const waiting = [...this.#appends.values(), ...this.#calls.values()]
     this.#appends.clear()

@@ -50,7 +50,7 @@ async function withCode(flags: ServerFlags, use: (code: string) => Promise<Profi
     const code = (await totpCode(flags)) ?? (await ask('Code from your authenticator: '))
     if (!code)
       throw new ChaperoneError('factor_required', 'A code from your authenticator is needed.', {
-        fix: 'Give it with --totp, or run this in a terminal.',
+        fix: 'Run this in a terminal, or give the code with --totp (not with an invitation: it shows a new secret each time).',
       })
     try {
       return await use(code.replace(/\s+/g, ''))

@@ -35,6 +35,7 @@ function setUp(sessionLife = 10 * LIFE) {
     },
     async prove(held) {
       log.push(`prove ${held.certificate}`)
+      if (failing) throw new ChaperoneError(failing, failing)
     },
     async end() {
       log.push('end')
@@ -138,4 +139,18 @@ test("a machine whose clock is behind goes by the server's", async () => {
   clock.advance((LIFE - 60_000) / 2)
   await settle()
   assert.equal(log.length, 2)
+})
+
+test('rule 8: after a cut the server is asked why; only an answer ends the credential, silence does not', async () => {
+  const { clock, issuer, fail, keyPair } = setUp()
+  const keeper = await keepCredential(issuer, { clock, random: () => 0.5, keyPair })
+  assert.equal(await keeper.whyCut?.(), undefined)
+  fail('upstream_unavailable')
+  assert.equal(await keeper.whyCut?.(), undefined)
+  assert.equal(keeper.signal.aborted, false)
+  fail('locked')
+  assert.equal((await keeper.whyCut?.())?.code, 'locked')
+  assert.equal(keeper.signal.aborted, true)
+  fail(undefined)
+  assert.equal((await keeper.whyCut?.())?.code, 'locked')
 })

@@ -34,6 +34,8 @@ export interface Keeper {
   onRenew(see: (held: Held) => void): void
   /** Aborted with a ChaperoneError when the credential has ended and could not be renewed. */
   readonly signal: AbortSignal
+  /** Why the credential is no longer good, when the server says so; asked after a connection was cut without a word. */
+  whyCut?(): Promise<ChaperoneError | undefined>
   close(): Promise<void>
 }
 
@@ -120,6 +122,18 @@ export async function keepCredential(issuer: Issuer, options: KeeperOptions = {}
     current: () => held,
     onRenew: (see) => void watchers.push(see),
     signal: over.signal,
+    async whyCut() {
+      if (over.signal.aborted) return toChaperoneError(over.signal.reason)
+      try {
+        await issuer.prove(held)
+        return undefined
+      } catch (cause) {
+        const error = toChaperoneError(cause)
+        if (!FINAL.has(error.code)) return undefined
+        end(error)
+        return error
+      }
+    },
     async close() {
       if (over.signal.aborted) return
       end(new ChaperoneError('session_ended', 'Closed.'))

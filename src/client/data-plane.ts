@@ -7,6 +7,7 @@ import { ChaperoneError } from '../errors.ts'
 import { connectionError, tlsOptions } from './api.ts'
 import type { Keeper } from './credential.ts'
 import { unreachable } from './first-contact.ts'
+import { lostAnswer } from './mcp-messages.ts'
 import { listenerOf } from './profile.ts'
 
 /** HTTPS to the gateways as the agent whose credential is kept. */
@@ -88,7 +89,7 @@ export function openDataPlane(keeper: Keeper, clock: Clock = systemClock): DataP
         outgoing.once('response', resolve)
         outgoing.on('error', (error) => {
           const known = ask.signal?.aborted ? abortError(ask.signal) : connectionError(`${host}:${port}`, error)
-          reject(connected ? known : new NotSent(known))
+          reject(!connected ? new NotSent(known) : known.code === 'upstream_unavailable' ? lostAnswer() : known)
         })
         if (ask.body === undefined || Buffer.isBuffer(ask.body)) outgoing.end(ask.body)
         else ask.body.pipe(outgoing)

@@ -311,7 +311,7 @@ test('rule 4: after a renewal new connections show the new certificate, and what
   assert.notEqual(shim.server.seen[0]!.certificate, shim.server.seen[1]!.certificate)
 })
 
-test('an ended credential cuts what is in flight, and the next message gets a new one', async (t) => {
+test('rule 8: an ended credential cuts what is in flight and says why, and the next message gets a new one', async (t) => {
   const server = await fakeChaperone()
   t.after(() => server.close())
   const keepers = [await server.keeper(), await server.keeper()]
@@ -322,7 +322,7 @@ test('an ended credential cuts what is in flight, and the next message gets a ne
     else json(response, result(seen))
   }
   shim.send(call(1))
-  assert.equal(JSON.parse(await shim.next()).error.data.code, 'upstream_unavailable')
+  assert.equal(JSON.parse(await shim.next()).error.data.code, 'session_ended')
   shim.send(call(2))
   assert.equal(JSON.parse(await shim.next()).id, 2)
   assert.equal(next, 2)

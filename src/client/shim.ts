@@ -4,7 +4,7 @@ import type { Readable, Writable } from 'node:stream'
 import { type Clock, systemClock } from '../clock.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
 import type { Keeper } from './credential.ts'
-import { type DataPlane, NotSent, openDataPlane } from './data-plane.ts'
+import { McpEndpoint } from './endpoint.ts'
 import { EventStreamReader } from './event-stream.ts'
 import { readLines } from './lines.ts'
 import { clientLabel, clientNameIn, learnMirrored, type Message, type Mirrored, modernHeaders, modernVersion } from './mcp-headers.ts'
@@ -37,19 +37,11 @@ const LONGEST_ANSWER = 32 * 1024 * 1024
 const MOST_IN_FLIGHT = 256
 /** After the client has closed our input, what is still in flight gets this long. */
 const GRACE_MS = 5000
-const CONNECT_TRIES = 4
-const RETRY_MS = 250
 const LISTEN_RETRY_MS = 1000
 const LISTEN_LONGEST_RETRY_MS = 30_000
 const RESUMES = 5
 
 const PARSE_ERROR = -32700
-
-/** A live credential, and the connection that shows it. */
-interface Line {
-  readonly keeper: Keeper
-  readonly plane: DataPlane
-}
 
 interface InFlight {
   readonly modern: boolean
@@ -65,7 +57,7 @@ export async function runShim(options: ShimOptions): Promise<number> {
 class Shim {
   readonly #options: ShimOptions
   readonly #clock: Clock
-  readonly #path: string
+  readonly #endpoint: McpEndpoint
   readonly #inFlight = new Map<Id, InFlight>()
   readonly #mirrored: Mirrored = new Map()
   readonly #over = new AbortController()
@@ -73,9 +65,7 @@ class Shim {
   readonly #deaf = new AbortController()
   readonly #work = new Set<Promise<void>>()
   #label: string | undefined
-  #line: Promise<Line> | undefined
   #draining: Promise<unknown> | undefined
-  #exitCode = 0
   /** the era with sessions: what `initialize` brought */
   #session: string | undefined
   #version: string | undefined
@@ -87,7 +77,7 @@ class Shim {
   constructor(options: ShimOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
-    this.#path = `/mcp/${encodeURIComponent(options.server)}`
+    this.#endpoint = new McpEndpoint(options.server, () => options.connect(this.#label ?? clientLabel(undefined)), this.#clock)
     this.#label = options.client === undefined ? undefined : clientLabel(options.client)
   }
 
@@ -112,22 +102,16 @@ class Shim {
       clearInterval(awake)
       signal?.removeEventListener('abort', stop)
     }
-    return this.#exitCode
+    return this.#endpoint.exitCode
   }
 
   async #end(): Promise<void> {
     // First, or the server would tell us on that stream that we have gone, and we would pass it on.
     this.#deaf.abort()
-    const line = await this.#line?.catch(() => undefined)
-    if (line && this.#session !== undefined) {
-      const farewell = line.plane.send({ method: 'DELETE', path: this.#path, headers: this.#legacyHeaders(), signal: AbortSignal.timeout(2000) })
-      await farewell
-        .then((answer) => answer.resume())
-        .catch((error: ChaperoneError) => this.#options.say(`the MCP session could not be closed: ${error.message}`))
-    }
+    await this.#endpoint
+      .close(this.#legacyHeaders())
+      .catch((error: ChaperoneError) => this.#options.say(`the MCP session could not be closed: ${error.message}`))
     if (!this.#over.signal.aborted) this.#over.abort(new ChaperoneError('session_ended', 'The client has gone.'))
-    line?.plane.close()
-    await line?.keeper.close()
   }
 
   async #take(line: Buffer | 'too_long'): Promise<void> {
@@ -183,7 +167,7 @@ class Shim {
     } catch (cause) {
       // A cancelled request is answered by silence, as the protocol wants; and after the end there is nobody to tell.
       if (request?.signal.aborted || this.#over.signal.aborted) return
-      const error = toChaperoneError(cause)
+      const error = await this.#endpoint.explain(toChaperoneError(cause))
       if (request) await this.#fail(request.id, error)
       else this.#options.say(`${String(message.method ?? 'an answer of the client')} was not delivered: ${error.message}`)
     }
@@ -197,7 +181,7 @@ class Shim {
       this.#version = undefined
       this.#initialize = line
     }
-    const answer = await this.#deliver(
+    const answer = await this.#endpoint.post(
       line,
       modern ? modernHeaders(message, this.#mirrored) : this.#legacyHeaders(),
       request?.signal ?? this.#over.signal,
@@ -211,29 +195,6 @@ class Shim {
     if (isInitialize && answer.statusCode === 200) this.#session = headerOf(answer, 'mcp-session-id')
     const answered = await this.#pass(answer, message, request?.id)
     if (request && !answered) throw lostAnswer()
-  }
-
-  async #deliver(body: Buffer, headers: Record<string, string>, signal: AbortSignal): Promise<IncomingMessage> {
-    for (let attempt = 1; ; attempt++) {
-      const { plane } = await this.#connected()
-      try {
-        return await plane.send({
-          method: 'POST',
-          path: this.#path,
-          headers: {
-            ...headers,
-            'content-type': 'application/json',
-            accept: 'application/json, text/event-stream',
-            'content-length': String(body.length),
-          },
-          body,
-          signal,
-        })
-      } catch (error) {
-        if (!(error instanceof NotSent) || error.code !== 'upstream_unavailable' || attempt >= CONNECT_TRIES || signal.aborted) throw error
-        await this.#wait(RETRY_MS * 2 ** (attempt - 1))
-      }
-    }
   }
 
   /** Writes what an answer carries. True when the response to `id` was among it (or none was expected). */
@@ -323,7 +284,7 @@ class Shim {
       if (!this.#initialize) throw lostAnswer()
       this.#session = undefined
       this.#version = undefined
-      const answer = await this.#deliver(this.#initialize, {}, this.#over.signal)
+      const answer = await this.#endpoint.post(this.#initialize, {}, this.#over.signal)
       const session = headerOf(answer, 'mcp-session-id')
       const body = await readBody(answer, LONGEST_ANSWER)
       if (answer.statusCode !== 200) throw refusalOf(answer.statusCode ?? 0, parseOrNothing(body))
@@ -333,7 +294,7 @@ class Shim {
         ? new EventStreamReader().push(Buffer.concat([body, Buffer.from('\n\n')])).find((event) => event.data !== '')?.data
         : body
       this.#learn({ method: 'initialize' }, (first === undefined ? undefined : (parseOrNothing(first) as Message | undefined)) ?? {})
-      if (this.#initialized) (await this.#deliver(this.#initialized, this.#legacyHeaders(), this.#over.signal)).resume()
+      if (this.#initialized) (await this.#endpoint.post(this.#initialized, this.#legacyHeaders(), this.#over.signal)).resume()
       this.#listen()
     })().finally(() => {
       this.#again = undefined
@@ -374,39 +335,14 @@ class Shim {
   }
 
   async #get(lastEventId: string | undefined): Promise<IncomingMessage> {
-    const { plane } = await this.#connected()
-    const headers = { ...this.#legacyHeaders(), accept: 'text/event-stream', ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }) }
-    return await plane.send({ method: 'GET', path: this.#path, headers, signal: AbortSignal.any([this.#over.signal, this.#deaf.signal]) })
+    const headers = { ...this.#legacyHeaders(), ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }) }
+    return await this.#endpoint.listen(headers, AbortSignal.any([this.#over.signal, this.#deaf.signal]))
   }
 
   #legacyHeaders(): Record<string, string> {
     return {
       ...(this.#session === undefined ? {} : { 'mcp-session-id': this.#session }),
       ...(this.#version === undefined ? {} : { 'mcp-protocol-version': this.#version }),
-    }
-  }
-
-  /** One that has ended is replaced at the next message: the person may have signed in again. */
-  #connected(): Promise<Line> {
-    this.#line ??= this.#open()
-    return this.#line
-  }
-
-  async #open(): Promise<Line> {
-    try {
-      const keeper = await this.#options.connect(this.#label ?? clientLabel(undefined))
-      const plane = openDataPlane(keeper, this.#clock)
-      keeper.signal.addEventListener('abort', () => {
-        plane.close()
-        this.#line = undefined
-      })
-      this.#exitCode = 0
-      return { keeper, plane }
-    } catch (cause) {
-      this.#line = undefined
-      const error = toChaperoneError(cause)
-      this.#exitCode = REASONS[error.code].exit
-      throw error
     }
   }
 

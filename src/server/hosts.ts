@@ -8,7 +8,12 @@ import { splitHostPort } from './options.ts'
  */
 export function hostCheck(names: readonly string[]): (request: IncomingMessage) => void {
   const ours = new Set(names.map((name) => name.toLowerCase()))
-  const known = (hostPort: string) => ours.has((hostPort.startsWith('[') || /:\d+$/.test(hostPort) ? splitHost(hostPort) : hostPort).toLowerCase())
+  const known = (hostPort: string) => {
+    const port = /:(\d+)$/.exec(hostPort.replace(/^\[[^\]]*\]/, ''))?.[1]
+    // What no URL can hold would fail later, as a fault of ours.
+    if (port !== undefined && Number(port) > 65_535) return false
+    return ours.has((hostPort.startsWith('[') || port !== undefined ? splitHost(hostPort) : hostPort).toLowerCase())
+  }
   return (request) => {
     const { host, origin } = request.headers
     if (host === undefined || !known(host))

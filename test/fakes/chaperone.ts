@@ -99,6 +99,7 @@ export async function fakeChaperone(): Promise<FakeChaperone> {
         current: () => now,
         onRenew: (see) => void watchers.push(see),
         signal: over.signal,
+        whyCut: async () => (over.signal.aborted ? (over.signal.reason as ChaperoneError) : undefined),
         close: async () => over.abort(new ChaperoneError('session_ended', 'Closed.')),
         async renew() {
           now = await held()
