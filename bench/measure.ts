@@ -72,7 +72,10 @@ export function start<T>(
   order?: unknown,
   options: { readonly env?: NodeJS.ProcessEnv } = {},
 ): Promise<{ readonly child: ChildProcess; readonly said: T }> {
-  const child = fork(fileURLToPath(new URL(file, import.meta.url)), [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], ...(process.env.BENCH_PROFILE && file === 'chaperone.ts' ? { execArgv: ['--cpu-prof', `--cpu-prof-dir=${process.env.BENCH_PROFILE}`] } : {}), ...options })
+  // BENCH_PROFILE=DIR writes a CPU profile of Chaperone's process there.
+  const profile = process.env.BENCH_PROFILE
+  const execArgv = profile !== undefined && file === 'chaperone.ts' ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []
+  const child = fork(fileURLToPath(new URL(file, import.meta.url)), [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], execArgv, ...options })
   return new Promise((done, fail) => {
     child.once('message', (said: T) => done({ child, said }))
     child.once('exit', (code) => fail(new Error(`${file} ended with ${code}`)))

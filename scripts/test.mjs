@@ -38,14 +38,13 @@ function openNode(folder) {
 
 const isRoot = process.getuid?.() === 0
 const temporary = isRoot && !openToOthers(realpathSync(tmpdir())) ? '/tmp' : tmpdir()
-const place = isRoot && !openToOthers(realpathSync(nodeBinary)) ? mkdtempSync(join(temporary, 'chaperone-node-')) : undefined
-if (place) {
-  chmodSync(place, 0o755)
-  process.on('exit', () => rmSync(place, { recursive: true, force: true }))
-}
+// What tests leave behind goes with this folder.
+const place = mkdtempSync(join(temporary, 'chaperone-tests-'))
+chmodSync(place, 0o755)
+process.on('exit', () => rmSync(place, { recursive: true, force: true, maxRetries: 5 }))
 
 const child = spawn(
-  place ? openNode(place) : nodeBinary,
+  isRoot && !openToOthers(realpathSync(nodeBinary)) ? openNode(place) : nodeBinary,
   [
     '--test',
     `--test-concurrency=${Math.max(2, availableParallelism())}`,
@@ -58,7 +57,7 @@ const child = spawn(
     ...options,
     ...files,
   ],
-  { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: temporary, NODE_COMPILE_CACHE: cache } },
+  { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, TMPDIR: place, NODE_COMPILE_CACHE: cache } },
 )
 // So that what is above is cleaned up too.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))

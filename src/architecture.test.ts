@@ -15,7 +15,7 @@ const files = readdirSync(source, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.ts'))
   .map((file) => file.split(sep).join('/'))
 /** `store/suite.ts` is the suite that every store must pass: a test that takes the store as a parameter. */
-const product = files.filter((file) => !file.endsWith('.test.ts') && !file.endsWith('/suite.ts'))
+const product = files.filter((file) => !/(\.test|\/suite|-suite|\/fixtures)\.ts$/.test(file))
 
 interface Import {
   readonly from: string

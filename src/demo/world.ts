@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import type { Applied, Invitation } from '../api/contract.ts'
-import { ChaperoneError } from '../errors.ts'
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { probe } from '../gateways/mcp/isolation.ts'
 import { type RunningServer, startServer } from '../server/start.ts'
 import { PEOPLE, ROLES, resources } from './documents.ts'
@@ -28,7 +28,13 @@ export interface World {
 /** What a test may set differently, to see that the steps can fail. */
 export interface WorldSettings {
   readonly roles?: string
-  readonly ports?: { readonly listen: string; readonly web: string; readonly postgres: string }
+  readonly ports?: Ports
+}
+
+interface Ports {
+  readonly listen: string
+  readonly web: string
+  readonly postgres: string
 }
 
 const MINUTE = 60_000
@@ -45,14 +51,7 @@ export async function makeWorld(settings: WorldSettings = {}, say: (text: string
     await chmod(dir, 0o755)
 
     say('Starting Chaperone (embedded store) ...')
-    const server = await startServer({
-      dataDir: join(dir, 'data'),
-      listen: settings.ports?.listen ?? '127.0.0.1:0',
-      webListen: settings.ports?.web ?? '127.0.0.1:0',
-      postgresListen: settings.ports?.postgres ?? '127.0.0.1:0',
-      admin: 'dana',
-      logLevel: 'silent',
-    })
+    const server = await startOn(settings.ports ?? ANY_PORTS, join(dir, 'data'), say)
     undo.push(() => server.stop('demo over'))
     if (!server.invitation) throw new ChaperoneError('internal', 'The first start printed no invitation.')
     const dana = await enrol('dana', server.invitation.line, join(dir, 'dana'))
@@ -113,6 +112,21 @@ export async function makeWorld(settings: WorldSettings = {}, say: (text: string
   } catch (error) {
     await close()
     throw error
+  }
+}
+
+const ANY_PORTS: Ports = { listen: '127.0.0.1:0', web: '127.0.0.1:0', postgres: '127.0.0.1:0' }
+
+/** Whoever has a Chaperone of their own running sees the demo too, on other ports. */
+async function startOn(ports: Ports, dataDir: string, say: (text: string) => void): Promise<RunningServer> {
+  const start = ({ listen, web, postgres }: Ports) =>
+    startServer({ dataDir, listen, webListen: web, postgresListen: postgres, admin: 'dana', logLevel: 'silent' })
+  try {
+    return await start(ports)
+  } catch (error) {
+    if (ports === ANY_PORTS || toChaperoneError(error).code !== 'conflict') throw error
+    say('The usual ports are taken: taking free ones.')
+    return await start(ANY_PORTS)
   }
 }
 
