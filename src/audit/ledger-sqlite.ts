@@ -1,5 +1,5 @@
-import type { DatabaseSync } from 'node:sqlite'
 import { openSqlite } from '../store/sqlite-dialect.ts'
+import { turnstileOf, writeAsleep } from '../store/turnstile.ts'
 import { type Ledger, type Placement, SEQUENCER_TTL_MS, type SequencerRow } from './ledger.ts'
 import { frontierToBytes, hashFromBytes, hashToBytes } from './tree.ts'
 
@@ -8,6 +8,8 @@ const CACHE_KIB = 65_536
 
 export function openSqliteLedger(path: string, { busyMs, maxPages }: { readonly busyMs?: number; readonly maxPages?: number } = {}): Ledger {
   const database = openSqlite(path, busyMs === undefined ? {} : { busyMs })
+  // In turn with the main thread: a writer that commits without pause would keep a lease from being renewed.
+  const turns = turnstileOf(path)
   database.exec(`pragma cache_size = -${CACHE_KIB}`)
   if (maxPages !== undefined) database.exec(`pragma max_page_count = ${maxPages}`)
   database.exec(`insert into audit_sequencer (id, node_id, token, expires_at, size, frontier) values (1, '', 0, 0, 0, x'') on conflict do nothing`)
@@ -37,7 +39,7 @@ export function openSqliteLedger(path: string, { busyMs, maxPages }: { readonly 
   return {
     lastSeq: async (node) => Number(sql.lastSeq.get(node)!.seq),
     commit: async (node, rows, bodies, placement) =>
-      inTransaction(database, () => {
+      writeAsleep(database, turns, () => {
         const placed = placement !== undefined && grow(placement)
         let position = placed ? placement.before.size : null
         for (const row of rows) {
@@ -58,7 +60,7 @@ export function openSqliteLedger(path: string, { busyMs, maxPages }: { readonly 
         .all(limit)
         .map((row) => ({ node: String(row.node_id), seq: Number(row.node_seq), hash: hashFromBytes(row.leaf_hash as Uint8Array) })),
     place: async (leaves, placement) =>
-      inTransaction(database, () => {
+      writeAsleep(database, turns, () => {
         if (!grow(placement)) return false
         for (const [i, { node, seq }] of leaves.entries()) {
           if (sql.position.run(placement.before.size + i, node, seq).changes !== 1) throw new Error(`leaf ${seq} of ${node} has a position already`)
@@ -73,18 +75,5 @@ export function openSqliteLedger(path: string, { busyMs, maxPages }: { readonly 
       return row && { ...row, root: hashFromBytes(row.root) }
     },
     close: async () => database.close(),
-  }
-}
-
-function inTransaction<T>(database: DatabaseSync, work: () => T): T {
-  database.exec('begin immediate')
-  try {
-    const result = work()
-    database.exec('commit')
-    return result
-  } catch (error) {
-    // After SQLITE_FULL or SQLITE_IOERR, SQLite has rolled back by itself.
-    if (database.isTransaction) database.exec('rollback')
-    throw error
   }
 }
