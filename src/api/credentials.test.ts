@@ -103,6 +103,14 @@ test("a client of a person is his agent: his delegation, three minutes, within h
   assert.notEqual(again.session, held.session)
 })
 
+test('rule 11: a person has a hundred clients at most: each name is an identity for ever', async (t) => {
+  const { ask, post, signIn } = await house(t)
+  const boris = await signIn('boris')
+  for (let i = 0; i < 100; i++) await post<Credential>(boris, '/v1/clients', { client: `tool-${i}`, csr: csr() })
+  assert.equal((await ask(boris, 'POST', '/v1/clients', { client: 'one-more', csr: csr() })).code, 'too_many')
+  await post<Credential>(boris, '/v1/clients', { client: 'tool-7', csr: csr() })
+})
+
 test('rule 7: only a person with his own credential makes clients: no agent, no client of a client', async (t) => {
   const { use, post, ask, signIn } = await house(t)
   const held = await post<Credential>(await signIn('boris'), '/v1/clients', { client: 'cursor', csr: csr() })

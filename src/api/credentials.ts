@@ -123,6 +123,7 @@ async function client(parts: ApiParts, { body, session }: AskedInSession<ClientA
   const owner = await findIdentity(store.db, { id: principal.identityId })
   if (!owner) throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
   const { name, known } = await lookForClient(store.db, owner, body.client)
+  if (!known) await assertRoomForClient(parts, owner)
   if (!known)
     await audit.append({
       ...actorOf(session),
@@ -147,6 +148,20 @@ async function client(parts: ApiParts, { body, session }: AskedInSession<ClientA
     parts,
     await issueCredential(parts, { identity: shown(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'client' }),
   )
+}
+
+/** Each new client name is an identity for ever; a person has a handful of tools, a thief of his certificate a loop. */
+const MOST_CLIENTS = 100
+
+async function assertRoomForClient({ store }: Pick<ApiParts, 'store'>, { id, name }: { readonly id: string; readonly name: string }): Promise<void> {
+  const { count } = await store.db
+    .selectFrom('identities')
+    .select((is) => is.fn.countAll<number>().as('count'))
+    .where('owner_id', '=', id)
+    .where('source', '=', 'client')
+    .executeTakeFirstOrThrow()
+  if (count >= MOST_CLIENTS)
+    throw new ChaperoneError('too_many', `${name} has ${MOST_CLIENTS} clients already.`, { fix: 'Use the name of one of them: --client NAME.' })
 }
 
 async function sessionRow({ store }: Pick<ApiParts, 'store'>, id: string) {

@@ -11,7 +11,10 @@ export const mcpServerSpec = z
       .url({ protocol: /^https?$/ })
       .optional()
       .describe('a Streamable HTTP server'),
-    env: z.record(z.string(), value).default({}).describe('stdio: the whole environment of the child; nothing else is inherited but PATH'),
+    env: z
+      .record(z.string(), value)
+      .default({})
+      .describe('stdio: the whole environment of the child; nothing else is inherited but PATH; HOME is a folder of its own'),
     headers: z.record(z.string(), value).default({}).describe('http: headers added upstream'),
     isolation: z
       .enum(['user', 'bubblewrap', 'none'])

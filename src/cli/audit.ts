@@ -25,6 +25,7 @@ interface Filters extends ServerFlags {
 export const register: Register = (command) => {
   withJson(withServer(command.command('tail').description('records as they are written'))).action(async (flags: Filters) => {
     const stop = stopSignal()
+    process.stderr.write('Waiting for records; Ctrl-C ends it.\n')
     await withApi(flags, async (api) => {
       for await (const row of api.events<AuditRow>('/v1/audit/tail', stop)) line(flags.json ? JSON.stringify(row) : rowText(row))
     })

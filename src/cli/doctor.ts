@@ -53,9 +53,11 @@ async function signedIn(flags: ServerFlags, checks: Check[]): Promise<Profile | 
   try {
     const profile = flags.identity === undefined ? await openProfiles().load(flags.server) : await readProfile(flags.identity)
     const left = profile.notAfter - systemClock.now()
+    const signIn =
+      profile.identity.kind === 'user' ? 'Sign in again with `chaperone login`.' : 'Join again with a new token: `chaperone agent join TOKEN`.'
     const says = `${profile.identity.kind} ${profile.identity.name} at ${profile.address}`
     if (profile.certificate === '' || left <= 0) {
-      checks.push({ check: 'credential', state: 'failed', says: `${says}: signed out or expired`, fix: 'Sign in again with `chaperone login`.' })
+      checks.push({ check: 'credential', state: 'failed', says: `${says}: signed out or expired`, fix: signIn })
       return undefined
     }
     const short = profile.identity.kind === 'user' && left < LIFE_WARNING_MS
@@ -63,7 +65,7 @@ async function signedIn(flags: ServerFlags, checks: Check[]): Promise<Profile | 
       check: 'credential',
       state: short ? 'warning' : 'ok',
       says: `${says}, for another ${formatDuration(left)}`,
-      fix: 'Sign in again with `chaperone login`.',
+      fix: signIn,
     })
     return profile
   } catch (cause) {

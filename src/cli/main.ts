@@ -26,7 +26,9 @@ export async function wholeProgram(): Promise<Command> {
   return root
 }
 
-export async function main(args: readonly string[]): Promise<void> {
+export async function main(given: readonly string[]): Promise<void> {
+  // What everybody tries first.
+  const args = given[0] === '--version' || given[0] === '-V' ? ['version'] : given
   // A reader that has seen enough (`| head`) is no fault.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error

@@ -29,6 +29,8 @@ export const register: Register = (command) => {
       line(`  mTLS (CLI, agents)   ${data}`)
       line(`  web (bearer)         ${web}`)
       line(`  PostgreSQL           ${postgres}`)
+      line(`  data directory       ${server.parts.options.dataDir}`)
+      line('Leave this running; Ctrl-C stops it.')
       if (server.invitation) {
         const hours = Math.round((server.invitation.expiresAt - server.parts.clock.now()) / 3_600_000)
         line(`\nThe first administrator, ${server.invitation.name}, signs in with this (it works once, within ${hours} hours):`)

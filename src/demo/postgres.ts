@@ -74,11 +74,11 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
     await writeConfiguration(data, { ...options, hba: options.hba ?? DEFAULT_HBA, ident: options.ident ?? '' }, runAs)
     return { superuserPassword: password, ...(await startServer(data, binaries, options, runAs)) }
   }
-  const { server, port, superuserPassword } = await start().catch(async (error) => {
+  const { server, watcher, port, superuserPassword } = await start().catch(async (error) => {
     if (!found) await remove()
     throw error
   })
-  const watcher = endWithUs(server)
+  letGoOf(server)
   const ended = once(server, 'exit').then(() => watcher.kill())
 
   const end = async (signal: 'SIGINT' | 'SIGQUIT') => {
@@ -326,7 +326,10 @@ async function startServer(data: string, binaries: string, options: PostgresOpti
       detached: true, // Ctrl-C is for us; we end it in order
     })
     const log = tail(server)
-    if (await isReady(server, log)) return { server, port }
+    // Before it is ready already: whoever is killed while waiting leaves no server behind.
+    const watcher = endWithUs(server)
+    if (await isReady(server, log)) return { server, watcher, port }
+    watcher.kill()
     // Between finding the port free and using it, another process may have taken it.
     const taken = log().includes('Address already in use')
     if (taken && options.port === undefined && attempt < 5) continue
@@ -355,9 +358,13 @@ function endWithUs(server: ChildProcess): ChildProcess {
   })
   watcher.unref()
   ;(watcher.stdin as unknown as { unref(): void }).unref()
+  return watcher
+}
+
+/** A server that runs does not keep this process. */
+function letGoOf(server: ChildProcess): void {
   server.unref()
   ;(server.stderr as unknown as { unref(): void }).unref()
-  return watcher
 }
 
 /** The server needs nothing of ours, so it gets nothing of ours. */

@@ -9,6 +9,7 @@ import { openStore } from '../store/open.ts'
 import type { Store } from '../store/store.ts'
 import { endDelegation, listDelegations, loadChain, makeDelegation } from './delegations.ts'
 import { clientAgent, createIdentity, findIdentity, type IdentityRecord, listIdentities, setIdentityState, updateIdentity } from './directory.ts'
+import { assertName } from './names.ts'
 
 describe('the directory', () => {
   const clock = manualClock(1_800_000_000_000)
@@ -162,4 +163,9 @@ describe('the directory', () => {
       { id: unknown, name: unknown },
     ])
   })
+})
+
+test('a name that looks like an id is no name: whoever locks by name or id would hit somebody else', () => {
+  assert.throws(() => assertName('user', 'usr_01m81sqtyc12qws7d0w8kwn0kv'), { code: 'usage' })
+  assertName('user', 'usr_boris')
 })

@@ -10,8 +10,11 @@ const AGENT = new RegExp(`^${SEGMENT}(?:/${SEGMENT})?$`)
 
 const SPELLING = 'Lower-case letters, digits, `.`, `_` and `-`, at most 63, beginning with a letter or digit.'
 
+/** Where a name or an id is taken (locks, searches), a name that looks like somebody's id would be taken for him. */
+const LIKE_AN_ID = /^[a-z]{3}_[0-9a-z]{26}$/
+
 export function isName(kind: 'user' | 'agent' | 'node', name: string): boolean {
-  return (kind === 'agent' ? AGENT : USER).test(name)
+  return (kind === 'agent' ? AGENT : USER).test(name) && !LIKE_AN_ID.test(name)
 }
 
 /** Throws `usage` unless the name may be one of this kind, and one with a `/` begins with its owner's. */

@@ -178,3 +178,33 @@ test('rule 11: a session has a limited number of connections, and closing one ma
   open[0]!.closed()
   assert.ok(session.connect('https'))
 })
+
+test('rule 6: a session that is ended while it is being loaded is over', async () => {
+  const credential = await principal()
+  let looks = 0
+  // The answer is under way when the session ends.
+  const late = (query: object): object =>
+    new Proxy(query, {
+      get(target, key) {
+        const value = Reflect.get(target, key) as unknown
+        if (typeof value !== 'function') return value
+        if (key !== 'executeTakeFirst') return (...args: unknown[]) => late(value.apply(target, args))
+        return async () => {
+          const row: unknown = await value.call(target)
+          if (++looks === 1) await racing.end(credential.sessionId, 'killed')
+          return row
+        }
+      },
+    })
+  const selectFrom = (table: 'sessions') => (looks === 0 ? late(store.db.selectFrom(table)) : store.db.selectFrom(table))
+  const racing = openSessions({
+    store: { db: { selectFrom }, write: store.write.bind(store), reduce: store.reduce.bind(store) } as unknown as Store,
+    clock,
+    audit: { append: async () => ({ id: 'rec', seq: 0 }) },
+    raised: async () => {},
+    mayAct: async () => {},
+  })
+  await assert.rejects(racing.open(credential), { code: 'session_ended' })
+  assert.equal(looks, 1)
+  await assert.rejects(racing.open(credential), { code: 'session_ended' })
+})

@@ -209,7 +209,11 @@ export function openSessions(parts: SessionsParts): Sessions {
     const session = new OpenSession(row, principal, clock, limits.connectionsPerSession)
     session.assertLive()
     live.set(session.id, session)
-    return session
+    // Whoever ended it after the row was read did not find it here to end. From now on they do, so one more look is enough.
+    const now = await store.db.selectFrom('sessions').select(['ended_at', 'end_reason']).where('id', '=', row.id).executeTakeFirst()
+    if (now && now.ended_at === null) return session
+    live.delete(row.id)
+    throw ended(now?.end_reason ?? 'ended')
   }
 
   function forgetIdle(): void {
@@ -219,10 +223,10 @@ export function openSessions(parts: SessionsParts): Sessions {
 
   const known = async (principal: Principal): Promise<OpenSession> => {
     const { sessionId } = principal
-    const here = live.get(sessionId)
-    if (here) return here
     const under = loading.get(sessionId)
     if (under) return under
+    const here = live.get(sessionId)
+    if (here) return here
     const mine = load(principal).finally(() => loading.delete(sessionId))
     loading.set(sessionId, mine)
     return mine

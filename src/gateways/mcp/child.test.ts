@@ -108,11 +108,11 @@ describe('a stdio server under supervision', () => {
     assert.equal(JSON.parse(answer).result.line, sent.replace('\n', ' ').replace('"my \\"id\\""', JSON.parse(JSON.parse(answer).result.line).id))
   })
 
-  test('rule 5: the child sees the environment that its document names, and PATH (peers R89)', async () => {
+  test('rule 5: the child sees the environment that its document names, PATH and a HOME of its own (peers R89)', async () => {
     process.env.CHAPERONE_TEST_SECRET = 'must not be inherited'
     const environment = await text(await given.post('s', call('environment'), await openSession(given, 's')))
     delete process.env.CHAPERONE_TEST_SECRET
-    assert.deepEqual(Object.keys(environment).sort(), ['GREETING', 'PATH', 'TOKEN'])
+    assert.deepEqual(Object.keys(environment).sort(), ['GREETING', 'HOME', 'PATH', 'TOKEN'])
     assert.equal(environment.TOKEN, 'the-secret')
     assert.equal(JSON.stringify(given.records).includes('the-secret'), false)
     assert.equal(JSON.stringify(given.logs).includes('the-secret'), false)

@@ -14,6 +14,8 @@ export interface Launch {
   readonly file: string
   readonly args: readonly string[]
   readonly cwd: string
+  /** A folder of its own that it may write to, as it sees it; goes with it. */
+  readonly home: string
   /** set when it runs as another user than we do */
   readonly uid?: number
   /** The folder and the user id are free again. Call once, when the whole process group is gone. */
@@ -83,6 +85,7 @@ export function isolator(parts: {
         const launch = {
           how,
           cwd: workDir,
+          home: how === 'bubblewrap' ? '/tmp' : workDir,
           hints: how === 'bubblewrap' ? unseen(spec) : [],
           ...(user ? { uid: user.uid } : {}),
           release() {

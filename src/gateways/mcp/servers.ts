@@ -116,7 +116,8 @@ export function makeServers({ audit, reveal, isolator, clock, limits, log }: Ser
     mayStart(key, resource.name)
     const launch = await isolator.prepare(resource, { ...spec, command })
     try {
-      const env = { PATH: process.env.PATH ?? '/usr/bin:/bin', ...(await values(spec.env)) }
+      // npx and uvx do not start without a home; the child's own folder is the only one it may write to.
+      const env = { PATH: process.env.PATH ?? '/usr/bin:/bin', HOME: launch.home, ...(await values(spec.env)) }
       const record = {
         actor: { id: session.principal.identityId, name: session.principal.name, kind: session.principal.kind },
         session: session.id,

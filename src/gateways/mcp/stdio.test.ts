@@ -1,15 +1,22 @@
 import assert from 'node:assert/strict'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import { startPostgres } from '../../demo/postgres.ts'
+import { programs } from '../../demo/programs.ts'
 import { answerOf, type Harness, harness, type Json, openSession } from './harness.test.ts'
+import { probe } from './isolation.ts'
 
-const require = createRequire(import.meta.url)
-const filesystem = require.resolve('@modelcontextprotocol/server-filesystem/dist/index.js')
+// Where the user that an isolated child runs as can read them, also when this checkout lies in a private home.
+const open = mkdtempSync(join(tmpdir(), 'chaperone-programs-'))
+chmodSync(open, 0o755)
+const { node, filesystemServer, postgresServer } = await programs(open)
+after(() => rmSync(open, { recursive: true, force: true }))
+// An ordinary user without bubblewrap can isolate nothing; the rest holds there too.
+const means = await probe()
+const isolation = means.bubblewrap.works || means.user.works ? {} : { isolation: 'none' }
 
 describe('a real stdio server behind the gateway', () => {
   let given: Harness
@@ -26,7 +33,7 @@ describe('a real stdio server behind the gateway', () => {
           { mcp: 'files', tools: 'read_text_file', args: { path: { under: join(folder, 'report.txt') } } },
         ],
       },
-      servers: { files: { command: [process.execPath, filesystem, folder], read: [folder] } },
+      servers: { files: { command: [node, filesystemServer, folder], read: [folder], ...isolation } },
     })
   })
   after(async () => {
@@ -105,8 +112,6 @@ describe('a real stdio server behind the gateway', () => {
 })
 
 describe('the archived postgres server, whose read-only mode is known to be bypassed', () => {
-  const server = require.resolve('@modelcontextprotocol/server-postgres/dist/index.js')
-
   test('rule 1: only the statements of the role reach it, and its odd answers pass as they are', async (t) => {
     const dir = mkdtempSync(join(tmpdir(), 'chaperone-mcp-postgres-'))
     const postgres = await startPostgres({ dir })
@@ -116,7 +121,7 @@ describe('the archived postgres server, whose read-only mode is known to be bypa
     url.password = ''
     const given = await harness({
       role: { allow: [{ mcp: 'sql', tools: ['query'], args: { sql: ['SELECT 1 AS one', 'SELECT 1; SELECT 2'] } }] },
-      servers: { sql: { command: [process.execPath, server, url.href], env: { PGPASSWORD: { secret: 'pg' } } } },
+      servers: { sql: { command: [node, postgresServer, url.href], env: { PGPASSWORD: { secret: 'pg' } }, ...isolation } },
       secrets: { pg: password },
     })
     t.after(() => given.close())
