@@ -8,8 +8,11 @@ export interface Clock {
   monotonic?(): number
 }
 
-/** setTimeout fires at once for delays over 2^31-1 ms; longer waits are taken in steps. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1
+/**
+ * Waits are taken in steps of at most this. Node's timers stand still while a machine is suspended, and know nothing of a
+ * clock that is set forward: a deadline that passed meanwhile is met within one step and not hours later (rule 4).
+ */
+const LONGEST_STEP_MS = 10_000
 
 export const systemClock: Clock = {
   now: () => Date.now(),
@@ -19,7 +22,7 @@ export const systemClock: Clock = {
     const arm = () => {
       const left = at - Date.now()
       // A timer may fire a millisecond early; a deadline never may.
-      timer = left <= 0 ? setTimeout(wake, 0) : setTimeout(() => (Date.now() >= at ? wake() : arm()), Math.min(left, LONGEST_TIMER_MS))
+      timer = left <= 0 ? setTimeout(wake, 0) : setTimeout(() => (Date.now() >= at ? wake() : arm()), Math.min(left, LONGEST_STEP_MS))
       timer.unref()
     }
     arm()

@@ -8,7 +8,7 @@ import { manualClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { describeMcp } from '../gateways/mcp/describe.ts'
 import { mcpVocabulary } from '../gateways/mcp/rules.ts'
-import { createIdentity, setIdentityState } from '../identity/directory.ts'
+import { clientAgent, createIdentity, setIdentityState } from '../identity/directory.ts'
 import { makeLock } from '../identity/locks.ts'
 import { openSessions } from '../identity/sessions.ts'
 import type { LiveSession, Sessions } from '../identity/types.ts'
@@ -170,6 +170,24 @@ test('rule 1: a node that cannot prove that it is up to date refuses everything'
 test('rule 12: until approvals exist, nothing runs by one: ask refuses with approval_unavailable', async () => {
   await reduce((trx) => trx.updateTable('identities').set({ roles: '["asker"]' }).where('id', '=', person.id).execute())
   await assert.rejects(guard.admit(await sessionOf(person.id), lockVerb), code('approval_unavailable'))
+})
+
+test('rule 7: what a client inherits from its person administers nothing', async () => {
+  const agent = await store.write((trx) => clientAgent(trx, { id: person.id, name: 'dana', kind: 'user', state: 'active' }, 'claude-code', start))
+  const chain = [{ identity: person.id }, { identity: agent.agent.id, delegation: agent.delegationId }]
+  await state.see(chain)
+  const { id } = await sessions.start({ identityId: agent.agent.id, chain, how: 'client', lifeMs: 3_600_000 })
+  const session = await sessions.open({
+    identityId: agent.agent.id,
+    kind: 'agent',
+    name: 'dana/claude-code',
+    credentialId: 'crd_1',
+    sessionId: id,
+    chain,
+    notAfter: start + 3_600_000,
+    proof: 'mtls',
+  })
+  await assert.rejects(guard.admit(session, apply), code('not_found'))
 })
 
 test('rule 6: a lock aborts a permit that is out, and refuses the next', async () => {

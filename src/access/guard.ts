@@ -48,7 +48,7 @@ export function makeGuard({
 
   const judgeIn = (current: State, session: LiveSession, asked: Action): Decision => {
     const now = clock.now()
-    const links = current.links(session.principal.chain, now)
+    const links = asked.kind === 'chaperone' ? current.administering(session.principal.chain, now) : current.links(session.principal.chain, now)
     const action = asOf(current, asked)
     if (!action) return gone(session.principal.name)
     const decision = decide(current.policy, {

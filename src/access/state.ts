@@ -13,6 +13,11 @@ export interface State extends Resources {
   readonly locks: readonly LockTable[]
   /** The links of a chain with the roles that count now. Throws `identity_disabled` or `session_ended`: a link that is gone stops the whole chain. */
   links(chain: readonly ChainLink[], now: number): readonly Link[]
+  /**
+   * The same for administering Chaperone itself: what a client of a person inherits gives nothing there, not even reading
+   * the record. The person's own verbs are for the person, who gives a second factor (design 3.3).
+   */
+  administering(chain: readonly ChainLink[], now: number): readonly Link[]
   /** The row of an identity in sight, or undefined. */
   identity(id: string): IdentityTable | undefined
 }
@@ -121,6 +126,17 @@ function snapshot({
     }
   }
 
+  const linksOf = (chain: readonly ChainLink[], now: number): readonly Link[] =>
+    chain.map(({ identity, delegation }) => {
+      if (delegation === undefined) return { identity: identityOf(identity) }
+      const row = given.get(delegation)
+      if (!row || row.to_id !== identity || (row.expires_at !== null && row.expires_at <= now)) {
+        throw new ChaperoneError('session_ended', 'The delegation that this session rests on has ended.', { detail: delegation })
+      }
+      const limits = JSON.parse(row.limits) as { roles?: readonly string[] }
+      return { identity: identityOf(identity), delegationId: delegation, ...(limits.roles ? { onlyRoles: limits.roles } : {}) }
+    })
+
   return {
     epoch,
     revision,
@@ -129,16 +145,9 @@ function snapshot({
     find: (kind, name) => resources.get(kind)?.get(name),
     list: (kind) => [...(resources.get(kind)?.values() ?? [])],
     identity: (id) => people.get(id),
-    links: (chain, now) =>
-      chain.map(({ identity, delegation }) => {
-        if (delegation === undefined) return { identity: identityOf(identity) }
-        const row = given.get(delegation)
-        if (!row || row.to_id !== identity || (row.expires_at !== null && row.expires_at <= now)) {
-          throw new ChaperoneError('session_ended', 'The delegation that this session rests on has ended.', { detail: delegation })
-        }
-        const limits = JSON.parse(row.limits) as { roles?: readonly string[] }
-        return { identity: identityOf(identity), delegationId: delegation, ...(limits.roles ? { onlyRoles: limits.roles } : {}) }
-      }),
+    links: linksOf,
+    administering: (chain, now) =>
+      linksOf(chain, now).map((link) => (people.get(link.identity.id)?.roles === '"inherit"' ? { ...link, onlyRoles: [] } : link)),
     add(row) {
       made.clear()
       if ('from_id' in row) given.set(row.id, row)

@@ -86,14 +86,17 @@ test('a person who changes something needs a factor of the last five minutes; an
   for (const route of governed) assert.equal(await asked(fresh, route), 'factor_required', route.path)
 })
 
-test('an agent that acts for a person never passes for one that needs no factor', async (t) => {
+test('rule 7: a client of an administrator administers nothing, with or without a factor', async (t) => {
   const { ask, signIn, records } = await openHouse(t)
   const dana = await signIn('dana')
   const { value } = await ask<{ session: string; identity: { id: string } }>(dana, 'POST', '/v1/clients', { client: 'claude-code', csr: csr() })
   const started = records.find((record) => record.type === 'session.started' && record.session === value.session)
   const chain = started!.chain!.map(({ id, delegation }) => ({ identity: id, ...(delegation === undefined ? {} : { delegation }) }))
-  const agent = await signIn('dana/claude-code', { chain, factorGiven: false, how: 'client' })
-  assert.equal((await ask(agent, 'POST', '/v1/apply', { files: [] })).code, 'factor_required')
+  for (const factorGiven of [false, true]) {
+    const agent = await signIn('dana/claude-code', { chain, factorGiven, how: 'client' })
+    assert.equal((await ask(agent, 'POST', '/v1/apply', { files: [] })).status, 403)
+    assert.equal((await ask(agent, 'GET', '/v1/audit')).status, 403)
+  }
 })
 
 test('rule 3: an allowed change is recorded before it is made and settled after; a body goes with it', async (t) => {

@@ -140,6 +140,7 @@ async function client(parts: ApiParts, { body, session }: AskedInSession<ClientA
     chain,
     how: 'client',
     client: body.client,
+    parentId: session.id,
     // The person's session bounds his clients': who signed out for good has no tool that is still signed in tomorrow.
     lifeMs: Math.max(1, parent.expires_at - clock.now()),
     ...(body.purpose === undefined ? {} : { purpose: body.purpose }),

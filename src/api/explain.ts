@@ -80,7 +80,7 @@ function explained(
 ): Explained {
   const now = clock.now()
   const current = state.current()
-  const links = current.links(chain, now)
+  const links = action.kind === 'chaperone' ? current.administering(chain, now) : current.links(chain, now)
   const about = isAboutSelf({ body, session } as AskedInSession<Explain>) ? session : { id: 'explain', startedAt: now, how: 'login' }
   const explanation = explain(current.policy, { links, action, now, session: { id: about.id, startedAt: about.startedAt, how: about.how } })
   const { decision } = explanation

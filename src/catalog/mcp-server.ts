@@ -31,5 +31,20 @@ export const mcpServerSpec = z
     ca: z.string().optional().describe('http: PEM of the authority that signed the server certificate'),
   })
   .refine((spec) => (spec.command === undefined) !== (spec.url === undefined), { message: 'write exactly one of `command` and `url`' })
+  // What would change nothing is refused: somebody believes that it protects (peers R90).
+  .superRefine((spec, context) => {
+    const idle = (name: string, why: string) => context.addIssue({ code: 'custom', path: [name], message: `\`${name}\` does nothing here: ${why}` })
+    if (spec.url !== undefined) {
+      for (const name of ['env', 'isolation', 'read', 'write'] as const) {
+        if (spec[name] !== undefined && Object.keys(spec[name]).length > 0) idle(name, 'a server with a `url` is not started by Chaperone')
+      }
+      if (!spec.network) idle('network', 'a server with a `url` is not started by Chaperone')
+      return
+    }
+    if (Object.keys(spec.headers).length > 0) idle('headers', 'a server with a `command` has none')
+    if (spec.ca !== undefined) idle('ca', 'a server with a `command` has no TLS')
+    if (!spec.network && (spec.isolation ?? 'bubblewrap') !== 'bubblewrap')
+      idle('network', 'only `isolation: bubblewrap` can keep a server from the network')
+  })
 
 export type McpServerSpec = z.infer<typeof mcpServerSpec>

@@ -4,7 +4,7 @@ import type { Keeper } from '../client/credential.ts'
 import type { Profile } from '../client/profile.ts'
 import { systemClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
-import { ask } from './terminal.ts'
+import { ask, stopped } from './terminal.ts'
 
 /** Options of every command that talks to the server. (What a page of help does not need is imported where it is used.) */
 export interface ServerFlags {
@@ -74,6 +74,15 @@ export async function keepFor(flags: ServerFlags & { readonly purpose?: string }
     )
   }
   return keeper
+}
+
+/** Holds a local door open until `stop`, or until its credential has ended, which is the reason that is thrown. */
+export async function holdOpen(door: { close(): Promise<void> }, keeper: Keeper, stop: AbortSignal): Promise<void> {
+  await stopped(AbortSignal.any([stop, keeper.signal]))
+  await door.close()
+  const ended = keeper.signal.aborted ? (keeper.signal.reason as ChaperoneError) : undefined
+  await keeper.close()
+  if (ended) throw ended
 }
 
 /** Runs `work` with the API as the signed-in identity. */

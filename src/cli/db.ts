@@ -3,13 +3,13 @@ import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import type { ResourceRow } from '../api/contract.ts'
 import type { DatabaseDoor } from '../client/database.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
-import { keepFor, type ServerFlags, wholeNumber, withApi, withJson, withServer } from './connection.ts'
-import { line, list, printable } from './output.ts'
-import { stopped, stopSignal } from './terminal.ts'
+import { holdOpen, keepFor, type ServerFlags, wholeNumber, withJson, withServer } from './connection.ts'
+import { line, say } from './output.ts'
+import { listResources } from './resources.ts'
+import { stopSignal } from './terminal.ts'
 
 interface Flags extends ServerFlags {
   readonly json?: boolean
@@ -21,28 +21,10 @@ interface Flags extends ServerFlags {
   readonly socketDir?: string
 }
 
-const say = (text: string) => void process.stderr.write(`chaperone: ${printable(text)}\n`)
-
 export const register: Register = (command) => {
-  withJson(withServer(command.command('ls').description('the databases that you may see'))).action(async (flags: Flags) => {
-    const { resources } = await withApi(flags, (api) => api.call<{ resources: ResourceRow[] }>('GET', '/v1/resources/postgres'))
-    list(
-      resources,
-      [
-        { title: 'NAME', of: (row) => row.name },
-        { title: 'ABOUT', of: (row) => row.about },
-        {
-          title: 'LABELS',
-          of: (row) =>
-            Object.entries(row.labels)
-              .map(([key, value]) => `${key}=${value}`)
-              .join(' '),
-        },
-        { title: 'WARNING', of: (row) => row.warning },
-      ],
-      { json: flags.json, none: 'There is no database that you may see.' },
-    )
-  })
+  withJson(withServer(command.command('ls').description('the databases that you may see'))).action((flags: Flags) =>
+    listResources(flags, 'postgres', 'There is no database that you may see.'),
+  )
 
   const target = (child: Command) =>
     withServer(child)
@@ -76,11 +58,7 @@ export const register: Register = (command) => {
       })
       for (const [key, value] of Object.entries(environment(door, flags))) line(`export ${key}=${quoted(value)}`)
       say('whoever can open it acts as you on this database, until this process ends')
-      await stopped(AbortSignal.any([stop, keeper.signal]))
-      await door.close()
-      const ended = keeper.signal.aborted ? (keeper.signal.reason as ChaperoneError) : undefined
-      await keeper.close()
-      if (ended) throw ended
+      await holdOpen(door, keeper, stop)
     })
 
   command

@@ -1,7 +1,7 @@
 import type { Document } from '../api/contract.ts'
 import type { Register } from './commands.ts'
 import { query, type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
-import { line, list, moment, printableLines, printJson } from './output.ts'
+import { labelsText, line, list, moment, printableLines, printJson } from './output.ts'
 
 export const register: Register = (command) => {
   withJson(withServer(command))
@@ -23,13 +23,7 @@ export const register: Register = (command) => {
           [
             { title: 'KIND', of: (row) => row.kind },
             { title: 'NAME', of: (row) => row.name },
-            {
-              title: 'LABELS',
-              of: (row) =>
-                Object.entries(row.labels)
-                  .map(([key, value]) => `${key}=${value}`)
-                  .join(' '),
-            },
+            { title: 'LABELS', of: (row) => labelsText(row.labels) },
             { title: 'OWNER', of: (row) => row.owner },
             { title: 'CHANGED', of: (row) => moment(row.updatedAt) },
           ],

@@ -2,41 +2,24 @@ import { readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
-import type { Applied, ResourceRow } from '../api/contract.ts'
+import type { Applied } from '../api/contract.ts'
 import { CLIENTS, type Client, configFile, configText, type Entry } from '../client/config.ts'
 import { ChaperoneError } from '../errors.ts'
 import { printApplied } from './apply.ts'
 import type { Register } from './commands.ts'
-import { collect, keepFor, type ServerFlags, wholeNumber, withApi, withJson, withServer } from './connection.ts'
-import { line, list, printable, printJson } from './output.ts'
-import { stopped, stopSignal } from './terminal.ts'
+import { collect, holdOpen, keepFor, type ServerFlags, wholeNumber, withApi, withJson, withServer } from './connection.ts'
+import { line, printJson, say } from './output.ts'
+import { listResources, visibleResources } from './resources.ts'
+import { stopSignal } from './terminal.ts'
 
 type Flags = ServerFlags & { json?: boolean; client?: string; purpose?: string }
-
-const sayOnStderr = (text: string) => void process.stderr.write(`chaperone: ${printable(text)}\n`)
 
 export const register: Register = (command) => {
   connect(command)
   proxy(command)
-  withJson(withServer(command.command('ls').description('the MCP servers that you may see'))).action(async (flags: Flags) => {
-    const { resources } = await withApi(flags, (api) => api.call<{ resources: ResourceRow[] }>('GET', '/v1/resources/mcp'))
-    list(
-      resources,
-      [
-        { title: 'NAME', of: (row) => row.name },
-        { title: 'ABOUT', of: (row) => row.about },
-        {
-          title: 'LABELS',
-          of: (row) =>
-            Object.entries(row.labels)
-              .map(([key, value]) => `${key}=${value}`)
-              .join(' '),
-        },
-        { title: 'WARNING', of: (row) => row.warning },
-      ],
-      { json: flags.json, none: 'There is no MCP server that you may see.' },
-    )
-  })
+  withJson(withServer(command.command('ls').description('the MCP servers that you may see'))).action((flags: Flags) =>
+    listResources(flags, 'mcp', 'There is no MCP server that you may see.'),
+  )
   add(command)
   config(command)
 }
@@ -52,8 +35,8 @@ function connect(command: Command): void {
         server: name,
         input: process.stdin,
         output: process.stdout,
-        say: sayOnStderr,
-        connect: (label) => keepFor(flags, label, sayOnStderr),
+        say,
+        connect: (label) => keepFor(flags, label, say),
         signal: stopSignal(),
         ...(flags.client === undefined ? {} : { client: flags.client }),
       })
@@ -71,16 +54,12 @@ function proxy(command: Command): void {
     .option('--purpose <text>', 'what this run is for; stands in every record')
     .action(async (name: string, flags: Flags & { port?: number; origin?: string[] }) => {
       const stop = stopSignal()
-      const keeper = await keepFor(flags, flags.client ?? 'mcp-proxy', sayOnStderr)
+      const keeper = await keepFor(flags, flags.client ?? 'mcp-proxy', say)
       const { openLoopback } = await import('../client/loopback.ts')
       const loopback = await openLoopback({ server: name, keeper, port: flags.port ?? 0, origins: flags.origin ?? [] })
       line(loopback.url)
-      sayOnStderr('whoever knows this URL acts as you on this server, until this process ends')
-      await stopped(AbortSignal.any([stop, keeper.signal]))
-      await loopback.close()
-      const ended = keeper.signal.aborted ? (keeper.signal.reason as ChaperoneError) : undefined
-      await keeper.close()
-      if (ended) throw ended
+      say('whoever knows this URL acts as you on this server, until this process ends')
+      await holdOpen(loopback, keeper, stop)
     })
 }
 
@@ -161,7 +140,7 @@ function config(command: Command): void {
     .action(async (client: string, names: string[], flags: ServerFlags & { write?: boolean; file?: string; command?: string }) => {
       if (!(CLIENTS as readonly string[]).includes(client))
         throw new ChaperoneError('usage', `${client} is not known.`, { fix: `Write one of ${CLIENTS.join(', ')}.` })
-      const servers = names.length > 0 ? names : await visible(flags)
+      const servers = names.length > 0 ? names : (await visibleResources(flags, 'mcp')).map((row) => row.name)
       if (servers.length === 0)
         throw new ChaperoneError('not_found', 'There is no MCP server that you may see.', { fix: 'Name one, or ask your administrator for a role.' })
       const entries = servers.map((name) => entryFor(name, client, flags))
@@ -169,11 +148,6 @@ function config(command: Command): void {
       const { file, changed } = await writeConfig(client as Client, entries, flags.file)
       line(changed ? `Wrote ${servers.join(', ')} to ${file}. Start ${client} again to see it.` : `${file} has it already.`)
     })
-}
-
-async function visible(flags: ServerFlags): Promise<string[]> {
-  const { resources } = await withApi(flags, (api) => api.call<{ resources: ResourceRow[] }>('GET', '/v1/resources/mcp'))
-  return resources.map((row) => row.name)
 }
 
 /** Desktop programs have no shell and often no PATH: Node and the script are named by their full paths. */

@@ -33,6 +33,11 @@ export function line(text = ''): void {
   process.stdout.write(`${text}\n`)
 }
 
+/** To the person, beside an output that a program reads. */
+export function say(text: string): void {
+  process.stderr.write(`chaperone: ${printable(text)}\n`)
+}
+
 export function printJson(value: unknown): void {
   line(JSON.stringify(value, null, 2))
 }
@@ -86,6 +91,12 @@ export function list<Row>(
   else if (rows.length === 0) process.stderr.write(`${options.none}\n`)
   else line(table(rows, columns))
 }
+
+/** `env=prod team=data` */
+export const labelsText = (labels: Readonly<Record<string, string>>): string =>
+  Object.entries(labels)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(' ')
 
 /** `2026-11-22 13:00:05Z`: one zone for everybody who reads the same record. */
 export function moment(at: number | undefined): string {

@@ -69,6 +69,8 @@ export async function openDatabaseDoor(options: DatabaseDoorOptions): Promise<Da
       parameters.set('database', `${options.resource}/${options.database}`)
       if (options.user !== undefined) parameters.set('user', options.user)
       const upstream = await dial(options.keeper, clock)
+      // Who left meanwhile would leave behind a connection that acts as the agent and that nobody ends.
+      if (local.destroyed) return void upstream.destroy()
       live.add(upstream)
       upstream.once('close', () => live.delete(upstream))
       upstream.write(writeStartup(opening.version, parameters))

@@ -143,6 +143,23 @@ test('rule 6: ending a session cuts its connections and refuses its credential',
   )
 })
 
+test('rule 6: ending a session ends what was made from it, and nothing else', async () => {
+  const parent = await principal()
+  const child = await sessions.start({
+    identityId,
+    chain: [{ identity: identityId }],
+    how: 'client',
+    lifeMs: 60 * MINUTE,
+    parentId: parent.sessionId,
+  })
+  const other = await principal()
+  const connection = (await sessions.open({ ...parent, sessionId: child.id })).connect('postgres')
+  await sessions.end(parent.sessionId, 'logout')
+  assert.equal(connection.signal.reason.code, 'session_ended')
+  await assert.rejects(sessions.open({ ...parent, sessionId: child.id }), code('session_ended'))
+  await sessions.open(other)
+})
+
 test('rule 6: a review cuts every connection of a session that may no longer act', async () => {
   const session = await sessions.open(await principal())
   const connection = session.connect('postgres')

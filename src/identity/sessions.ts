@@ -275,6 +275,7 @@ export function openSessions(parts: SessionsParts): Sessions {
             ended_at: null,
             end_reason: null,
             factor_at: ask.factorGiven ? now : null,
+            parent_id: ask.parentId ?? null,
           })
           .execute(),
       )
@@ -283,15 +284,17 @@ export function openSessions(parts: SessionsParts): Sessions {
 
     async end(sessionId, reason) {
       await audit.append({ type: 'session.ended', session: sessionId, data: { reason } })
-      const { epoch } = await store.reduce((trx) =>
+      // What its clients run with ends with it: who signed out, or was thrown out, has no tool that is still signed in.
+      const { result, epoch } = await store.reduce((trx) =>
         trx
           .updateTable('sessions')
           .set({ ended_at: clock.now(), end_reason: reason })
-          .where('id', '=', sessionId)
+          .where((row) => row.or([row('id', '=', sessionId), row('parent_id', '=', sessionId)]))
           .where('ended_at', 'is', null)
+          .returning('id')
           .execute(),
       )
-      live.get(sessionId)?.end(ended(reason))
+      for (const { id } of result) live.get(id)?.end(ended(reason))
       await raised(epoch)
     },
 

@@ -83,6 +83,8 @@ export interface StartSession {
   /** ms; cut to the longest life */
   readonly lifeMs: number
   readonly factorGiven?: boolean
+  /** The session it was made from; when that one is ended, so is this. */
+  readonly parentId?: string
 }
 
 export type { Link }

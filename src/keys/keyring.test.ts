@@ -57,11 +57,11 @@ test('two nodes that make the first key of a purpose at once get the same key', 
 
 test('checkpoints are signed with Ed25519, the rest with P-256, and each purpose has its own key', async (t) => {
   const { keyring } = await place(t)
-  const purposes = ['checkpoints', 'tokens', 'authorities', 'authority:identity', 'authority:server'] as const
+  const purposes = ['checkpoints', 'tokens', 'authority:identity', 'authority:server'] as const
   const signers = await Promise.all(purposes.map((purpose) => keyring.signer(purpose)))
   assert.deepEqual(
     signers.map(({ privateKey }) => privateKey.asymmetricKeyDetails?.namedCurve ?? privateKey.asymmetricKeyType),
-    ['ed25519', 'prime256v1', 'prime256v1', 'prime256v1', 'prime256v1'],
+    ['ed25519', 'prime256v1', 'prime256v1', 'prime256v1'],
   )
   assert.equal(new Set(signers.map(({ id }) => id)).size, purposes.length)
   const data = Buffer.from('x')

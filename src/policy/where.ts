@@ -1,6 +1,6 @@
 import { type ASTNode, Environment } from '@marcbachmann/cel-js'
 import { ChaperoneError } from '../errors.ts'
-import type { Action, Identity, Question, Resource } from './types.ts'
+import type { Identity, Question, Resource } from './types.ts'
 
 /** What `where:` reads besides `args`. Classes, because CEL checks the fields of a class when the rule is loaded. */
 class IdentityView {
@@ -84,8 +84,6 @@ export function whereScope(question: Question, identity: Identity, args: Readonl
     time: new Date(question.now),
   }
 }
-
-export type WhereArgs = (action: Action) => Readonly<Record<string, unknown>>
 
 export interface Where {
   /** Throws when the expression fails or gives no boolean. */

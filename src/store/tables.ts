@@ -143,6 +143,8 @@ export interface SessionTable {
   end_reason: string | null
   /** when the person last gave a second factor in this session */
   factor_at: number | null
+  /** the person's session that a client's session came from: it ends with it */
+  parent_id: string | null
 }
 
 export interface DelegationTable {

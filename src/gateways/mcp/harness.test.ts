@@ -110,6 +110,7 @@ export async function harness(world: World): Promise<Harness> {
       chain.map(({ identity }) => ({
         identity: { id: identity, kind: 'agent', name: identity.slice(4), traits: {}, roles: identity === 'agt_nobody' ? [] : ['tester'] },
       })),
+    administering: () => [],
     identity: () => undefined,
     find: (_, name) => resources.get(name),
     list: () => [...resources.values()],

@@ -274,3 +274,30 @@ describe('a real Streamable HTTP server behind the gateway', () => {
     }
   })
 })
+
+test('rule 1: what a trusted server said of its tools does not speak for the server that its document names now', async () => {
+  const tools = (annotations: object) =>
+    createServer(async (request, response) => {
+      const chunks: Buffer[] = []
+      for await (const chunk of request) chunks.push(chunk as Buffer)
+      const { id, method } = JSON.parse(Buffer.concat(chunks).toString())
+      const result = method === 'tools/list' ? { tools: [{ name: 'tidy', inputSchema: { type: 'object' }, annotations }] } : { content: [] }
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ jsonrpc: '2.0', id, result }))
+    })
+  const [harmless, harmful] = [tools({ readOnlyHint: true, openWorldHint: false }), tools({})]
+  const given = await harness({
+    role: { allow: [{ mcp: 'any', can: 'read' }] },
+    servers: { s: { url: await listen(harmless), trusted: true } },
+  })
+  const call = async () => {
+    const _meta = { 'io.modelcontextprotocol/protocolVersion': '2026-07-28', 'io.modelcontextprotocol/clientCapabilities': {} }
+    const message = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'tidy', arguments: {}, _meta } }
+    const headers = { 'mcp-protocol-version': '2026-07-28', 'mcp-method': 'tools/call', 'mcp-name': 'tidy' }
+    return (await answerOf(await given.post('s', message, headers))).result.isError === true
+  }
+  assert.equal(await call(), false)
+  given.setServer('s', { url: await listen(harmful), trusted: true })
+  assert.equal(await call(), true)
+  await given.close()
+  for (const server of [harmless, harmful]) server.close()
+})

@@ -147,6 +147,12 @@ describe('what cannot be isolated is not started', () => {
     launch.release()
   })
 
+  test('rule 1: a server that is to have no network is not started where it would have one', async () => {
+    const root = { ...nothing, root: true, user: { works: true as const } }
+    for (const more of [{}, { isolation: 'user' }, { isolation: 'none' }])
+      await assert.rejects(prepare(root, { ...more, network: false }), refused('isolation_unavailable', /from the network/))
+  })
+
   test('the strongest means is taken', { skip: !root && 'needs root' }, async () => {
     const works = { works: true as const, path: '/usr/bin/bwrap' }
     for (const [given, how] of [

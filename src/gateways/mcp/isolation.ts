@@ -68,7 +68,7 @@ export function isolator(parts: {
     async prepare(server, spec) {
       probed ??= (parts.means ?? probe)()
       const means = await probed
-      const how = choose(server.name, spec.isolation, means)
+      const how = choose(server.name, spec, means)
       const program = findProgram(spec.command[0]!, path, server.name)
       const folders = [...spec.read, ...spec.write]
       for (const folder of folders) refuseOurs(folder, hidden(), server.name)
@@ -107,7 +107,10 @@ export function isolator(parts: {
   }
 }
 
-function choose(name: string, wanted: How | undefined, means: Means): How {
+function choose(name: string, { isolation: wanted, network }: Spec, means: Means): How {
+  // Only bubblewrap has a network of its own; elsewhere `network: false` would be a promise that nobody keeps.
+  if (!network && (wanted ?? 'bubblewrap') !== 'bubblewrap') throw unavailable(name, `isolation: ${wanted} cannot keep it from the network`)
+  if (!network && !means.bubblewrap.works) throw unavailable(name, `without bubblewrap (${means.bubblewrap.error}) nothing keeps it from the network`)
   if (wanted === 'none') return 'none'
   if (wanted !== undefined) {
     const ability = means[wanted]

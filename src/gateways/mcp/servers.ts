@@ -46,7 +46,7 @@ const STEADY_MS = 60_000
 /** What is known of each server of the catalog in this process: its connections, its tools, how it fared. */
 export function makeServers({ audit, reveal, isolator, clock, limits, log }: ServersParts): Servers {
   const http = new Map<string, { readonly spec: string; readonly server: HttpServer }>()
-  const tools = new Map<string, KnownTools>()
+  const tools = new Map<string, { readonly spec: string; readonly known: KnownTools }>()
   const falls = new Map<string, { count: number; until: number }>()
   /** A stale verdict for the legacy era would work silently for ever, so it ends. */
   const legacyUntil = new Map<string, number>()
@@ -184,9 +184,13 @@ export function makeServers({ audit, reveal, isolator, clock, limits, log }: Ser
       })
     },
 
-    tools(server) {
-      const known = tools.get(server.resource.id) ?? knownTools()
-      tools.set(server.resource.id, known)
+    tools({ resource, spec }) {
+      const text = JSON.stringify(spec)
+      const before = tools.get(resource.id)
+      if (before) return before.known
+      // Applied anew it may be another program: what the old one said of its tools would speak for tools that it never had.
+      const known = knownTools()
+      tools.set(resource.id, { spec: text, known })
       return known
     },
 

@@ -142,7 +142,7 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
   /** From the startup packet to the end of the connection. */
   async function serve({ socket, packet, rest }: Extract<Entered, { kind: 'startup' }>, who: Who): Promise<void> {
     const { session, connection } = who
-    const wanted = readStartup(packet.parameters, socket.servername || undefined, (name) => resources.find('postgres', name) !== undefined)
+    const wanted = await startupOf(packet, socket, who)
     const found = resources.find('postgres', wanted.resource)
     const spec = found && (postgresDatabaseSpec.parse(found.spec) satisfies PostgresDatabaseSpec)
     // Who asks for what does not exist is judged all the same: the refusal is recorded, and nobody can tell the two apart.
@@ -163,7 +163,33 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       fault(why)
       throw why
     }
-    await relay({ socket, rest, who, place, wanted, spec, permit, upstream })
+    await relay({ socket, rest, who, place, wanted, spec, permit, upstream, assertDefinition: makeDefinitionCheck(wanted.resource, found?.spec) })
+  }
+
+  /** What the client wants. A startup that tries to set what it may not is the first sign of an attack, so the refusal is on record. */
+  async function startupOf({ parameters }: Extract<Entered, { kind: 'startup' }>['packet'], socket: TLSSocket, who: Who): Promise<Wanted> {
+    try {
+      return readStartup(parameters, socket.servername || undefined, (name) => resources.find('postgres', name) !== undefined)
+    } catch (error) {
+      const { code, message } = toChaperoneError(error)
+      await record({ type: 'message.refused', ...aboutOf(who), data: { protocol: 'postgres', reason: code, message } })
+      throw error
+    }
+  }
+
+  /**
+   * Throws when the database is not the one any more that was connected to: its document was applied anew, with another
+   * address perhaps, or without this database, and what is open by the old one would go on for as long as it likes.
+   */
+  function makeDefinitionCheck(name: string, applied: unknown): () => void {
+    let last = applied
+    return () => {
+      const now = resources.find('postgres', name)?.spec
+      if (now === last) return
+      if (JSON.stringify(now) !== JSON.stringify(applied))
+        throw new ChaperoneError('conflict', 'The definition of the database has changed.', { fix: 'Connect again.' })
+      last = now
+    }
   }
 
   function settingsFor({ session }: Who, place: Place, wanted: Wanted): Record<string, string> {
@@ -186,12 +212,13 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
     readonly spec: PostgresDatabaseSpec
     readonly permit: Permit
     readonly upstream: Upstream
+    readonly assertDefinition: () => void
   }
 
-  async function relay({ socket, rest, who, place, wanted, spec, permit, upstream }: Relay): Promise<void> {
+  async function relay({ socket, rest, who, place, wanted, spec, permit, upstream, assertDefinition }: Relay): Promise<void> {
     const { session, connection } = who
     const database = upstream.socket
-    const about = { session: session.id, connection: connection.id, actor: actorOf(session) }
+    const about = aboutOf(who)
     const stop = () => {
       cancelUpstream(permit, spec, upstream, upstreamParts).catch((error) => fault(toChaperoneError(error)))
     }
@@ -259,7 +286,7 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       flow()
     })
 
-    if (packetIsNewer(wanted)) socket.write(negotiateVersion(wanted.unknownOptions))
+    if (wanted.unknownOptions.length > 0) socket.write(negotiateVersion(wanted.unknownOptions))
     const welcome = [
       authenticationOk(),
       ...[...upstream.parameters].map(([name, value]) => parameterStatus(name, value)),
@@ -268,7 +295,14 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
     ]
     socket.write(Buffer.concat(welcome))
 
-    socket.on('data', (chunk: Buffer) => conversation.fromClient(chunk))
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        assertDefinition()
+        conversation.fromClient(chunk)
+      } catch (error) {
+        conversation.cut(error)
+      }
+    })
     database.on('data', (chunk: Buffer) => conversation.fromUpstream(chunk))
     if (upstream.rest.length > 0) conversation.fromUpstream(upstream.rest)
     if (rest.length > 0) conversation.fromClient(rest)
@@ -332,6 +366,8 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
   }
 }
 
-const packetIsNewer = ({ unknownOptions }: Wanted) => unknownOptions.length > 0
-
-const actorOf = ({ principal }: LiveSession) => ({ id: principal.identityId, name: principal.name, kind: principal.kind })
+/** Who it is, for a record. */
+const aboutOf = ({ session, connection }: Who) => {
+  const { identityId, name, kind } = session.principal
+  return { session: session.id, connection: connection.id, actor: { id: identityId, name, kind } }
+}

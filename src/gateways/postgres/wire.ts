@@ -352,7 +352,6 @@ export const startupPacket = (parameters: Readonly<Record<string, string>>) =>
 
 export const queryMessage = (sql: string) => message('Q', text(sql))
 export const parseMessage = (name: string, sql: string) => message('P', Buffer.concat([text(name), text(sql), Buffer.from([0, 0])]))
-export const terminateMessage = () => message('X', Buffer.alloc(0))
 
 export const authenticationOk = () => message('R', int32(0))
 export const parameterStatus = (name: string, value: string) => message('S', Buffer.concat([text(name), text(value)]))

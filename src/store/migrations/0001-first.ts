@@ -137,6 +137,7 @@ async function makeIdentities(db: Kysely<unknown>, { integer, bytes, table }: Ty
     .addColumn('ended_at', integer)
     .addColumn('end_reason', 'text')
     .addColumn('factor_at', integer)
+    .addColumn('parent_id', 'text')
     .execute()
   await table('delegations')
     .addColumn('id', 'text', key)
@@ -153,6 +154,7 @@ async function makeIdentities(db: Kysely<unknown>, { integer, bytes, table }: Ty
     ['invitations_identity', 'invitations', ['identity_id']],
     ['sessions_identity', 'sessions', ['identity_id', 'started_at']],
     ['sessions_expiry', 'sessions', ['expires_at']],
+    ['sessions_parent', 'sessions', ['parent_id']],
     ['delegations_from', 'delegations', ['from_id', 'to_id']],
     ['delegations_to', 'delegations', ['to_id']],
   ] as const) {

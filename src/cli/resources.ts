@@ -1,0 +1,24 @@
+import type { ResourceRow } from '../api/contract.ts'
+import { type ServerFlags, withApi } from './connection.ts'
+import { labelsText, list } from './output.ts'
+
+type Kind = 'mcp' | 'postgres'
+
+/** The resources of a kind that the caller may see. */
+export async function visibleResources(flags: ServerFlags, kind: Kind): Promise<readonly ResourceRow[]> {
+  return (await withApi(flags, (api) => api.call<{ resources: ResourceRow[] }>('GET', `/v1/resources/${kind}`))).resources
+}
+
+/** `mcp ls` and `db ls`. */
+export async function listResources(flags: ServerFlags & { readonly json?: boolean }, kind: Kind, none: string): Promise<void> {
+  list(
+    await visibleResources(flags, kind),
+    [
+      { title: 'NAME', of: (row) => row.name },
+      { title: 'ABOUT', of: (row) => row.about },
+      { title: 'LABELS', of: (row) => labelsText(row.labels) },
+      { title: 'WARNING', of: (row) => row.warning },
+    ],
+    { json: flags.json, none },
+  )
+}
