@@ -3,7 +3,6 @@ import { chaperoneResource, chaperoneVocabulary } from '../access/administration
 import { makeGuard } from '../access/guard.ts'
 import { keepState, type State } from '../access/state.ts'
 import type { Resources } from '../access/types.ts'
-import type { AuditLog } from '../audit/record.ts'
 import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
 import type { Clock } from '../clock.ts'
@@ -25,9 +24,10 @@ import { openVault } from '../vault/secrets.ts'
 import { makeCallers } from './callers.ts'
 import { plantPresets, settleTrustDomain } from './first-start.ts'
 import { type Log, logError } from './log.ts'
-import { type Metrics, makeMetrics } from './metrics.ts'
+import { makeMetrics } from './metrics.ts'
 import { nodeIdOf } from './node-id.ts'
 import type { ServerOptions } from './options.ts'
+import { watched } from './record-health.ts'
 
 export const VOCABULARIES = [chaperoneVocabulary, mcpVocabulary, postgresVocabulary] as const
 
@@ -72,9 +72,10 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       permits: () => guard.open,
       epoch: () => lease.epoch(),
     })
-    const audit = counted(
+    const audit = watched(
       await openAudit(store, { nodeId, keyring, clock, trustDomain, onTrouble: (error) => logError(log, 'record', error) }),
       metrics,
+      clock,
     )
     undo.push(() => audit.close())
     const vault = openVault(store, keyring, clock)
@@ -176,6 +177,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     }
     const notReady = (): string | undefined => {
       if (draining) return 'this node is shutting down'
+      if (audit.failing()) return 'records cannot be written, so everything is refused'
       if (!lease.valid()) return 'the lease of this node has run out'
       if (Math.abs(lease.skewMs()) > MOST_SKEW_MS) return `the clock of this node is ${Math.round(lease.skewMs())} ms off the store's`
       return undefined
@@ -209,21 +211,6 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
   } catch (error) {
     await close()
     throw error
-  }
-}
-
-/** The record, counted as it becomes durable. (A watcher would have each record decoded on the data plane's thread.) */
-function counted(audit: AuditLog, metrics: Pick<Metrics, 'recorded'>): AuditLog {
-  return {
-    addSecrets: (values) => audit.addSecrets(values),
-    watch: (see) => audit.watch(see),
-    checkpoint: () => audit.checkpoint(),
-    close: () => audit.close(),
-    async append(draft, urgency) {
-      const place = await audit.append(draft, urgency)
-      metrics.recorded(draft)
-      return place
-    },
   }
 }
 
