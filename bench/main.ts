@@ -10,7 +10,7 @@ import { w8 } from './workloads/postgres.ts'
 const args = process.argv.slice(2)
 const flags = new Set(args.filter((arg) => arg.startsWith('--')))
 const quick = flags.has('--quick')
-const plan: Plan = quick ? { passes: 2, ms: 1_000, warmupMs: 500 } : { passes: 5, ms: 4_000, warmupMs: 1_000 }
+const plan: Plan = quick ? { passes: 2, ms: 1_000, warmupMs: 500 } : { passes: 5, ms: 2_500, warmupMs: 700 }
 const all: Readonly<Record<string, () => Promise<Result>>> = {
   w1: () => w1(plan, { peers: !flags.has('--no-peers') }),
   w2: () => w2(plan),

@@ -275,7 +275,7 @@ describe('a real Streamable HTTP server behind the gateway', () => {
   })
 })
 
-test('rule 1: what a trusted server said of its tools does not speak for the server that its document names now', async () => {
+test('rule 1: what a trusted server said of its tools does not speak for the server that its document names now', async (t) => {
   const tools = (annotations: object) =>
     createServer(async (request, response) => {
       const chunks: Buffer[] = []
@@ -289,6 +289,13 @@ test('rule 1: what a trusted server said of its tools does not speak for the ser
     role: { allow: [{ mcp: 'any', can: 'read' }] },
     servers: { s: { url: await listen(harmless), trusted: true } },
   })
+  t.after(async () => {
+    await given.close()
+    for (const server of [harmless, harmful]) {
+      server.closeAllConnections()
+      server.close()
+    }
+  })
   const call = async () => {
     const _meta = { 'io.modelcontextprotocol/protocolVersion': '2026-07-28', 'io.modelcontextprotocol/clientCapabilities': {} }
     const message = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'tidy', arguments: {}, _meta } }
@@ -298,6 +305,4 @@ test('rule 1: what a trusted server said of its tools does not speak for the ser
   assert.equal(await call(), false)
   given.setServer('s', { url: await listen(harmful), trusted: true })
   assert.equal(await call(), true)
-  await given.close()
-  for (const server of [harmless, harmful]) server.close()
 })

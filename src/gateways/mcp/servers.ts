@@ -187,7 +187,7 @@ export function makeServers({ audit, reveal, isolator, clock, limits, log }: Ser
     tools({ resource, spec }) {
       const text = JSON.stringify(spec)
       const before = tools.get(resource.id)
-      if (before) return before.known
+      if (before?.spec === text) return before.known
       // Applied anew it may be another program: what the old one said of its tools would speak for tools that it never had.
       const known = knownTools()
       tools.set(resource.id, { spec: text, known })
