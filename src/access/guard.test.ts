@@ -234,6 +234,22 @@ test('rule 4: a cut connection aborts its permits, and one that is cut while the
   assert.equal(permit.signal.reason.code, 'credential_expired')
 })
 
+test('rule 4: a connection whose timer is late, as on a machine that slept, gets no permit past its end', async () => {
+  const sleeping = openSessions({
+    store,
+    clock: { now: clock.now, at: () => () => {} },
+    audit: { append: async () => ({ id: '', seq: 0 }) },
+    raised: async () => {},
+    mayAct: async () => {},
+  })
+  const { id, principal } = await sessionOf(person.id)
+  const session = await sleeping.open({ ...principal, sessionId: id })
+  const connection = session.connect('postgres', { until: start + 1000 })
+  clock.advance(1000)
+  await assert.rejects(guard.admit(session, apply, { connection }), code('credential_expired'))
+  assert.deepEqual(types(), ['action.refused'])
+})
+
 test('a permit ends at the edge of the hours in which its role holds', async () => {
   await reduce((trx) => trx.updateTable('identities').set({ roles: '["office"]' }).where('id', '=', person.id).execute())
   const permit = await guard.admit(await sessionOf(person.id), lockVerb)

@@ -89,8 +89,14 @@ export function makeGuard({
   }
 
   /** A session that ended, or a link that is gone, is a refusal like any other: it is recorded, with the reason that is thrown. */
-  const judgeOrWhyNot = (session: LiveSession, action: Action): { readonly decision: Decision; readonly why?: ChaperoneError } => {
+  const judgeOrWhyNot = (
+    session: LiveSession,
+    action: Action,
+    { connection }: Admission,
+  ): { readonly decision: Decision; readonly why?: ChaperoneError } => {
     try {
+      // Asked, not only listened for: on a machine that slept, the timer of a deadline is late (rule 4).
+      connection?.assertOpen()
       return { decision: judge(session, action) }
     } catch (thrown) {
       const why = toChaperoneError(thrown)
@@ -149,7 +155,7 @@ export function makeGuard({
       await lease.ensure()
       const judgedIn = state.current()
       const id = newId('per', clock.now())
-      const judged = judgeOrWhyNot(session, action)
+      const judged = judgeOrWhyNot(session, action, admission)
       let { decision } = judged
       if (decision.verdict !== 'allow') {
         await audit.append(draftOf('action.refused', id, session, action, decision, admission))
@@ -159,9 +165,8 @@ export function makeGuard({
       // Much may have happened while the intent was being written. The lease may have run out, and then others no longer
       // wait for us; a lock may have come, and what was judged under an older epoch is judged again.
       await lease.ensure().catch(abandon)
-      if (admission.connection?.signal.aborted) return abandon(admission.connection.signal.reason)
       if (state.current() !== judgedIn) {
-        const again = judgeOrWhyNot(session, action)
+        const again = judgeOrWhyNot(session, action, admission)
         ;({ decision } = again)
         if (decision.verdict !== 'allow') {
           await audit.append({ type: 'action.outcome', permit: id, session: session.id, outcome: { status: 'refused', reason: decision.reason } })
@@ -169,6 +174,7 @@ export function makeGuard({
         }
       }
       try {
+        admission.connection?.assertOpen()
         session.assertLive()
       } catch (error) {
         return abandon(error)

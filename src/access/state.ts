@@ -177,6 +177,10 @@ export async function keepState(db: Database, vocabularies: readonly Vocabulary[
         })(),
       }
       loading = mine
+      // A load that failed is tried again by whoever asks next: kept, it would lapse the lease for ever.
+      mine.done.catch(() => {
+        if (loading === mine) loading = undefined
+      })
       return mine.done
     },
     async see(chain) {

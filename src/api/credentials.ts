@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { readCsr } from '../ca/csr.ts'
 import { TTL } from '../ca/types.ts'
 import { ChaperoneError } from '../errors.ts'
+import { listDelegations } from '../identity/delegations.ts'
 import { clientAgent, findIdentity, lookForClient } from '../identity/directory.ts'
 import type { LiveSession, Principal } from '../identity/types.ts'
 import { isId, timeOfId } from '../ids.ts'
@@ -130,6 +131,8 @@ async function client(parts: ApiParts, { body, session }: AskedInSession<ClientA
       type: 'identity.changed',
       data: { op: 'create', kind: 'agent', name, owner: owner.name, why: 'first use of a client' },
     })
+  const [standing] = known ? await listDelegations(store.db, { fromId: owner.id, toId: known.id, now: clock.now(), limit: 1 }) : []
+  if (!standing) await audit.append({ ...actorOf(session), type: 'delegation.made', data: { from: owner.id, to: known?.id ?? name } })
   const { agent, delegationId } = await store.write((trx) => clientAgent(trx, owner, body.client, clock.now()))
   const chain = [{ identity: owner.id }, { identity: agent.id, delegation: delegationId }]
   await state.see(chain)

@@ -160,6 +160,18 @@ test('rule 6: ending a session ends what was made from it, and nothing else', as
   await sessions.open(other)
 })
 
+test('rule 6: nothing is made from a session that is over, and every end is recorded', async () => {
+  const parent = await principal()
+  const ask = { identityId, chain: [{ identity: identityId }], how: 'client', lifeMs: 60 * MINUTE, parentId: parent.sessionId } as const
+  const child = await sessions.start(ask)
+  await sessions.end(parent.sessionId, 'logout')
+  await assert.rejects(sessions.start(ask), code('session_ended'))
+  assert.deepEqual(
+    records.filter((record) => record.type === 'session.ended').map((record) => record.session),
+    [parent.sessionId, child.id],
+  )
+})
+
 test('rule 6: a review cuts every connection of a session that may no longer act', async () => {
   const session = await sessions.open(await principal())
   const connection = session.connect('postgres')

@@ -259,8 +259,12 @@ export function openSessions(parts: SessionsParts): Sessions {
         ...(ask.purpose === undefined ? {} : { purpose: ask.purpose }),
         data: { how: ask.how, expiresAt, ...(ask.client === undefined ? {} : { client: ask.client }) },
       })
-      await store.write((trx) =>
-        trx
+      await store.write(async (trx) => {
+        if (ask.parentId !== undefined) {
+          const parent = await trx.selectFrom('sessions').select('ended_at').where('id', '=', ask.parentId).executeTakeFirst()
+          if (!parent || parent.ended_at !== null) throw ended('the session it was made from is over')
+        }
+        await trx
           .insertInto('sessions')
           .values({
             id,
@@ -277,13 +281,15 @@ export function openSessions(parts: SessionsParts): Sessions {
             factor_at: ask.factorGiven ? now : null,
             parent_id: ask.parentId ?? null,
           })
-          .execute(),
-      )
+          .execute()
+      })
       return { id, expiresAt }
     },
 
     async end(sessionId, reason) {
+      const children = await store.db.selectFrom('sessions').select('id').where('parent_id', '=', sessionId).where('ended_at', 'is', null).execute()
       await audit.append({ type: 'session.ended', session: sessionId, data: { reason } })
+      await Promise.all(children.map(({ id }) => audit.append({ type: 'session.ended', session: id, data: { reason, parent: sessionId } })))
       // What its clients run with ends with it: who signed out, or was thrown out, has no tool that is still signed in.
       const { result, epoch } = await store.reduce((trx) =>
         trx

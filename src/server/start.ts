@@ -42,7 +42,14 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
   const parts = await openParts(options, clock, log)
   const undo: (() => Promise<unknown> | unknown)[] = []
   const takeDown = async () => {
-    for (const step of undo.reverse()) await step()
+    for (const step of undo.reverse()) {
+      try {
+        await step()
+      } catch (error) {
+        // One part that cannot be closed keeps no other open: least of all the lock of the data directory.
+        logError(log, 'stopping', error)
+      }
+    }
     await parts.close()
   }
 
@@ -125,6 +132,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
         stopping ??= (async () => {
           log.info({ reason }, 'draining')
           parts.drain.begin()
+          api.close() // an open tail would be waited for
           for (const listener of [data, web, sql]) listener.stopAccepting()
           await until(() => parts.guard.underWay().every((action) => STANDING.has(action.operation)), DRAIN_MS)
           parts.sessions.close('draining')
@@ -140,8 +148,9 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
   }
 }
 
-/** Files outside the data directory that no stdio server may see either. */
-const secretFiles = (options: ServerOptions) => [options.rootKey, options.rootPassphraseFile, options.webKey].filter((file) => file !== undefined)
+/** What lies outside the data directory and no stdio server may see either. */
+const secretFiles = (options: ServerOptions) =>
+  [options.rootKey, options.rootPassphraseFile, options.webKey, process.env.CREDENTIALS_DIRECTORY].filter((file) => file !== undefined)
 
 /** Resolves when `done` says so, looked at every few milliseconds, or after `longestMs`. */
 async function until(done: () => boolean, longestMs: number): Promise<void> {
