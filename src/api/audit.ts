@@ -105,7 +105,7 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
 }
 
 /** One line of a listing. */
-export function rowOf({ envelope, position, statement, outcome = envelope.outcome }: RecordRow): AuditRow {
+export function rowOf({ envelope, position, statement, arguments: asked, outcome = envelope.outcome }: RecordRow): AuditRow {
   const { id, at, type, node, seq, actor, chain, session, action, decision, purpose } = envelope
   const rule = decision?.rule
   return {
@@ -126,5 +126,6 @@ export function rowOf({ envelope, position, statement, outcome = envelope.outcom
     ...(purpose === undefined ? {} : { purpose }),
     ...(outcome ? { outcome: outcome.status } : {}),
     ...(statement === undefined ? {} : { statement }),
+    ...(asked === undefined ? {} : { arguments: asked }),
   }
 }

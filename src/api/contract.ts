@@ -266,6 +266,8 @@ export interface AuditRow {
   readonly purpose?: string
   readonly outcome?: string
   readonly statement?: string
+  /** of a tool call, as JSON */
+  readonly arguments?: string
 }
 export interface AuditDetail {
   readonly envelope: unknown

@@ -34,6 +34,8 @@ export interface RecordRow {
   readonly position: number | null
   /** the body `statement`, its first 4 KiB */
   readonly statement?: string
+  /** of a tool call: the body `arguments`, its first 4 KiB */
+  readonly arguments?: string
   /** of an intent: what came of it */
   readonly outcome?: NonNullable<Envelope['outcome']>
 }
@@ -260,6 +262,10 @@ async function wholeOf(db: Database, places: readonly Place[]): Promise<Leaf[]> 
 async function withContext(db: Database, leaves: readonly Leaf[]): Promise<readonly RecordRow[]> {
   const statements = new Map<string, string>()
   await eachBody(db, leaves, 'statement', (key, bytes) => statements.set(key, bytes.subarray(0, STATEMENT_BYTES).toString()))
+  // What a call asked for is as much part of the line as a statement is. (Administration keeps its documents to `show`.)
+  const calls = leaves.filter((leaf) => textOf(leaf).includes('"operation":"tools/call"'))
+  const args = new Map<string, string>()
+  await eachBody(db, calls, 'arguments', (key, bytes) => args.set(key, bytes.subarray(0, STATEMENT_BYTES).toString()))
   const outcomes = new Map<string, NonNullable<Envelope['outcome']>>()
   const intents = leaves.filter(({ type }) => type === 'action.intent').map(({ id }) => id)
   for (let at = 0; at < intents.length; at += TEXT_PAGE) {
@@ -277,7 +283,13 @@ async function withContext(db: Database, leaves: readonly Leaf[]): Promise<reado
   return leaves.map((leaf) => {
     const statement = statements.get(keyOf(leaf))
     const outcome = outcomes.get(leaf.id)
-    return { ...rowOf(leaf), ...(statement !== undefined && { statement }), ...(outcome && leaf.type === 'action.intent' && { outcome }) }
+    const asked = args.get(keyOf(leaf))
+    return {
+      ...rowOf(leaf),
+      ...(statement !== undefined && { statement }),
+      ...(asked !== undefined && { arguments: asked }),
+      ...(outcome && leaf.type === 'action.intent' && { outcome }),
+    }
   })
 }
 

@@ -83,7 +83,7 @@ function search(command: Command): void {
           { title: 'TYPE', of: (row) => row.type },
           { title: 'WHO', of: (row) => row.chain?.join(' → ') ?? row.actor },
           { title: 'RESOURCE', of: (row) => row.resource },
-          { title: 'ACTION', of: (row) => row.statement ?? row.action },
+          { title: 'ACTION', of: whatOf },
           { title: 'VERDICT', of: (row) => row.outcome ?? row.verdict },
           { title: 'REASON', of: (row) => row.reason },
           { title: 'ID', of: (row) => row.id },
@@ -106,9 +106,12 @@ function show(command: Command): void {
     })
 }
 
+/** What was asked: the statement, or the call with its arguments. */
+const whatOf = (row: AuditRow) => row.statement ?? (row.arguments === undefined ? row.action : `${row.action} ${row.arguments}`)
+
 function rowText(row: AuditRow): string {
   const who = row.chain?.join(' → ') ?? row.actor ?? ''
-  const what = [row.resource, row.statement ?? row.action].filter(Boolean).join(': ')
+  const what = [row.resource, whatOf(row)].filter(Boolean).join(': ')
   return printable(
     [moment(row.at), row.type.padEnd(18), who, what, row.outcome ?? row.verdict ?? '', row.reason ?? ''].filter((text) => text !== '').join('  '),
   )

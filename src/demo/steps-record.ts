@@ -23,7 +23,7 @@ export async function inTheRecord(teller: Teller, world: World, { forge }: { rea
     const refused = statements.filter((row) => row.type === 'action.refused')
     return {
       observed: `${statements.length} records of boris-ai for boris, ${refused.length} of them refusals; ${incomplete.length} incomplete`,
-      ok: statements.length > 30 && refused.length > 20 && incomplete.length === 0,
+      ok: statements.length > 30 && refused.length > 20 && incomplete.length === 0 && words(refused).includes('DROP TABLE customers'),
       lines: statements
         .slice(0, 400)
         .filter((_, i) => i % Math.ceil(statements.length / 6) === 0)
@@ -69,8 +69,11 @@ async function allRecords({ dana }: World): Promise<readonly AuditRow[]> {
   return rows
 }
 
+/** What was asked, word by word: SQL, or the arguments of a call. */
+const words = (rows: readonly AuditRow[]) => rows.map((row) => row.statement ?? row.arguments ?? '').join('\n')
+
 const oneLine = (row: AuditRow) =>
-  `${new Date(row.at).toISOString().slice(11, 19)} ${row.chain?.join(' > ')}  ${row.verdict ?? ''} (${row.reason}${row.rule === undefined ? '' : `, ${row.rule}`})  ${(row.statement ?? row.action ?? '').slice(0, 70)}`
+  `${new Date(row.at).toISOString().slice(11, 19)} ${row.chain?.join(' > ')}  ${row.verdict ?? ''} (${row.reason}${row.rule === undefined ? '' : `, ${row.rule}`})  ${(row.statement ?? [row.action, row.arguments].filter(Boolean).join(' ')).slice(0, 90)}`
 
 /** On a copy of the store, as somebody with the file in hands would do it. Returns the record's position. */
 async function flipOneByte(world: World, forge: boolean): Promise<number> {
