@@ -219,7 +219,8 @@ export interface LockRow {
   readonly reason: string
   readonly createdAt: number
   readonly createdBy?: string
-  readonly expiresAt?: number /** ms until every node had confirmed it */
+  readonly expiresAt?: number
+  /** ms until every node had confirmed it */
   readonly acknowledgedMs?: number
 }
 /** What to look for, as the query string of `GET /v1/audit`. All that is given must hold; newest first. */

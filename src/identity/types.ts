@@ -55,7 +55,7 @@ export interface LiveSession {
    * A connection of this session. It is cut (its `signal` aborts) at the session's proven deadline, or at `until` when
    * given (a bearer connection ends with its own token), and when the session ends or a lock falls on it.
    */
-  connect(protocol: string, options?: { readonly until?: number; readonly remote?: string }): Connection
+  connect(protocol: string, options?: { readonly until?: number }): Connection
 }
 
 export interface Sessions {

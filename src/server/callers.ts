@@ -34,7 +34,7 @@ export function makeCallers({ sessions, fromCertificate, fromToken, mayAct }: Ca
 
   const identify = async (socket: TLSSocket, raw: Uint8Array, protocol: string): Promise<Caller> => {
     const session = await sessions.open(fromCertificate(raw))
-    const connection = session.connect(protocol, socket.remoteAddress === undefined ? {} : { remote: socket.remoteAddress })
+    const connection = session.connect(protocol)
     socket.once('close', () => connection.closed())
     if (protocol === 'https') connection.signal.addEventListener('abort', () => cutSoon(socket), { once: true })
     return { session, connection }

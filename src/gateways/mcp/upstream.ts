@@ -26,11 +26,17 @@ export interface Ask {
   readonly stop?: AbortSignal
 }
 
+/** One session may have 256 calls in flight (limits.ts); one that uses them all leaves room for others. */
+const MOST_CALLS = 1024
+const MOST_STREAMS = 4096
+
 /** One HTTP server and the connections to it. Connections are shared, sessions are not: those travel in headers. */
 export class HttpServer {
   readonly #parts: HttpServerParts
   readonly #target: RequestOptions
   readonly #agent: http.Agent
+  /** Streams stay open for hours: they have sockets of their own, so that they never keep a call waiting (rule 11). */
+  readonly #streams: http.Agent
   readonly #request: typeof http.request
 
   constructor(parts: HttpServerParts) {
@@ -38,10 +44,10 @@ export class HttpServer {
     const url = new URL(parts.url)
     const secure = url.protocol === 'https:'
     this.#target = { ...urlToHttpOptions(url), maxHeaderSize: parts.limits.headerBytes }
-    const options = { keepAlive: true, maxSockets: 256, maxFreeSockets: 64 }
-    this.#agent = secure
-      ? new https.Agent({ ...options, ...(parts.ca === undefined ? {} : { ca: parts.ca }), minVersion: 'TLSv1.2' })
-      : new http.Agent(options)
+    const agentOf = (options: http.AgentOptions) =>
+      secure ? new https.Agent({ ...options, ...(parts.ca === undefined ? {} : { ca: parts.ca }), minVersion: 'TLSv1.2' }) : new http.Agent(options)
+    this.#agent = agentOf({ keepAlive: true, maxSockets: MOST_CALLS, maxFreeSockets: 64 })
+    this.#streams = agentOf({ maxSockets: MOST_STREAMS })
     this.#request = secure ? https.request : http.request
   }
 
@@ -68,6 +74,7 @@ export class HttpServer {
 
   close(): void {
     this.#agent.destroy()
+    this.#streams.destroy()
   }
 
   /** The response once its headers are there. The body ends with an error when the permit, `stop`, or a long silence ends it. */
@@ -76,7 +83,12 @@ export class HttpServer {
     const headers = { ...ask.headers, ...(await this.#parts.headers()) }
     if (permit?.aborted) throw permit.reason
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    const request = this.#request({ ...this.#target, method: ask.method, agent: this.#agent, headers: outgoing(headers, ask.body) })
+    const request = this.#request({
+      ...this.#target,
+      method: ask.method,
+      agent: ask.method === 'GET' ? this.#streams : this.#agent,
+      headers: outgoing(headers, ask.body),
+    })
     let heard = clock.now()
     let response: IncomingMessage | undefined
 
