@@ -50,8 +50,8 @@ const child = spawn(
     `--test-concurrency=${Math.max(2, availableParallelism())}`,
     // A test that hangs must fail and be named, not stop the whole run.
     '--test-timeout=60000',
-    // Measured: without it the process of a test that timed out lives on with what that test had open, and the run never ends.
-    '--test-force-exit',
+    // A test that hangs must fail and be named; its process is ended by .ci/run's own limit. Not --test-force-exit: it ends a file's
+    // process before its results are written (measured: up to 54 of 246 tests vanished from the count).
     `--test-reporter=${join(root, 'scripts', 'reporter.mjs')}`,
     '--test-reporter-destination=stdout',
     ...options,
