@@ -14,8 +14,8 @@ const order = rows.map((line) => [...(line.split('|')[1] ?? '').matchAll(/`src\/
 const files = readdirSync(source, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.ts'))
   .map((file) => file.split(sep).join('/'))
-/** `store/suite.ts` is the suite that every store must pass: a test that takes the store as a parameter. */
-const product = files.filter((file) => !/(\.test|\/suite|-suite|\/fixtures)\.ts$/.test(file))
+/** Suites that every store must pass, and fixtures, are tests too; the build leaves them out. */
+const product = files.filter((file) => !/(\.test|\/suite|-suite|\.fixture|\/fixtures)\.ts$/.test(file))
 
 interface Import {
   readonly from: string
