@@ -154,6 +154,15 @@ describe('the directory', () => {
     assert.ok(!(await standing(now + 10)).includes(made.id))
   })
 
+  test('rule 7: a client named like an agent of the person is that agent; of somebody else, it is not', async () => {
+    const mine = await make({ kind: 'agent', name: 'boris-bot', ownerId: boris.id, source: 'document' })
+    const eve = await make({ kind: 'user', name: 'eve', source: 'document' })
+    const asOwner = await store.write((trx) => clientAgent(trx, boris, 'boris-bot', now))
+    assert.equal(asOwner.agent.id, mine.id)
+    const asOther = await store.write((trx) => clientAgent(trx, eve, 'boris-bot', now))
+    assert.equal(asOther.agent.name, 'eve/boris-bot')
+  })
+
   test('a chain is named for the record, unknown identities by their id', async () => {
     const { agent, delegationId } = await store.write((trx) => clientAgent(trx, boris, 'claude-code', now))
     const unknown = newId('agt')

@@ -22,27 +22,18 @@ export interface Up {
   kill(signal: NodeJS.Signals): Promise<number | null>
 }
 
+/** The arguments of `chaperone up` on free ports. */
+export const upOn = (dataDir: string, ...flags: readonly string[]): readonly string[] => [
+  'up',
+  '--data-dir',
+  dataDir,
+  ...['--listen', '--web-listen', '--postgres-listen'].flatMap((flag) => [flag, '127.0.0.1:0']),
+  ...flags,
+]
+
 /** `chaperone up` as a process of its own, ready, on a store in which nobody has enrolled yet: it prints an invitation. Ends with the test. */
 export async function up(test: { after(work: () => Promise<void>): void }, dataDir: string, flags: readonly string[] = []): Promise<Up> {
-  const child = spawn(
-    process.execPath,
-    [
-      bin,
-      'up',
-      '--data-dir',
-      dataDir,
-      '--listen',
-      '127.0.0.1:0',
-      '--web-listen',
-      '127.0.0.1:0',
-      '--postgres-listen',
-      '127.0.0.1:0',
-      '--log-level',
-      'error',
-      ...flags,
-    ],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
-  )
+  const child = spawn(process.execPath, [bin, ...upOn(dataDir, '--log-level', 'error', ...flags)], { stdio: ['ignore', 'pipe', 'pipe'] })
   let text = ''
   let errors = ''
   child.stderr.on('data', (chunk: Buffer) => {

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { openLogForReading, verifyLog } from '../../src/audit/verify.ts'
-import { chaperone, folder, up } from '../parts/process.ts'
+import { chaperone, folder, up, upOn } from '../parts/process.ts'
 
 /** The life of one `chaperone up`: first start, stop, crash, and everything that can be wrong with its places. */
 
@@ -39,17 +39,7 @@ test('the first start makes a private place, prints one invitation, and is ready
 test('a second start on the same data directory is refused, and the first goes on', async (t) => {
   const dir = join(await folder(t), 'data')
   const first = await up(t, dir)
-  const second = await chaperone([
-    'up',
-    '--data-dir',
-    dir,
-    '--listen',
-    '127.0.0.1:0',
-    '--web-listen',
-    '127.0.0.1:0',
-    '--postgres-listen',
-    '127.0.0.1:0',
-  ])
+  const second = await chaperone(upOn(dir))
   assert.notEqual(second.code, 0)
   assert.match(second.err, /already_running/)
   assert.equal((await get(first.addresses.web, '/readyz')).status, 200)
@@ -89,19 +79,7 @@ test('rule 1: the wrong root key opens nothing, and the message names the file',
   await (await up(t, dir)).kill('SIGTERM')
   const other = join(home, 'other.key')
   await writeFile(other, `${Buffer.alloc(32, 7).toString('base64')}\n`, { mode: 0o600 })
-  const wrong = await chaperone([
-    'up',
-    '--data-dir',
-    dir,
-    '--root-key',
-    other,
-    '--listen',
-    '127.0.0.1:0',
-    '--web-listen',
-    '127.0.0.1:0',
-    '--postgres-listen',
-    '127.0.0.1:0',
-  ])
+  const wrong = await chaperone(upOn(dir, '--root-key', other))
   assert.equal(wrong.code, 8)
   assert.match(wrong.err, /key_mismatch/)
   assert.ok(wrong.err.includes(other))
@@ -116,17 +94,7 @@ test('a store of a newer Chaperone is refused, untouched', async (t) => {
     /^\d+$/.test(schema.value) ? String(Number(schema.value) + 1) : '9999-from-the-future',
   )
   db.close()
-  const newer = await chaperone([
-    'up',
-    '--data-dir',
-    dir,
-    '--listen',
-    '127.0.0.1:0',
-    '--web-listen',
-    '127.0.0.1:0',
-    '--postgres-listen',
-    '127.0.0.1:0',
-  ])
+  const newer = await chaperone(upOn(dir))
   assert.equal(newer.code, 8)
   assert.match(newer.err, /schema_newer/)
 })
@@ -157,17 +125,7 @@ test('a data directory that others can read is refused', async (t) => {
   const dir = join(await folder(t), 'data')
   await mkdir(dir, { mode: 0o755 })
   await chmod(dir, 0o755)
-  const open = await chaperone([
-    'up',
-    '--data-dir',
-    dir,
-    '--listen',
-    '127.0.0.1:0',
-    '--web-listen',
-    '127.0.0.1:0',
-    '--postgres-listen',
-    '127.0.0.1:0',
-  ])
+  const open = await chaperone(upOn(dir))
   assert.notEqual(open.code, 0)
   assert.match(open.err, /chmod|0700/)
 })

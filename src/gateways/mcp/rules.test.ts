@@ -134,6 +134,25 @@ describe('rules about arguments', () => {
     for (const args of [{}, { path: null }, { path: '/etc' }, { path: '/reports/../etc' }, { path: 7 }])
       assert.equal(verdict(under, tool('read', args)), 'deny', JSON.stringify(args))
   })
+  test('rule 2: the same argument in another case does not slip past an ask beside a broad allow', () => {
+    const role = { allow: [{ mcp: 'files', tools: 'any' }], ask: [{ mcp: 'files', tools: ['write'], args: { path: { under: '/etc' } } }] }
+    assert.equal(verdict(role, tool('write', { path: '/etc/x' })), 'ask')
+    assert.equal(verdict(role, tool('write', { Path: '/etc/x' })), 'ask')
+    assert.equal(verdict(role, tool('write', { path: '/tmp/x' })), 'allow')
+  })
+
+  test('a `where` about arguments blocks neither the handshake nor a list, and still decides the call', () => {
+    const role = allow({ tools: ['query'], where: 'args.sql == "SELECT 1"' })
+    assert.equal(verdict(role, session('initialize')), 'allow')
+    assert.equal(verdict(role, listed('query')), 'allow')
+    assert.equal(verdict(role, listed('other')), 'deny')
+    assert.equal(verdict(role, tool('query', { sql: 'SELECT 1' })), 'allow')
+    assert.equal(verdict(role, tool('query', { sql: 'DROP TABLE t' })), 'deny')
+    const denied = { ...allow({ tools: 'any' }), deny: [{ mcp: 'files', tools: ['query'], where: 'args.sql == "DROP"' }] }
+    assert.equal(verdict(denied, listed('query')), 'allow')
+    assert.equal(verdict(denied, tool('query', {})), 'deny')
+  })
+
   test('rule 2: the same argument in another case is ambiguous: never allowed, always denied', () => {
     assert.equal(verdict(under, tool('read', { path: '/reports/a', Path: '/etc/shadow' })), 'deny')
     const forbidden = { ...allow({ tools: 'any' }), deny: [{ mcp: 'files', args: { path: { under: '/secret' } } }] }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { ChaperoneError } from '../../errors.ts'
 import { argsMatcher, argsSchema, trapLossy } from '../../policy/args.ts'
 import {
   type Action,
@@ -110,7 +111,7 @@ function uriMatcher(resources: string | readonly string[], section: Section): Va
  * arguments would deny is not hidden.
  *
  * An argument written in another case (`Path` for `path`) is the same one for servers whose decoder ignores case (peers R01):
- * a rule on `path` does not match in allow and ask, and matches in deny.
+ * a rule on `path` does not match in allow, matches in deny, and fails in ask, so that an allow beside it cannot slip past the question.
  */
 function argsOf(spec: NonNullable<Fields['args']>, section: Section): About {
   const matches = argsMatcher(spec, section)
@@ -120,7 +121,11 @@ function argsOf(spec: NonNullable<Fields['args']>, section: Section): About {
     if (facts.listing) return section !== 'deny'
     const args = facts.args
     if (args) {
-      for (const key of Object.keys(args)) if (!exact.has(key) && folded.has(fold(key))) return section === 'deny'
+      const variant = Object.keys(args).find((key) => !exact.has(key) && folded.has(fold(key)))
+      if (variant !== undefined) {
+        if (section === 'ask') throw new ChaperoneError('ambiguous', 'An argument is written in another case than the rule has it.')
+        return section === 'deny'
+      }
     }
     return matches(args, facts.lossy, variables)
   }
