@@ -12,6 +12,8 @@ import { freshKey } from './identity.ts'
 export interface ChaperoneOrder {
   readonly documents: readonly { readonly kind: string; readonly name: string; readonly spec: unknown }[]
   readonly roles: readonly string[]
+  /** agents beside the first, with the same roles */
+  readonly more?: number
   /** the store; default: SQLite in a temporary directory */
   readonly store?: string
   /** for the database that this PostgreSQL serves: a server certificate for it */
@@ -26,6 +28,8 @@ export interface ChaperoneSaid {
   readonly identityCa: string
   readonly server: { readonly cert: string; readonly key: string }
   readonly agent: { readonly cert: string; readonly key: string; readonly token: string }
+  /** tokens of the other agents */
+  readonly others: readonly string[]
   readonly database?: { readonly cert: string; readonly key: string; readonly clientCa: string }
 }
 
@@ -76,6 +80,8 @@ async function run(order: ChaperoneOrder): Promise<void> {
     audience: `https://${running.trustDomain}`,
     notAfter: now + 14 * 60_000,
   })
+  const others: string[] = []
+  for (let i = 0; i < (order.more ?? 0); i++) others.push(await another(`bench-agent-${i + 2}`))
   const floorKey = freshKey()
   const floorServer = await parts.ca.issueServer({ spki: floorKey.spki, names: ['localhost', '127.0.0.1'], notAfter: now + 6 * HOUR })
   const database = order.databaseServer === undefined ? undefined : await databaseServer(ids.get(`postgres/${order.databaseServer}`)!)
@@ -85,9 +91,26 @@ async function run(order: ChaperoneOrder): Promise<void> {
     identityCa: await parts.ca.bundle('identity'),
     server: { cert: floorServer.certificate, key: floorKey.pem },
     agent: { cert: issued.certificate, key: key.pem, token },
+    others,
     ...(database ? { database } : {}),
   }
   process.send?.(said)
+
+  async function another(name: string): Promise<string> {
+    const { result, epoch } = await parts.store.reduce((trx) =>
+      createIdentity(trx, { kind: 'agent', name, ownerId: agent.ownerId ?? agent.id, roles: order.roles, source: 'document', now }),
+    )
+    await parts.raised(epoch)
+    const its = await parts.sessions.start({ identityId: result.id, chain: [{ identity: result.id }], how: 'issue', lifeMs: 12 * HOUR })
+    const minted = await parts.tokens.mint({
+      kind: 'agent',
+      name,
+      claims: { v: 1, identity: result.id, credential: newId('crd'), session: its.id },
+      audience: `https://${running.trustDomain}`,
+      notAfter: now + 14 * 60_000,
+    })
+    return minted.token
+  }
 
   async function databaseServer(resourceId: string) {
     const serverKey = freshKey()

@@ -12,7 +12,7 @@ interface Start {
 
 process.once('message', ({ tls, upstream }: Start) => {
   const agent = new Agent({ keepAlive: true, maxSockets: 256 })
-  const allowed = new Set(['echo'])
+  const allowed = new Set(['echo', 'big', 'stream'])
   const server = createServer(
     { ...tls, ...(tls.ca === undefined ? {} : { requestCert: true, rejectUnauthorized: true }), minVersion: 'TLSv1.2' },
     (request, response) => {

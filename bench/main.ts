@@ -1,11 +1,13 @@
 /**
- * `npm run bench -- [w1 w2 w8 w9] [--quick] [--json] [--no-peers]`: the measured workloads, side by side in one run.
+ * `npm run bench -- [w1 w2 w3 w4 w5 w8 w9] [--quick] [--json] [--no-peers]`: the measured workloads, side by side in one run.
  * Traffic goes to loopback only, is bounded in time, and ends by itself.
  */
 import { machine, type Result } from './measure.ts'
 import { w9 } from './workloads/certificates.ts'
-import { type Plan, w1, w2 } from './workloads/mcp.ts'
+import { w4 } from './workloads/lists.ts'
+import { type Plan, w1, w2, w3 } from './workloads/mcp.ts'
 import { w8 } from './workloads/postgres.ts'
+import { w5 } from './workloads/stdio.ts'
 
 const args = process.argv.slice(2)
 const flags = new Set(args.filter((arg) => arg.startsWith('--')))
@@ -14,6 +16,9 @@ const plan: Plan = quick ? { passes: 2, ms: 1_000, warmupMs: 500 } : { passes: 5
 const all: Readonly<Record<string, () => Promise<Result>>> = {
   w1: () => w1(plan, { peers: !flags.has('--no-peers') }),
   w2: () => w2(plan),
+  w3: () => w3(plan),
+  w4: () => w4(plan),
+  w5: () => w5(plan),
   w8: () => w8(plan),
   w9: () => w9(plan),
 }

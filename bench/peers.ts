@@ -1,4 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
@@ -15,19 +16,23 @@ export interface Peer {
 
 const require = createRequire(import.meta.url)
 
+/** A large one, and not needed for anything else: installed when it is first measured. */
+const PASSTHROUGH = '@civic/passthrough-mcp-server'
+const PASSTHROUGH_VERSION = '0.12.1'
+
 /**
- * Gateways from npm. They speak plain HTTP in and stdio out, without identity, policy or record: what they do less of is
- * part of the comparison. Both get the same tiny stdio server.
+ * Gateways from npm, without TLS, identity, policy or record: what they do less of is part of the comparison. Two stand
+ * before the same tiny stdio server, one before the HTTP server that everybody else has.
  */
-export async function peers(_: { readonly upstream: string }): Promise<{ readonly running: Peer[]; readonly notes: string[] }> {
+export async function peers({ upstream }: { readonly upstream: string }): Promise<{ readonly running: Peer[]; readonly notes: string[] }> {
   const running: Peer[] = []
   const notes: string[] = []
   const echo = fileURLToPath(new URL('./echo-stdio.ts', import.meta.url))
-  for (const [name, make] of [
-    ['mcp-proxy', (port: number) => [bin('mcp-proxy'), '--port', String(port), '--server', 'stream', '--', process.execPath, echo]],
+  const kinds: readonly (readonly [name: string, make: (port: number) => readonly string[], env?: (port: number) => Record<string, string>])[] = [
+    ['mcp-proxy', (port) => [bin('mcp-proxy'), '--port', String(port), '--server', 'stream', '--', process.execPath, echo]],
     [
       'supergateway',
-      (port: number) => [
+      (port) => [
         bin('supergateway'),
         '--stdio',
         `${process.execPath} ${echo}`,
@@ -40,10 +45,12 @@ export async function peers(_: { readonly upstream: string }): Promise<{ readonl
         'none',
       ],
     ],
-  ] as const) {
+    ['passthrough', () => [passthrough()], (port) => ({ PORT: String(port), TARGET_SERVER_URL: upstream, TARGET_SERVER_TRANSPORT: 'httpStream' })],
+  ]
+  for (const [name, make, env] of kinds) {
     try {
       const port = await freePort()
-      const child = spawn(process.execPath, make(port), { stdio: 'ignore', detached: false })
+      const child = spawn(process.execPath, make(port), { stdio: 'ignore', env: { ...process.env, ...env?.(port) } })
       const url = `http://127.0.0.1:${port}/mcp`
       const headers = await initialize(url, child)
       running.push({ name, pid: child.pid!, url, headers, stop: () => stop(child) })
@@ -52,6 +59,19 @@ export async function peers(_: { readonly upstream: string }): Promise<{ readonl
     }
   }
   return { running, notes }
+}
+
+function passthrough(): string {
+  const dir = fileURLToPath(new URL(`../node_modules/.cache/bench-passthrough-${PASSTHROUGH_VERSION}`, import.meta.url))
+  const program = join(dir, 'node_modules', PASSTHROUGH, 'dist', 'cli.js')
+  if (!existsSync(program)) {
+    mkdirSync(dir, { recursive: true })
+    const args = ['install', '--prefix', dir, '--no-audit', '--no-fund', '--ignore-scripts', `${PASSTHROUGH}@${PASSTHROUGH_VERSION}`]
+    const { status } = spawnSync('npm', args, { stdio: 'ignore', timeout: 120_000 })
+    if (status !== 0) throw new Error(`${PASSTHROUGH} could not be installed`)
+  }
+  // It starts only under its own real path.
+  return realpathSync(program)
 }
 
 function bin(name: string): string {

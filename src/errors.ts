@@ -36,6 +36,15 @@ export const REASONS = {
   delegation_exceeded: reason(403, 40306, '42501', 3, 'A link of the delegation chain does not allow the action.'),
   not_understood: reason(403, 40307, '42501', 3, 'What the action does cannot be known for sure, so no rule can allow it.'),
   policy_error: reason(403, 40308, '42501', 3, 'Deciding failed; a failure never allows.'),
+  quarantined: reason(
+    403,
+    40316,
+    '42501',
+    3,
+    'The definition of the tool, prompt or template changed, or was never approved; an administrator must look at it.',
+  ),
+  rate_limited: reason(429, 42902, '53300', 5, 'A rule limits how often this may be done.'),
+  budget_spent: reason(429, 42903, '53300', 5, 'A rule limits how much of this may be done, and it is used up.'),
   obligation_unsupported: reason(403, 40309, '42501', 3, 'The rule demands something that cannot be kept here (a mask, a cap).'),
 
   // Who is asking
@@ -69,6 +78,7 @@ export const REASONS = {
   lease_lapsed: reason(503, 50303, '57P03', 5, 'This node cannot prove that it knows the latest changes.'),
   upstream_unavailable: reason(502, 50201, '08006', 5, 'The resource cannot be reached.'),
   upstream_timeout: reason(504, 50401, '57014', 5, 'The resource did not answer in time.'),
+  upstream_login_required: reason(502, 50202, '28000', 5, 'The resource wants a login that somebody must give first.'),
   isolation_unavailable: reason(503, 50304, '58000', 5, 'The server process cannot be isolated on this machine.'),
   draining: reason(503, 50305, '57P01', 5, 'Chaperone is shutting down.'),
   already_running: reason(409, 40902, '55006', 5, 'Another Chaperone runs on this data directory.'),

@@ -80,7 +80,11 @@ describe('the YAML of the guides', () => {
     const applied = await api.call<Applied>('POST', '/v1/apply', { files: [{ path, text }] }).catch((error: unknown) => {
       throw error instanceof ApiError ? new Error(`${error.message}\n${JSON.stringify(error.problems, null, 2)}`) : error
     })
-    assert.deepEqual(applied.warnings, [])
+    // Nobody has used the servers of the guides, so nothing is known of their tools.
+    assert.deepEqual(
+      applied.warnings.filter(({ message }) => !message.startsWith('No tool is known yet')),
+      [],
+    )
     assert.ok(applied.changes.length > 0)
   }
 

@@ -107,6 +107,7 @@ async function play(file: string): Promise<void> {
       NO_COLOR: '1',
       LANG: 'C.UTF-8',
       DATA: join(home, '.data'),
+      DOCS: join(folder, '..', '..', 'docs'),
     }
     if (process.env.NODE_COMPILE_CACHE) env.NODE_COMPILE_CACHE = process.env.NODE_COMPILE_CACHE
     if (text.startsWith('# with a server')) {

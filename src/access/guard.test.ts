@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import type { Draft } from '../audit/record.ts'
+import { openPinBook } from '../catalog/pin-book.ts'
+import { definitionOf } from '../catalog/pins.ts'
 import { manualClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { describeMcp } from '../gateways/mcp/describe.ts'
@@ -218,7 +220,7 @@ test('rule 6: a disabled identity has no permit any more, and gets none', async 
   await assert.rejects(guard.admit(session, apply), code('identity_disabled'))
 })
 
-test('rule 6: a role that is taken away ends what it allowed', async () => {
+test('rule 6: a role that is taken away ends what it allowed (peers R33)', async () => {
   const session = await sessionOf(person.id)
   const permit = await guard.admit(session, apply)
   await reduce((trx) => trx.updateTable('identities').set({ roles: '[]' }).where('id', '=', person.id).execute())
@@ -413,4 +415,48 @@ test('rule 6: rights are read as of one moment: an old role and a new holder of 
   const links = mixed.current().links([{ identity: newcomer.id }], start)
   const { verdict } = decide(mixed.current().policy, { links, action: apply, now: start, session: { id: 's', startedAt: start, how: 'login' } })
   assert.equal(verdict, 'deny')
+})
+
+test('a tool whose definition waits for an administrator is refused to who could call it, and says nothing to others (rule 8)', async () => {
+  const resource: Resource = { kind: 'mcp', id: newId('res'), name: 'files', labels: {} }
+  const define = (text: string) => definitionOf(text, JSON.stringify(text))
+  let carlaId = ''
+  await store.reduce(async (trx) => {
+    const row = { ...document('mcp', 'files', {}, { command: ['server'] }), id: resource.id }
+    const role = document('role', 'caller', {}, { allow: [{ mcp: 'files', tools: ['send'] }], ask: [{ mcp: 'files', tools: ['read'] }] })
+    await trx.insertInto('documents').values([row, role]).execute()
+    carlaId = (await createIdentity(trx, { kind: 'user', name: 'carla', roles: ['caller'], source: 'document', now: start })).id
+  })
+  const book = openPinBook({
+    store,
+    clock,
+    audit: { append: async () => ({ id: 'rec', seq: 0 }) },
+    current: (id) => state.current().pins(id),
+    raised: async (epoch) => void (await state.refresh(epoch)),
+  })
+  const see = (text: string) =>
+    book.observe(
+      resource,
+      ['send', 'read'].map((name) => ({ kind: 'tool' as const, name, definition: define(text) })),
+      {},
+    )
+  await state.refresh(await store.epoch())
+  const carla = await sessionOf(carlaId)
+  const dana = await sessionOf(person.id)
+  const call = (name: string) =>
+    describeMcp({ resource, spec: { tools: {}, trusted: false } }, { method: 'tools/call', params: { name, arguments: {} } })
+
+  await see('one')
+  const permit = await guard.admit(carla, call('send'))
+  assert.equal(records.find(({ type }) => type === 'action.intent')?.action?.definition, define('one').sha256)
+  await see('two')
+  guard.review()
+  assert.equal((permit.signal.reason as ChaperoneError).code, 'quarantined')
+  for (const tool of ['send', 'read']) {
+    const { verdict, reason, visible, message } = guard.judge(carla, call(tool))
+    assert.deepEqual([verdict, reason, visible], ['deny', 'quarantined', true])
+    assert.match(message, /an administrator must look at it \(chaperone mcp pins files\)/)
+  }
+  assert.equal(guard.judge(carla, call('other')).reason, 'no_rule')
+  assert.deepEqual([guard.judge(dana, call('send')).reason, guard.judge(dana, call('send')).visible], ['no_rule', false])
 })

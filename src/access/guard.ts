@@ -6,9 +6,13 @@ import { actingIn } from '../identity/named.ts'
 import type { LiveSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import { decide } from '../policy/decide.ts'
+import { shownObligations } from '../policy/limits.ts'
 import { NOT_VISIBLE } from '../policy/refusal.ts'
 import type { Action, Decision } from '../policy/types.ts'
 import type { Lease } from '../store/lease.ts'
+import type { Budgets } from './budgets.ts'
+import { makeMeter, type Taken } from './meter.ts'
+import { whyQuarantined } from './quarantine.ts'
 import type { State, StateKeeper } from './state.ts'
 import { type Admission, type Guard, type Outcome, type Permit, Refusal } from './types.ts'
 
@@ -17,8 +21,16 @@ export interface GuardParts {
   readonly lease: Pick<Lease, 'ensure'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
-  /** An outcome could not be recorded: the operator must know (metrics, log). The next intent will fail by itself. */
+  /** Absent: a rule with a budget allows nothing. */
+  readonly budgets?: Budgets
+  /** An outcome could not be recorded, or a budget not given back: the operator must know (metrics, log). The next intent will fail by itself. */
   readonly outcomeLost: (error: unknown) => void
+}
+
+/** `why` is thrown when there is more to a refusal than its decision. */
+interface Judged {
+  readonly decision: Decision
+  readonly why?: ChaperoneError
 }
 
 /** A permit that is out: what must still hold while it is. */
@@ -32,7 +44,7 @@ interface Open {
 /**
  * The whole product on one page.
  *
- *   admit    is this node up to date? is the session live? what does policy say?
+ *   admit    is this node up to date? is the session live? what does policy say? is it within its limits?
  *            the intent is on disk; and all of it still holds; then, and only then, there is a permit
  *   settle   what came of it is recorded
  *   review   when the epoch rises (a lock, a revoked role), every permit that is out is judged again and cut where it no longer holds
@@ -42,9 +54,11 @@ export function makeGuard({
   lease,
   audit,
   clock,
+  budgets,
   outcomeLost,
 }: GuardParts): Guard & { review(): void; readonly open: number; underWay(): Action[] } {
   const open = new Map<string, Open>()
+  const meter = makeMeter({ clock, budgets, failed: outcomeLost })
 
   const judgeIn = (current: State, session: LiveSession, asked: Action): Decision => {
     const now = clock.now()
@@ -78,6 +92,12 @@ export function makeGuard({
         visible: decision.visible || lock.target_kind !== 'resource',
       }
     }
+    const quarantined = decision.verdict === 'deny' ? undefined : whyQuarantined(current, action)
+    if (quarantined !== undefined) {
+      // Neither a rule nor an approver stands in the way.
+      const { hint, rule, ...rest } = decision
+      return { ...rest, verdict: 'deny', reason: 'quarantined', message: quarantined }
+    }
     // Until approvals exist, what a human would have to allow is refused.
     if (decision.verdict === 'ask') return { ...decision, verdict: 'deny', reason: 'approval_unavailable' }
     return decision
@@ -89,11 +109,7 @@ export function makeGuard({
   }
 
   /** A session that ended, or a link that is gone, is a refusal like any other: it is recorded, with the reason that is thrown. */
-  const judgeOrWhyNot = (
-    session: LiveSession,
-    action: Action,
-    { connection }: Admission,
-  ): { readonly decision: Decision; readonly why?: ChaperoneError } => {
+  const judgeOrWhyNot = (session: LiveSession, action: Action, { connection }: Admission): Judged => {
     try {
       // Asked, not only listened for: on a machine that slept, the timer of a deadline is late (rule 4).
       connection?.assertOpen()
@@ -101,6 +117,19 @@ export function makeGuard({
     } catch (thrown) {
       const why = toChaperoneError(thrown)
       return { decision: { ...gone(session.principal.name), reason: why.code, message: why.message }, why }
+    }
+  }
+
+  /** Counts what is allowed against its limits. What cannot be counted is refused (rule 1). */
+  const withinLimits = async (judged: Judged, action: Action): Promise<Judged & { readonly taken?: Taken }> => {
+    const { decision } = judged
+    if (decision.verdict !== 'allow') return judged
+    try {
+      const vocabulary = state.current().policy.vocabularies.get(action.kind)
+      return await meter.take(decision, action, vocabulary?.item?.(action) ?? '')
+    } catch (thrown) {
+      const why = toChaperoneError(thrown)
+      return { decision: { ...decision, verdict: 'deny', reason: why.code, message: why.message }, why }
     }
   }
 
@@ -114,19 +143,26 @@ export function makeGuard({
       ...(admission.connection ? { connection: admission.connection.id } : {}),
       ...(session.issuerId === undefined ? {} : { issuer: session.issuerId }),
       ...(session.purpose === undefined ? {} : { purpose: session.purpose }),
-      action: { ...draftAction(action), ...(action.via === undefined ? {} : { via: action.via }) },
+      action: { ...draftAction(action), ...definition(state.current(), action), ...(action.via === undefined ? {} : { via: action.via }) },
       decision: {
         verdict: decision.verdict,
         reason: decision.reason,
         link: decision.link,
-        obligations: decision.obligations,
+        obligations: shownObligations(decision.obligations),
         ...(decision.rule ? { rule: decision.rule } : {}),
       },
       ...(admission.bodies ? { bodies: admission.bodies } : {}),
     }
   }
 
-  const permitFor = (id: string, session: LiveSession, action: Action, decision: Decision, admission: Admission): Permit => {
+  const permitFor = (
+    id: string,
+    session: LiveSession,
+    action: Action,
+    decision: Decision,
+    admission: Admission,
+    taken: Taken | undefined,
+  ): Permit => {
     const controller = new AbortController()
     const permit = { id, action, decision, obligations: decision.obligations, signal: controller.signal } as Permit
     const { connection } = admission
@@ -143,6 +179,7 @@ export function makeGuard({
       release() {
         connection?.signal.removeEventListener('abort', cut)
         forget?.()
+        taken?.over()
       },
     })
     return permit
@@ -155,31 +192,33 @@ export function makeGuard({
       await lease.ensure()
       const judgedIn = state.current()
       const id = newId('per', clock.now())
-      const judged = judgeOrWhyNot(session, action, admission)
-      let { decision } = judged
+      const { decision, why, taken } = await withinLimits(judgeOrWhyNot(session, action, admission), action)
       if (decision.verdict !== 'allow') {
         await audit.append(draftOf('action.refused', id, session, action, decision, admission))
-        throw judged.why ?? new Refusal(decision, id)
-      }
-      await audit.append(draftOf('action.intent', id, session, action, decision, admission))
-      // Much may have happened while the intent was being written. The lease may have run out, and then others no longer
-      // wait for us; a lock may have come, and what was judged under an older epoch is judged again.
-      await lease.ensure().catch(abandon)
-      if (state.current() !== judgedIn) {
-        const again = judgeOrWhyNot(session, action, admission)
-        ;({ decision } = again)
-        if (decision.verdict !== 'allow') {
-          await audit.append({ type: 'action.outcome', permit: id, session: session.id, outcome: { status: 'refused', reason: decision.reason } })
-          throw again.why ?? new Refusal(decision, id)
-        }
+        throw why ?? new Refusal(decision, id)
       }
       try {
-        admission.connection?.assertOpen()
-        session.assertLive()
+        await audit.append(draftOf('action.intent', id, session, action, decision, admission))
+        // Much may have happened while the intent was being written. The lease may have run out, and then others no longer
+        // wait for us; a lock may have come, and what was judged under an older epoch is judged again.
+        await lease.ensure().catch(abandon)
+        const still = state.current() === judgedIn ? { decision } : judgeOrWhyNot(session, action, admission)
+        if (still.decision.verdict !== 'allow') {
+          const { reason } = still.decision
+          await audit.append({ type: 'action.outcome', permit: id, session: session.id, outcome: { status: 'refused', reason } })
+          throw still.why ?? new Refusal(still.decision, id)
+        }
+        try {
+          admission.connection?.assertOpen()
+          session.assertLive()
+        } catch (error) {
+          return abandon(error)
+        }
+        return permitFor(id, session, action, still.decision, admission, taken)
       } catch (error) {
-        return abandon(error)
+        taken?.undo()
+        throw error
       }
-      return permitFor(id, session, action, decision, admission)
 
       function abandon(why: unknown): never {
         const reason = why instanceof ChaperoneError ? why.code : 'internal'
@@ -253,6 +292,12 @@ const draftAction = (action: Action) => ({
   summary: action.summary,
   resource: { id: action.resource.id, name: action.resource.name, kind: action.resource.kind },
 })
+
+/** Under which definition of the tool it was asked for: a later reader must be able to tell which one the model had seen. */
+function definition({ pins }: State, { subject, resource }: Action): { readonly definition?: string } {
+  const approved = subject && pins(resource.id).get(subject.kind, subject.name)?.approved
+  return approved === undefined ? {} : { definition: approved }
+}
 
 /** The error that ends a permit whose action would not be allowed now, or undefined. */
 function whyNot(judgeAgain: () => Decision): ChaperoneError | undefined {

@@ -1,3 +1,5 @@
+import { DECIDING, pinOf } from '../catalog/pin-book.ts'
+import { type Pin, pinsByServer, type ServerPins } from '../catalog/pins.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { ChainLink } from '../identity/types.ts'
 import { compilePolicy, type Policy } from '../policy/compile.ts'
@@ -20,6 +22,8 @@ export interface State extends Resources {
   administering(chain: readonly ChainLink[], now: number): readonly Link[]
   /** The row of an identity in sight, or undefined. */
   identity(id: string): IdentityTable | undefined
+  /** The approved definitions of what an MCP server offers. */
+  pins(resourceId: string): ServerPins
 }
 
 /** Loads and keeps the state; the only place that reads applied documents for deciding. */
@@ -52,6 +56,7 @@ async function readAll(db: Database) {
       db.selectFrom('locks').selectAll().where('lifted_at', 'is', null).execute(),
       db.selectFrom('identities').selectAll().where('state', '=', 'active').execute(),
       db.selectFrom('delegations').selectAll().where('ended_at', 'is', null).execute(),
+      db.selectFrom('pins').select(DECIDING).execute(),
     ])
     if ((await epochNow()) === before) return rows
   }
@@ -59,7 +64,7 @@ async function readAll(db: Database) {
 }
 
 async function load(db: Database, vocabularies: readonly Vocabulary[], epoch: number, revision: number) {
-  const [documents, locks, identities, delegations] = await readAll(db)
+  const [documents, locks, identities, delegations, pinned] = await readAll(db)
   const specs = (kind: string) =>
     documents.filter((row) => row.kind === kind).map((row) => ({ name: row.name, spec: JSON.parse(row.spec) as unknown }))
   const policy = compilePolicy({ roles: specs('role'), guardrails: specs('guardrail') }, vocabularies)
@@ -69,7 +74,8 @@ async function load(db: Database, vocabularies: readonly Vocabulary[], epoch: nu
     ofKind.set(name, { resource: { kind, id, name, labels: JSON.parse(labels) }, spec: JSON.parse(spec) })
     resources.set(kind, ofKind)
   }
-  return snapshot({ epoch, revision, policy, locks, resources, identities, delegations })
+  const pins = pinsByServer(pinned.map((row): [string, Pin] => [row.resource_id, pinOf(row)]))
+  return snapshot({ epoch, revision, policy, locks, resources, identities, delegations, pins })
 }
 
 interface Loaded {
@@ -80,6 +86,7 @@ interface Loaded {
   readonly resources: ReadonlyMap<string, ReadonlyMap<string, Found>>
   readonly identities: readonly IdentityTable[]
   readonly delegations: readonly DelegationTable[]
+  readonly pins: State['pins']
 }
 
 function snapshot({
@@ -90,6 +97,7 @@ function snapshot({
   resources,
   identities,
   delegations,
+  pins,
 }: Loaded): State & { add(row: IdentityTable | DelegationTable): void } {
   const people = new Map(identities.map((row) => [row.id, row]))
   const given = new Map(delegations.map((row) => [row.id, row]))
@@ -144,6 +152,7 @@ function snapshot({
     locks,
     find: (kind, name) => resources.get(kind)?.get(name),
     list: (kind) => [...(resources.get(kind)?.values() ?? [])],
+    pins,
     identity: (id) => people.get(id),
     links: linksOf,
     administering: (chain, now) =>

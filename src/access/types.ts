@@ -49,6 +49,8 @@ export interface Admission {
   readonly connection?: Connection
   /** arguments, statement ...: stored beside the intent (or the refusal) */
   readonly bodies?: readonly Body[]
+  /** W3C trace id of the request */
+  readonly trace?: string
 }
 
 /** The whole product: nothing reaches a resource but through these two. */

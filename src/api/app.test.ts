@@ -51,7 +51,7 @@ test('without the verb every administration route answers 403, and the refusal i
   }
 })
 
-test('a person who changes something needs a factor of the last five minutes; an agent with the verb needs none', async (t) => {
+test('a person who changes something needs a factor of the last five minutes; an agent with the verb needs none (peers R68)', async (t) => {
   const { api, ask, signIn, records, clock } = await openHouse(t)
   const stale = await signIn('dana', { factorGiven: false })
   const fresh = await signIn('dana')
@@ -69,6 +69,11 @@ test('a person who changes something needs a factor of the last five minutes; an
     '/v1/locks': { target: 'nobody', kind: 'identity', reason: 'test' },
     '/v1/ca/rotate': { purpose: 'nothing' },
     '/v1/secrets/:name': { value: 'v' },
+    '/v1/mcp/scan': { name: 'files', spec: { command: ['server'] } },
+    '/v1/pins/:server/look': {},
+    '/v1/requests/:id/decide': { state: 'denied' },
+    '/v1/pins/:server/approve': { pins: [{ kind: 'tool', name: 'x', sha256: '0'.repeat(64) }] },
+    '/v1/pins/:server/keep': { kind: 'tool', name: 'x' },
   }
   const asked = async (session: LiveSession, route: Route) =>
     (await ask(session, route.method, at(route), route.method === 'DELETE' ? undefined : bodies[route.path])).code

@@ -15,8 +15,12 @@ import { explainRoutes } from './explain.ts'
 import { identityRoutes } from './identities.ts'
 import { issueRoutes } from './issue.ts'
 import { lockRoutes } from './locks.ts'
+import { mcpLoginRoutes } from './mcp-login.ts'
+import { mcpScanRoutes } from './mcp-scan.ts'
 import type { ApiParts } from './parts.ts'
+import { pinRoutes } from './pins.ts'
 import { HEADERS, refuse } from './refuse.ts'
+import { requestRoutes } from './requests.ts'
 import { resourceRoutes } from './resources.ts'
 import { type Asked, type Route, type SessionRoute, Streamed } from './route.ts'
 import { secretRoutes } from './secrets.ts'
@@ -52,6 +56,10 @@ export function createApi(parts: ApiParts): Api {
     ...sessionRoutes(parts),
     ...resourceRoutes(parts),
     ...lockRoutes(parts),
+    ...pinRoutes(parts),
+    ...mcpScanRoutes(parts),
+    ...mcpLoginRoutes(parts),
+    ...requestRoutes(parts),
     ...audit.routes,
     ...authorityRoutes(parts),
     ...secretRoutes(parts),

@@ -36,12 +36,25 @@
  *   GET  /v1/ca                         -> { authorities: AuthorityRow[] }
  *   GET  /v1/ca/:purpose                -> { purpose, pem }           verb ca or apply; purpose as for rotate
  *   POST /v1/ca/rotate { purpose }      -> { fingerprint, believedUntil }  verb ca
+ *   GET  /v1/pins[/:server[?texts=1&name=]]  -> { pins: PinRow[], notices? }   verb pins, apply or audit.read
+ *   POST /v1/pins/:server/approve PinsApprove -> PinsDecided          verb pins; all of them or none
+ *   POST /v1/pins/:server/keep PinKeep  -> PinsDecided                verb pins
+ *   POST /v1/pins/:server/look {}       -> McpLooked                  verb pins or apply; starts it, and pins what it offers
+ *   POST /v1/mcp/scan      ServerWish   -> McpScan                    verb apply, and whatever applying it would need
+ *   POST /v1/requests      RequestAsk   -> { id }                     whoever is signed in
+ *   GET  /v1/requests[/:id]             -> { requests: RequestRow[] } | RequestRow   verb apply; own without
+ *   POST /v1/requests/:id/decide RequestDecide -> RequestRow          verb apply
+ *   POST /v1/requests/:id/withdraw {}   -> RequestRow                 one's own
  *   GET  /v1/secrets | PUT /v1/secrets/:name { value } | DELETE /v1/secrets/:name   verb secrets; values are never shown
  */
+import type { Flag } from '../catalog/flag-types.ts'
+import type { PinKind, PinState } from '../catalog/pins.ts'
+import type { RoleNotice } from '../documents/offers.ts'
 import type { Applied, Change, Problem } from '../documents/types.ts'
 import type { ReasonCode } from '../errors.ts'
+import type { Effect } from '../policy/types.ts'
 
-export type { Applied, Change, Problem }
+export type { Applied, Change, Problem, RoleNotice }
 
 export interface ErrorBody {
   readonly error: {
@@ -176,6 +189,12 @@ export interface Explained {
   readonly obligations: unknown
   readonly links: readonly { readonly name: string; readonly verdict: string; readonly reason: string; readonly rule?: string }[]
   readonly missing?: string
+  /** of a tool: what it is taken to do, on whose word, and whether somebody has looked at its definition */
+  readonly tool?: {
+    readonly effects: readonly Effect[]
+    readonly effectsFrom: 'catalog' | 'server' | 'nobody'
+    readonly definition: PinState | 'unseen'
+  }
 }
 
 export interface IdentityRow {
@@ -275,6 +294,97 @@ export interface AuditDetail {
   readonly bodies: readonly { readonly name: string; readonly text?: string; readonly erased?: boolean }[]
   readonly leafHash: string
   readonly position?: number
+}
+/** One thing that an MCP server offers. `changed` and `new` wait for an administrator and cannot be used. */
+export interface PinRow {
+  readonly server: string
+  readonly kind: PinKind
+  /** of a template its `uriTemplate`; instructions have none */
+  readonly name: string
+  readonly state: PinState
+  /** since when it is so */
+  readonly since: number
+  readonly firstSeenAt: number
+  /** of the definition that an approval would be of */
+  readonly sha256: string
+  readonly confirmedBy?: string
+  readonly effects?: readonly Effect[]
+  readonly effectsFrom?: 'catalog' | 'server' | 'nobody'
+  /** with `texts`: the definition that `sha256` is of, as a person reads it; what changed; what is odd about it */
+  readonly definition?: string
+  readonly diff?: string
+  readonly flags?: readonly Flag[]
+}
+export interface PinsApprove {
+  /** exactly what was shown: one that has changed since is refused, and with it all */
+  readonly pins: readonly { readonly kind: PinKind; readonly name: string; readonly sha256: string }[]
+}
+export interface PinKeep {
+  readonly kind: PinKind
+  readonly name: string
+}
+export interface PinsDecided {
+  /** ms until every node had confirmed it */
+  readonly acknowledgedMs: number
+}
+/** An MCP server that somebody wants: its document without the kind. */
+export interface ServerWish {
+  readonly name: string
+  readonly labels?: Readonly<Record<string, string>>
+  readonly spec: Readonly<Record<string, unknown>>
+}
+export interface McpScan {
+  /** of the protocol, as the handshake agreed */
+  readonly version: string
+  readonly about: { readonly name?: string; readonly version?: string; readonly title?: string }
+  readonly items: readonly McpScanned[]
+  /** It offers more than is looked at. */
+  readonly more: boolean
+  /** about the entry itself: command, environment, address */
+  readonly flags: readonly Flag[]
+  readonly warnings: readonly Problem[]
+  /** rules applied by now that would not fit what it offers */
+  readonly notices: readonly RoleNotice[]
+}
+export interface McpScanned {
+  readonly kind: PinKind
+  readonly name: string
+  /** what a pin of it would be of */
+  readonly sha256: string
+  /** its beginning */
+  readonly description: string
+  /** Tools: a proposal, where it comes from, and why. */
+  readonly effects?: readonly Effect[]
+  readonly effectsFrom?: 'annotations' | 'name' | 'default'
+  readonly why?: string
+  readonly flags: readonly Flag[]
+}
+export interface McpLooked {
+  readonly seen: number
+  readonly more: boolean
+  /** rules that do not fit what it offers */
+  readonly notices: readonly RoleNotice[]
+}
+export interface RequestAsk extends ServerWish {
+  readonly kind: 'server'
+  readonly reason: string
+}
+export interface RequestDecide {
+  readonly state: 'approved' | 'denied'
+  readonly reason?: string
+}
+export interface RequestRow {
+  readonly id: string
+  readonly kind: 'server'
+  readonly by: string
+  readonly wish: ServerWish
+  readonly reason: string
+  readonly state: 'pending' | 'approved' | 'denied' | 'withdrawn'
+  readonly createdAt: number
+  readonly decidedBy?: string
+  readonly decidedAt?: number
+  /** Whether who looks at it may decide about it: nobody may about his own. */
+  readonly yours: boolean
 }
 export interface AuthorityRow {
   readonly purpose: string

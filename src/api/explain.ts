@@ -1,10 +1,15 @@
 import { z } from 'zod'
+import { whyQuarantined } from '../access/quarantine.ts'
+import type { State } from '../access/state.ts'
+import type { McpServerSpec } from '../catalog/mcp-server.ts'
+import { stateOf } from '../catalog/pins.ts'
 import { ChaperoneError, REASONS } from '../errors.ts'
 import { listDelegations } from '../identity/delegations.ts'
 import { findIdentity } from '../identity/directory.ts'
 import { lockFor } from '../identity/locks.ts'
 import type { ChainLink } from '../identity/types.ts'
 import { type Explanation, explain } from '../policy/explain.ts'
+import { shownObligations } from '../policy/limits.ts'
 import { NOT_VISIBLE } from '../policy/refusal.ts'
 import type { Action } from '../policy/types.ts'
 import type { Explain, Explained } from './contract.ts'
@@ -89,13 +94,17 @@ function explained(
   // The rules of the person behind an agent are not the agent's to read.
   const full = permit !== undefined || chain.length === 1
   const lock = lockFor(current.locks, { now, links, sessionId: about.id, ...(action.kind === 'chaperone' ? {} : { resourceId: action.resource.id }) })
+  const quarantined = decision.verdict === 'deny' ? undefined : whyQuarantined(current, action)
   const verdict = lock
     ? { verdict: 'deny', reason: 'locked' as const, message: `A lock stops this: ${lock.reason}` }
-    : { verdict: decision.verdict, reason: decision.reason, message: decision.visible ? decision.message : REASONS[decision.reason].meaning }
+    : quarantined !== undefined
+      ? { verdict: 'deny', reason: 'quarantined' as const, message: quarantined }
+      : { verdict: decision.verdict, reason: decision.reason, message: decision.visible ? decision.message : REASONS[decision.reason].meaning }
   return {
     ...verdict,
     ...ruleOf(explanation, full),
-    obligations: decision.obligations,
+    ...toolOf(current, action),
+    obligations: shownObligations(decision.obligations),
     links: explanation.links.map(({ name, verdict, reason, rule }) => ({ name, verdict, reason, ...(rule === undefined ? {} : { rule }) })),
     ...(explanation.missing === undefined || !full ? {} : { missing: explanation.missing }),
   }
@@ -105,6 +114,16 @@ function ruleOf({ decision, ruleText }: Explanation, full: boolean): Pick<Explai
   if (!decision.rule) return {}
   const { document, section, index } = decision.rule
   return { rule: { document, section, index, text: full ? (ruleText ?? '') : '' } }
+}
+
+/** On what the effects of a tool rest: nobody may have looked at it yet. */
+function toolOf(state: State, { kind, resource, subject, effects }: Action): Pick<Explained, 'tool'> {
+  if (kind !== 'mcp' || subject?.kind !== 'tool') return {}
+  const spec = state.find('mcp', resource.name)?.spec as McpServerSpec | undefined
+  const pin = state.pins(resource.id).get('tool', subject.name)
+  const catalog = spec !== undefined && Object.hasOwn(spec.tools, subject.name)
+  const effectsFrom = catalog ? 'catalog' : spec?.trusted && pin?.approved !== undefined ? 'server' : 'nobody'
+  return { tool: { effects, effectsFrom, definition: pin ? stateOf(pin) : 'unseen' } }
 }
 
 /** The chain under which the named identity acts: a client of a person acts for him. */

@@ -11,12 +11,14 @@ import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
 import { makeCsr } from '../ca/csr.ts'
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
+import { openPinBook } from '../catalog/pin-book.ts'
 import { manualClock } from '../clock.ts'
 import { digestOf } from '../documents/diff.ts'
 import { documentKinds } from '../documents/kinds.ts'
 import { ChaperoneError } from '../errors.ts'
 import { describeCall } from '../gateways/mcp/describe.ts'
 import { mcpVocabulary } from '../gateways/mcp/rules.ts'
+import type { Scanner } from '../gateways/mcp/scan.ts'
 import { createIdentity, findIdentity } from '../identity/directory.ts'
 import { lockFor } from '../identity/locks.ts'
 import { openSessions } from '../identity/sessions.ts'
@@ -28,6 +30,7 @@ import { loadRootKey } from '../keys/root-key.ts'
 import { openSignin } from '../signin/enrol.ts'
 import { startLease } from '../store/lease.ts'
 import { openStore } from '../store/open.ts'
+import { openLogins } from '../vault/oauth.ts'
 import { openVault } from '../vault/secrets.ts'
 import { createApi } from './app.ts'
 import type { ApiParts } from './parts.ts'
@@ -41,7 +44,7 @@ export function csr(): string {
 }
 
 /** For tests of this room: the API over real parts and a store in a temporary folder. dana is the administrator, boris a developer, ci an agent that applies. */
-export async function openHouse(t: TestContext, options: { readonly record?: 'real' } = {}) {
+export async function openHouse(t: TestContext, options: { readonly record?: 'real'; readonly scan?: Scanner } = {}) {
   const dataDir = await mkdtemp(join(tmpdir(), 'api-'))
   const clock = manualClock(Date.UTC(2026, 10, 22, 12))
   const store = await openStore({ dataDir }, { clock })
@@ -139,6 +142,18 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     vocabularies,
     trustDomain: NAME,
     vault: openVault(store, keyring, clock),
+    logins: openLogins({ store, keyring, clock, audit, reveal: async () => 'secret' }),
+    scan: options.scan ?? (() => Promise.reject(new ChaperoneError('unsupported', 'There is no scanner in this test.'))),
+    pins: openPinBook({
+      store,
+      audit: writer ?? audit,
+      clock,
+      current: (id) => state.current().pins(id),
+      async raised(epoch) {
+        lease.noticed(epoch)
+        await state.refresh(epoch)
+      },
+    }),
     signin: openSignin({ store, keyring, ca, sessions, audit: writer ?? audit, clock, trustDomain: NAME }),
     tokens: openTokens({ keyring, clock, trustDomain: NAME }),
     documents: { store, audit: writer ?? audit, lease, clock, kinds: documentKinds(vocabularies), vocabularies, chaperone },

@@ -2,9 +2,11 @@ import type { StateKeeper } from '../access/state.ts'
 import type { Guard } from '../access/types.ts'
 import type { AuditLog } from '../audit/record.ts'
 import type { CertificateAuthority } from '../ca/types.ts'
+import type { PinBook } from '../catalog/pin-book.ts'
 import type { Clock } from '../clock.ts'
 import type { DocumentsParts } from '../documents/apply.ts'
 import type { ChaperoneError } from '../errors.ts'
+import type { Scanner } from '../gateways/mcp/scan.ts'
 import type { Tokens } from '../identity/tokens.ts'
 import type { Sessions } from '../identity/types.ts'
 import type { Keyring } from '../keys/types.ts'
@@ -12,6 +14,7 @@ import type { Action, Resource, Vocabulary } from '../policy/types.ts'
 import type { Signin } from '../signin/enrol.ts'
 import type { Lease } from '../store/lease.ts'
 import type { Store } from '../store/store.ts'
+import type { UpstreamLogins } from '../vault/logins.ts'
 import type { Vault } from '../vault/secrets.ts'
 import type { Credential, Explain } from './contract.ts'
 
@@ -25,6 +28,10 @@ export interface ApiParts {
   readonly audit: AuditLog
   readonly keyring: Keyring
   readonly vault: Vault
+  readonly logins: UpstreamLogins
+  readonly pins: PinBook
+  /** Starts or reaches an MCP server and asks what it offers. */
+  readonly scan: Scanner
   readonly ca: CertificateAuthority
   readonly signin: Signin
   readonly tokens: Pick<Tokens, 'mint'>

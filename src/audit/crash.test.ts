@@ -67,7 +67,7 @@ test('rule 3: after kill -9, everything that was acknowledged is there, and numb
   assert.equal(await assertVerifies(t, room.location), numbered + 1)
 })
 
-test('rule 1: when the disk is full, append refuses and the process lives; with room it works again.', async (t) => {
+test('rule 1: when the disk is full, append refuses and the process lives; with room it works again (peers R70).', async (t) => {
   const room = await openRoom(t, sqlitePlace)
   const filler = 'x'.repeat(2_000_000)
   await room.store.write((trx) => trx.insertInto('meta').values({ key: 'filler', value: filler }).execute())

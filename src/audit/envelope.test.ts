@@ -29,7 +29,7 @@ test('A leaf of an unknown version is refused, and what is no leaf is broken.', 
   assert.throws(() => decodeEnvelope(Buffer.from([0xff])), code('record_broken'))
 })
 
-test('rule 3: a record of any size is kept, cut where it can be seen, with size and digest.', () => {
+test('rule 3: a record of any size is kept, cut where it can be seen, with size and digest (peers R69).', () => {
   const long = 'x'.repeat(200_000)
   const { data } = decodeEnvelope(encode({ type: 'documents.applied', data: { long, short: 'stays' } }))
   const cut = data!.long as Cut

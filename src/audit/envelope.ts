@@ -87,7 +87,8 @@ export function columnsOf(envelope: Envelope): Columns {
   }
 }
 
-const fits = (text: string) => text.length <= MAX_LEAF_BYTES && Buffer.byteLength(text) <= MAX_LEAF_BYTES
+/** A UTF-16 unit is one to three bytes of UTF-8, so most texts need no counting. */
+const fits = (text: string) => text.length * 3 <= MAX_LEAF_BYTES || (text.length <= MAX_LEAF_BYTES && Buffer.byteLength(text) <= MAX_LEAF_BYTES)
 
 function toText(envelope: Envelope): string {
   try {

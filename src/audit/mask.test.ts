@@ -82,7 +82,7 @@ const FAKES: readonly (readonly [name: string, secret: string, text?: (secret: s
   ['key', 'abc123', (s) => `x-api-key: ${s}`],
 ]
 
-test('rule 5: every kind of secret in the table is masked, and the text around it stays.', () => {
+test('rule 5: every kind of secret in the table is masked, and the text around it stays (peers R72).', () => {
   for (const [name, secret, around = (s: string) => `before ${s} after`] of FAKES) {
     assert.deepEqual(masker.text(around(secret)), { value: around(`[masked:${name}]`), count: 1 }, around(secret))
   }

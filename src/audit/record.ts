@@ -32,6 +32,14 @@ export const RECORD_TYPES = {
   'audit.read': 'Somebody read the record.',
   'server.started': 'A stdio server process was started, as whom and how isolated.',
   'server.stopped': 'A stdio server process ended, and why.',
+  'server.listed': 'An MCP server was asked what it offers, before or after it was added.',
+  'pin.seen': 'A definition of an MCP server was seen for the first time.',
+  'pin.changed': 'A definition differs from the approved one and is quarantined.',
+  'pin.approved': 'A definition of an MCP server was approved.',
+  'pin.kept': 'A changed definition was turned down; the approved one holds.',
+  'request.made': 'Somebody asked for something that another must give.',
+  'request.decided': 'A request was approved, denied or withdrawn.',
+  'upstream.login': 'A login at an MCP server was begun, finished, refreshed or removed.',
   'node.started': 'A Chaperone node started.',
   'node.stopped': 'A Chaperone node stopped.',
 } as const
@@ -65,7 +73,13 @@ export interface Draft {
   readonly credential?: string
   readonly issuer?: string
   readonly purpose?: string
-  readonly action?: Pick<Action, 'kind' | 'operation' | 'effects' | 'summary' | 'via'> & { readonly resource: Named }
+  /** W3C trace id that the caller's request belongs to, as the caller claims */
+  readonly trace?: string
+  readonly action?: Pick<Action, 'kind' | 'operation' | 'effects' | 'summary' | 'via'> & {
+    readonly resource: Named
+    /** sha256 hex of the definition that was approved of the tool, prompt or template */
+    readonly definition?: string
+  }
   readonly decision?: Pick<Decision, 'verdict' | 'reason' | 'rule' | 'link' | 'obligations'>
   /** id of the intent that an outcome belongs to */
   readonly permit?: string

@@ -15,7 +15,9 @@ const FIELDS = {
   credential: 'The credential that was shown.',
   issuer: 'The operator who issued the credential, when one did.',
   purpose: 'What the session is for, as whoever began it said.',
-  action: 'What was asked: `{kind, operation, effects, summary, via, resource: {id, name, kind}}`.',
+  trace: 'W3C trace id that the request belongs to, as its caller claims.',
+  action:
+    'What was asked: `{kind, operation, effects, summary, via, resource: {id, name, kind}, definition}`; `definition` is the SHA-256 of the tool definition that was approved.',
   decision: 'What was decided and by which rule: `{verdict, reason, rule: {document, kind, section, index, digest}, link, obligations}`.',
   permit: 'Of an outcome: id of the intent that it belongs to.',
   outcome: 'What came of it: `{status: ok | failed | refused | unknown, ...}`.',

@@ -1,7 +1,24 @@
 import { z } from 'zod'
+import { parseByteSize } from '../encoding/byte-size.ts'
+import { parseDuration } from '../encoding/duration.ts'
+import type { ChaperoneError } from '../errors.ts'
 import { EFFECTS } from '../policy/types.ts'
 
 const value = z.union([z.string(), z.strictObject({ secret: z.string().describe('name of a sealed secret in the vault') })])
+
+/** Text that `parse` reads: what cannot be kept is refused when it is written, not when the process starts. */
+const readBy = (parse: (text: string) => number) =>
+  z
+    .string()
+    .superRefine((text, context) => {
+      try {
+        parse(text)
+      } catch (error) {
+        const { message, fix } = error as ChaperoneError
+        context.addIssue({ code: 'custom', message: [message, fix].filter(Boolean).join(' ') })
+      }
+    })
+    .optional()
 
 /** `kind: mcp`: an MCP server that identities may reach through Chaperone. */
 export const mcpServerSpec = z
@@ -23,6 +40,33 @@ export const mcpServerSpec = z
     read: z.array(z.string()).default([]).describe('stdio: folders that the child may read (bubblewrap)'),
     write: z.array(z.string()).default([]).describe('stdio: folders that the child may write (bubblewrap)'),
     network: z.boolean().default(true).describe('stdio: whether the child may use the network (bubblewrap)'),
+    share: z
+      .enum(['session', 'identity', 'everybody'])
+      .default('identity')
+      .describe(
+        'stdio: who shares one process: one MCP session, the sessions of one identity (default; a client that declares sampling, elicitation or roots has its own all the same), or, for a server that keeps nothing about its callers, everybody',
+      ),
+    limits: z
+      .strictObject({
+        memory: readBy(parseByteSize).describe('resident memory of the whole process tree, for example 512MiB; over it the server is ended'),
+        lifetime: readBy(parseDuration).describe('a process older than this is replaced when nobody uses it, for example 12h'),
+        idle: readBy(parseDuration).describe('a process that nobody used for so long is ended, for example 10m'),
+        start: readBy(parseDuration).describe('from the start to the first answer, for example 60s'),
+        output: readBy(parseByteSize).describe('bytes a minute that it may write to stdout and stderr, for example 64MiB'),
+      })
+      .default({})
+      .describe('stdio: what one process may cost'),
+    auth: z
+      .strictObject({
+        oauth: z.strictObject({
+          for: z.enum(['everybody', 'each']).default('everybody').describe('one login that all use, or one of each person'),
+          client_id: z.string().optional().describe('a client registered beforehand; else a client metadata document or dynamic registration'),
+          client_secret: z.strictObject({ secret: z.string() }).optional().describe('name of a sealed secret in the vault'),
+          scopes: z.array(z.string().min(1)).optional().describe('default: what the server asks for'),
+        }),
+      })
+      .optional()
+      .describe('http: the server wants OAuth; somebody logs in once with `chaperone mcp login NAME`'),
     trusted: z.boolean().default(false).describe("believe the server's own annotations of its tools"),
     tools: z
       .record(z.string(), z.strictObject({ effects: z.array(z.enum(EFFECTS)).min(1) }))
@@ -39,9 +83,12 @@ export const mcpServerSpec = z
         if (spec[name] !== undefined && Object.keys(spec[name]).length > 0) idle(name, 'a server with a `url` is not started by Chaperone')
       }
       if (!spec.network) idle('network', 'a server with a `url` is not started by Chaperone')
+      if (Object.keys(spec.limits).length > 0) idle('limits', 'a server with a `url` is not started by Chaperone')
+      if (spec.share !== 'identity') idle('share', 'a server with a `url` is not started by Chaperone')
       return
     }
     if (Object.keys(spec.headers).length > 0) idle('headers', 'a server with a `command` has none')
+    if (spec.auth !== undefined) idle('auth', 'a server with a `command` takes its credentials from `env`')
     if (spec.ca !== undefined) idle('ca', 'a server with a `command` has no TLS')
     if (!spec.network && (spec.isolation ?? 'bubblewrap') !== 'bubblewrap')
       idle('network', 'only `isolation: bubblewrap` can keep a server from the network')

@@ -69,9 +69,26 @@ async function explain(flags: Flags, ask: Explain): Promise<void> {
     line(
       `rule        ${printable(`${answer.rule.document}, ${answer.rule.section} ${answer.rule.index + 1}: ${answer.rule.text.replace(/\s+/g, ' ')}`)}`,
     )
+  if (answer.tool) {
+    line(`effects     ${printable(`${answer.tool.effects.join(', ')}${WORD[answer.tool.effectsFrom]}`)}`)
+    line(`definition  ${LOOKED_AT[answer.tool.definition]}`)
+  }
   if (answer.links.length > 1)
     for (const link of answer.links)
       line(`link        ${printable(`${link.name}: ${link.verdict} (${link.reason})${link.rule ? `, ${link.rule}` : ''}`)}`)
   if (answer.obligations && Object.keys(answer.obligations).length > 0) line(`obligations ${printable(JSON.stringify(answer.obligations))}`)
   if (answer.missing !== undefined) line(`missing     ${printable(answer.missing)}`)
+}
+
+const WORD: Record<NonNullable<Explained['tool']>['effectsFrom'], string> = {
+  catalog: ', confirmed',
+  server: ', by the word of the trusted server',
+  nobody: ', unconfirmed: nobody has confirmed what this tool does',
+}
+const LOOKED_AT: Record<NonNullable<Explained['tool']>['definition'], string> = {
+  confirmed: 'confirmed',
+  unconfirmed: 'unconfirmed: it holds as it was first seen, and nobody has looked at it',
+  changed: 'changed: it waits for an administrator',
+  new: 'new: it waits for an administrator',
+  unseen: 'not seen yet',
 }

@@ -1,4 +1,5 @@
 import { stripVTControlCharacters, styleText } from 'node:util'
+import type { RoleNotice } from '../api/contract.ts'
 import { ApiError } from '../client/api-error.ts'
 import { type ChaperoneError, REASONS } from '../errors.ts'
 
@@ -135,4 +136,9 @@ export function problemText(problem: {
 }): string {
   const fix = problem.fix === undefined ? '' : ` ${problem.fix}`
   return printable(`${problem.file}:${problem.line}:${problem.column}: ${problem.level}: ${problem.message}${fix}`)
+}
+
+/** `role/developer allow[0].args.pth: error: …` */
+export function noticeText({ document, at, level, message, fix }: RoleNotice): string {
+  return printable(`${document} ${at}: ${level}: ${message}${fix === undefined ? '' : ` ${fix}`}`)
 }

@@ -16,6 +16,7 @@ export const register: Register = (command) => {
     .option('--public-host <name>', 'a name under which clients reach this server; may be repeated', collect)
     .option('--web-cert <file>', 'certificate of the web listener, PEM')
     .option('--web-key <file>', 'its private key, PEM')
+    .option('--client-document <url>', 'our client metadata document, for authorization servers of MCP servers')
     .option('--trust-domain <name>', 'the SPIFFE trust domain; fixed after the first start')
     .option('--admin <name>', 'the first administrator, invited on the first start (default: admin)')
     .option('--log-level <level>', 'silent, error, warn, info or debug (default: info)')

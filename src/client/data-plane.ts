@@ -104,3 +104,6 @@ export function openDataPlane(keeper: Keeper, clock: Clock = systemClock): DataP
 
 const abortError = (signal: AbortSignal) =>
   signal.reason instanceof ChaperoneError ? signal.reason : new ChaperoneError('session_ended', 'Cancelled.')
+
+/** Where the gateway serves an MCP server; without a name, all that one may use. */
+export const mcpPath = (server: string | undefined): string => (server === undefined ? '/mcp' : `/mcp/${encodeURIComponent(server)}`)

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Clock } from '../clock.ts'
 import { type ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
 import type { Keeper } from './credential.ts'
-import { type DataPlane, NotSent, openDataPlane } from './data-plane.ts'
+import { type DataPlane, mcpPath, NotSent, openDataPlane } from './data-plane.ts'
 import { sleep } from './sleep.ts'
 
 type Headers = Readonly<Record<string, string>>
@@ -24,8 +24,8 @@ export class McpEndpoint {
   #lastEnd: ChaperoneError | undefined
   #exitCode = 0
 
-  constructor(server: string, connect: () => Promise<Keeper>, clock: Clock) {
-    this.#path = `/mcp/${encodeURIComponent(server)}`
+  constructor(server: string | undefined, connect: () => Promise<Keeper>, clock: Clock) {
+    this.#path = mcpPath(server)
     this.#connect = connect
     this.#clock = clock
   }

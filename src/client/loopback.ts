@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type OutgoingHttpHeaders, type Serv
 import type { AddressInfo } from 'node:net'
 import { ChaperoneError, REASONS, type ReasonCode, toChaperoneError } from '../errors.ts'
 import type { Keeper } from './credential.ts'
-import { openDataPlane } from './data-plane.ts'
+import { mcpPath, openDataPlane } from './data-plane.ts'
 
 /**
  * `chaperone mcp proxy`: an MCP endpoint on the loopback for clients that speak only HTTP. It adds the identity, so
@@ -11,7 +11,8 @@ import { openDataPlane } from './data-plane.ts'
  * against pages in a browser that reach for local ports (DNS rebinding).
  */
 export interface LoopbackOptions {
-  readonly server: string
+  /** name of the MCP server; undefined: all */
+  readonly server: string | undefined
   readonly keeper: Keeper
   /** default 0: any free one */
   readonly port?: number
@@ -53,8 +54,8 @@ const MOST_AT_ONCE = 256
 
 export async function openLoopback(options: LoopbackOptions): Promise<Loopback> {
   const secret = randomBytes(24).toString('base64url')
-  const path = Buffer.from(`/${secret}/mcp/${encodeURIComponent(options.server)}`)
-  const upstreamPath = `/mcp/${encodeURIComponent(options.server)}`
+  const upstreamPath = mcpPath(options.server)
+  const path = Buffer.from(`/${secret}${upstreamPath}`)
   const plane = openDataPlane(options.keeper)
   const origins = new Set(options.origins)
   let hosts = new Set<string>()

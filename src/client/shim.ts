@@ -3,11 +3,12 @@ import type { IncomingMessage } from 'node:http'
 import type { Readable, Writable } from 'node:stream'
 import { type Clock, systemClock } from '../clock.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
+import { learnMirrored, type Mirrored, modernHeaders, modernVersion } from '../gateways/mcp/modern-headers.ts'
 import type { Keeper } from './credential.ts'
 import { McpEndpoint } from './endpoint.ts'
 import { EventStreamReader } from './event-stream.ts'
 import { readLines } from './lines.ts'
-import { clientLabel, clientNameIn, learnMirrored, type Message, type Mirrored, modernHeaders, modernVersion } from './mcp-headers.ts'
+import { clientLabel, clientNameIn, type Message } from './mcp-headers.ts'
 import { errorText, headerOf, type Id, idOf, isResponse, lostAnswer, oneLine, parseOrNothing, readBody, refusalOf } from './mcp-messages.ts'
 import { sleep } from './sleep.ts'
 
@@ -17,8 +18,8 @@ import { sleep } from './sleep.ts'
  * parsed only to find ids, versions and names. Nothing but MCP is ever written to `output`.
  */
 export interface ShimOptions {
-  /** name of the MCP server in the catalog */
-  readonly server: string
+  /** name of the MCP server in the catalog; undefined: all that one may use, behind one endpoint */
+  readonly server: string | undefined
   readonly input: Readable
   readonly output: Writable
   /** One line of trouble for the person; clients show a server's stderr in their logs. */

@@ -273,7 +273,7 @@ test('the first administrator keeps id and rights when a document names him', as
   assert.deepEqual(known?.traits, { team: 'sre' })
 })
 
-test('nobody grants what they do not have: not by a role, a holder, a trait, or by taking a denial away', async (t) => {
+test('nobody grants what they do not have: not by a role, a holder, a trait, or by taking a denial away (peers R45)', async (t) => {
   const { parts, by, parse } = await applied(t)
   const all = by()
   await applyDocuments(

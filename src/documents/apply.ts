@@ -116,6 +116,8 @@ async function write(trx: Write, steps: readonly Step[], by: Applier, now: numbe
     const identityId = kind === 'user' || kind === 'agent' ? await project(trx, step, now) : undefined
     if (!after) {
       await trx.deleteFrom('documents').where('kind', '=', kind).where('name', '=', name).execute()
+      // A server of that name will be another one, with an id and definitions of its own.
+      if (kind === 'mcp' && before) await trx.deleteFrom('pins').where('resource_id', '=', before.id).execute()
       continue
     }
     const values = {

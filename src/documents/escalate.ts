@@ -54,6 +54,13 @@ export function escalations(steps: readonly Step[], before: World, after: World,
         }
       }
     }
+    if (kind === 'mcp' && old) {
+      // Definitions were approved of this program at this address; another one may show the same and do something else.
+      const other = PROGRAM.find((part) => next && canonicalJson(old.spec[part] ?? null) !== canonicalJson(next.spec[part] ?? null))
+      if (other !== undefined) need(step, ['spec', other], ['pins'], 'Another program or address in the place of an approved one is a matter of')
+      // Deleted and applied again, it would be a server of which nothing was ever approved.
+      if (!next && before.confirmed.has(old.id)) need(step, [], ['pins'], 'To delete a server forgets what was approved of it, which is a matter of')
+    }
     if (kind === 'mcp' && next) {
       // The vault shows its secrets to nobody; who decides where one is sent could read it there.
       const wires = secretsWired(next)
@@ -80,6 +87,9 @@ export function escalations(steps: readonly Step[], before: World, after: World,
   }
   return faults
 }
+
+/** What decides which program answers. The environment does too: it names libraries to load and folders to search. */
+const PROGRAM = ['command', 'url', 'env'] as const
 
 /** The places in which a server is given a secret. */
 const secretsWired = ({ spec }: PlainDocument): readonly Path[] =>

@@ -4,6 +4,7 @@ import type { Resource, Vocabulary } from '../policy/types.ts'
 import { holdersOf, lostVerb } from './administrators.ts'
 import { keyOf, planChanges, type Step } from './diff.ts'
 import { escalations } from './escalate.ts'
+import { misfitsOf } from './offers.ts'
 import { type CrossFault, crossCheck } from './resolve.ts'
 import type { Snapshot } from './stored.ts'
 import type { Applier, ParsedDocument, PlainDocument, Problem } from './types.ts'
@@ -74,6 +75,7 @@ export function plan({ vocabularies, chaperone }: PlanParts, snapshot: Snapshot,
     ...stillHeld(steps, after),
     ...ownership(steps),
     ...dead(after),
+    ...unfit(after),
     ...(lost ? [lost] : []),
   ].map((fault) => placed(fault, places))
   if (problems.some((problem) => problem.level === 'error')) throw new InvalidDocuments(problems)
@@ -84,6 +86,21 @@ export function plan({ vocabularies, chaperone }: PlanParts, snapshot: Snapshot,
     return deadRules({ roles: world.ofKind('role'), guardrails: world.ofKind('guardrail') }, vocabularies)
       .filter((rule) => places.has(keyOf(rule)))
       .map((rule) => ({ of: keyOf(rule), path: ['spec', ...rule.path], level: 'warning', message: rule.message }))
+  }
+
+  /** A server that changes what it offers must not hold up whoever applies the same roles again: then it is a warning. */
+  function unfit(world: World): CrossFault[] {
+    const same = new Set(steps.filter(({ op }) => op === 'unchanged').map(keyOf))
+    return misfitsOf(world, snapshot, vocabularies)
+      .filter((misfit) => places.has(keyOf(misfit)))
+      .map(({ path, level, message, fix, ...of }) => ({
+        of: keyOf(of),
+        path: ['spec', ...path],
+        atKey: true,
+        level: same.has(keyOf(of)) ? 'warning' : level,
+        message,
+        ...(fix === undefined ? {} : { fix }),
+      }))
   }
 
   function lastAdministrator(all: readonly Step[], was: World, is: World): CrossFault | undefined {
@@ -105,9 +122,9 @@ export function plan({ vocabularies, chaperone }: PlanParts, snapshot: Snapshot,
 
 const textOf = ({ of, path, message }: CrossFault) => JSON.stringify([of, path, message])
 
-function placed({ of, path, message, fix, level }: CrossFault, places: ReadonlyMap<string, ParsedDocument>): Problem {
+function placed({ of, path, message, fix, level, atKey }: CrossFault, places: ReadonlyMap<string, ParsedDocument>): Problem {
   // A document that is not among those written now stands in no file of this call.
-  const place = places.get(of)?.place(path) ?? { file: `${of} (applied earlier)`, line: 1, column: 1 }
+  const place = places.get(of)?.place(path, atKey) ?? { file: `${of} (applied earlier)`, line: 1, column: 1 }
   return { ...place, level, message, ...(fix === undefined ? {} : { fix }) }
 }
 
@@ -161,7 +178,7 @@ function worldAfter(before: World, steps: readonly Step[]): World {
       if (row) identities.set(step.name, { ...row, state: 'deleted' })
     } else if (step.op !== 'unchanged') identities.set(step.name, futureOf(step, row))
   }
-  return makeWorld({ documents, identities, secrets: before.secrets })
+  return makeWorld({ ...before, documents, identities })
 }
 
 function futureOf(step: Step, row: FutureIdentity | undefined): FutureIdentity {

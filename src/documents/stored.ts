@@ -9,6 +9,17 @@ export interface Snapshot {
   readonly identities: readonly IdentityTable[]
   /** names of sealed secrets */
   readonly secrets: ReadonlySet<string>
+  /** by id of the MCP server: its tools and prompts as they are approved, else as they were first seen */
+  readonly definitions: ReadonlyMap<string, readonly StoredDefinition[]>
+  /** ids of MCP servers of which somebody has approved a definition */
+  readonly confirmed: ReadonlySet<string>
+}
+
+export interface StoredDefinition {
+  readonly kind: 'tool' | 'prompt'
+  readonly name: string
+  /** canonical JSON; '' when it is too long to be kept */
+  readonly text: string
 }
 
 export async function loadSnapshot(db: Database | Write): Promise<Snapshot> {
@@ -16,7 +27,28 @@ export async function loadSnapshot(db: Database | Write): Promise<Snapshot> {
   const documents = await db.selectFrom('documents').selectAll().orderBy('kind').orderBy('name').execute()
   const identities = await db.selectFrom('identities').selectAll().execute()
   const secrets = await db.selectFrom('secrets').select('name').execute()
-  return { documents: documents.map(fromRow), identities, secrets: new Set(secrets.map((row) => row.name)) }
+  const pins = await db
+    .selectFrom('pins')
+    .select(['resource_id', 'kind', 'name', 'approved', 'pending'])
+    .where('kind', 'in', ['tool', 'prompt'])
+    .execute()
+  const definitions = Map.groupBy(
+    pins.map(({ resource_id, kind, name, approved, pending }) => ({
+      server: resource_id,
+      kind: kind as 'tool' | 'prompt',
+      name,
+      text: approved ?? pending ?? '',
+    })),
+    ({ server }) => server,
+  )
+  const approvedOf = await db.selectFrom('pins').select('resource_id').distinct().where('approved_by', 'is not', null).execute()
+  return {
+    documents: documents.map(fromRow),
+    identities,
+    secrets: new Set(secrets.map((row) => row.name)),
+    definitions,
+    confirmed: new Set(approvedOf.map((row) => row.resource_id)),
+  }
 }
 
 export function fromRow(row: DocumentTable): StoredDocument {

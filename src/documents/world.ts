@@ -21,6 +21,8 @@ export interface World {
   /** by name; deleted ones too */
   readonly identities: ReadonlyMap<string, FutureIdentity>
   readonly secrets: ReadonlySet<string>
+  /** ids of MCP servers of which somebody has approved a definition */
+  readonly confirmed: ReadonlySet<string>
   ofKind(kind: string): readonly PlainDocument[]
 }
 
@@ -29,7 +31,7 @@ export function makeWorld(parts: Omit<World, 'ofKind'>): World {
   return { ...parts, ofKind: (kind) => kinds.get(kind) ?? [] }
 }
 
-export function worldOf({ documents, identities, secrets }: Snapshot): World {
+export function worldOf({ documents, identities, secrets, confirmed }: Snapshot): World {
   const names = new Map(identities.map((row) => [row.id, row.name]))
   return makeWorld({
     documents: new Map(documents.map((document) => [keyOf(document), document])),
@@ -48,5 +50,6 @@ export function worldOf({ documents, identities, secrets }: Snapshot): World {
       ]),
     ),
     secrets,
+    confirmed,
   })
 }

@@ -230,3 +230,12 @@ test('a strict parse costs at most a few times JSON.parse', (t) => {
   t.diagnostic(`${buffer.length} bytes: JSON.parse ${plain.toFixed(2)} us, parseStrict ${strict.toFixed(2)} us, ${(strict / plain).toFixed(1)} times`)
   assert.ok(strict < plain * 8, `${strict} us against ${plain} us`)
 })
+
+test('rule 11: a long key over many numbers that a double does not keep costs no more than the message is worth', () => {
+  // Each of them is named by its whole path: 400 KB of text took minutes and gigabytes.
+  const text = `{"${'k'.repeat(100_000)}":{"x":[${'1e400,'.repeat(50_000)}1]}}`
+  const before = performance.now()
+  assert.throws(() => parseStrict(text), { code: 'too_large' })
+  assert.ok(performance.now() - before < 2_000, 'it is refused at once')
+  assert.equal(parseStrict(`{"${'k'.repeat(100_000)}":[${'1e400,'.repeat(10)}1]}`).lossy.size, 10)
+})

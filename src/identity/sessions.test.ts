@@ -67,7 +67,7 @@ async function principal(more: Partial<Principal> = {}, lifeMs = 60 * MINUTE): P
 
 const code = (expected: string) => (error: unknown) => error instanceof ChaperoneError && error.code === expected
 
-test('rule 4: a connection is cut at the end of the newest credential proven for its session', async () => {
+test('rule 4: a connection is cut at the end of the newest credential proven for its session (peers R46)', async () => {
   const session = await sessions.open(await principal())
   const connection = session.connect('postgres')
   clock.advance(3 * MINUTE - 1)

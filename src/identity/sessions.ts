@@ -81,6 +81,8 @@ class OpenSession implements LiveSession {
   lastUsed: number
   #ended: ChaperoneError | undefined
   #disarm: (() => void) | undefined
+  /** when the timer rings; no connection ends earlier */
+  #rings = Number.POSITIVE_INFINITY
   readonly #clock: Clock
   readonly #limit: number
 
@@ -118,9 +120,9 @@ class OpenSession implements LiveSession {
   #arm(): void {
     this.#disarm?.()
     this.#disarm = undefined
-    let next = Number.POSITIVE_INFINITY
-    for (const connection of this.connections) next = Math.min(next, this.#deadline(connection))
-    if (next < Number.POSITIVE_INFINITY) this.#disarm = this.#clock.at(next, () => this.#expire())
+    this.#rings = Number.POSITIVE_INFINITY
+    for (const connection of this.connections) this.#rings = Math.min(this.#rings, this.#deadline(connection))
+    if (this.#rings < Number.POSITIVE_INFINITY) this.#disarm = this.#clock.at(this.#rings, () => this.#expire())
   }
 
   #deadline(connection: OpenConnection): number {
@@ -163,7 +165,8 @@ class OpenSession implements LiveSession {
       if (this.connections.size === 0) this.#arm()
     })
     this.connections.add(connection)
-    this.#arm()
+    // Each bearer request is a connection: the timer is touched only for one that ends before the others.
+    if (this.#deadline(connection) < this.#rings) this.#arm()
     return connection
   }
 
@@ -174,8 +177,7 @@ class OpenSession implements LiveSession {
 
   cutAll(why: ChaperoneError): void {
     for (const connection of [...this.connections]) connection.cut(why)
-    this.#disarm?.()
-    this.#disarm = undefined
+    this.#arm()
   }
 
   /** Whether this is the session that the credential speaks of. */

@@ -19,12 +19,12 @@ type Algorithm = 'aes-256-gcm' | 'ed25519' | 'p-256'
 
 /** One purpose seals or signs, with one algorithm. */
 function algorithmOf(purpose: Purpose): Algorithm {
-  if (purpose === 'vault' || purpose === 'factors') return 'aes-256-gcm'
+  if (purpose === 'vault' || purpose === 'factors' || purpose === 'handles') return 'aes-256-gcm'
   return purpose === 'checkpoints' ? 'ed25519' : 'p-256'
 }
 
 /** Made when the keyring opens, because they are used inside transactions of others, where no key can be made. */
-const AT_ONCE: readonly Purpose[] = ['vault', 'factors', 'tokens', 'checkpoints']
+const AT_ONCE: readonly Purpose[] = ['vault', 'factors', 'handles', 'tokens', 'checkpoints']
 
 interface OpenedKey {
   readonly id: string

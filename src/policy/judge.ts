@@ -1,7 +1,7 @@
 import type { ReasonCode } from '../errors.ts'
 import type { Policy, Role, RuleList } from './compile.ts'
 import { candidates, matches, type Scope, scopeOf } from './match.ts'
-import { leastOf, mostOf, NO_OBLIGATIONS } from './obligations.ts'
+import { boundTo, leastOf, mostOf, NO_OBLIGATIONS } from './obligations.ts'
 import type { Rule } from './rule.ts'
 import type { Link, Obligations, Question, Verdict, Vocabulary } from './types.ts'
 
@@ -134,7 +134,7 @@ export function judgeLink(policy: Policy, vocabulary: Vocabulary, question: Ques
       obligations = mostOf(mostOf(obligations, asking.obligations, vocabulary), limits.obligations, vocabulary)
     }
   }
-  if (verdict === 'deny') obligations = NO_OBLIGATIONS
+  obligations = verdict === 'deny' ? NO_OBLIGATIONS : boundTo(link.identity, obligations, vocabulary)
   return { link, verdict, reason, rule, obligations, until, failures: scope.failures ?? NO_FAILURES }
 }
 

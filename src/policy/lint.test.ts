@@ -47,7 +47,7 @@ test('nothing is said where something may still fire', () => {
   assert.deepEqual(dead({ allow: [rule('files')] }, { for: { kind: 'agent' }, deny: [rule('any', {})] }), [])
 })
 
-test('empty lists and hours that never come', () => {
+test('empty lists and hours that never come (peers R31)', () => {
   assert.deepEqual(dead({ allow: [rule('files', { tools: [] })] }), [
     'role allow.0: It gives and takes nothing: `tools` has an empty list, which means none.',
   ])

@@ -1,4 +1,4 @@
-import type { Obligations, Vocabulary } from './types.ts'
+import type { Identity, Obligations, Vocabulary } from './types.ts'
 
 export const NO_OBLIGATIONS: Obligations = Object.freeze({})
 
@@ -16,6 +16,16 @@ export function mostOf(a: Obligations, b: Obligations, vocabulary: Vocabulary): 
   const merged: Record<string, unknown> = { ...a }
   for (const key of Object.keys(b)) merged[key] = Object.hasOwn(a, key) ? mergeOf(vocabulary, key).most(a[key], b[key]) : b[key]
   return merged
+}
+
+/** What rules of this identity demand, in the form in which it says so where that matters. */
+export function boundTo(identity: Identity, obligations: Obligations, vocabulary: Vocabulary): Obligations {
+  let bound = obligations
+  for (const [key, value] of Object.entries(obligations)) {
+    const merge = mergeOf(vocabulary, key)
+    if (merge.ofLink) bound = { ...bound, [key]: merge.ofLink(value, identity) }
+  }
+  return bound
 }
 
 function mergeOf(vocabulary: Vocabulary, key: string) {

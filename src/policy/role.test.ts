@@ -96,7 +96,7 @@ test('a selector that names nothing, and any in a list, are refused', () => {
   assert.match(role({ allow: [{ tool: ['any'], tools: 'any' }] })[0]!, /cannot be an entry of a list/)
 })
 
-test('a guardrail cannot allow, and a limit must limit', () => {
+test('a guardrail cannot allow, and a limit must limit (peers R23)', () => {
   assert.deepEqual(
     guardrail({
       for: { kind: ['agent', 'node'], roles: 'x', names: '*-bot' },

@@ -107,12 +107,16 @@ export function compileRule(
   const where = expression === undefined ? undefined : attempt([...path, 'where'], () => compileWhere(expression as string))
   if (problems.length > 0 || !selector || !matches) return { problems }
 
-  const obligations = Object.fromEntries(
-    Object.entries(fields).filter(([key, value]) => Object.hasOwn(vocabulary.obligations, key) && value !== undefined),
-  )
+  const ref = { ...place, digest: digestOf(spec) }
+  const obligations: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(fields)) {
+    if (!Object.hasOwn(vocabulary.obligations, key) || value === undefined) continue
+    const { ofRule } = vocabulary.obligations[key]!
+    obligations[key] = ofRule ? ofRule(value, ref, digestOf([place.kind, place.document, place.section, { ...spec, [key]: null }])) : value
+  }
   return {
     rule: {
-      ref: { ...place, digest: createHash('sha256').update(canonicalJson(spec)).digest('hex') },
+      ref,
       title: titleOf(place),
       spec: spec as RuleSpec,
       vocabulary,
@@ -126,6 +130,8 @@ export function compileRule(
     },
   }
 }
+
+const digestOf = (value: unknown) => createHash('sha256').update(canonicalJson(value)).digest('hex')
 
 /** What may be done is never implied (design 4, Selectors). */
 function missingWhat(spec: object, place: Place, { what, kind }: Vocabulary, path: readonly (string | number)[]): SpecProblem[] {

@@ -30,6 +30,8 @@ export interface Action {
   readonly summary: string
   /** Set when the call came in through another protocol. */
   readonly via?: string
+  /** The thing whose approved definition must hold for the action (catalog/pins.ts); a changed one is quarantined. */
+  readonly subject?: { readonly kind: 'tool' | 'prompt' | 'template'; readonly name: string }
   /**
    * Set when arguments and statements are not known yet: the handshake of a connection, an entry of a list that is being
    * filtered. A `where` that reads them then counts as fulfillable in allow and as not met elsewhere: a condition about
@@ -100,6 +102,8 @@ export interface Decision {
   readonly message: string
   /** How to ask, when a role's `request` names a way. */
   readonly hint?: string
+  /** Seconds after which the same may be tried again: a limit is reached. */
+  readonly retryAfter?: number
   /** For the log only: which rules failed and how (they did not match in allow and ask, and matched elsewhere). */
   readonly detail?: string
 }
@@ -133,6 +137,33 @@ export interface Vocabulary {
    * does not keep must throw when it is read (`trapLossy` in args.ts).
    */
   variables?(action: Action): Readonly<Record<string, unknown>>
+  /** What of a rule can never hold for what the resources that it selects are known to offer (fit.ts). Pure. */
+  misfits?(rule: RuleConditions, offers: readonly Offer[]): readonly Misfit[]
+  /** What is used of the resource (`tool read_file`), for limits that are counted for each; '' when it has no name of its own. */
+  item?(action: Action): string
+}
+
+/** What one resource is known to offer, as it was approved. Nothing known is not the same as nothing offered. */
+export interface Offer {
+  readonly resource: Resource
+  readonly things: readonly { readonly kind: 'tool' | 'prompt'; readonly name: string; readonly definition: unknown }[]
+}
+
+/** The part of a rule that can be held against definitions. */
+export interface RuleConditions {
+  readonly section: RuleRef['section']
+  readonly fields: Readonly<Record<string, unknown>>
+  /** what its `where` reads below `args`: `[['path'], ['options', 'depth']]` */
+  readonly reads: readonly (readonly string[])[]
+}
+
+/** A condition that does not fit. `path` counts from the rule. */
+export interface Misfit {
+  readonly path: readonly (string | number)[]
+  /** error: it fails for everything that the rule speaks of; warning: that cannot be said, or not yet */
+  readonly level: 'error' | 'warning'
+  readonly message: string
+  readonly fix?: string
 }
 
 /** True when the rule speaks of this action. Pure. May throw: an error does not match in allow and ask, and matches in deny. */
@@ -143,4 +174,8 @@ export interface ObligationMerge {
   least(a: unknown, b: unknown): unknown
   /** from guardrails and over chain links: the most binding */
   most(a: unknown, b: unknown): unknown
+  /** What the field of a rule demands, when that says whose rule it is; `rest` is sha256 (hex) of the rule without the field. Default: the value as written. */
+  ofRule?(value: unknown, rule: RuleRef, rest: string): unknown
+  /** The demand, when that says whom it binds. Called when the rules and guardrails of one link are merged. */
+  ofLink?(value: unknown, identity: Identity): unknown
 }

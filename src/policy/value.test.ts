@@ -24,7 +24,7 @@ test('a value is a name, a glob, a list of both, or any', () => {
   assert.equal(matches('any', 'whatever'), true)
 })
 
-test('an empty list is nothing, and any is not an entry of a list', () => {
+test('an empty list is nothing, and any is not an entry of a list (peers R31)', () => {
   assert.equal(matches([], 'any'), false)
   assert.throws(() => valueMatcher(['any', 'read']), { code: 'invalid_document' })
 })
@@ -53,7 +53,7 @@ test('an unknown template and broken braces are faults of the document', () => {
   }
 })
 
-test('patterns of other languages are refused, so that no deny rule silently matches nothing', () => {
+test('patterns of other languages are refused, so that no deny rule silently matches nothing (peers R28)', () => {
   for (const text of ['', '^read_.*$', '[rw]ead', '{read,write}_*', 'a**', 'a\0'])
     assert.throws(() => valueMatcher(text), { code: 'invalid_document' }, text)
 })

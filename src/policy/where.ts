@@ -91,6 +91,8 @@ export interface Where {
   /** It may answer differently for the same call later, or in another session: then nothing may be cached. */
   readonly readsTimeOrSession: boolean
   readonly readsArgs: boolean
+  /** What it reads below `args`, once each; not what it asks about first, with `has()` or `in`: that it is there is no assumption then. */
+  readonly reads: readonly (readonly string[])[]
 }
 
 /** Functions over lists; one inside another takes time that grows with the square of what a caller sends (rule 11). */
@@ -115,6 +117,7 @@ export function compileWhere(source: string): Where {
   return {
     readsTimeOrSession: variables.has('time') || variables.has('session'),
     readsArgs: variables.has('args'),
+    reads: readsBelowArgs(program.ast),
     test(scope) {
       const result: unknown = program(scope)
       if (typeof result !== 'boolean') throw new ChaperoneError('policy_error', '`where` gave no boolean.')
@@ -149,4 +152,48 @@ function inspect(part: unknown, inLoop: boolean, variables: Set<string>): void {
     }
   }
   inspect(args, looping, variables)
+}
+
+/** The chains of names that begin at `args`: `args.a["b"]` is `['a', 'b']`. A chain ends where its next step is computed. */
+function readsBelowArgs(ast: unknown): string[][] {
+  const found = new Map<string, string[]>()
+  const asked = new Set<string>()
+  const chainOf = (node: unknown): { readonly steps: readonly string[]; readonly open: boolean } | undefined => {
+    if (typeof node !== 'object' || node === null || !('op' in node)) return undefined
+    const { op, args } = node as { op: string; args: unknown }
+    if (op === 'id') return args === 'args' ? { steps: [], open: true } : undefined
+    if ((op !== '.' && op !== '[]') || !Array.isArray(args)) return undefined
+    const before = chainOf(args[0])
+    if (!before?.open) return before
+    const step: unknown =
+      op === '.' ? args[1] : (args[1] as { op?: string; args?: unknown }).op === 'value' ? (args[1] as { args: unknown }).args : undefined
+    return typeof step === 'string' ? { steps: [...before.steps, step], open: true } : { ...before, open: false }
+  }
+  const walk = (node: unknown): void => {
+    if (Array.isArray(node)) {
+      for (const item of node) walk(item)
+      return
+    }
+    if (typeof node !== 'object' || node === null || !('op' in node)) return
+    const { op, args } = node as { op: string; args: unknown }
+    if (op === 'call' && Array.isArray(args) && args[0] === 'has') {
+      for (const one of Array.isArray(args[1]) ? args[1] : []) asked.add(JSON.stringify(chainOf(one)?.steps ?? []))
+      return
+    }
+    if (op === 'in' && Array.isArray(args)) {
+      const [key, map] = args as { op?: string; args?: unknown }[]
+      const chain = chainOf(map)
+      if (chain && key?.op === 'value') asked.add(JSON.stringify([...chain.steps, key.args]))
+    }
+    const chain = chainOf(node)
+    if (chain) {
+      if (chain.steps.length > 0) found.set(JSON.stringify(chain.steps), [...chain.steps])
+      // What stands in brackets may read arguments too.
+      if (op === '[]') walk((args as unknown[])[1])
+      return
+    }
+    walk(args)
+  }
+  walk(ast)
+  return [...found.values()].filter((steps) => !steps.some((_, i) => asked.has(JSON.stringify(steps.slice(0, i + 1)))))
 }

@@ -4,7 +4,8 @@ import type { Explain } from '../api/contract.ts'
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
 import { documentKinds } from '../documents/kinds.ts'
 import { ChaperoneError } from '../errors.ts'
-import { describeCall } from '../gateways/mcp/describe.ts'
+import { annotationsOf, describeCall } from '../gateways/mcp/describe.ts'
+import type { Scanner } from '../gateways/mcp/scan.ts'
 import { describeStatement } from '../gateways/postgres/explain.ts'
 import type { Action } from '../policy/types.ts'
 import { logError } from './log.ts'
@@ -14,10 +15,11 @@ import { type Parts, VOCABULARIES } from './parts.ts'
 export interface ApiPlaces {
   readonly addresses: { readonly data: string; readonly web: string; readonly postgres: string }
   readonly publicHost: string | undefined
+  readonly scan: Scanner
 }
 
 /** The API with its parts, and the actions that `explain` may ask about: made by the same functions as the gateways use. */
-export function createServerApi(parts: Parts, { addresses, publicHost }: ApiPlaces): Api {
+export function createServerApi(parts: Parts, { addresses, publicHost, scan }: ApiPlaces): Api {
   const reached = (address: string) => {
     const { host, port } = splitHostPort(address)
     // An empty host tells the client to use the one it already reached us by.
@@ -33,15 +35,19 @@ export function createServerApi(parts: Parts, { addresses, publicHost }: ApiPlac
       if (!(VERBS as readonly string[]).includes(ask.verb ?? '')) throw new ChaperoneError('usage', `A verb is needed, one of: ${VERBS.join(', ')}.`)
       return administer(parts.chaperone, ask.verb as Verb, `${ask.verb}`)
     },
-    mcp(ask) {
+    async mcp(ask) {
       const found = resource('mcp', ask.resource)
-      if (ask.tool === undefined)
-        throw new ChaperoneError('usage', 'A tool is needed.', { fix: 'chaperone explain --as NAME mcp SERVER --tool TOOL' })
+      if (ask.tool === undefined) throw new ChaperoneError('usage', 'A tool is needed.', { fix: 'chaperone explain --as NAME mcp SERVER TOOL' })
+      const spec = found.spec as McpServerSpec
+      // What a trusted server says of a tool counts as it was approved.
+      const pinned = spec.trusted && parts.pins.of(found.resource.id).get('tool', ask.tool)?.approved
+      const definition = pinned ? (await parts.pins.row(found.resource, { kind: 'tool', name: ask.tool })).approved : undefined
       return describeCall({
         resource: found.resource,
-        spec: found.spec as McpServerSpec,
+        spec,
         tool: ask.tool,
         args: (ask.args ?? {}) as Record<string, unknown>,
+        ...(definition ? { annotations: annotationsOf(JSON.parse(definition)) } : {}),
       })
     },
     async postgres(ask) {
@@ -62,6 +68,7 @@ export function createServerApi(parts: Parts, { addresses, publicHost }: ApiPlac
   }
   return createApi({
     ...parts,
+    scan,
     vocabularies: VOCABULARIES,
     documents: {
       store: parts.store,

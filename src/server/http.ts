@@ -14,7 +14,7 @@ export interface HttpParts {
   readonly metrics: Metrics
   /** Why this node is not ready, or undefined. */
   readonly notReady: () => string | undefined
-  readonly mcp: (request: IncomingMessage, response: ServerResponse, caller: Caller, server: string) => Promise<void>
+  readonly mcp: (request: IncomingMessage, response: ServerResponse, caller: Caller, server: string | undefined) => Promise<void>
   readonly api: (request: IncomingMessage, response: ServerResponse, caller: Caller | undefined) => Promise<void>
   /** Open connections may still send requests while the node shuts down; they are told. */
   readonly drain: { readonly under: boolean }
@@ -25,8 +25,8 @@ export interface HttpParts {
 
 type Listener = 'data' | 'web'
 
-/** The path of an MCP server: `/mcp/<name>`, nothing behind it. */
-const mcpPath = /^\/mcp\/([A-Za-z0-9][A-Za-z0-9._-]{0,127})\/?$/
+/** The path of an MCP server: `/mcp/<name>`, nothing behind it; or `/mcp`, for all of them. */
+const mcpPath = /^\/mcp(?:\/([A-Za-z0-9][A-Za-z0-9._-]{0,127}))?\/?$/
 
 /** The handler of one HTTPS listener. Both answer the same paths; they differ in how the caller proves who he is. */
 export function httpHandler(listener: Listener, parts: HttpParts): RequestListener {
@@ -50,8 +50,8 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
       const caller = listener === 'web' ? bearer : await callers.mutual(request)
       if (path.startsWith('/v1/') && listener === 'data') return await api(request, response, caller)
       if (!caller) throw new ChaperoneError('unauthenticated', 'Show who you are: a client certificate, or on the web listener a bearer token.')
-      const server = mcpPath.exec(path)?.[1]
-      if (server !== undefined) return await mcp(request, response, caller, server)
+      const toMcp = mcpPath.exec(path)
+      if (toMcp) return await mcp(request, response, caller, toMcp[1])
       if (path === '/metrics' && guard.judge(caller.session, administer(chaperone, 'audit.read', 'read metrics')).verdict === 'allow') {
         return text(response, 200, await metrics.text(), metrics.contentType)
       }
@@ -77,8 +77,8 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
   }
 
   return (request, response) => {
-    const stop = metrics.requestSeconds.startTimer({ listener })
-    response.once('close', () => stop({ status: `${Math.floor(response.statusCode / 100)}xx` }))
+    const began = performance.now()
+    response.once('close', () => metrics.answered(listener, response.statusCode, (performance.now() - began) / 1000))
     answer(request, response).catch((error: unknown) => refuse(request, response, toChaperoneError(error)))
   }
 }

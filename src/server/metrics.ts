@@ -6,7 +6,8 @@ export interface Metrics {
   /** Counts every durable record. */
   recorded(draft: Draft): void
   outcomeLost(): void
-  readonly requestSeconds: Histogram<'listener' | 'status'>
+  /** An HTTP request was answered, after so many seconds. */
+  answered(listener: string, status: number, seconds: number): void
   text(): Promise<string>
   readonly contentType: string
 }
@@ -49,13 +50,29 @@ export function makeMetrics(gauges: Gauges): Metrics {
   gauge('connections', 'Open connections of this node', gauges.connections)
   gauge('permits', 'Actions under way', gauges.permits)
   gauge('epoch', 'Epoch of the store as this node knows it', gauges.epoch)
+  // Looking a counter up by its labels costs more than counting; there are few of each.
+  const ofType = new Map<string, { inc(): void }>()
+  const ofDecision = new Map<string, { inc(): void }>()
+  const ofAnswer = new Map<string, { observe(seconds: number): void }>()
+  const kept = <Counter>(counters: Map<string, Counter>, key: string, make: () => Counter): Counter => {
+    const known = counters.get(key)
+    if (known) return known
+    const made = make()
+    counters.set(key, made)
+    return made
+  }
   return {
-    recorded(draft) {
-      records.inc({ type: draft.type })
-      if (draft.decision && draft.action) decisions.inc({ kind: draft.action.kind, verdict: draft.decision.verdict, reason: draft.decision.reason })
+    recorded({ type, decision, action }) {
+      kept(ofType, type, () => records.labels({ type })).inc()
+      if (!decision || !action) return
+      const { verdict, reason } = decision
+      kept(ofDecision, `${action.kind} ${verdict} ${reason}`, () => decisions.labels({ kind: action.kind, verdict, reason })).inc()
     },
     outcomeLost: () => lost.inc(),
-    requestSeconds,
+    answered(listener, code, seconds) {
+      const status = `${Math.floor(code / 100)}xx`
+      kept(ofAnswer, listener + status, () => requestSeconds.labels({ listener, status })).observe(seconds)
+    },
     text: () => registry.metrics(),
     contentType: registry.contentType,
   }

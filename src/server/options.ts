@@ -26,6 +26,10 @@ export const serverOptions = z.strictObject({
     .describe('names under which clients reach this server; they go into the server certificate and the Host check'),
   webCert: z.string().optional().describe('PEM file: certificate of the web listener (a company CA, ACME); read again when it changes'),
   webKey: z.string().optional().describe('PEM file: its private key'),
+  clientDocument: z
+    .url({ protocol: /^https$/ })
+    .optional()
+    .describe('where authorization servers of MCP servers find our client metadata document; without one Chaperone registers there dynamically'),
   trustDomain: z
     .string()
     .regex(/^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$/, 'lower-case letters, digits, dots and dashes')

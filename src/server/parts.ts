@@ -1,10 +1,12 @@
 import { join } from 'node:path'
 import { chaperoneResource, chaperoneVocabulary } from '../access/administration.ts'
+import { openBudgets } from '../access/budgets.ts'
 import { makeGuard } from '../access/guard.ts'
 import { keepState, type State } from '../access/state.ts'
 import type { Resources } from '../access/types.ts'
 import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
+import { openPinBook } from '../catalog/pin-book.ts'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { mcpVocabulary } from '../gateways/mcp/rules.ts'
@@ -20,6 +22,7 @@ import { openSignin } from '../signin/enrol.ts'
 import { claimDataDir } from '../store/data-dir.ts'
 import { startLease } from '../store/lease.ts'
 import { openStore } from '../store/open.ts'
+import { openLogins } from '../vault/oauth.ts'
 import { openVault } from '../vault/secrets.ts'
 import { makeCallers } from './callers.ts'
 import { plantPresets, settleTrustDomain } from './first-start.ts'
@@ -82,6 +85,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     vault.onSet((value) => audit.addSecrets([value]))
     // Opened once, so that what was sealed before this start is masked in records as well.
     for (const { name } of await vault.list()) await vault.reveal(name)
+    const logins = openLogins({ store, keyring, clock, audit, reveal: vault.reveal, clientDocument: options.clientDocument })
     const ca = await openAuthority(store, keyring, { clock, trustDomain, failed: (error) => logError(log, 'authorities', error) })
     undo.push(() => ca.close())
 
@@ -117,6 +121,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       lease,
       audit,
       clock,
+      budgets: openBudgets(store, clock),
       outcomeLost(error) {
         metrics.outcomeLost()
         logError(log, 'recording an outcome', error)
@@ -141,6 +146,16 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     )
     await state.refresh(lease.epoch()) // what rose between the first look and the listener
 
+    const pins = openPinBook({
+      store,
+      audit,
+      clock,
+      current: (id) => state.current().pins(id),
+      async raised(epoch) {
+        lease.noticed(epoch)
+        await state.refresh(epoch)
+      },
+    })
     const resources: Resources = {
       find: (kind, name) => state.current().find(kind, name),
       list: (kind) => state.current().list(kind),
@@ -193,11 +208,13 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       lease,
       audit,
       vault,
+      logins,
       ca,
       state,
       sessions,
       guard,
       metrics,
+      pins,
       resources,
       tokens,
       signin,

@@ -17,16 +17,18 @@ export function watched(audit: AuditLog, metrics: Pick<Metrics, 'recorded'>, clo
     checkpoint: () => audit.checkpoint(),
     close: () => audit.close(),
     failing: () => clock.now() - failedAt < FAILED_FOR_MS,
-    async append(draft, urgency) {
-      try {
-        const place = await audit.append(draft, urgency)
-        failedAt = Number.NEGATIVE_INFINITY
-        metrics.recorded(draft)
-        return place
-      } catch (error) {
-        failedAt = clock.now()
-        throw error
-      }
+    append(draft, urgency) {
+      return audit.append(draft, urgency).then(
+        (place) => {
+          failedAt = Number.NEGATIVE_INFINITY
+          metrics.recorded(draft)
+          return place
+        },
+        (error: unknown) => {
+          failedAt = clock.now()
+          throw error
+        },
+      )
     },
   }
 }

@@ -2,6 +2,8 @@ import { isIP } from 'node:net'
 import { type Clock, systemClock } from '../clock.ts'
 import type { ChaperoneError } from '../errors.ts'
 import { mcpGateway } from '../gateways/mcp/gateway.ts'
+import { openHandles } from '../gateways/mcp/handles.ts'
+import { openTasks } from '../gateways/mcp/tasks.ts'
 import { postgresGateway } from '../gateways/postgres/gateway.ts'
 import { formatInvitation } from '../identity/invitations.ts'
 import { createServerApi } from './api.ts'
@@ -13,6 +15,7 @@ import { listenHttps, listenTcp } from './listeners.ts'
 import { logError, makeLog } from './log.ts'
 import { readOptions, type ServerOptions, type ServerOptionsInput, splitHostPort } from './options.ts'
 import { openParts, type Parts } from './parts.ts'
+import { createScanner } from './scanner.ts'
 import { recordStrangers } from './turned-away.ts'
 
 /** What is under way gets this long to finish when Chaperone stops. */
@@ -65,7 +68,15 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     })
     undo.push(() => certificates.close())
 
-    const mcp = mcpGateway({ ...parts, reveal: parts.vault.reveal, dataDir: options.dataDir, hide: secretFiles(options) })
+    const mcp = mcpGateway({
+      ...parts,
+      tasks: openTasks(parts.store, clock),
+      handles: openHandles(parts.keyring),
+      mayKeepLists: () => !parts.state.current().policy.readsTimeOrSession,
+      reveal: parts.vault.reveal,
+      dataDir: options.dataDir,
+      hide: secretFiles(options),
+    })
     undo.push(() => mcp.close())
     const strangers = recordStrangers({ audit: parts.audit, clock, failed: (error) => logError(log, 'recording a refusal', error) })
     undo.push(() => strangers.close())
@@ -80,7 +91,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     undo.push(() => postgres.close())
 
     const addresses = { data: '', web: '', postgres: '' }
-    const api = createServerApi(parts, { addresses, publicHost: options.publicHost[0] })
+    const api = createServerApi(parts, { addresses, publicHost: options.publicHost[0], scan: createScanner(parts, secretFiles(options)) })
     undo.push(() => api.close())
     const http = {
       ...parts,

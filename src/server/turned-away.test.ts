@@ -12,7 +12,7 @@ function strangers() {
   return { records, clock, refused, log: recordStrangers({ audit, clock, failed: (error) => assert.fail(String(error)) }) }
 }
 
-test('rule 11: a flood of strangers costs a few records a minute, and none of them goes uncounted', async () => {
+test('rule 11: a flood of strangers costs a few records a minute, and none of them goes uncounted (peers R75)', async () => {
   const { records, clock, refused, log } = strangers()
   for (let i = 0; i < 5000; i++) await log.append(refused('10.0.0.1'))
   await log.append(refused('10.0.0.2'))

@@ -23,6 +23,12 @@ export interface Tables {
   audit_bodies: AuditBodyTable
   audit_checkpoints: AuditCheckpointTable
   audit_sequencer: AuditSequencerTable
+  pins: PinTable
+  upstream_logins: UpstreamLoginTable
+  upstream_login_flows: UpstreamLoginFlowTable
+  budgets: BudgetTable
+  mcp_tasks: McpTaskTable
+  requests: RequestTable
 }
 
 /** `trust_domain`, `created_at`, `schema` ... */
@@ -256,6 +262,92 @@ export interface AuditSequencerTable {
   size: number
   /** hashes of the perfect subtrees on the right edge, concatenated, largest first */
   frontier: Uint8Array
+}
+
+/**
+ * The definition of one thing that an MCP server offers, as it was approved. Primary key (resource_id, kind, name). A row stays
+ * when the thing disappears: taking a tool away and bringing it back must not make it new (peers R94).
+ */
+export interface PinTable {
+  resource_id: string
+  kind: 'tool' | 'prompt' | 'template' | 'instructions'
+  name: string
+  /** canonical JSON of the definition that holds; null: never approved, held back until somebody does */
+  approved: string | null
+  /** sha256 hex of `approved` */
+  approved_sha256: string | null
+  /** identity that confirmed it; null with `approved` set: taken as first seen, confirmed by nobody */
+  approved_by: string | null
+  approved_at: number | null
+  /** another definition that was seen since: while it is here the thing is quarantined */
+  pending: string | null
+  pending_sha256: string | null
+  pending_at: number | null
+  first_seen_at: number
+}
+
+/** What Chaperone holds at an MCP server that wants OAuth. Primary key (resource_id, subject). */
+export interface UpstreamLoginTable {
+  resource_id: string
+  /** identity whose login it is, or `*`: one login for everybody */
+  subject: string
+  /** the authorization server: credentials of one are never sent to another (RFC 9700) */
+  issuer: string
+  /** tokens and client registration, sealed with the purpose `vault` */
+  sealed: Uint8Array
+  updated_at: number
+  /** some node refreshes it until then: a rotated refresh token that is used twice ends the login */
+  claimed_until: number | null
+}
+
+/** A sign-in at such a server that somebody began. One use, minutes. */
+export interface UpstreamLoginFlowTable {
+  /** sha256 hex of the `state` parameter */
+  state_sha256: string
+  resource_id: string
+  subject: string
+  identity_id: string
+  /** verifier, redirect, issuer, registration; sealed with the purpose `vault` */
+  sealed: Uint8Array
+  expires_at: number
+}
+
+/** How much of a budget is used in its window. */
+export interface BudgetTable {
+  /** sha256 hex of what is counted: rule, identity, resource */
+  key: string
+  window_start: number
+  used: number
+  expires_at: number
+}
+
+/** Whose an MCP task is: its id alone opens nothing. Primary key (resource_id, task_id). */
+export interface McpTaskTable {
+  resource_id: string
+  task_id: string
+  /** the chain that made it, as canonical JSON */
+  owner: string
+  /** the tool whose call made it: what is done with the task later is judged as that */
+  tool: string
+  created_at: number
+  expires_at: number
+}
+
+/** Something that an identity asked for and may not give itself. */
+export interface RequestTable {
+  id: string
+  /** `server`: to add an MCP server */
+  kind: 'server'
+  identity_id: string
+  /** JSON, as in `sessions` */
+  chain: string
+  /** JSON: what is asked for */
+  body: string
+  reason: string
+  state: 'pending' | 'approved' | 'denied' | 'withdrawn'
+  decided_by: string | null
+  decided_at: number | null
+  created_at: number
 }
 
 export type { ColumnType, Generated }

@@ -376,7 +376,7 @@ describe('tokens at the web door', () => {
     }
   })
 
-  test('rule 1: a forged, foreign or old token opens nothing', async () => {
+  test('rule 1: a forged, foreign or old token opens nothing (peers R50)', async () => {
     const [head, body, signature] = token.split('.') as [string, string, string]
     const verifier = (await home.server.parts.keyring.verifiers('tokens'))[0]!.publicKey
     const spki = verifier.export({ type: 'spki', format: 'pem' }) as string

@@ -15,6 +15,8 @@ export interface Answer {
   readonly gone: boolean
   /** whether the client reads events */
   readonly streams: boolean
+  /** A response that could be a body is sent as a stream of one event, as servers with a stream for each request do. */
+  readonly events?: boolean
   whenGone(see: () => void): void
   /** The whole answer at once. */
   send(status: number, body?: string | Buffer, headers?: Headers): void
@@ -31,6 +33,7 @@ export interface Answer {
 
 /** Puts one JSON-RPC message into whatever form the answer has by now, and ends it. */
 export function finish(answer: Answer, status: number, json: string): void {
+  if (answer.began === 'no' && answer.events && answer.streams && status === 200) answer.open()
   if (answer.began === 'no') answer.send(status, json, { 'content-type': 'application/json' })
   else if (answer.began === 'stream') {
     void answer.write(sseEvent(json))
@@ -43,6 +46,7 @@ export class HttpAnswer implements Answer {
   began: Answer['began'] = 'no'
   gone = false
   readonly streams: boolean
+  events = false
   readonly common: Record<string, string> = {}
   readonly #response: ServerResponse
   readonly #clock: Clock
@@ -134,7 +138,7 @@ export class HttpAnswer implements Answer {
 export class Collector implements Answer {
   began: Answer['began'] = 'no'
   readonly gone = false
-  readonly streams = true
+  readonly streams = false
   /** the response, once there is one */
   text: string | undefined
   status = 200
@@ -166,6 +170,8 @@ export class Collector implements Answer {
 
   async write(chunk: Buffer | string): Promise<void> {
     const bytes = Buffer.from(chunk)
+    this.#size += bytes.length
+    if (this.#size > this.#maxBytes) throw new ChaperoneError('too_large', `The server's answer is over ${this.#maxBytes} bytes.`)
     if (this.began === 'stream') {
       for (const event of this.#events.push(bytes)) {
         const message: unknown = event.data === undefined ? undefined : JSON.parse(event.data)
@@ -173,8 +179,6 @@ export class Collector implements Answer {
       }
       return
     }
-    this.#size += bytes.length
-    if (this.#size > this.#maxBytes) throw new ChaperoneError('too_large', `The server's answer is over ${this.#maxBytes} bytes.`)
     this.#chunks.push(bytes)
   }
 

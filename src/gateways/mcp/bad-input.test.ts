@@ -61,7 +61,7 @@ describe('bad JSON-RPC over HTTP', () => {
     ['written with case variants', '{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}', 400, -32600, 'ambiguous'],
     ['deep', `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":${'['.repeat(200)}${']'.repeat(200)}}}`, 413, 41301, 'too_large'],
     ['an empty batch', '[]', 400, -32600, 'malformed'],
-    ['a response to nothing', '{"jsonrpc":"2.0","id":1,"result":{}}', 400, -32600, 'not_found'],
+    ['a response to nothing', '{"jsonrpc":"2.0","id":1,"result":{}}', 400, -32000, 'malformed'],
   ] as const) {
     test(`rule 2: a message that is ${what} is refused, recorded, and never sent on`, async () =>
       refused(await given.post('web', body), status, code, reason))
@@ -159,7 +159,7 @@ describe('bad JSON-RPC over HTTP', () => {
         [2, true],
       ],
     )
-    assert.equal(arrived, 2)
+    assert.equal(arrived, 3) // the list that tells whether the tool is the approved one, the call, the notification
   })
 
   test('a session that is missing, unknown, or badly named', async () => {
@@ -171,7 +171,7 @@ describe('bad JSON-RPC over HTTP', () => {
     assert.equal((await given.post('web', initialize(), { 'mcp-session-id': 'x' })).status, 400)
   })
 
-  test('rule 11: one caller cannot open sessions without end', async () => {
+  test('rule 11: one caller cannot open sessions without end (peers R56)', async () => {
     const statuses: number[] = []
     for (let i = 0; i < 45; i++) statuses.push((await given.post('web', initialize(), { 'x-test-as': 'greedy' })).status)
     assert.equal(statuses.filter((status) => status === 200).length, 40)
@@ -179,7 +179,7 @@ describe('bad JSON-RPC over HTTP', () => {
     assert.equal((await given.post('web', initialize(), { 'x-test-as': 'modest' })).status, 200)
   })
 
-  test('rule 1: when the record cannot be written, nothing is sent', async () => {
+  test('rule 1: when the record cannot be written, nothing is sent (peers R70)', async () => {
     const session = await openSession(given, 'web')
     arrived = 0
     const push = given.records.push

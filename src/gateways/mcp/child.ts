@@ -4,6 +4,7 @@ import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { Launch } from './isolation.ts'
 import type { McpLimits } from './limits.ts'
+import type { Mark } from './memory.ts'
 
 export interface ChildParts {
   readonly name: string
@@ -12,13 +13,23 @@ export interface ChildParts {
   readonly env: Readonly<Record<string, string>>
   readonly clock: Clock
   readonly limits: Pick<McpLimits, 'lineBytes' | 'queueBytes' | 'stderrBytes' | 'termMs' | 'killMs'>
+  /** It may write so many bytes a minute to stdout and stderr. */
+  readonly outputBytes?: number
+  /** Kills what is left of it, wherever it hides; resolves when nothing is. */
+  readonly sweep?: (mark: Mark) => Promise<void>
   /** one line of stdout, without its end */
   readonly line: (text: string) => void
+  /** Called when it is told to end: whoever waits need not wait until it is gone. */
+  readonly stopping?: (why: ChaperoneError) => void
   /** Called once, when the process has ended or could not be started; then no line comes any more. */
   readonly ended: (why: ChaperoneError, facts: Ended) => void
 }
 
+/** Why a process is no more; what `server.stopped` says in the record. */
+export type EndReason = 'crashed' | 'not_started' | 'session_over' | 'stopping' | 'idle' | 'lifetime' | 'memory' | 'output' | 'garbage'
+
 export interface Ended {
+  readonly reason: EndReason
   readonly code: number | null
   readonly signal: string | null
   /** we ended it; else it fell by itself */
@@ -41,6 +52,9 @@ export class Child {
   #stderr: Buffer[] = []
   #stderrSize = 0
   #why: ChaperoneError | undefined
+  #reason: EndReason = 'crashed'
+  #output = { from: 0, bytes: 0 }
+  #swept: Promise<void> | undefined
   #disarm: (() => void) | undefined
   #over = false
   #stopped = false
@@ -57,20 +71,23 @@ export class Child {
       ...(launch.uid === undefined ? {} : { uid: launch.uid, gid: launch.uid }),
     })
     this.pid = this.#process.pid
-    this.#process.stdout.on('data', (chunk: Buffer) => this.#read(chunk))
-    this.#process.stderr.on('data', (chunk: Buffer) => this.#keep(chunk))
+    this.#output.from = parts.clock.now()
+    this.#process.stdout.on('data', (chunk: Buffer) => this.#count(chunk) && this.#read(chunk))
+    this.#process.stderr.on('data', (chunk: Buffer) => this.#count(chunk) && this.#keep(chunk))
     // EPIPE on a child that has just gone: its exit says the rest.
     this.#process.stdin.on('error', () => {})
     this.#process.once('error', (error) => {
       this.#why ??= new ChaperoneError('upstream_unavailable', `The MCP server ${parts.name} could not be started.`, {
         detail: error.message,
-        fix: launch.hints[0] ?? 'See the log of Chaperone.',
+        fix: launch.hints[0] ?? LOOK,
       })
+      this.#reason = 'not_started'
       if (this.pid === undefined) this.#end(null, null)
     })
     // `close` comes after the last byte of stdout, `exit` may come before it.
     this.#process.once('exit', (code, signal) => {
       this.#signalGroup('SIGKILL')
+      this.#swept = this.#sweep()
       // A grandchild that left the group may hold stdout open for ever (peers R86); we do not wait for it.
       this.#disarm?.()
       this.#disarm = parts.clock.at(parts.clock.now() + parts.limits.termMs, () => {
@@ -110,11 +127,13 @@ export class Child {
   }
 
   /** Closes stdin, asks the group to end after `termMs`, and kills whoever is left after `killMs`. Idempotent. */
-  stop(why: ChaperoneError): Promise<void> {
+  stop(why: ChaperoneError, reason: EndReason = 'session_over'): Promise<void> {
     if (!this.over) {
       this.#why = why
+      this.#reason = reason
       this.#stopped = true
-      const { clock, limits } = this.#parts
+      const { clock, limits, stopping } = this.#parts
+      stopping?.(why)
       const start = clock.now()
       this.#process.stdin.end()
       this.#disarm = clock.at(start + limits.termMs, () => {
@@ -123,6 +142,18 @@ export class Child {
       })
     }
     return this.gone
+  }
+
+  /** False when it has written more than it may: then nothing of it is read any more. */
+  #count({ length }: Buffer): boolean {
+    const { outputBytes, clock, name } = this.#parts
+    if (outputBytes === undefined) return true
+    const now = clock.now()
+    if (now - this.#output.from >= 60_000) this.#output = { from: now, bytes: 0 }
+    this.#output.bytes += length
+    if (this.#output.bytes <= outputBytes) return true
+    void this.stop(new ChaperoneError('upstream_unavailable', `The MCP server ${name} wrote more than ${outputBytes} bytes in a minute.`), 'output')
+    return false
   }
 
   #read(chunk: Buffer): void {
@@ -143,6 +174,7 @@ export class Child {
       this.#lineSize = 0
       void this.stop(
         new ChaperoneError('upstream_unavailable', `The MCP server ${this.#parts.name} wrote a line over ${this.#parts.limits.lineBytes} bytes.`),
+        'garbage',
       )
     }
   }
@@ -168,17 +200,32 @@ export class Child {
     if (this.#over) return
     this.#over = true
     this.#disarm?.()
-    const { name, launch, limits } = this.#parts
+    const { launch, limits } = this.#parts
     const stderr = Buffer.concat(this.#stderr).toString('utf8').slice(-limits.stderrBytes)
-    const why =
-      this.#why ??
-      new ChaperoneError('upstream_unavailable', `The MCP server ${name} has ended.`, {
-        detail: `exit ${code ?? signal}: ${stderr.slice(-2000)}`,
-        fix: launch.hints[0] ?? 'See the log of Chaperone.',
-      })
+    const why = this.#why ?? this.#fallen(code, signal, stderr)
     this.#why = why
-    launch.release()
-    this.#parts.ended(why, { code, signal, stopped: this.#stopped, stderr })
-    this.#gone.resolve()
+    this.#parts.ended(why, { reason: this.#reason, code, signal, stopped: this.#stopped, stderr })
+    // Its user id and its folder are free again only when nobody is left who runs by the one or writes to the other.
+    const swept = this.#swept ?? this.#sweep()
+    void swept.finally(() => {
+      launch.release()
+      this.#gone.resolve()
+    })
+  }
+
+  async #sweep(): Promise<void> {
+    await this.#parts.sweep?.(this.#parts.launch.mark)
+  }
+
+  /** What a client may know: how it ended and what to look at. What it wrote to stderr is for the log. */
+  #fallen(code: number | null, signal: string | null, stderr: string): ChaperoneError {
+    const { name, launch } = this.#parts
+    const how = signal === null ? `with exit code ${code ?? 'unknown'}` : `by ${signal}`
+    return new ChaperoneError('upstream_unavailable', `The MCP server ${name} has ended ${how}.`, {
+      detail: `exit ${code ?? signal}: ${stderr.slice(-2000)}`,
+      fix: launch.hints[0] ?? LOOK,
+    })
   }
 }
+
+const LOOK = 'The log of Chaperone has what it wrote to stderr.'

@@ -18,7 +18,7 @@ export interface McpFacts {
   readonly prompt?: string
   /** the resources it is about: one, but any number in `subscriptions/listen` */
   readonly uris?: readonly string[]
-  /** arguments of a tool or prompt; absent when it is asked whether the tool may be listed */
+  /** arguments of a tool or prompt, or the parameters of what a server asks; absent when it is asked whether the tool may be listed */
   readonly args?: Readonly<Record<string, unknown>>
   /** JSON pointers into `args` of numbers that a double does not keep */
   readonly lossy: ReadonlySet<string>
@@ -45,6 +45,8 @@ export interface Call {
   readonly params: Params
   /** pointers into the whole message */
   readonly lossy?: ReadonlySet<string>
+  /** of a task: the tool whose call made it */
+  readonly tool?: string
 }
 
 /** What nobody vouches for may do anything but administer. */
@@ -74,8 +76,14 @@ export function describeMcp(target: Target, call: Call, annotations?: Annotation
       listing: false,
     })
   }
+  if (call.tool !== undefined) {
+    // Its arguments were judged when it was called; later its name is what can be.
+    const action = toolAction(target, call.tool, annotations, { lossy: NONE, listing: true })
+    return { ...action, operation: method, summary: `${method} of ${oneLine(call.tool)}` }
+  }
   const facts = factsOf(method, params, call.lossy)
   const known = facts.about !== 'other'
+  const subject = subjectOf(facts, method === 'completion/complete')
   return {
     kind: 'mcp',
     resource: target.resource,
@@ -83,8 +91,15 @@ export function describeMcp(target: Target, call: Call, annotations?: Annotation
     effects: known ? ['read'] : UNKNOWN_EFFECTS,
     facts: { ...facts },
     summary: summaryOf(method, facts),
+    ...(subject ? { subject } : {}),
     ...(facts.about === 'session' ? PARTIAL : {}),
   }
+}
+
+/** What of it has a definition that must be approved. A URI alone names no template: reading one is judged as a resource. */
+function subjectOf({ prompt, uris }: McpFacts, template: boolean): Action['subject'] {
+  if (prompt !== undefined) return { kind: 'prompt', name: prompt }
+  return template && uris?.length === 1 ? { kind: 'template', name: uris[0]! } : undefined
 }
 
 function factsOf(method: string, params: Params, lossy: ReadonlySet<string> | undefined): McpFacts {
@@ -138,6 +153,7 @@ function toolAction(target: Target, tool: string, annotations: Annotations | und
     effects: effectsOf(target.spec, tool, annotations),
     facts: { ...facts },
     summary: `tools/call ${oneLine(tool)}`,
+    subject: { kind: 'tool', name: tool },
     ...(more.listing ? PARTIAL : {}),
   }
 }
@@ -161,6 +177,7 @@ export function describeItem(target: Target, method: string, item: unknown): Act
   const facts: McpFacts =
     prompt === undefined ? { about: 'resource', from: 'client', uris: [uri!], ...listing } : { about: 'prompt', from: 'client', prompt, ...listing }
   const operation = prompt === undefined ? 'resources/read' : 'prompts/get'
+  const subject = subjectOf(facts, template !== undefined)
   return {
     kind: 'mcp',
     resource: target.resource,
@@ -168,13 +185,14 @@ export function describeItem(target: Target, method: string, item: unknown): Act
     effects: ['read'],
     facts: { ...facts },
     summary: summaryOf(operation, facts),
+    ...(subject ? { subject } : {}),
     ...PARTIAL,
   }
 }
 
 /** What a server asks of the client: data or consent of the person leaves with the answer. */
-export function describeServerRequest(target: Target, method: string): Action {
-  const facts: McpFacts = { about: 'other', from: 'server', lossy: NONE, listing: false }
+export function describeServerRequest(target: Target, method: string, params: Params = {}, lossy: ReadonlySet<string> = NONE): Action {
+  const facts: McpFacts = { about: 'other', from: 'server', args: params, lossy, listing: false }
   return {
     kind: 'mcp',
     resource: target.resource,

@@ -3,9 +3,12 @@ import {
   HEADER_MISMATCH,
   INVALID_PARAMS,
   isObject,
+  META_VERSION,
   METHOD_NOT_FOUND,
   type Message,
+  type Notification,
   ProtocolError,
+  REMOVED,
   type Request,
   TARGETS,
   UNSUPPORTED_VERSION,
@@ -19,19 +22,9 @@ export const MODERN_VERSIONS: readonly string[] = ['2026-07-28']
 /** The only version that allowed an array of messages. */
 export const BATCH_VERSION = '2025-03-26'
 
-export const META_VERSION = 'io.modelcontextprotocol/protocolVersion'
+export { META_VERSION } from './wire.ts'
 export const META_CAPABILITIES = 'io.modelcontextprotocol/clientCapabilities'
 export const META_SUBSCRIPTION = 'io.modelcontextprotocol/subscriptionId'
-
-/** What the modern era took away; a server must not see it with a modern envelope. */
-const REMOVED = new Set([
-  'initialize',
-  'ping',
-  'logging/setLevel',
-  'resources/subscribe',
-  'resources/unsubscribe',
-  'notifications/roots/list_changed',
-])
 
 type Headers = IncomingHttpHeaders
 
@@ -66,10 +59,11 @@ export function eraOf(message: Message, headers: Headers): Era {
   }
   if (!MODERN_VERSIONS.includes(version)) throw unsupported(version, id)
   if (header === undefined) throw missing('MCP-Protocol-Version', id)
-  checkNames(message, headers, true, id)
   if (message.kind === 'request' && REMOVED.has(message.method)) {
+    checkMethod(message, headers, true, id)
     throw new ProtocolError(METHOD_NOT_FOUND, `${message.method} does not exist in ${version}.`, { id, http: 404, code: 'unsupported' })
   }
+  checkNames(message, headers, true, id)
   return 'modern'
 }
 
@@ -80,15 +74,20 @@ const unsupported = (version: string, id: Request['id'] | undefined) =>
   new ProtocolError(UNSUPPORTED_VERSION, 'The protocol version is not supported.', {
     id,
     code: 'unsupported',
-    data: { supported: [...MODERN_VERSIONS, ...LEGACY_VERSIONS], requested: version.slice(0, 64) },
+    // Of those that stand in a request by itself; whoever speaks none of them opens a session instead.
+    data: { supported: MODERN_VERSIONS, requested: version.slice(0, 64) },
   })
+
+function checkMethod(message: Request | Notification, headers: Headers, required: boolean, id: Request['id'] | undefined): void {
+  const method = single(headers, 'mcp-method', id)
+  if (method === undefined ? required : method !== message.method)
+    throw method === undefined ? missing('Mcp-Method', id) : mismatched('Mcp-Method', id)
+}
 
 /** `Mcp-Method` and `Mcp-Name` must be there in the modern era, and must be true in any. */
 function checkNames(message: Message, headers: Headers, required: boolean, id: Request['id'] | undefined): void {
   if (message.kind === 'response') return
-  const method = single(headers, 'mcp-method', id)
-  if (method === undefined ? required : method !== message.method)
-    throw method === undefined ? missing('Mcp-Method', id) : mismatched('Mcp-Method', id)
+  checkMethod(message, headers, required, id)
   const target = TARGETS[message.method]
   const name = single(headers, 'mcp-name', id)
   const needed = target !== undefined && message.method !== 'resources/subscribe' && message.method !== 'resources/unsubscribe' ? target : undefined

@@ -1,35 +1,52 @@
-import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Guard, Outcome, Permit, Resources } from '../../access/types.ts'
-import type { AuditLog, Body } from '../../audit/record.ts'
+import type { Guard, Outcome, Resources } from '../../access/types.ts'
+import type { AuditLog } from '../../audit/record.ts'
 import type { McpServerSpec } from '../../catalog/mcp-server.ts'
+import type { PinBook } from '../../catalog/pin-book.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
-import type { Connection, LiveSession } from '../../identity/types.ts'
-import type { Action } from '../../policy/types.ts'
+import type { UpstreamLogins } from '../../vault/logins.ts'
 import { type Answer, Collector, finish, HttpAnswer } from './answer.ts'
-import { makeAsker } from './asker.ts'
-import { type Annotations, describeMcp } from './describe.ts'
-import { BATCH_VERSION, type Era, LEGACY_VERSIONS, MODERN_VERSIONS } from './era.ts'
+import { makeCrowd, personOf } from './crowd.ts'
+import { describeMcp } from './describe.ts'
+import { BATCH_VERSION, LEGACY_VERSIONS, MODERN_VERSIONS } from './era.ts'
+import { bodiesOf, type McpCaller, makeExchange, type Turn } from './exchange.ts'
+import type { Handles } from './handles.ts'
 import { isolator } from './isolation.ts'
 import { spanAt } from './json-text.ts'
-import { type Lane, makeLanes, type Server } from './lanes.ts'
-import { learnTools } from './learn.ts'
+import { ALL, type Lane, type McpSession, type Server } from './lanes.ts'
 import { MCP_LIMITS, type McpLimits } from './limits.ts'
+import { makeMany } from './many.ts'
 import { noBatches, readPost } from './post.ts'
+import { quiet } from './quiet.ts'
 import { type Asked, replyTo } from './refuse.ts'
 import { makeServers } from './servers.ts'
-import { type ClientHeaders, NotSent } from './types.ts'
+import { makeMcpSessions } from './sessions.ts'
+import type { TaskOwners } from './tasks.ts'
+import { continueTrace } from './trace.ts'
+import type { ClientHeaders } from './types.ts'
 import { requestHeaders } from './upstream.ts'
-import { INVALID_REQUEST, type Notification, ProtocolError, type Request, sessionGone } from './wire.ts'
+import { INVALID_REQUEST, type Message, type Notification, ProtocolError, type Request, type Response, sessionGone } from './wire.ts'
+
+export type { McpCaller } from './exchange.ts'
 
 export interface McpGatewayParts {
   readonly guard: Guard
   readonly resources: Resources
   readonly audit: Pick<AuditLog, 'append' | 'addSecrets'>
+  /** The approved definitions of what servers offer. */
+  readonly pins: Pick<PinBook, 'of' | 'observe'>
   /** A sealed secret of the vault, by name. */
   readonly reveal: (secret: string) => Promise<string>
+  /** Logins at servers that want OAuth. */
+  readonly logins?: Pick<UpstreamLogins, 'of'>
   readonly clock: Clock
+  readonly tasks: TaskOwners
+  readonly handles: Handles
+  /** Stands in MCP session ids: another node sees whose they are. */
+  readonly nodeId?: string
+  /** False while some rule reads the time or the session: then no list is served twice. */
+  readonly mayKeepLists?: () => boolean
   /** What no child may see, with the root key's usual place beside it; `hide` names more, such as a root key elsewhere. */
   readonly dataDir: string
   readonly hide?: readonly string[]
@@ -37,16 +54,12 @@ export interface McpGatewayParts {
   readonly log?: { warn(facts: Record<string, unknown>, what: string): void }
 }
 
-/** Who asks, proven by server/ before anything of the request is read. */
-export interface McpCaller {
-  readonly session: LiveSession
-  /** Aborts when the proof that this request came with ends. */
-  readonly connection: Connection
-}
-
 export interface McpGateway {
-  /** Answers one request to `/mcp/<server>`. Resolves when the answer is over. Never rejects for what a client or server does. */
-  handle(request: IncomingMessage, response: ServerResponse, caller: McpCaller, server: string): Promise<void>
+  /**
+   * Answers one request to `/mcp/<server>`, or, without a name, to `/mcp`, the endpoint of all that the caller may use.
+   * Resolves when the answer is over. Never rejects for what a client or server does.
+   */
+  handle(request: IncomingMessage, response: ServerResponse, caller: McpCaller, server: string | undefined): Promise<void>
   /** Ends every MCP session and child. */
   close(): Promise<void>
   /** open MCP sessions, for metrics */
@@ -61,11 +74,15 @@ interface Visit {
   readonly name: string
   /** undefined when there is none of that name: the answers are those of a server that may not be seen (rule 8) */
   readonly server: Server | undefined
+  /** the endpoint of all servers */
+  readonly all: boolean
   readonly answer: Answer
   readonly headers: ClientHeaders
+  /** W3C trace id */
+  readonly trace?: string | undefined
 }
 
-type Send = (permit: Permit) => Promise<Outcome>
+type Sent = Request | Notification
 
 /**
  * The way of a message: read in the one way in which it can be read (wire), placed in its era, described as an Action,
@@ -75,197 +92,177 @@ type Send = (permit: Permit) => Promise<Outcome>
 export function mcpGateway(parts: McpGatewayParts): McpGateway {
   const { guard, resources, audit, clock } = parts
   const limits: McpLimits = { ...MCP_LIMITS, ...parts.limits }
-  const log = (what: string, facts: Record<string, unknown>) => parts.log?.warn(facts, what)
+  const log = quiet((what, facts) => parts.log?.warn(facts, what), clock)
+  const crowd = makeCrowd(limits)
   const failed = (error: unknown) => log('mcp.failed', { error: toChaperoneError(error).detail ?? String(error) })
   const servers = makeServers({
     audit,
     reveal: parts.reveal,
+    logins: parts.logins,
     isolator: isolator({ dataDir: parts.dataDir, ...(parts.hide ? { hide: parts.hide } : {}) }),
     clock,
     limits,
     log,
   })
-  const mayStay = ({ session, server }: Lane) => {
+  const mayStay = ({ of, server }: Lane) => {
     if (resources.find('mcp', server.resource.name)?.resource.id !== server.resource.id) throw sessionGone('The MCP server is not there any more.')
-    const { verdict, reason, message } = guard.judge(session, describeMcp(server, { method: 'ping', params: {} }))
+    const { verdict, reason, message } = guard.judge(of.session, describeMcp(server, { method: 'ping', params: {} }))
     if (verdict !== 'allow') throw new ChaperoneError(reason, message)
   }
-  const lanes = makeLanes({ clock, limits, mayStay, failed })
+  const sessions = makeMcpSessions({ clock, limits, nodeId: parts.nodeId ?? 'local', mayStay, failed })
+  const exchange = makeExchange({ ...parts, clock, limits, servers, sessions, log })
+  const many = makeMany({ exchange, sessions, guard, resources, clock, limits, mayKeepLists: parts.mayKeepLists ?? (() => false), log })
   let closing = false
-
-  const openLane = (era: Era, session: LiveSession, server: Server): Lane =>
-    lanes.open(era, session, server, ({ connection, lane, ended }) => {
-      const tools = servers.tools(server)
-      const asker = makeAsker({ guard, session: () => lane().session, connection, target: () => lane().server, tools, limits, log })
-      return { tools, upstream: servers.upstream({ era, session, server, asker, ended }) }
-    })
-  const closeLane = (lane: Lane, why: ChaperoneError) => void lanes.close(lane, why).catch(failed)
-
-  /** What was refused before it was an action is recorded with its beginning; the writer masks secrets in it. */
-  const recordRefused = async ({ caller, name }: Pick<Visit, 'caller' | 'name'>, error: ChaperoneError, bytes?: Uint8Array): Promise<void> => {
-    const { principal } = caller.session
-    const digest = bytes && { size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') }
-    await audit.append({
-      type: 'message.refused',
-      actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
-      session: caller.session.id,
-      connection: caller.connection.id,
-      data: { reason: error.code, message: error.message, server: name, ...digest },
-      ...(bytes ? { bodies: [{ name: 'message', bytes: bytes.subarray(0, 4096) }] } : {}),
-    })
-  }
-
-  /** Admits the action, does it with the permit, and settles it once on every path (peers R73). */
-  const govern = async ({ caller }: Visit, action: Action, bodies: readonly Body[], send: Send): Promise<Outcome> => {
-    const permit = await guard.admit(caller.session, action, { connection: caller.connection, bodies })
-    let outcome: Outcome = { status: 'unknown' }
-    try {
-      outcome = await send(permit)
-      return outcome
-    } catch (error) {
-      // What never left us surely did nothing; of what did, nobody can say.
-      outcome = { status: neverSent(error) ? 'failed' : 'unknown', facts: { error: toChaperoneError(error).code } }
-      throw error
-    } finally {
-      guard.settle(permit, outcome)
-    }
-  }
 
   const known = ({ server }: Visit): Server => {
     if (server) return server
     throw new ChaperoneError('not_found', 'There is no such MCP server.')
   }
-
-  /** What a trusted server says of the tool that is called; its list is fetched when it was not seen yet. */
-  const annotationsFor = async (visit: Visit, server: Server, lane: () => Lane, message: Request): Promise<Annotations | undefined> => {
-    const tool = message.params.name
-    if (message.method !== 'tools/call' || typeof tool !== 'string' || !server.spec.trusted || Object.hasOwn(server.spec.tools, tool))
-      return undefined
-    // Who may not even ask for the list learns nothing, and costs no process.
-    if (guard.judge(visit.caller.session, describeMcp(server, { method: 'tools/list', params: {} })).verdict !== 'allow') return undefined
-    const { tools } = lane()
-    if (tools.get(tool) === undefined) {
-      const ask = (action: Action, send: Send) => govern(visit, action, [], send)
-      await learnTools(server, lane(), message, limits, ask).catch((error: unknown) => log('mcp.learn', { server: visit.name, error: String(error) }))
-    }
-    return tools.get(tool)
-  }
-
-  const exchange = async (visit: Visit, laneFor: () => Lane, message: Request | Notification, answer: Answer): Promise<Outcome> => {
-    const server = known(visit)
-    const annotations = message.kind === 'request' ? await annotationsFor(visit, server, laneFor, message) : undefined
-    return govern(visit, describeMcp(server, message, annotations), bodiesOf(message), async (permit) => {
-      const lane = laneFor()
-      return using(lane, () =>
-        message.kind === 'request'
-          ? lane.upstream.request(permit, message, answer, visit.headers)
-          : lane.upstream.notify(permit, message, visit.headers),
-      )
-    })
-  }
-
-  /** A lane that is in use is not idle, however long its answer takes. */
-  const using = async <T>(lane: Lane, act: () => Promise<T>): Promise<T> => {
-    lane.busy++
-    try {
-      return await act()
-    } finally {
-      lane.busy--
-      lane.lastUsed = clock.now()
-    }
-  }
+  const turnIn = ({ caller, headers, trace }: Visit, of: () => McpSession): Turn => ({ caller, headers, of, trace })
 
   const post = async (visit: Visit): Promise<void> => {
     let bytes: Buffer | undefined
     const saw = (body: Buffer) => {
       bytes = body
+      return crowd.turn(personOf(visit.caller.session), body.length)
     }
     const { era, batch, messages } = await readPost(visit.request, clock, limits, saw).catch(async (error: unknown) => {
-      await recordRefused(visit, toChaperoneError(error), bytes)
+      await exchange.recordRefused(visit.caller, visit.name, toChaperoneError(error), bytes)
       throw error
     })
     if (batch) return postBatch(visit, messages)
     const message = messages[0]!
     try {
-      await (era === 'modern' ? modern : legacy)(visit, message)
+      if (message.kind === 'response') await responded(visit, message, bytes!)
+      else {
+        const traced = continueTrace(message, visit.headers)
+        await (era === 'modern' ? modern : legacy)({ ...visit, headers: traced.headers, trace: traced.trace }, traced.message)
+      }
     } catch (error) {
       fail(visit.answer, toChaperoneError(error), asked(visit, message))
     }
   }
 
-  const modern = async (visit: Visit, message: Request | Notification): Promise<void> => {
-    const { session } = visit.caller
+  const modern = async (visit: Visit, message: Sent): Promise<void> => {
+    if (visit.all) {
+      const turn = turnIn(visit, () => sessions.modern(visit.caller.session))
+      if (message.kind === 'request') return many.request(turn, message, visit.answer)
+      return visit.answer.send(202)
+    }
+    const server = known(visit)
     if (message.kind === 'request') {
-      const server = known(visit)
-      await exchange(visit, () => lanes.modern(session, server) ?? openLane('modern', session, server), message, visit.answer)
+      await exchange.send(
+        turnIn(visit, () => sessions.modern(visit.caller.session)),
+        server,
+        message,
+        visit.answer,
+      )
       return
     }
     // This revision has no notifications of clients over HTTP: judged and recorded (peers R04), and sent nowhere.
-    await govern(visit, describeMcp(known(visit), message), bodiesOf(message), async () => ({ status: 'ok', facts: { sent: false } }))
+    await exchange.govern(visit.caller, describeMcp(server, message), bodiesOf(message), async () => ({ status: 'ok', facts: { sent: false } }))
     visit.answer.send(202)
   }
 
-  const legacy = async (visit: Visit, message: Request | Notification): Promise<void> => {
+  const legacy = async (visit: Visit, message: Sent): Promise<void> => {
     if (message.method === 'initialize') return initialize(visit, message)
-    const lane = await laneOf(visit)
-    const outcome = await exchange(visit, () => lane, message, visit.answer)
+    const of = await sessionOf(visit)
+    const turn = turnIn(visit, () => of)
+    if (visit.all) {
+      if (message.kind === 'request') return many.request(turn, message, visit.answer)
+      await many.notify(turn, message)
+      return visit.answer.send(202)
+    }
+    const server = known(visit)
+    // Where all answers come over one channel, each still has a stream of its own to the client.
+    if (server.spec.command !== undefined && visit.answer instanceof HttpAnswer) visit.answer.events = true
+    const outcome = await exchange.send(turn, server, message, visit.answer)
     if (message.kind === 'notification') visit.answer.send(outcome.status === 'ok' ? 202 : 502)
   }
 
-  const initialize = async (visit: Visit, message: Request | Notification): Promise<void> => {
+  /** The client answers what a server asked. Where it goes was decided when the server was allowed to ask. */
+  const responded = async (visit: Visit, response: Response, bytes: Buffer): Promise<void> => {
+    try {
+      const of = await sessionOf(visit)
+      if (!of.inquiries?.answered(response))
+        throw new ProtocolError(INVALID_REQUEST, 'Nobody asked for this response.', { id: response.id, code: 'not_found' })
+    } catch (error) {
+      await exchange.recordRefused(visit.caller, visit.name, toChaperoneError(error), bytes)
+      throw error
+    }
+    visit.answer.send(202)
+  }
+
+  const initialize = async (visit: Visit, message: Sent): Promise<void> => {
     const { caller, answer, request } = visit
     if (message.kind === 'notification') throw new ProtocolError(INVALID_REQUEST, '`initialize` is a request.')
     if (request.headers['mcp-session-id'] !== undefined) {
       throw new ProtocolError(INVALID_REQUEST, '`initialize` opens a session and cannot be sent in one.', { id: message.id })
     }
+    if (visit.all) {
+      const { of, text } = many.greet(caller.session, message)
+      return answer.send(200, text, { 'content-type': 'application/json', 'mcp-session-id': of.id })
+    }
     const server = known(visit)
-    // The lane is opened when the guard has admitted: who is refused costs no process.
-    await govern(visit, describeMcp(server, message), bodiesOf(message), async (permit) => {
-      const lane = openLane('legacy', caller.session, server)
+    // The session is opened when the guard has admitted: who is refused costs no process.
+    await exchange.govern(caller, describeMcp(server, message), bodiesOf(message), async (permit) => {
+      const of = sessions.open(caller.session, server.resource.id)
       const taken = new Collector(limits.lineBytes)
       try {
-        const outcome = await using(lane, () => lane.upstream.request(permit, message, taken, visit.headers))
+        const lane = exchange.lane(of, server)
+        const outcome = await exchange.using(lane, () => lane.upstream.request(permit, message, taken, visit.headers))
         taken.end()
         if (taken.text === undefined) throw new ChaperoneError('upstream_unavailable', `The MCP server ${visit.name} did not answer the handshake.`)
-        const version = outcome.status === 'ok' ? textAt(taken.text, ['result', 'protocolVersion']) : undefined
-        if (version === undefined) closeLane(lane, sessionGone('The handshake failed.'))
-        else {
-          lane.version = version
-          lane.upstream.agreed(version)
-        }
-        answer.send(taken.status, taken.text, { 'content-type': 'application/json', ...(version === undefined ? {} : { 'mcp-session-id': lane.id }) })
+        of.version = outcome.status === 'ok' ? textAt(taken.text, ['result', 'protocolVersion']) : undefined
+        if (of.version === undefined) await sessions.close(of, sessionGone('The handshake failed.'))
+        else lane.upstream.agreed(of.version)
+        answer.send(taken.status, taken.text, {
+          'content-type': 'application/json',
+          ...(of.version === undefined ? {} : { 'mcp-session-id': of.id }),
+        })
         return outcome
       } catch (error) {
-        closeLane(lane, toChaperoneError(error))
+        await sessions.close(of, toChaperoneError(error)).catch(failed)
         throw error
       }
     })
   }
 
   /** The MCP session that a legacy request names. An id of somebody else is no id, and is recorded (peers R51, R52). */
-  const laneOf = async (visit: Visit): Promise<Lane> => {
+  const sessionOf = async (visit: Visit): Promise<McpSession> => {
     const { request, caller, server } = visit
     const id = request.headers['mcp-session-id']
     if (typeof id !== 'string' || id === '') throw new ProtocolError(-32000, 'Mcp-Session-Id is missing: open a session with `initialize`.')
-    const found = server && lanes.byId(id, caller.session, server)
-    if (found === 'foreign') await recordRefused(visit, new ChaperoneError('not_found', 'The MCP session belongs to another session or server.'))
+    const scope = visit.all ? ALL : server?.resource.id
+    const found = scope === undefined ? undefined : sessions.byId(id, caller.session, scope)
+    if (found === 'foreign')
+      await exchange.recordRefused(caller, visit.name, new ChaperoneError('not_found', 'The MCP session belongs to another session or server.'))
     if (found && found !== 'foreign') return found
     throw sessionGone('This MCP session does not exist: open one with `initialize`.')
   }
 
   /** Only 2025-03-26 had batches. Each message is judged, sent and recorded by itself. */
-  const postBatch = async (visit: Visit, messages: readonly (Request | Notification)[]): Promise<void> => {
-    const lane = await laneOf(visit)
-    if (lane.version !== BATCH_VERSION) {
-      await recordRefused(visit, noBatches())
+  const postBatch = async (visit: Visit, messages: readonly Message[]): Promise<void> => {
+    const of = await sessionOf(visit)
+    if (of.version !== BATCH_VERSION || visit.all) {
+      await exchange.recordRefused(visit.caller, visit.name, noBatches())
       throw noBatches()
     }
     const answers: string[] = []
     for (const message of messages) {
+      if (message.kind === 'response') {
+        of.inquiries?.answered(message)
+        continue
+      }
       const collector = new Collector(limits.lineBytes)
       try {
         if (message.method === 'initialize') throw new ProtocolError(INVALID_REQUEST, '`initialize` cannot be part of a batch.')
-        await exchange(visit, () => lane, message, collector)
+        await exchange.send(
+          turnIn(visit, () => of),
+          known(visit),
+          message,
+          collector,
+        )
         collector.end()
         if (collector.text !== undefined) answers.push(collector.text)
       } catch (error) {
@@ -278,25 +275,45 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
 
   const stream = async (visit: Visit): Promise<void> => {
     checkVersion(visit.request)
-    const lane = await laneOf(visit)
+    const of = await sessionOf(visit)
     if (!visit.answer.streams) throw new ProtocolError(-32000, 'The Accept header must name text/event-stream.', { http: 406 })
-    const action = describeMcp(known(visit), { method: 'stream', params: {} })
-    await govern(visit, action, [], (permit) => lane.upstream.stream(permit, visit.answer, visit.headers))
+    if (visit.all) {
+      return many.stream(
+        turnIn(visit, () => of),
+        visit.answer,
+      )
+    }
+    const server = known(visit)
+    const action = describeMcp(server, { method: 'stream', params: {} })
+    await exchange.govern(visit.caller, action, [], async (permit): Promise<Outcome> => {
+      const forget = of.inquiries?.listen(visit.answer)
+      try {
+        return await exchange.lane(of, server).upstream.stream(permit, visit.answer, visit.headers)
+      } finally {
+        forget?.()
+      }
+    })
   }
 
   const end = async (visit: Visit): Promise<void> => {
     checkVersion(visit.request)
-    const lane = await laneOf(visit)
+    const of = await sessionOf(visit)
+    if (visit.all) {
+      await sessions.close(of, sessionGone('The client has ended the MCP session.'))
+      return visit.answer.send(204)
+    }
     const action = describeMcp(known(visit), { method: 'session/end', params: {} })
-    await govern(visit, action, [], async () => {
-      await lanes.close(lane, sessionGone('The client has ended the MCP session.'))
+    await exchange.govern(visit.caller, action, [], async () => {
+      await sessions.close(of, sessionGone('The client has ended the MCP session.'))
       return { status: 'ok' }
     })
     visit.answer.send(204)
   }
 
-  const asked = ({ name, server, caller }: Visit, message: Request | Notification): Asked => {
+  const asked = ({ name, server, all, caller }: Visit, message: Message): Asked => {
     const visible = () => {
+      // That this endpoint exists is no secret; only what lies behind it may be.
+      if (all) return true
       try {
         return server !== undefined && guard.judge(caller.session, describeMcp(server, { method: 'ping', params: {} })).visible
       } catch {
@@ -304,6 +321,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
         return false
       }
     }
+    if (message.kind === 'response') return { server: name, serverVisible: visible() }
     const tool = message.params.name
     const id = message.kind === 'request' ? { id: message.id } : {}
     return { server: name, method: message.method, serverVisible: visible(), ...id, ...(typeof tool === 'string' ? { tool } : {}) }
@@ -311,8 +329,8 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
 
   const fail = (answer: Answer, error: ChaperoneError, what: Asked): void => {
     if (error.code === 'internal') failed(error)
-    const { status, message } = replyTo(error, what)
-    if (answer instanceof HttpAnswer) answer.common['x-chaperone-origin'] = 'proxy'
+    const { status, message, headers } = replyTo(error, what)
+    if (answer instanceof HttpAnswer) Object.assign(answer.common, headers, { 'x-chaperone-origin': 'proxy' })
     finish(answer, status, JSON.stringify(message))
   }
 
@@ -320,24 +338,29 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
 
   return {
     get sessions() {
-      return lanes.size
+      return sessions.size
     },
 
-    async handle(request, response, caller, name) {
+    async handle(request, response, caller, given) {
+      const name = given ?? 'all servers'
       const answer = new HttpAnswer(request, response, clock, limits)
       // So that a client can tell whose failure it is.
       answer.common['x-chaperone-origin'] = 'upstream'
+      let leave = () => {}
       try {
+        leave = crowd.enter(personOf(caller.session))
         if (closing) throw new ChaperoneError('draining', 'Chaperone is shutting down.')
         const run = verbs[request.method ?? '']
         if (!run) return answer.send(405, undefined, { allow: Object.keys(verbs).join(', ') })
-        const found = resources.find('mcp', name)
-        if (!found) await recordRefused({ caller, name }, new ChaperoneError('not_found', 'There is no such MCP server.'))
+        const all = given === undefined
+        const found = all ? undefined : resources.find('mcp', name)
+        if (!found && !all) await exchange.recordRefused(caller, name, new ChaperoneError('not_found', 'There is no such MCP server.'))
         const server = found && { resource: found.resource, spec: found.spec as McpServerSpec }
-        await run({ request, caller, name, server, answer, headers: requestHeaders(request.headers) })
+        await run({ request, caller, name, server, all, answer, headers: requestHeaders(request.headers) })
       } catch (error) {
         fail(answer, toChaperoneError(error), { server: name })
       } finally {
+        leave()
         // What was not read of a refused request is not read at all (peers R11).
         if (!request.complete) response.once('finish', () => request.destroy())
       }
@@ -345,15 +368,11 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
 
     async close() {
       closing = true
-      await lanes.closeAll(new ChaperoneError('draining', 'Chaperone is shutting down.'))
-      servers.close()
+      await sessions.closeAll(new ChaperoneError('draining', 'Chaperone is shutting down.'))
+      await servers.close()
     },
   }
 }
-
-const REFUSED_HERE = new Set<string>(['isolation_unavailable', 'too_many', 'malformed', 'unsupported', 'draining'])
-
-const neverSent = (error: unknown) => error instanceof NotSent || REFUSED_HERE.has(toChaperoneError(error).code)
 
 /** GET and DELETE have no body to say the version in; the modern era has neither. */
 function checkVersion(request: IncomingMessage): void {
@@ -361,12 +380,6 @@ function checkVersion(request: IncomingMessage): void {
   if (version === undefined || LEGACY_VERSIONS.includes(String(version))) return
   const http = MODERN_VERSIONS.includes(String(version)) ? 405 : 400
   throw new ProtocolError(-32000, 'This version has no streams and sessions: use POST.', { http, code: 'unsupported' })
-}
-
-/** Stored beside the intent: the arguments as the client wrote them. */
-function bodiesOf(message: Request | Notification): Body[] {
-  const span = spanAt(message.text, message.params.arguments === undefined ? ['params'] : ['params', 'arguments'])
-  return span ? [{ name: 'arguments', bytes: message.text.slice(span.start, span.end) }] : []
 }
 
 function textAt(text: string, path: readonly string[]): string | undefined {

@@ -8,14 +8,23 @@ import { makeGuard } from '../../access/guard.ts'
 import type { State } from '../../access/state.ts'
 import type { Draft } from '../../audit/record.ts'
 import { mcpServerSpec } from '../../catalog/mcp-server.ts'
+import { DECIDING, openPinBook, type PinBook, pinOf } from '../../catalog/pin-book.ts'
+import { type Pin, pinsByServer } from '../../catalog/pins.ts'
 import { type Clock, systemClock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
+import { openKeyring } from '../../keys/keyring.ts'
+import { loadRootKey } from '../../keys/root-key.ts'
 import { compilePolicy } from '../../policy/compile.ts'
 import type { Resource } from '../../policy/types.ts'
+import { openStore } from '../../store/open.ts'
+import type { Store } from '../../store/store.ts'
+import type { UpstreamLogins } from '../../vault/logins.ts'
 import { type McpCaller, mcpGateway } from './gateway.ts'
+import { openHandles } from './handles.ts'
 import type { McpLimits } from './limits.ts'
 import { mcpVocabulary } from './rules.ts'
+import { openTasks } from './tasks.ts'
 
 /** A role spec as people write it, and servers by name; the real policy and the real guard judge, records stay in memory. */
 export interface World {
@@ -24,6 +33,9 @@ export interface World {
   readonly limits?: Partial<McpLimits>
   readonly clock?: Clock
   readonly secrets?: Record<string, string>
+  readonly logins?: Pick<UpstreamLogins, 'of'>
+  /** Where pins are kept; default: a store of its own. */
+  readonly store?: Store
 }
 
 export interface Harness {
@@ -34,10 +46,12 @@ export interface Harness {
   readonly dataDir: string
   readonly guard: ReturnType<typeof makeGuard>
   readonly gateway: ReturnType<typeof mcpGateway>
+  readonly pins: PinBook
   /** Records of one type, newest last. */
   of(type: Draft['type']): Draft[]
   /** Changes the document of a server, as `apply` would. */
   setServer(name: string, spec: unknown): void
+  dropServer(name: string): void
   /** Changes what the caller may do, as `apply` would. */
   setRole(role: unknown): void
   /** Ends everything that hangs on the session, as a lock would. */
@@ -95,6 +109,11 @@ export async function harness(world: World): Promise<Harness> {
   writeFileSync(join(dataDir, 'keys', 'root'), 'the root key', { mode: 0o600 })
   writeFileSync(`${dataDir}.root-key`, 'readable by everybody: only a child that cannot see it will not read it', { mode: 0o644 })
 
+  const store = world.store ?? (await openStore({ dataDir }, { clock }))
+  const loadPins = async () =>
+    pinsByServer((await store.db.selectFrom('pins').select(DECIDING).execute()).map((row): [string, Pin] => [row.resource_id, pinOf(row)]))
+  let pinned = await loadPins()
+
   const resources = new Map(
     Object.entries(world.servers).map(([name, spec]) => {
       const resource: Resource = { kind: 'mcp', id: `res_${name}`, name, labels: {} }
@@ -114,6 +133,7 @@ export async function harness(world: World): Promise<Harness> {
     identity: () => undefined,
     find: (_, name) => resources.get(name),
     list: () => [...resources.values()],
+    pins: (id) => pinned(id),
   })
   let state = stateOf(world.role, 1)
   const audit = {
@@ -132,8 +152,24 @@ export async function harness(world: World): Promise<Harness> {
       throw error
     },
   })
+  const pins = openPinBook({
+    store,
+    audit,
+    clock,
+    current: (id) => pinned(id),
+    async raised() {
+      pinned = await loadPins()
+      state = { ...state, epoch: state.epoch + 1 }
+      guard.review()
+    },
+  })
+  const rootKey = await loadRootKey({ store, dataDir, createAt: `${world.store?.location ?? dataDir}.own-root-key` })
+  const keyring = await openKeyring(store, rootKey, clock)
   const gateway = mcpGateway({
+    tasks: openTasks(store, clock),
+    handles: openHandles(keyring),
     guard,
+    pins,
     resources: { find: (kind, name) => state.find(kind, name), list: (kind) => state.list(kind), revision: 1 },
     audit,
     reveal: async (name) => {
@@ -144,6 +180,7 @@ export async function harness(world: World): Promise<Harness> {
     clock,
     dataDir,
     ...(world.limits ? { limits: world.limits } : {}),
+    ...(world.logins ? { logins: world.logins } : {}),
     log: { warn: (facts, what) => logs.push({ what, facts }) },
   })
 
@@ -156,7 +193,7 @@ export async function harness(world: World): Promise<Harness> {
   }
   const server = createServer((request, response) => {
     const caller = callerOf(request)
-    void gateway.handle(request, response, caller, /^\/mcp\/([^/?]+)/.exec(request.url ?? '')?.[1] ?? '').finally(() => caller.connection.closed())
+    void gateway.handle(request, response, caller, /^\/mcp\/([^/?]+)/.exec(request.url ?? '')?.[1]).finally(() => caller.connection.closed())
   })
   const address = await listen(server)
 
@@ -167,9 +204,13 @@ export async function harness(world: World): Promise<Harness> {
     dataDir,
     guard,
     gateway,
+    pins,
     of: (type) => records.filter((draft) => draft.type === type),
     setServer(name, spec) {
       resources.set(name, { resource: { kind: 'mcp', id: `res_${name}`, name, labels: {} }, spec: mcpServerSpec.parse(spec) })
+    },
+    dropServer(name) {
+      resources.delete(name)
     },
     setRole(role) {
       state = stateOf(role, state.epoch + 1)
@@ -188,8 +229,10 @@ export async function harness(world: World): Promise<Harness> {
       await gateway.close()
       server.closeAllConnections()
       server.close()
+      if (!world.store) await store.close()
       rmSync(dataDir, { recursive: true, force: true })
       rmSync(`${dataDir}.root-key`)
+      rmSync(`${dataDir}.own-root-key`, { force: true })
     },
   }
 }

@@ -218,13 +218,13 @@ describe('a real Streamable HTTP server behind the gateway', () => {
     await world.close()
   })
 
-  test('an MCP session id is ours, and the server never sees it', async () => {
+  test('an MCP session id is ours, and the server never sees it (peers R57)', async () => {
     const session = await openSession(given, 'web')
-    assert.match(session['mcp-session-id']!, /^[A-Za-z0-9_-]{32}$/)
+    assert.match(session['mcp-session-id']!, /^local\.[A-Za-z0-9_-]{32}$/)
     assert.match(String(upstream.seen.at(-1)?.headers['mcp-session-id']), /^upstream-/)
   })
 
-  test("rule 7: another identity's MCP session id is unknown to everybody else, and trying it is recorded", async () => {
+  test("rule 7: another identity's MCP session id is unknown to everybody else, and trying it is recorded (peers R52)", async () => {
     const session = await openSession(given, 'web')
     const before = upstream.seen.length
     for (const method of ['POST', 'GET', 'DELETE']) {
@@ -281,7 +281,13 @@ test('rule 1: what a trusted server said of its tools does not speak for the ser
       const chunks: Buffer[] = []
       for await (const chunk of request) chunks.push(chunk as Buffer)
       const { id, method } = JSON.parse(Buffer.concat(chunks).toString())
-      const result = method === 'tools/list' ? { tools: [{ name: 'tidy', inputSchema: { type: 'object' }, annotations }] } : { content: [] }
+      const about = { supportedVersions: ['2026-07-28'], capabilities: { tools: {} } }
+      const result =
+        method === 'server/discover'
+          ? about
+          : method === 'tools/list'
+            ? { tools: [{ name: 'tidy', inputSchema: { type: 'object' }, annotations }] }
+            : { content: [] }
       response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ jsonrpc: '2.0', id, result }))
     })
   const [harmless, harmful] = [tools({ readOnlyHint: true, openWorldHint: false }), tools({})]

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { ChaperoneError } from '../../errors.ts'
-import { answerOf, type Harness, harness, openSession } from './harness.test.ts'
+import { eventually } from './harness.test.ts'
 import { type How, isolator, type Means, probe } from './isolation.ts'
+import { type PoolFixture, poolFixture, type TestSession } from './stdio.fixture.ts'
 
 const means = await probe()
 const root = process.getuid?.() === 0
@@ -13,95 +16,115 @@ const base = mkdtempSync(join(tmpdir(), 'chaperone-isolation-'))
 chmodSync(base, 0o755)
 after(() => rmSync(base, { recursive: true, force: true }))
 
-/** A server whose tools do to the machine what their name says, and tell what came of it. */
-const thief = join(base, 'thief.mjs')
-writeFileSync(
-  thief,
-  `
-import * as fs from 'node:fs'
-import { createInterface } from 'node:readline'
-const attempt = (act) => { try { return String(act()) } catch (error) { return error.code ?? error.message } }
-const tools = {
-  read: ({ path }) => attempt(() => fs.readFileSync(path, 'utf8')),
-  list: ({ path }) => attempt(() => fs.readdirSync(path).length),
-  write: ({ path }) => attempt(() => fs.writeFileSync(path, 'mine') ?? 'written'),
-  environments: () => attempt(() => fs.readdirSync('/proc').filter((name) => /^\\d+$/.test(name) && +name !== process.pid).flatMap((pid) => { try { return [fs.readFileSync('/proc/' + pid + '/environ', 'utf8')] } catch { return [] } }).join()),
-  whoami: () => JSON.stringify({ uid: process.getuid(), cwd: process.cwd(), pid: process.pid }),
-}
-createInterface({ input: process.stdin }).on('line', (line) => {
-  const { id, method, params } = JSON.parse(line)
-  if (id === undefined) return
-  const result = method === 'initialize' ? { protocolVersion: params.protocolVersion, capabilities: {}, serverInfo: {} } : { content: [{ type: 'text', text: tools[params.name](params.arguments ?? {}) }] }
-  process.stdout.write(JSON.stringify({ jsonrpc: '2.0', id, result }) + '\\n')
-})
-`,
-)
-chmodSync(thief, 0o644)
-
 const usable: How[] = ['none']
 if (means.user.works) usable.push('user')
 if (means.bubblewrap.works) usable.push('bubblewrap')
 const missing = (how: How) => (usable.includes(how) ? false : `${how} does not work here: ${how === 'none' ? '' : JSON.stringify(means[how])}`)
 
-const steal = async (how: How, spec: object, act: (given: Harness, use: (tool: string, args?: object) => Promise<string>) => Promise<void>) => {
-  const given = await harness({
-    role: { allow: [{ mcp: 'any', tools: 'any' }] },
-    servers: {
-      thief: { command: [process.execPath, thief], isolation: how, env: { SECRET: 'of-the-first' }, ...spec },
-      second: { command: [process.execPath, thief], isolation: how, env: { SECRET: 'of-the-second' } },
-    },
-  })
+type Use = (tool: string, args?: object) => Promise<string>
+
+const steal = async (how: How, spec: object, act: (given: PoolFixture, use: Use, other: () => Promise<Use>) => Promise<void>) => {
+  const given = poolFixture()
+  const started = async (server: string, more: object): Promise<Use> => {
+    const session = given.session({ server, spec: { isolation: how, ...more } })
+    await session.hello()
+    return session.tool
+  }
   try {
-    const session = await openSession(given, 'thief')
-    await act(given, async (name, args = {}) => {
-      const answer = await answerOf(
-        await given.post('thief', { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name, arguments: args } }, session),
-      )
-      return answer.result.content[0].text
-    })
+    await act(given, await started('thief', { env: { SECRET: 'of-the-first' }, ...spec }), () =>
+      started('second', { env: { SECRET: 'of-the-second' } }),
+    )
   } finally {
     await given.close()
   }
 }
 
-describe('a stdio child that tries to read the keys', () => {
+describe('a stdio child that tries to read what is not its own', () => {
   for (const how of ['user', 'bubblewrap'] as const) {
-    test(`rule 5: under ${how} it sees neither the data directory nor another server's secrets`, { skip: missing(how) }, async () => {
-      await steal(how, {}, async (given, use) => {
+    test(`rule 5: under ${how} it sees neither the data directory nor what another server knows`, { skip: missing(how) }, async () => {
+      await steal(how, {}, async (given, use, other) => {
         const key = join(given.dataDir, 'keys', 'root')
         assert.equal(readFileSync(key, 'utf8'), 'the root key')
         assert.match(await use('read', { path: key }), /^(EACCES|ENOENT)$/)
         assert.match(await use('list', { path: given.dataDir }), /^(EACCES|ENOENT)$/)
         assert.match(await use('write', { path: join(given.dataDir, 'x') }), /^(EACCES|ENOENT|EROFS)$/)
         assert.match(await use('read', { path: '/etc/shadow' }), /^(EACCES|ENOENT)$/)
-        await openSession(given, 'second')
-        assert.doesNotMatch(await use('environments'), /of-the-second/)
+        const second = await other()
+        assert.equal(JSON.stringify(await second('environment')).includes('of-the-second'), true)
+        assert.doesNotMatch(JSON.stringify(await use('processes', { what: 'environ' })), /of-the-second/)
+        const { home } = (await second('whoami')) as unknown as { home: string }
+        assert.equal(await second('write', { path: join(home, 'x') }), 'done')
+        if (how === 'user') assert.match(await use('list', { path: home }), /^(EACCES|ENOENT)$/)
+        else assert.doesNotMatch(JSON.stringify(await use('list', { path: home })), /"x"/)
         assert.equal(given.of('server.started')[0]?.data?.isolation, how)
       })
+    })
+
+    test(`R55: under ${how} two people who use one server do not see each other's either`, { skip: missing(how) }, async () => {
+      const given = poolFixture({ secrets: {} })
+      try {
+        const [a, b] = ['agt_a', 'agt_b'].map((who) => given.session({ who, spec: { isolation: how, env: { SHARED: 'both' } } })) as [
+          TestSession,
+          TestSession,
+        ]
+        await a.hello()
+        await b.hello()
+        const seenOf = (await b.tool('processes', { what: 'environ' })) as string[]
+        // In bubblewrap the first process of its own namespace is bubblewrap itself.
+        assert.equal(seenOf.filter((environ) => environ.includes('SHARED=both')).length, how === 'user' ? 0 : 1)
+        const { home } = (await a.tool('whoami')) as { home: string }
+        await a.tool('write', { path: join(home, 'x') })
+        const seen = await b.tool('list', { path: home })
+        assert.ok(how === 'user' ? seen === 'EACCES' : !seen.includes('x'), String(seen))
+      } finally {
+        await given.close()
+      }
     })
   }
 
   test('with isolation: none it sees them, which is recorded: what is tested above can fail', async () => {
-    await steal('none', {}, async (given, use) => {
+    await steal('none', {}, async (given, use, other) => {
       assert.equal(await use('read', { path: join(given.dataDir, 'keys', 'root') }), 'the root key')
-      await openSession(given, 'second')
-      assert.match(await use('environments'), /of-the-second/)
+      const second = await other()
+      assert.match(JSON.stringify(await use('processes', { what: 'environ' })), /of-the-second/)
+      const { home } = (await second('whoami')) as unknown as { home: string }
+      await second('write', { path: join(home, 'x') })
+      assert.deepEqual(await use('list', { path: home }), ['x'])
       assert.equal(given.of('server.started')[0]?.data?.isolation, 'none')
     })
+  })
+
+  test('R89: its whole environment is what its document lists, PATH, and a HOME of its own', async () => {
+    process.env.CHAPERONE_TEST_SECRET = 'must not be inherited'
+    for (const how of usable) {
+      await steal(how, {}, async (_, use) => {
+        // bubblewrap says where it is.
+        assert.deepEqual(
+          Object.keys((await use('environment')) as unknown as object)
+            .filter((name) => name !== 'PWD')
+            .sort(),
+          ['HOME', 'PATH', 'SECRET'],
+          how,
+        )
+      })
+    }
+    delete process.env.CHAPERONE_TEST_SECRET
   })
 
   test('each has a folder of its own, which is gone when it is', { skip: missing('user') }, async () => {
     let cwd = ''
     await steal('user', {}, async (_, use) => {
-      const who = JSON.parse(await use('whoami'))
+      const who = (await use('whoami')) as unknown as { uid: number; cwd: string }
       cwd = who.cwd
       assert.notEqual(who.uid, process.getuid?.())
-      assert.equal(await use('write', { path: join(cwd, 'x') }), 'written')
+      assert.equal(await use('write', { path: join(cwd, 'x') }), 'done')
     })
     assert.equal(existsSync(cwd), false)
   })
 
-  test('bubblewrap shows the folders that the document lists, to read or to write', { skip: missing('bubblewrap') }, async () => {
+  test('bubblewrap shows the folders that the document lists, to read or to write, and no process but its own', {
+    skip: missing('bubblewrap'),
+  }, async () => {
     const [shown, own, hidden] = ['shown', 'own', 'hidden'].map((name) => {
       mkdirSync(join(base, name))
       writeFileSync(join(base, name, 'a'), name)
@@ -111,10 +134,24 @@ describe('a stdio child that tries to read the keys', () => {
     await steal('bubblewrap', { read: [shown], write: [own] }, async (_, use) => {
       assert.equal(await use('read', { path: join(shown, 'a') }), 'shown')
       assert.match(await use('write', { path: join(shown, 'b') }), /^(EROFS|EACCES)$/)
-      assert.equal(await use('write', { path: join(own, 'b') }), 'written')
+      assert.equal(await use('write', { path: join(own, 'b') }), 'done')
       assert.equal(await use('read', { path: join(hidden, 'a') }), 'ENOENT')
+      const commands = JSON.stringify(await use('processes', { what: 'cmdline' }))
+      assert.equal(commands.includes('isolation.test'), false, commands)
     })
     assert.equal(readFileSync(join(own, 'b'), 'utf8'), 'mine')
+  })
+
+  test('`network: false` leaves no way to any port, not even of this machine', { skip: missing('bubblewrap') }, async () => {
+    const server = createServer((socket) => socket.end()).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    try {
+      await steal('bubblewrap', { network: false }, async (_, use) => assert.notEqual(await use('connect', { port }), 'connected'))
+      await steal('bubblewrap', {}, async (_, use) => assert.equal(await use('connect', { port }), 'connected'))
+    } finally {
+      server.close()
+    }
   })
 
   test('bubblewrap covers the data directory and the root key beside it, even inside a folder that is listed', {
@@ -122,18 +159,43 @@ describe('a stdio child that tries to read the keys', () => {
   }, async () => {
     await steal('bubblewrap', { read: [tmpdir()] }, async (given, use) => {
       chmodSync(given.dataDir, 0o755)
+      chmodSync(join(given.dataDir, 'keys'), 0o755)
       chmodSync(join(given.dataDir, 'keys', 'root'), 0o644)
       assert.match(await use('read', { path: join(given.dataDir, 'keys', 'root') }), /^(EACCES|ENOENT)$/)
-      assert.equal(await use('list', { path: given.dataDir }), '0')
+      assert.deepEqual(await use('list', { path: given.dataDir }), [])
       assert.match(await use('read', { path: `${given.dataDir}.root-key` }), /^(EACCES)?$/)
     })
   })
+
+  for (const how of ['user', 'bubblewrap'] as const) {
+    test(`R86: under ${how} a daemon ends with its server, whatever it left`, { skip: missing(how) }, async () => {
+      const before = new Set(sleepers())
+      await steal(how, {}, async (_, use) => {
+        await use('daemon', { cwd: '/' })
+        await eventually(() => sleepers().some((pid) => !before.has(pid)), 'it runs')
+      })
+      assert.deepEqual(
+        sleepers().filter((pid) => !before.has(pid)),
+        [],
+      )
+    })
+  }
 })
+
+/** Process ids, as we see them, of the daemons of the fixture. */
+const sleepers = () =>
+  readdirSync('/proc').filter((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8') === 'sleep\x001234.5\0'
+    } catch {
+      return false
+    }
+  })
 
 describe('what cannot be isolated is not started', () => {
   const no = (error: string) => ({ works: false as const, error })
   const nothing: Means = { root: false, user: no('not root'), bubblewrap: no('not installed') }
-  const spec = { command: [process.execPath, thief], read: [], write: [], network: true }
+  const spec = { command: [process.execPath], read: [], write: [], network: true }
   const prepare = (given: Means, more: object = {}, dataDir = '/var/lib/chaperone') =>
     isolator({ dataDir, means: async () => given }).prepare({ id: 'res_x', name: 'x' }, { ...spec, ...more })
   const refused = (code: string, text: RegExp) => (error: unknown) =>
@@ -166,13 +228,41 @@ describe('what cannot be isolated is not started', () => {
     }
   })
 
-  test('two servers never share a user, one server always has the same', { skip: !root && 'needs root' }, async () => {
-    const given = isolator({ dataDir: '/nowhere', means: async () => ({ ...nothing, root: true, user: { works: true } }) })
-    const launches = await Promise.all(['a', 'b', 'a', 'c'].map((id) => given.prepare({ id, name: id }, spec)))
-    const uids = launches.map((launch) => launch.uid)
-    assert.equal(uids[0], uids[2])
-    assert.equal(new Set(uids).size, 3)
-    for (const launch of launches) launch.release()
+  test('two servers never share a user; the processes of one do only in bubblewrap, where they see no other', {
+    skip: !root && 'needs root',
+  }, async () => {
+    const works = { works: true as const, path: '/usr/bin/bwrap' }
+    for (const [means, users] of [
+      [{ ...nothing, root: true, user: works }, 4],
+      [{ ...nothing, root: true, user: works, bubblewrap: works }, 3],
+    ] as const) {
+      const given = isolator({ dataDir: '/nowhere', means: async () => means })
+      const prepare = () => Promise.all(['a', 'b', 'a', 'c'].map((id) => given.prepare({ id, name: id }, spec)))
+      const first = await prepare()
+      const uids = first.map((launch) => launch.uid)
+      assert.equal(new Set(uids).size, users)
+      for (const launch of first) launch.release()
+      const again = await prepare()
+      assert.deepEqual(
+        again.map((launch) => launch.uid),
+        uids,
+        'a server that starts again can read what it wrote',
+      )
+      for (const launch of again) launch.release()
+    }
+  })
+
+  test('where nothing can isolate a server, the refusal says what can be done there', async () => {
+    const on = (platform: NodeJS.Platform, isolation?: 'none') =>
+      isolator({ dataDir: '/nowhere', means: async () => nothing, platform }).prepare(
+        { id: 'x', name: 'x' },
+        { ...spec, ...(isolation ? { isolation } : {}) },
+      )
+    await assert.rejects(on('win32'), refused('isolation_unavailable', /on Windows.*on Linux only/s))
+    await assert.rejects(on('win32', 'none'), refused('isolation_unavailable', /on Windows/))
+    await assert.rejects(on('darwin'), refused('isolation_unavailable', /on macOS.*isolation: none/s))
+    const launch = await on('darwin', 'none')
+    launch.release()
   })
 
   test('a program that the other user cannot read is named, with what to do', { skip: !root && 'needs root' }, async () => {

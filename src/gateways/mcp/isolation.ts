@@ -5,6 +5,7 @@ import { basename, delimiter, dirname, isAbsolute, join, relative, resolve, sep 
 import { promisify } from 'node:util'
 import type { McpServerSpec } from '../../catalog/mcp-server.ts'
 import { ChaperoneError } from '../../errors.ts'
+import type { Mark } from './memory.ts'
 
 export type How = 'user' | 'bubblewrap' | 'none'
 
@@ -18,6 +19,8 @@ export interface Launch {
   readonly home: string
   /** set when it runs as another user than we do */
   readonly uid?: number
+  /** By what all that it starts can be found, also what leaves its group and its parent. Empty where the kernel ends all of it. */
+  readonly mark: Mark
   /** The folder and the user id are free again. Call once, when the whole process group is gone. */
   release(): void
   /** What a person should look at when the server ends at once. */
@@ -42,8 +45,9 @@ export interface Isolator {
 }
 
 /**
- * User ids that neither Debian nor systemd gives to anybody (systemd.io/UIDS-GIDS: 60706 to 61183 are unused). A server has
- * its own one while it runs: under a shared id such as `nobody` one server could read another's secrets in /proc.
+ * User ids that neither Debian nor systemd gives to anybody (systemd.io/UIDS-GIDS: 60706 to 61183 are unused). Under a shared
+ * id such as `nobody` one child could read another's secrets in /proc, so each has its own while it runs; in bubblewrap, where
+ * it sees no other process, the children of one server share one, so that they can share what they write.
  */
 const FIRST_UID = 60_706
 const UIDS = 478
@@ -58,14 +62,16 @@ export function isolator(parts: {
   readonly hide?: readonly string[]
   readonly means?: () => Promise<Means>
   readonly path?: string
+  readonly platform?: NodeJS.Platform
 }): Isolator {
   const hidden = () => [parts.dataDir, `${parts.dataDir}.root-key`, ...(parts.hide ?? [])].map(real)
   const path = parts.path ?? process.env.PATH ?? '/usr/bin:/bin'
-  const users = userIds()
+  const platform = parts.platform ?? process.platform
   let probed: Promise<Means> | undefined
 
   return {
     async prepare(server, spec) {
+      refusePlatform(server.name, spec, platform)
       probed ??= (parts.means ?? probe)()
       const means = await probed
       const how = choose(server.name, spec, means)
@@ -74,7 +80,7 @@ export function isolator(parts: {
       for (const folder of folders) refuseOurs(folder, hidden(), server.name)
 
       const other = how !== 'none' && means.root
-      const user = other ? users.take(server.id) : undefined
+      const user = other ? users.take(server.id, how === 'user') : undefined
       const workDir = mkdtempSync(join(tmpdir(), 'chaperone-mcp-'))
       try {
         if (user) {
@@ -86,6 +92,8 @@ export function isolator(parts: {
           how,
           cwd: workDir,
           home: how === 'bubblewrap' ? '/tmp' : workDir,
+          // What runs in bubblewrap has a process namespace of its own, which the kernel empties with its first process.
+          mark: how === 'bubblewrap' ? {} : how === 'user' && user ? { uid: user.uid } : { home: workDir },
           hints: how === 'bubblewrap' ? unseen(spec) : [],
           ...(user ? { uid: user.uid } : {}),
           release() {
@@ -120,6 +128,20 @@ function choose(name: string, { isolation: wanted, network }: Spec, means: Means
   if (means.bubblewrap.works) return 'bubblewrap'
   if (means.user.works) return 'user'
   throw unavailable(name, `neither bubblewrap (${means.bubblewrap.error}) nor another user (${means.user.error}) works here`)
+}
+
+/** Neither bubblewrap nor other users are to be had there: saying so beats advice that cannot be followed. */
+function refusePlatform(name: string, { isolation }: Spec, platform: NodeJS.Platform): void {
+  if (platform === 'linux') return
+  if (platform === 'darwin' && isolation === 'none') return
+  const system = platform === 'darwin' ? 'macOS' : platform === 'win32' ? 'Windows' : platform
+  throw new ChaperoneError('isolation_unavailable', `The MCP server ${name} cannot be isolated on ${system}.`, {
+    detail: platform,
+    fix:
+      platform === 'darwin'
+        ? 'Run Chaperone on Linux, reach the server by `url`, or, if you trust it with everything this user can read, write `isolation: none` in its document.'
+        : 'Chaperone starts servers on Linux only: run it there, for example in WSL, or reach the server by `url`.',
+  })
 }
 
 const unavailable = (name: string, why: string) =>
@@ -289,17 +311,20 @@ function isIn(path: string, folder: string): boolean {
   return way === '' || (way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way))
 }
 
-/** Gives each server that runs its own user id: always the same one, unless two servers want it at once. */
+/** Gives user ids to what runs: a server the one it had last if that is free, so that it can read what it wrote. */
+const users = userIds()
+
 function userIds() {
-  const holders = new Map<number, { server: string; children: number }>()
+  const holders = new Map<number, { server: string; alone: boolean; children: number }>()
   return {
-    take(server: string): { readonly uid: number; release(): void } {
+    /** `alone`: no other child has it, also none of the same server. */
+    take(server: string, alone: boolean): { readonly uid: number; release(): void } {
       const wish = [...server].reduce((hash, letter) => (hash * 31 + letter.codePointAt(0)!) % 1_000_003, 7)
       for (let i = 0; i < UIDS; i++) {
         const uid = FIRST_UID + ((wish + i) % UIDS)
         const holder = holders.get(uid)
-        if (holder && holder.server !== server) continue
-        const mine = holder ?? { server, children: 0 }
+        if (holder && (alone || holder.alone || holder.server !== server)) continue
+        const mine = holder ?? { server, alone, children: 0 }
         mine.children++
         holders.set(uid, mine)
         return {

@@ -135,6 +135,42 @@ export function edited(text: string, edits: readonly Edit[]): string {
   return out + text.slice(from)
 }
 
+/** Puts members at the end of the object `parent`: JSON texts such as `"a":1`, joined with commas. Their keys must not be there. */
+export function appending(text: string, parent: Span, members: string): Edit {
+  const empty = membersOf(text, parent.start).size === 0
+  return { start: parent.end - 1, end: parent.end - 1, text: empty ? members : `,${members}` }
+}
+
+/** The text without the member at this path of keys; the same text when it is not there. */
+export function without(text: string, path: readonly string[]): string {
+  const parent = spanAt(text, path.slice(0, -1))
+  if (!parent || text[parent.start] !== '{') return text
+  const members = [...membersOf(text, parent.start)]
+  const at = members.findIndex(([key]) => key === path.at(-1))
+  if (at === -1) return text
+  const [, value] = members[at]!
+  // With the comma before it, or, for the first, the one behind it.
+  if (at > 0) return edited(text, [{ start: members[at - 1]![1].end, end: value.end, text: '' }])
+  const behind = skipSpace(text, value.end)
+  return edited(text, [{ start: parent.start + 1, end: text[behind] === ',' ? behind + 1 : behind, text: '' }])
+}
+
+/**
+ * The object that begins at or after `at`, with members put in the place of their namesakes or at its end, and others left
+ * out. What stays keeps its order, and its value its bytes. `put` holds JSON text.
+ */
+export function remade(text: string, put: Readonly<Record<string, string>>, drop: (key: string) => boolean = () => false, at = 0): string {
+  const members: string[] = []
+  const added = new Map(Object.entries(put))
+  for (const [key, span] of membersOf(text, at)) {
+    const value = added.get(key) ?? (drop(key) ? undefined : text.slice(span.start, span.end))
+    added.delete(key)
+    if (value !== undefined) members.push(`${JSON.stringify(key)}:${value}`)
+  }
+  for (const [key, value] of added) members.push(`${JSON.stringify(key)}:${value}`)
+  return `{${members.join(',')}}`
+}
+
 /** The same JSON on one line: a raw line break can only stand between tokens, never inside a string. */
 export function onOneLine(text: string): string {
   return /[\r\n]/.test(text) ? text.replace(/[\r\n]+/g, ' ') : text

@@ -27,6 +27,11 @@ export interface McpLimits {
   /** MCP sessions of this process, and of one Chaperone session */
   readonly lanes: number
   readonly lanesPerSession: number
+  /** and of one person, with all agents that act for it */
+  readonly lanesPerPerson: number
+  /** HTTP requests under way, streams among them: of one person with all agents that act for it, and of all */
+  readonly requestsPerPerson: number
+  readonly requests: number
   /** requests in flight in one MCP session */
   readonly inFlight: number
   /** open GET streams in one MCP session */
@@ -40,6 +45,18 @@ export interface McpLimits {
   readonly killMs: number
   /** longest back-off of a child that keeps ending */
   readonly backoffMs: number
+  /** a person or model gets so long to answer what a server asked */
+  readonly askMs: number
+  /** what a server asked and the client has not answered, in one MCP session */
+  readonly asks: number
+  /** at the endpoint of all servers a list waits this long for the slowest of them, and says who is missing */
+  readonly partMs: number
+  /** and a merged list is served again for this long, while nothing is known to have changed */
+  readonly mergedMs: number
+  /** rounds of one call in which the server asks for more */
+  readonly rounds: number
+  /** a call waits so long for the list that it rests on, when that was not seen yet */
+  readonly learnMs: number
   /** a filtered list may be cached by its client for at most this long: rights change */
   readonly listTtlMs: number
   /** the verdict that a server does not speak the modern era is believed for so long */
@@ -63,6 +80,9 @@ export const MCP_LIMITS: McpLimits = {
   idleMs: 30 * 60_000,
   lanes: 1024,
   lanesPerSession: 64,
+  lanesPerPerson: 256,
+  requestsPerPerson: 512,
+  requests: 8_192,
   inFlight: 256,
   streams: 4,
   queueBytes: 16 * 1024 * 1024,
@@ -70,6 +90,12 @@ export const MCP_LIMITS: McpLimits = {
   termMs: 500,
   killMs: 5_000,
   backoffMs: 60_000,
+  partMs: 3_000,
+  mergedMs: 5_000,
+  askMs: 10 * 60_000,
+  asks: 32,
+  rounds: 8,
+  learnMs: 10_000,
   listTtlMs: 60_000,
   eraMs: 10 * 60_000,
   keepAliveMs: 15_000,

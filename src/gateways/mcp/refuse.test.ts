@@ -18,7 +18,7 @@ const denied: Decision = {
 }
 const asked = { id: 7, method: 'tools/call', server: 'files', tool: 'write_file', serverVisible: true }
 
-test('rule 8: a refused call says what, why, which rule, which decision, and how to ask, in words and as data', () => {
+test('rule 8: a refused call says what, why, which rule, which decision, and how to ask, in words and as data (peers R74)', () => {
   const { status, message } = replyTo(new Refusal(denied, 'per_1'), asked)
   assert.equal(status, 200)
   assert.deepEqual(message, {
@@ -45,6 +45,39 @@ test('rule 8: a refused call says what, why, which rule, which decision, and how
       },
     },
   })
+})
+
+const limited: Decision = {
+  ...denied,
+  reason: 'rate_limited',
+  rule: { document: 'dev', kind: 'role', section: 'allow', index: 0, digest: 'd' },
+  message: 'tools/call read on files is over a limit: rate 60/1m per tool (boris, role dev, allow rule 1). Try again in 12 seconds.',
+  retryAfter: 12,
+}
+
+test('rule 8: a call over a limit tells the model how long to wait, and is not told to give up or to ask', () => {
+  const { hint, ...without } = limited
+  const { status, headers, message } = replyTo(new Refusal(without, 'per_1'), asked)
+  assert.equal(status, 200)
+  assert.equal(headers, undefined)
+  const result = message.result as { isError: boolean; content: { text: string }[]; _meta: Record<string, { retryAfter: number }> }
+  assert.equal(result.isError, true)
+  assert.equal(result._meta['dev.chaperone/refusal']?.retryAfter, 12)
+  assert.equal(
+    result.content[0]?.text,
+    'Chaperone refused the call of write_file on files: tools/call read on files is over a limit: rate 60/1m per tool (boris, role dev, allow rule 1). Try again in 12 seconds. Reason: rate_limited, role dev, allow rule 1. Decision: per_1. Nothing was sent to the server. Wait as long as it says, then send the same call again.',
+  )
+})
+
+test('any other method over a limit is 429 with Retry-After, as is a crowd at the door', () => {
+  for (const reason of ['rate_limited', 'budget_spent', 'too_many'] as const) {
+    const { status, headers, message } = replyTo(new Refusal({ ...limited, reason }, 'per_1'), { ...asked, method: 'resources/read' })
+    assert.deepEqual([status, headers], [429, { 'retry-after': '12' }])
+    const { data } = message.error as { data: Record<string, unknown> }
+    assert.deepEqual([message.id, data.reason, data.retryAfter], [7, reason, 12])
+  }
+  const { status, headers } = replyTo(new ChaperoneError('too_many', 'Chaperone has as many MCP sessions open as it may.'), asked)
+  assert.deepEqual([status, headers], [429, { 'retry-after': '1' }])
 })
 
 test('rule 8: any other refused method is an error with the same facts', () => {

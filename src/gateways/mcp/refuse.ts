@@ -1,11 +1,14 @@
 import { Refusal } from '../../access/types.ts'
 import { type ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
-import { INVALID_PARAMS, OUR_META, ProtocolError, type RequestId } from './wire.ts'
+import { OUR_META } from './meta.ts'
+import { INVALID_PARAMS, ProtocolError, type RequestId } from './wire.ts'
 
 /** An error as it goes to the client: an HTTP status and one JSON-RPC message. */
 export interface Reply {
   readonly status: number
   readonly message: Readonly<Record<string, unknown>>
+  /** what HTTP has a header of its own for */
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** What was asked, as far as it is known. */
@@ -23,6 +26,7 @@ export interface Asked {
 const BY_STATUS = new Set<ReasonCode>([
   ...(['unauthenticated', 'credential_expired', 'credential_invalid', 'session_ended', 'identity_disabled'] as const),
   ...(['malformed', 'ambiguous', 'usage', 'too_large', 'too_slow', 'too_many', 'not_found', 'draining', 'foreign_origin'] as const),
+  ...(['rate_limited', 'budget_spent'] as const),
 ])
 
 /**
@@ -39,9 +43,14 @@ export function replyTo(error: ChaperoneError, asked: Asked): Reply {
     return { status: 404, message: failure(asked.id, REASONS.not_found.jsonrpc, noServer(asked.server), { reason: 'not_found', origin: 'proxy' }) }
   if (error instanceof Refusal && asked.id !== undefined && asked.method === 'tools/call')
     return { status: 200, message: toolRefusal(error, asked, asked.id) }
-  const status = BY_STATUS.has(error.code) || asked.id === undefined ? REASONS[error.code].http : 200
-  return { status, message: failure(asked.id, REASONS[error.code].jsonrpc, sentence(error), dataOf(error)) }
+  // An error with status 200 to the question of the era would answer it: "not modern" (reference clients).
+  const status = BY_STATUS.has(error.code) || asked.id === undefined || asked.method === 'server/discover' ? REASONS[error.code].http : 200
+  const message = failure(asked.id, REASONS[error.code].jsonrpc, sentence(error), dataOf(error))
+  return status === 429 ? { status, message, headers: { 'retry-after': String(retryAfter(error)) } } : { status, message }
 }
+
+/** Seconds. What has no limit of a rule behind it is a moment's crowd. */
+const retryAfter = (error: ChaperoneError) => (error instanceof Refusal ? error.decision.retryAfter : undefined) ?? 1
 
 const noServer = (server: string) => `There is no MCP server ${JSON.stringify(server.slice(0, 128))}, or not for this identity.`
 
@@ -59,7 +68,7 @@ function failure(id: RequestId | undefined, code: number, message: string, data:
 /** A JSON-RPC error to a server whose own request is not answered by the client. It learns nothing of identities and roles. */
 export function replyToServer(id: RequestId, error: ChaperoneError): Record<string, unknown> {
   const why = error instanceof Refusal ? 'Chaperone does not allow this request of a server.' : error.message
-  return failure(id, REASONS[error.code].jsonrpc, why, { reason: error.code, origin: 'proxy' })
+  return failure(id, error instanceof ProtocolError ? error.jsonrpc : REASONS[error.code].jsonrpc, why, { reason: error.code, origin: 'proxy' })
 }
 
 function dataOf(error: ChaperoneError): Record<string, unknown> {
@@ -68,13 +77,14 @@ function dataOf(error: ChaperoneError): Record<string, unknown> {
 
 function refusalFacts(error: ChaperoneError): Record<string, unknown> {
   if (!(error instanceof Refusal)) return { reason: error.code, ...(error.fix === undefined ? {} : { fix: error.fix }) }
-  const { rule, reason, link } = error.decision
+  const { rule, reason, link, retryAfter } = error.decision
   return {
     reason,
     ...(rule ? { rule: { document: rule.document, kind: rule.kind, section: rule.section, index: rule.index } } : {}),
     link,
     decision: error.decisionId,
     ...(error.hint === undefined ? {} : { hint: error.hint }),
+    ...(retryAfter === undefined ? {} : { retryAfter }),
   }
 }
 
@@ -82,15 +92,17 @@ const sentence = (error: ChaperoneError) => (error instanceof Refusal ? refusalT
 
 /** One short paragraph that a model can act on and a person can quote. */
 function refusalText(error: Refusal, what?: string): string {
-  const { reason, rule } = error.decision
+  const { reason, rule, retryAfter } = error.decision
   const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
   return [
     `Chaperone refused ${what ?? 'this'}: ${error.message}`,
     `Reason: ${reason}${by}.`,
     `Decision: ${error.decisionId}.`,
-    error.hint === undefined
-      ? 'Nothing was sent to the server. Do not try again in another way; ask the person you work for.'
-      : `To ask for it: ${error.hint}`,
+    retryAfter !== undefined
+      ? 'Nothing was sent to the server. Wait as long as it says, then send the same call again.'
+      : error.hint === undefined
+        ? 'Nothing was sent to the server. Do not try again in another way; ask the person you work for.'
+        : `To ask for it: ${error.hint}`,
   ].join(' ')
 }
 

@@ -72,7 +72,7 @@ describe('rules about MCP servers', () => {
     assert.equal(verdict(allow({ prompts: ['greet'] }), describeMcp(target, { method: 'prompts/get', params: { name: 'greet' } })), 'allow')
     assert.equal(verdict({ ...allow({ can: 'any' }), deny: [{ mcp: 'files', tools: 'any' }] }, read('file:///a')), 'allow')
   })
-  test('handshake, lists and notifications are allowed by any rule of the server, and no rule about tools blocks them', () => {
+  test('handshake, lists and notifications are allowed by any rule of the server, and no rule about tools blocks them (peers R30)', () => {
     for (const method of [
       'initialize',
       'server/discover',
@@ -141,7 +141,7 @@ describe('rules about arguments', () => {
     assert.equal(verdict(role, tool('write', { path: '/tmp/x' })), 'allow')
   })
 
-  test('a `where` about arguments blocks neither the handshake nor a list, and still decides the call', () => {
+  test('a `where` about arguments blocks neither the handshake nor a list, and still decides the call (peers R30)', () => {
     const role = allow({ tools: ['query'], where: 'args.sql == "SELECT 1"' })
     assert.equal(verdict(role, session('initialize')), 'allow')
     assert.equal(verdict(role, listed('query')), 'allow')

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { ChaperoneError } from '../../errors.ts'
 import { argsMatcher, argsSchema, trapLossy } from '../../policy/args.ts'
+import { limitsWords } from '../../policy/limits.ts'
 import {
   type Action,
   EFFECTS,
@@ -13,6 +14,9 @@ import {
 } from '../../policy/types.ts'
 import { type ValueMatcher, valueMatcher, valueSchema } from '../../policy/value.ts'
 import type { McpFacts } from './describe.ts'
+import { misfits } from './schema-check.ts'
+
+const limits = limitsWords('server', 'tool')
 
 const fields = z.object({
   tools: valueSchema.optional().describe('tools by name or glob, or any'),
@@ -24,10 +28,11 @@ const fields = z.object({
     .describe('by effect: in allow an action may have no effect beyond these; in ask and deny one of these is enough'),
   operations: valueSchema.optional().describe('by method: tools/call, resources/read, sampling/createMessage ...'),
   args: argsSchema.optional().describe('conditions on the arguments of a tool or prompt'),
+  limits: limits.schema.optional().describe('how often what the rule allows may be done; handshakes, lists, pings and notifications do not count'),
 })
 type Fields = z.infer<typeof fields>
 
-const noObligations: Record<string, ObligationMerge> = {}
+const obligations: Readonly<Record<string, ObligationMerge>> = { limits: limits.merge }
 
 /**
  * The words for `- mcp: files`.
@@ -41,17 +46,28 @@ export const mcpVocabulary: Vocabulary = {
   kind: 'mcp',
   fields,
   what: ['tools', 'prompts', 'resources', 'can', 'operations'],
-  obligations: noObligations,
+  obligations,
   compile: (rule, section) => compile(rule as Fields, section),
   variables: (action) => {
     const facts = factsOf(action)
     return (trapLossy(facts.args ?? {}, facts.lossy) ?? {}) as Record<string, unknown>
+  },
+  misfits,
+  // Not by URI: with a template behind it a client could name new ones for ever, each with a count of its own.
+  item: (action) => {
+    const { about, tool, prompt } = factsOf(action)
+    return about === 'tool' || about === 'prompt' ? `${about} ${tool ?? prompt}` : ''
   },
 }
 
 const factsOf = (action: Action) => action.facts as unknown as McpFacts
 
 function compile(rule: Fields, section: Section): Matcher {
+  // In deny it would stand there and refuse nothing (peers R23).
+  if (rule.args !== undefined && rule.resources !== undefined)
+    throw new ChaperoneError('invalid_document', 'Resources have no arguments, so a rule about them with `args` never matches.', {
+      fix: 'Write one rule about `tools` or `prompts` with `args`, and another about `resources`.',
+    })
   const operations = rule.operations === undefined ? undefined : valueMatcher(rule.operations)
   const about = aboutMatcher(rule, section)
   const can = rule.can === undefined ? undefined : effectsMatcher(rule.can, section)
@@ -80,8 +96,8 @@ type About = (facts: McpFacts, variables: Variables) => boolean
 function aboutMatcher(rule: Fields, section: Section): About {
   const { tools, prompts, resources } = rule
   if (tools === undefined && prompts === undefined && resources === undefined) {
-    // Arguments are what tools and prompts have: a rule about them says nothing of a resource.
-    return rule.args === undefined ? () => true : (facts) => facts.about === 'tool' || facts.about === 'prompt'
+    // Arguments are what tools, prompts and a server's own requests have: a rule about them says nothing of a resource.
+    return rule.args === undefined ? () => true : (facts) => facts.about === 'tool' || facts.about === 'prompt' || facts.from === 'server'
   }
   const tool = tools === undefined ? undefined : valueMatcher(tools)
   const prompt = prompts === undefined ? undefined : valueMatcher(prompts)

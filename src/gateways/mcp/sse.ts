@@ -5,6 +5,8 @@ export interface SseEvent {
   readonly raw: Buffer
   /** undefined: a comment, a `retry`, or a priming event without data */
   readonly data: string | undefined
+  /** what its `event` field names; undefined: a message */
+  readonly name: string | undefined
   readonly id: string | undefined
   /** False when a field is there that we do not know: it could be one that the client does. */
   readonly plain: boolean
@@ -79,6 +81,7 @@ function readEvent(raw: Buffer, first: boolean): SseEvent {
   if (first && text.charCodeAt(0) === 0xfeff) text = text.slice(1)
   let data: string | undefined
   let id: string | undefined
+  let name: string | undefined
   let plain = true
   for (const line of text.split(/\r\n|\n|\r/)) {
     if (line === '') continue
@@ -87,9 +90,10 @@ function readEvent(raw: Buffer, first: boolean): SseEvent {
     const value = colon === -1 ? '' : line.slice(line[colon + 1] === ' ' ? colon + 2 : colon + 1)
     if (field === 'data') data = data === undefined ? value : `${data}\n${value}`
     else if (field === 'id') id = value
+    else if (field === 'event') name = value === '' ? undefined : value
     else if (!KNOWN.has(field)) plain = false
   }
-  return { raw, data: data === '' ? undefined : data, id, plain }
+  return { raw, data: data === '' ? undefined : data, name, id, plain }
 }
 
 /** An event with this JSON text, which must stand on one line. */

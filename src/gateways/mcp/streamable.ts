@@ -6,18 +6,19 @@ import type { Answer } from './answer.ts'
 import { LIST_KEYS } from './filter.ts'
 import { onOneLine } from './json-text.ts'
 import type { McpLimits } from './limits.ts'
+import { replyToServer } from './refuse.ts'
 import { type SseEvent, sseEvent, sseReader } from './sse.ts'
-import { type Asker, type ClientHeaders, outcomeOf, type Upstream } from './types.ts'
-import { type HttpServer, responseHeaders } from './upstream.ts'
+import { type Asker, BareStatus, type ClientHeaders, NotSent, outcomeOf, type Upstream } from './types.ts'
+import { responseHeaders, type UpstreamHttp } from './upstream.ts'
 import { type Notification, type Request, type RequestId, readUpstream, sessionGone, type UpstreamMessage } from './wire.ts'
 
 export interface StreamableParts {
   readonly name: string
   readonly modern: boolean
-  readonly server: HttpServer
+  readonly server: UpstreamHttp
   readonly asker: Asker
   readonly clock: Clock
-  readonly limits: Pick<McpLimits, 'lineBytes' | 'drainMs' | 'silenceMs' | 'inFlight' | 'streams'>
+  readonly limits: Pick<McpLimits, 'lineBytes' | 'drainMs' | 'silenceMs' | 'inFlight' | 'streams' | 'tellMs' | 'asks'>
   readonly log: (what: string, facts: Record<string, unknown>) => void
   /** The server no longer knows the session. */
   readonly ended: (why: ChaperoneError) => void
@@ -33,6 +34,9 @@ interface Flight {
   resumed?: (outcome: Outcome) => void
 }
 
+/** Answers of these are read, not only passed on: what they list is filtered, what they announce is pinned. */
+const LOOKED_INTO = new Set(['initialize', 'server/discover', 'tasks/list', ...Object.keys(LIST_KEYS)])
+
 /** Bodies up to this size are taken whole and sent in one write; longer ones flow through. */
 const WHOLE = 256 * 1024
 
@@ -45,6 +49,8 @@ export class StreamableUpstream implements Upstream {
   readonly #flights = new Set<Flight>()
   #streams = 0
   #over = false
+  /** requests of the server that the client has not answered: until then its silence is ours */
+  #asking = 0
 
   constructor(parts: StreamableParts) {
     this.#parts = parts
@@ -63,6 +69,7 @@ export class StreamableUpstream implements Upstream {
         body: message.text,
         headers: this.#headers(headers),
         stop: flight.stop.signal,
+        waits: () => this.#asking > 0,
       })
       if (message.method === 'initialize' && incoming.statusCode === 200) this.#session = sessionOf(incoming)
       return await this.#relay(permit, flight, incoming, answer)
@@ -95,7 +102,7 @@ export class StreamableUpstream implements Upstream {
 
   /** A legacy server works on when its stream is closed; it must be told (rule 6). */
   async #cancel(message: Request, why: unknown): Promise<void> {
-    if (this.#parts.modern || message.method === 'initialize' || this.#session === undefined) return
+    if (this.#parts.modern || message.method === 'initialize' || this.#session === undefined || why instanceof NotSent) return
     const reason = why instanceof ChaperoneError ? why.code : 'upstream_unavailable'
     // Where the server itself has failed, nobody is there to be told.
     if (reason === 'upstream_unavailable' || this.#over) return
@@ -120,22 +127,23 @@ export class StreamableUpstream implements Upstream {
   }
 
   async #relay(permit: Permit, flight: Flight, incoming: IncomingMessage, answer: Answer): Promise<Outcome> {
-    const { name, limits, asker } = this.#parts
+    const { name, limits, modern } = this.#parts
     const { message } = flight
     const status = incoming.statusCode ?? 0
     const type = mediaType(incoming.headers)
     this.#refuseStatus(status, type, incoming)
     if (status === 200 && type === 'text/event-stream') return this.#relayEvents(permit, flight, incoming, answer)
     if (type !== 'application/json') {
-      incoming.resume()
-      throw new ChaperoneError('upstream_unavailable', `The MCP server ${name} answered ${status} without a JSON-RPC message.`)
+      this.#drain(incoming)
+      throw new BareStatus(status, `The MCP server ${name} answered ${status} without a JSON-RPC message.`)
     }
     const length = Number(incoming.headers['content-length'] ?? Number.POSITIVE_INFINITY)
-    const whole = status !== 200 || message.method === 'initialize' || LIST_KEYS[message.method] !== undefined
+    // In the modern era a server asks the client inside its answer, anywhere in it: that is judged before a byte goes out.
+    const whole = status !== 200 || modern || LOOKED_INTO.has(message.method) || message.params.task !== undefined
     if (whole || length <= WHOLE) {
       const bytes = await collect(incoming, limits.lineBytes)
-      const list = status === 200 && LIST_KEYS[message.method] !== undefined
-      answer.send(status, list ? asker.answered(message, bytes.toString('utf8')) : bytes, responseHeaders(incoming.headers))
+      const looked = status === 200 && (LOOKED_INTO.has(message.method) || this.#mayHide(message, bytes))
+      answer.send(status, looked ? await this.#looked(message, bytes.toString('utf8')) : bytes, responseHeaders(incoming.headers))
       return this.#outcome(bytes, status)
     }
     answer.begin(200, responseHeaders(incoming.headers))
@@ -146,6 +154,28 @@ export class StreamableUpstream implements Upstream {
     }
     answer.end()
     return { status: 'ok', facts: { bytes: size } }
+  }
+
+  /** Whether the bytes may ask the client for something or hand it a task. A server may write any letter as an escape. */
+  #mayHide(message: Request, bytes: Buffer): boolean {
+    if (!this.#parts.modern && message.params.task === undefined) return false
+    return bytes.includes('input_required') || bytes.includes('"taskId"') || bytes.includes('\\u')
+  }
+
+  async #looked(message: Request, text: string): Promise<string> {
+    const { asker, modern } = this.#parts
+    const filtered = await asker.answered(message, text)
+    return modern ? asker.required(message, filtered) : filtered
+  }
+
+  /** Nobody wants what is left of it. The server gets a moment to end it, so that the connection is used again; it may not write for ever. */
+  #drain(incoming: IncomingMessage): void {
+    const { clock, limits } = this.#parts
+    incoming.resume()
+    incoming.once(
+      'close',
+      clock.at(clock.now() + limits.tellMs, () => incoming.destroy()),
+    )
   }
 
   #outcome(bytes: Buffer, status: number): Outcome {
@@ -165,7 +195,7 @@ export class StreamableUpstream implements Upstream {
   #refuseStatus(status: number, type: string | undefined, incoming: IncomingMessage): void {
     const { name, modern } = this.#parts
     const refuse = (message: string) => {
-      incoming.resume()
+      this.#drain(incoming)
       throw new ChaperoneError('upstream_unavailable', message, { detail: `HTTP ${status}` })
     }
     if (incoming.headers['content-encoding'] !== undefined && incoming.headers['content-encoding'] !== 'identity')
@@ -174,13 +204,16 @@ export class StreamableUpstream implements Upstream {
     // A challenge passed on would make the client send the person to sign in at a server that only Chaperone may speak to.
     if (status === 401 || status === 403) refuse(`The MCP server ${name} does not accept Chaperone's credential.`)
     if (status === 404 && !modern && this.#session !== undefined) {
-      incoming.resume()
+      this.#drain(incoming)
       const why = sessionGone(`The MCP server ${name} has ended the session.`)
       this.#over = true
       this.#parts.ended(why)
       throw why
     }
-    if (status >= 500 && type !== 'application/json') refuse(`The MCP server ${name} answered ${status}.`)
+    if (status >= 500 && type !== 'application/json') {
+      this.#drain(incoming)
+      throw new BareStatus(status, `The MCP server ${name} answered ${status}.`)
+    }
   }
 
   async #relayEvents(permit: Permit, flight: Flight, incoming: IncomingMessage, answer: Answer): Promise<Outcome> {
@@ -188,16 +221,21 @@ export class StreamableUpstream implements Upstream {
     answer.open(responseHeaders(incoming.headers))
     let resumable = false
     // Leaving the loop must not close the connection: it is used again when the server ends the stream.
-    for await (const chunk of incoming.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      for (const event of reader.push(chunk)) {
-        if (event.id !== undefined) resumable = true
-        const outcome = await this.#event(event, answer, (id) => (id === flight.message.id ? flight.message : undefined))
-        if (!outcome) continue
-        answer.end()
-        // The silence limit sees to it that the server does end it.
-        incoming.resume()
-        return outcome
+    try {
+      for await (const chunk of incoming.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+        for (const event of reader.push(chunk)) {
+          if (event.id !== undefined) resumable = true
+          const outcome = await this.#event(event, answer, (id) => (id === flight.message.id ? flight.message : undefined))
+          if (!outcome) continue
+          answer.end()
+          this.#drain(incoming)
+          return outcome
+        }
       }
+    } catch (error) {
+      // Left as it is it would keep its connection for ever.
+      incoming.destroy()
+      throw error
     }
     answer.end()
     if (!resumable || this.#parts.modern) return { status: 'unknown', facts: { why: 'the server closed the stream before its answer' } }
@@ -206,16 +244,22 @@ export class StreamableUpstream implements Upstream {
 
   #awaitResumed(permit: Permit, flight: Flight): Promise<Outcome> {
     const { clock, limits } = this.#parts
-    const { promise, resolve } = Promise.withResolvers<Outcome>()
-    const give = (why: string) => () => flight.resumed?.({ status: 'unknown', facts: { why } })
-    const cut = give('cut while the answer was awaited')
-    const disarm = clock.at(clock.now() + limits.silenceMs, give('nobody resumed the stream'))
+    const { promise, resolve, reject } = Promise.withResolvers<Outcome>()
+    // Rejecting tells the server that the call is cancelled (rule 6).
+    const cut = () => {
+      disarm()
+      reject(permit.signal.reason)
+    }
+    const disarm = clock.at(clock.now() + limits.silenceMs, () =>
+      flight.resumed?.({ status: 'unknown', facts: { why: 'nobody resumed the stream' } }),
+    )
     flight.resumed = (outcome) => {
       permit.signal.removeEventListener('abort', cut)
       disarm()
       resolve(outcome)
     }
-    permit.signal.addEventListener('abort', cut)
+    if (permit.signal.aborted) cut()
+    else permit.signal.addEventListener('abort', cut)
     return promise
   }
 
@@ -243,7 +287,16 @@ export class StreamableUpstream implements Upstream {
       return undefined
     }
     if (message.kind === 'request') {
-      void asker.asked(message).then((text) => this.#tell(text))
+      if (this.#asking >= this.#parts.limits.asks) {
+        // Answered before the next is read: a server that asks and asks waits for itself.
+        await this.#tell(JSON.stringify(replyToServer(message.id!, new ChaperoneError('too_many', 'Too many requests of this server wait.'))))
+        return undefined
+      }
+      this.#asking++
+      void asker
+        .asked(message, answer, event.raw)
+        .then((text) => this.#tell(text))
+        .finally(() => this.#asking--)
       return undefined
     }
     if (message.kind === 'notification') {
@@ -255,7 +308,7 @@ export class StreamableUpstream implements Upstream {
       log('mcp.upstream.stray', { server: name, id: message.id })
       return undefined
     }
-    const text = asker.answered(request, message.text)
+    const text = await this.#looked(request, message.text)
     await answer.write(text === message.text ? event.raw : sseEvent(onOneLine(text), event.id))
     return outcomeOf(message.text)
   }
@@ -265,7 +318,7 @@ export class StreamableUpstream implements Upstream {
     const incoming = await server.send(permit, { method: 'POST', body: message.text, headers: this.#headers(headers) }).catch((error: unknown) => {
       throw unreachable(name, error)
     })
-    incoming.resume()
+    this.#drain(incoming)
     const status = incoming.statusCode ?? 0
     this.#refuseStatus(status, mediaType(incoming.headers), incoming)
     return status < 300 ? { status: 'ok' } : { status: 'failed', facts: { http: status } }
@@ -282,7 +335,7 @@ export class StreamableUpstream implements Upstream {
       const status = incoming.statusCode ?? 0
       this.#refuseStatus(status, mediaType(incoming.headers), incoming)
       if (status !== 200 || mediaType(incoming.headers) !== 'text/event-stream') {
-        incoming.resume()
+        this.#drain(incoming)
         answer.send(status === 200 ? 502 : status)
         return { status: 'failed', facts: { http: status } }
       }
@@ -335,18 +388,23 @@ function sessionOf(incoming: IncomingMessage): string | undefined {
   return typeof id === 'string' && /^[\x21-\x7e]{1,1024}$/.test(id) ? id : undefined
 }
 
-async function collect(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> {
+/** By its events: an iterator over a body that comes in one piece costs more than the body. */
+function collect(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of incoming as AsyncIterable<Buffer>) {
+  incoming.on('data', (chunk: Buffer) => {
     size += chunk.length
-    if (size > maxBytes) {
-      incoming.destroy()
-      throw new ChaperoneError('upstream_unavailable', `The server's answer is over ${maxBytes} bytes.`)
-    }
     chunks.push(chunk)
-  }
-  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
+    if (size <= maxBytes) return
+    incoming.destroy()
+    reject(new ChaperoneError('upstream_unavailable', `The server's answer is over ${maxBytes} bytes.`))
+  })
+  incoming.on('end', () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)))
+  incoming.on('error', reject)
+  incoming.on('close', () => reject(new Error('aborted')))
+  incoming.resume()
+  return promise
 }
 
 /** A broken connection in words of ours; our own reasons stay as they are. */

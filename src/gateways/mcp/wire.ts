@@ -3,6 +3,7 @@ import { parseStrict } from '../../encoding/strict-json.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { itemsOf, membersOf, type Span, spanAt } from './json-text.ts'
 import type { McpLimits } from './limits.ts'
+import { isOurs, withoutSpoofed } from './meta.ts'
 
 export type RequestId = string | number
 export type Params = Readonly<Record<string, unknown>>
@@ -27,6 +28,8 @@ export interface Notification extends Common {
 export interface Response extends Common {
   readonly kind: 'response'
   readonly id: RequestId
+  /** where the id stands in `text` */
+  readonly idSpan: Span
 }
 /** One JSON-RPC message of a client, read in the one way in which it can be read. */
 export type Message = Request | Notification | Response
@@ -65,10 +68,8 @@ export const INVALID_REQUEST = -32600
 export const METHOD_NOT_FOUND = -32601
 export const INVALID_PARAMS = -32602
 export const HEADER_MISMATCH = -32020
+export const MISSING_CAPABILITY = -32021
 export const UNSUPPORTED_VERSION = -32022
-
-/** Keys of `_meta` under this prefix are ours: a client that sends one wants to look like us. */
-export const OUR_META = 'dev.chaperone/'
 
 const TOP = new Set(['jsonrpc', 'id', 'method', 'params', 'result', 'error'])
 
@@ -150,14 +151,17 @@ function readMessage(value: unknown, text: string, lossy: ReadonlySet<string>): 
   if (!('method' in value)) {
     if (id === undefined || 'params' in value || 'result' in value === 'error' in value)
       throw invalid('it has neither a method nor one of result and error', id)
-    return { kind: 'response', id, text, lossy }
+    return { kind: 'response', id, idSpan: spanAt(text, ['id'])!, text, lossy }
   }
   const { method, params = {} } = value
   if ('result' in value || 'error' in value) throw invalid('it is a request and a response at once', id)
   if (typeof method !== 'string' || !/^[\x21-\x7e]{1,128}$/.test(method)) throw invalid('`method` is not a name', id)
   if (!isObject(params)) throw invalid('`params` is not an object', id)
   checkParams(method, params, id)
-  return id === undefined ? { kind: 'notification', method, params, text, lossy } : { kind: 'request', id, method, params, text, lossy }
+  const spoofed = Object.keys(isObject(params._meta) ? params._meta : {}).filter(isOurs)
+  const message =
+    spoofed.length === 0 ? { params, text } : { params: { ...params, _meta: without(params._meta as Params, spoofed) }, text: withoutSpoofed(text) }
+  return id === undefined ? { kind: 'notification', method, ...message, lossy } : { kind: 'request', id, method, ...message, lossy }
 }
 
 function checkParams(method: string, params: Record<string, unknown>, id: RequestId | undefined): void {
@@ -168,19 +172,25 @@ function checkParams(method: string, params: Record<string, unknown>, id: Reques
   }
   const meta = params._meta
   if (meta !== undefined && !isObject(meta)) throw new ProtocolError(INVALID_PARAMS, '`_meta` is not an object.', { id })
-  for (const key of Object.keys(meta ?? {})) {
-    if (key.toLowerCase().startsWith(OUR_META)) throw new ProtocolError(INVALID_PARAMS, `\`_meta\` keys under ${OUR_META} are reserved.`, { id })
-  }
   const token = meta?.progressToken
   if (token !== undefined && !isRequestId(token))
     throw new ProtocolError(INVALID_PARAMS, '`progressToken` is not a short string or an integer.', { id })
   const target = TARGETS[method]
-  if (target === undefined) return
+  // What does not exist in its era is refused for that, not for its parameters.
+  if (target === undefined || (REMOVED.has(method) && meta !== undefined && META_VERSION in meta)) return
   const value = params[target]
   if (typeof value !== 'string' || value === '' || value.length > MAX_NAME)
     throw new ProtocolError(INVALID_PARAMS, `${method} needs \`${target}\`, a string.`, { id })
   if (params.arguments !== undefined && !isObject(params.arguments)) throw new ProtocolError(INVALID_PARAMS, '`arguments` is not an object.', { id })
 }
+
+export const META_VERSION = 'io.modelcontextprotocol/protocolVersion'
+
+/** What the modern era took away; a server must not see it with a modern envelope. */
+export const REMOVED: ReadonlySet<string> = new Set([
+  ...['initialize', 'ping', 'logging/setLevel', 'resources/subscribe', 'resources/unsubscribe', 'tasks/result', 'tasks/list'],
+  'notifications/roots/list_changed',
+])
 
 /** The parameter that says what a method is about; without it there is nothing to judge. */
 export const TARGETS: Readonly<Record<string, 'name' | 'uri' | 'taskId'>> = {
@@ -199,6 +209,8 @@ function refuseVariants(object: Record<string, unknown>, known: readonly string[
   const found = findCaseVariants(object, known)[0]
   if (found !== undefined) throw ambiguous(`it has the key ${show(found)}`, id)
 }
+
+const without = (object: Params, keys: readonly string[]): Params => Object.fromEntries(Object.entries(object).filter(([key]) => !keys.includes(key)))
 
 const show = (key: string) => JSON.stringify(key.slice(0, 64))
 

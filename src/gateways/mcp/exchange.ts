@@ -1,0 +1,275 @@
+import { createHash } from 'node:crypto'
+import type { Guard, Outcome, Permit } from '../../access/types.ts'
+import { Refusal } from '../../access/types.ts'
+import type { AuditLog, Body } from '../../audit/record.ts'
+import type { PinBook } from '../../catalog/pin-book.ts'
+import type { Clock } from '../../clock.ts'
+import { type ChaperoneError, toChaperoneError } from '../../errors.ts'
+import { actingIn } from '../../identity/named.ts'
+import type { Connection, LiveSession } from '../../identity/types.ts'
+import type { Action } from '../../policy/types.ts'
+import type { Answer } from './answer.ts'
+import { makeAsker } from './asker.ts'
+import { type Annotations, describeMcp } from './describe.ts'
+import { decodeHeader } from './era.ts'
+import type { Handles } from './handles.ts'
+import { spanAt } from './json-text.ts'
+import type { Lane, McpSession, Server } from './lanes.ts'
+import { learnList } from './learn.ts'
+import type { McpLimits } from './limits.ts'
+import { wronglyMirrored } from './modern-headers.ts'
+import { LIST_BEFORE, makeObserver } from './observer.ts'
+import type { Servers } from './servers.ts'
+import type { McpSessions } from './sessions.ts'
+import { asksByTask, lacksTasks, mayMakeTask, noSuchTask, ownTasksOnly, type TaskOwners, tasksNamed } from './tasks.ts'
+import { type Asker, type ClientHeaders, type Errand, NotSent } from './types.ts'
+import { HEADER_MISMATCH, INVALID_PARAMS, isObject, type Notification, ProtocolError, type Request } from './wire.ts'
+
+/** Who asks, proven by server/ before anything of the request is read. */
+export interface McpCaller {
+  readonly session: LiveSession
+  /** Aborts when the proof that this request came with ends. */
+  readonly connection: Connection
+}
+
+/** What a message is sent for: who asks, in which MCP session, and where its answer goes. */
+export interface Turn {
+  readonly caller: McpCaller
+  readonly of: () => McpSession
+  readonly headers: ClientHeaders
+  /** W3C trace id of the client's request */
+  readonly trace?: string | undefined
+}
+
+export type Send = (permit: Permit) => Promise<Outcome>
+
+export interface ExchangeParts {
+  readonly guard: Guard
+  readonly audit: Pick<AuditLog, 'append'>
+  /** The approved definitions of what servers offer. */
+  readonly pins: Pick<PinBook, 'of' | 'observe'>
+  readonly clock: Clock
+  readonly limits: McpLimits
+  readonly servers: Servers
+  readonly sessions: McpSessions
+  readonly tasks: TaskOwners
+  readonly handles: Handles
+  readonly log: (what: string, facts: Record<string, unknown>) => void
+}
+
+export interface Exchange {
+  /** One message to one server: described, admitted, sent on its lane, settled. The answer is written to `answer`. */
+  send(turn: Turn, server: Server, message: Request | Notification, answer: Answer): Promise<Outcome>
+  /** Admits the action, does it with the permit, and settles it once on every path (peers R73). */
+  govern(
+    caller: Pick<McpCaller, 'session'> & { readonly connection?: Connection | undefined },
+    action: Action,
+    bodies: readonly Body[],
+    send: Send,
+    trace?: string,
+  ): Promise<Outcome>
+  /** The lane of this MCP session to this server, opened if need be. */
+  lane(of: McpSession, server: Server): Lane
+  /** A lane that is in use is not idle, however long its answer takes. */
+  using<T>(lane: Lane, act: () => Promise<T>): Promise<T>
+  /** What was refused before it was an action is recorded with its beginning; the writer masks secrets in it. */
+  recordRefused(caller: McpCaller, name: string, error: ChaperoneError, bytes?: Uint8Array): Promise<void>
+}
+
+/** The way of one message to one server (rule 9): whatever asks, an endpoint of one or of many, a batch, a translator. */
+export function makeExchange({ guard, audit, pins, tasks, handles, clock, limits, servers, sessions, log }: ExchangeParts): Exchange {
+  const govern: Exchange['govern'] = async ({ session, connection }, action, bodies, send, trace) => {
+    const permit = await guard.admit(session, action, {
+      ...(connection ? { connection } : {}),
+      ...(trace === undefined ? {} : { trace }),
+      bodies,
+    })
+    let outcome: Outcome = { status: 'unknown' }
+    try {
+      outcome = await send(permit)
+      return outcome
+    } catch (error) {
+      // What never left us surely did nothing; of what did, nobody can say.
+      outcome = { status: error instanceof Refusal || neverSent(error) ? 'failed' : 'unknown', facts: { error: toChaperoneError(error).code } }
+      throw error
+    } finally {
+      guard.settle(permit, outcome)
+    }
+  }
+
+  const recordRefused: Exchange['recordRefused'] = async ({ session, connection }, name, error, bytes) => {
+    const { principal } = session
+    const digest = bytes && { size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') }
+    await audit.append({
+      type: 'message.refused',
+      actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
+      session: session.id,
+      connection: connection.id,
+      data: { reason: error.code, message: error.message, server: name, ...digest },
+      ...(bytes ? { bodies: [{ name: 'message', bytes: bytes.subarray(0, 4096) }] } : {}),
+    })
+  }
+
+  const openLane = (of: McpSession, server: Server): Lane =>
+    sessions.openLane(of, server, ({ lane, ended }) => {
+      const tools = servers.tools(server)
+      const session = () => lane().of.session
+      const observer = makeObserver({ pins, tools, server: () => lane().server.resource, who: () => actingIn(session(), () => undefined) })
+      const asker = makeAsker({
+        guard,
+        session,
+        connection: of.connection,
+        target: () => lane().server,
+        inquiries: of.inquiries,
+        tools,
+        observer,
+        limits,
+        log,
+      })
+      const errand: Errand = (message, send) => {
+        const action = describeMcp(lane().server, message)
+        const summary = `${action.summary} (by Chaperone, for a call of this session)`
+        return govern({ session: session(), connection: of.connection }, { ...action, summary }, bodiesOf(message), send)
+      }
+      const id = () => lane().server.resource.id
+      const noting: Asker = {
+        ...asker,
+        async answered(message, text) {
+          if (mayMakeTask(message)) await tasks.learn(id(), session(), message, text)
+          if (message.method === 'tasks/list')
+            return ownTasksOnly(text, async (taskId) => (await tasks.toolOf(id(), session(), taskId)) !== undefined)
+          return asker.answered(message, text)
+        },
+        async required(message, text) {
+          const shown = await asker.required(message, text)
+          return handles.sealed(id(), session(), message, shown)
+        },
+        told(message) {
+          if (message.method?.endsWith('/list_changed')) of.changes++
+          // Judged and recorded where the client asks for it itself, by `tasks/get`.
+          if (asksByTask(message)) return false
+          return asker.told(message)
+        },
+      }
+      const { anew } = observer
+      return { tools, observer, upstream: servers.upstream({ era: of.era, session: of.session, server, asker: noting, errand, ended, anew }) }
+    })
+  const laneOf = (of: McpSession, server: Server): Lane => sessions.lane(of, server) ?? openLane(of, server)
+
+  const using: Exchange['using'] = async (lane, act) => {
+    lane.busy++
+    lane.of.busy++
+    try {
+      return await act()
+    } finally {
+      lane.busy--
+      lane.of.busy--
+      lane.lastUsed = clock.now()
+      lane.of.lastUsed = lane.lastUsed
+    }
+  }
+
+  /**
+   * What a trusted server says of the tool that is called. Before it is called, the list it stands in is fetched when it was
+   * not seen on this lane yet: its definition must be the approved one.
+   */
+  const annotationsFor = async ({ caller, of }: Turn, server: Server, message: Request): Promise<Annotations | undefined> => {
+    const { name } = message.params
+    if (LIST_BEFORE[message.method] === undefined || typeof name !== 'string') return undefined
+    const believed = message.method === 'tools/call' && server.spec.trusted && !Object.hasOwn(server.spec.tools, name)
+    const lane = sessions.lane(of(), server)
+    const unseen = believed && lane?.tools.get(name) === undefined
+    const list = lane && !unseen ? lane.observer.wanted(message.method) : LIST_BEFORE[message.method]
+    if (list !== undefined) {
+      // Who may not even ask for the list, or could not call anyway, learns nothing, and costs no process.
+      const mayList = guard.judge(caller.session, describeMcp(server, { method: list, params: {} })).verdict === 'allow'
+      if (!mayList || !(believed || guard.judge(caller.session, describeMcp(server, message)).verdict === 'allow')) return undefined
+      const open = laneOf(of(), server)
+      const ask = (action: Action, send: Send) => govern(caller, action, [], send)
+      await open.observer.have(list, () => learnList(list, { server, lane: open, call: message, clock, limits, govern: ask, log }))
+    }
+    return believed ? sessions.lane(of(), server)?.tools.get(name) : undefined
+  }
+
+  /** What the client brings back from an earlier round, as the server gave it. */
+  const opened = <T extends Request | Notification>({ caller }: Turn, server: Server, message: T): T | Promise<T> =>
+    message.kind === 'request' && message.params.requestState !== undefined
+      ? (handles.opened(server.resource.id, caller.session, message) as Promise<T>)
+      : message
+
+  /** The tool whose call made the task that the message is about. A task of somebody else is none (rule 8), and is recorded. */
+  const taskTool = async ({ caller }: Turn, server: Server, message: Request | Notification): Promise<string | undefined> => {
+    const lacking = lacksTasks(message)
+    if (lacking) throw lacking
+    let tool: string | undefined
+    for (const taskId of tasksNamed(message)) {
+      tool = await tasks.toolOf(server.resource.id, caller.session, taskId)
+      if (tool !== undefined) continue
+      await recordRefused(caller, server.resource.name, noSuchTask(message))
+      throw noSuchTask(message)
+    }
+    return message.method.startsWith('tasks/') ? tool : undefined
+  }
+
+  /** `Mcp-Param-*` must say what the arguments say, whatever the server is reached by: a stdio server has no headers to check. */
+  const checkMirrored = ({ of, headers }: Turn, server: Server, message: Request): void => {
+    if (message.method !== 'tools/call' || message.params._meta === undefined || of().era !== 'modern') return
+    const tools = sessions.lane(of(), server)?.tools
+    const wrong = tools && wronglyMirrored(message, headers, tools.mirrored, (value) => decodeHeader(value, message.id))
+    if (wrong !== undefined)
+      throw new ProtocolError(HEADER_MISMATCH, `The header ${wrong} does not say what the argument says.`, { id: message.id, code: 'ambiguous' })
+  }
+
+  return {
+    govern,
+    lane: laneOf,
+    using,
+
+    async send(turn, server, given, answer) {
+      checkSubscriptions(given)
+      const message = await opened(turn, server, given)
+      const tool = await taskTool(turn, server, message)
+      const annotations = message.kind === 'request' ? await annotationsFor(turn, server, message) : undefined
+      if (message.kind === 'request') checkMirrored(turn, server, message)
+      const action = describeMcp(server, tool === undefined ? message : { ...message, tool }, annotations)
+      const deliver: Send = async (permit) => {
+        const lane = laneOf(turn.of(), server)
+        return using(lane, () =>
+          message.kind === 'request'
+            ? lane.upstream.request(permit, message, answer, turn.headers)
+            : lane.upstream.notify(permit, message, turn.headers),
+        )
+      }
+      return govern(turn.caller, action, bodiesOf(message), deliver, turn.trace)
+    },
+
+    recordRefused,
+  }
+}
+
+/** A word or an object where a list belongs: we would find nothing to judge in it, and a server that only iterates would find URIs. */
+function checkSubscriptions(message: Request | Notification): void {
+  if (message.method !== 'subscriptions/listen') return
+  const { notifications } = message.params
+  const isList = (value: unknown) => value === undefined || (Array.isArray(value) && value.every((word) => typeof word === 'string'))
+  if (isObject(notifications) && isList(notifications.resourceSubscriptions) && isList(notifications.taskIds)) return
+  throw new ProtocolError(INVALID_PARAMS, '`notifications` is not an object whose `resourceSubscriptions` and `taskIds` are lists of strings.', {
+    ...(message.kind === 'request' ? { id: message.id } : {}),
+  })
+}
+
+const REFUSED_HERE = new Set<string>(['isolation_unavailable', 'too_many', 'malformed', 'unsupported', 'draining', 'upstream_login_required'])
+
+const neverSent = (error: unknown) => error instanceof NotSent || REFUSED_HERE.has(toChaperoneError(error).code)
+
+/** Stored beside the intent, as the client wrote it: the arguments, or all parameters of what has none; and what it answers to a server that asked. */
+export function bodiesOf(message: Request | Notification): Body[] {
+  const bodyAt = (name: string, path: readonly string[]): Body[] => {
+    const span = spanAt(message.text, path)
+    return span ? [{ name, bytes: message.text.slice(span.start, span.end) }] : []
+  }
+  return [
+    ...bodyAt('arguments', message.params.arguments === undefined ? ['params'] : ['params', 'arguments']),
+    ...(message.params.inputResponses === undefined ? [] : bodyAt('responses', ['params', 'inputResponses'])),
+  ]
+}

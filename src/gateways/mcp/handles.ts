@@ -1,0 +1,54 @@
+import { canonicalJson } from '../../encoding/canonical-json.ts'
+import { toChaperoneError } from '../../errors.ts'
+import type { LiveSession } from '../../identity/types.ts'
+import type { Keyring } from '../../keys/types.ts'
+import { edited, spanAt } from './json-text.ts'
+import { INVALID_PARAMS, ProtocolError, type Request } from './wire.ts'
+
+/** Makes what a server hands to its client, to be brought back, useless to anybody else. */
+export interface Handles {
+  /** The answer with its `requestState` sealed for this caller and this call. */
+  sealed(resourceId: string, session: LiveSession, message: Request, text: string): Promise<string>
+  /** The retry with the server's own `requestState`. Throws ProtocolError when it was sealed for another caller or call, or is forged. */
+  opened(resourceId: string, session: LiveSession, message: Request): Promise<Request>
+}
+
+const PREFIX = 'chaperone.'
+
+/**
+ * A `requestState` is a handle that a server believes (2026-07-28, multi round trips). It should bind it to the principal, but
+ * all callers of ours come with one credential: so we do. A value without our prefix was never given to a client by us; it
+ * is the server's to believe or not, like any made-up one.
+ */
+export function openHandles(keyring: Pick<Keyring, 'seal' | 'open'>): Handles {
+  const context = (resourceId: string, session: LiveSession, { method, params }: Request) =>
+    canonicalJson(['requestState', resourceId, session.principal.chain.map((link) => link.identity), method, params.name ?? params.uri ?? null])
+  return {
+    async sealed(resourceId, session, message, text) {
+      const span = spanAt(text, ['result', 'requestState'])
+      if (!span) return text
+      const state: unknown = JSON.parse(text.slice(span.start, span.end))
+      if (typeof state !== 'string') return text
+      const bytes = await keyring.seal('handles', state, context(resourceId, session, message))
+      return edited(text, [{ ...span, text: JSON.stringify(PREFIX + Buffer.from(bytes).toString('base64url')) }])
+    },
+
+    async opened(resourceId, session, message) {
+      const given = message.params.requestState
+      if (typeof given !== 'string' || !given.startsWith(PREFIX)) return message
+      const span = spanAt(message.text, ['params', 'requestState'])!
+      try {
+        const plain = await keyring.open('handles', Buffer.from(given.slice(PREFIX.length), 'base64url'), context(resourceId, session, message))
+        const state = plain.toString('utf8')
+        return {
+          ...message,
+          params: { ...message.params, requestState: state },
+          text: edited(message.text, [{ ...span, text: JSON.stringify(state) }]),
+        }
+      } catch (error) {
+        if (toChaperoneError(error).code !== 'key_mismatch') throw error
+        throw new ProtocolError(INVALID_PARAMS, 'The requestState is not the one that was given for this call.', { id: message.id, http: 200 })
+      }
+    },
+  }
+}

@@ -1,0 +1,104 @@
+import type { OAuthClientInformationMixed } from '@modelcontextprotocol/client'
+import type { AuditLog, Draft } from '../audit/record.ts'
+import type { McpServerSpec } from '../catalog/mcp-server.ts'
+import type { Clock } from '../clock.ts'
+import { ChaperoneError } from '../errors.ts'
+import type { ChainLink } from '../identity/types.ts'
+import type { Keyring } from '../keys/types.ts'
+import type { Store } from '../store/store.ts'
+import type { Challenge } from './challenge.ts'
+import type { LoginKey, LoginRows } from './oauth-rows.ts'
+import type { Depth, Outbound, OutboundParts } from './outbound.ts'
+
+/** An MCP server as it is applied. */
+export interface LoginServer {
+  readonly id: string
+  readonly name: string
+  readonly spec: McpServerSpec
+}
+
+export interface LoginsParts {
+  readonly store: Store
+  readonly keyring: Keyring
+  readonly clock: Clock
+  readonly audit: Pick<AuditLog, 'append' | 'addSecrets'>
+  /** A sealed secret of the vault, by name. */
+  readonly reveal: (secret: string) => Promise<string>
+  /** https URL of our client metadata document, where there is one that authorization servers can fetch (CIMD) */
+  readonly clientDocument?: string | undefined
+  /** for tests */
+  readonly resolve?: OutboundParts['resolve']
+}
+
+export interface BegunLogin {
+  /** for the person's browser: https, or http on this machine */
+  readonly url: string
+  readonly expiresAt: number
+}
+
+/** What came back to the redirect address, as text. */
+export interface LoginAnswer {
+  readonly state: string
+  readonly code?: string | undefined
+  readonly iss?: string | undefined
+  readonly error?: string | undefined
+}
+
+/** Who did it, for the record. */
+export type By = Pick<Draft, 'actor' | 'session' | 'credential' | 'chain'>
+
+/** The bearer token of one caller at one MCP server. */
+export interface UpstreamLogin {
+  /** What the next request carries; undefined while nobody has logged in. Throws `upstream_unavailable`. */
+  token(): Promise<string | undefined>
+  /**
+   * The server answered 401 or 403 to a request that carried `used`. True: another token is there, ask once more. False:
+   * no login would help. Throws `upstream_login_required`.
+   */
+  refused(status: 401 | 403, challenge: string | undefined, used: string | undefined): Promise<boolean>
+}
+
+/** Logins of Chaperone at MCP servers that want OAuth. Tokens leave only through `of`, which the gateway alone calls. */
+export interface UpstreamLogins {
+  /** Throws `usage` for a redirect that is not on the person's own machine, `upstream_unavailable`, `too_many`. */
+  begin(
+    server: LoginServer,
+    ask: { readonly subject: string; readonly identity: string; readonly redirect: string; readonly by: By },
+  ): Promise<BegunLogin>
+  /** Which login it is that this identity began; undefined when there is none (any more). */
+  began(state: string, identity: string): Promise<LoginKey | undefined>
+  /** Throws `not_found` for a login that is not this identity's, used or too old; `upstream_unavailable`. */
+  finish(
+    server: LoginServer,
+    answer: LoginAnswer,
+    ask: { readonly identity: string; readonly by: By },
+  ): Promise<{ readonly issuer: string; readonly scope?: string }>
+  /** Forgets the tokens, and asks the authorization server to end them, which it may not be able to. Throws `not_found`. */
+  remove(server: LoginServer, ask: { readonly subject: string; readonly by: By }): Promise<{ readonly revoked: boolean }>
+  of(server: LoginServer, chain: readonly ChainLink[]): UpstreamLogin
+}
+
+/** One login for all, or one of the person (or agent) on whose behalf it is done: the first link of the chain. */
+export function subjectOf({ name, spec }: LoginServer, chain: readonly ChainLink[]): string {
+  const oauth = spec.auth?.oauth
+  if (!oauth || spec.url === undefined) {
+    throw new ChaperoneError('usage', `The MCP server ${name} has no \`auth: { oauth: ... }\` in its document.`, {
+      fix: 'Add it with `chaperone apply` if the server wants OAuth.',
+    })
+  }
+  return oauth.for === 'everybody' ? '*' : chain[0]!.identity
+}
+
+/** What both halves (logging in, using the login) share. */
+export interface LoginContext extends LoginsParts {
+  readonly rows: LoginRows
+  outbound(server: LoginServer, depth?: Depth): Outbound
+  /** The registration with the secret that the document names, where it is the one that was made beforehand. */
+  withSecret(server: LoginServer, client: OAuthClientInformationMixed): Promise<OAuthClientInformationMixed>
+  /** What a server last said that it wants: the next login asks for that. */
+  readonly heard: { get(key: LoginKey): Challenge | undefined; set(key: LoginKey, challenge: Challenge): void; delete(key: LoginKey): void }
+  /** The login has changed: what is kept of it in memory is not true any more. */
+  changed(key: LoginKey): void
+}
+
+export const keyText = ({ resource, subject }: LoginKey) => `${resource} ${subject}`

@@ -1,0 +1,45 @@
+import type { Challenge } from './challenge.ts'
+import { keyText, type LoginContext, type LoginsParts, type UpstreamLogins } from './logins.ts'
+import { loginFlows } from './oauth-login.ts'
+import { loginRows } from './oauth-rows.ts'
+import { loginTokens } from './oauth-tokens.ts'
+import { openOutbound } from './outbound.ts'
+
+/** Challenges that are remembered; each is a few hundred bytes. */
+const MOST_HEARD = 1_000
+
+export function openLogins(parts: LoginsParts): UpstreamLogins {
+  const heard = new Map<string, Challenge>()
+  const context: LoginContext = {
+    ...parts,
+    rows: loginRows(parts.store, parts.keyring, parts.clock),
+    outbound: ({ name, spec }, depth) =>
+      openOutbound({
+        server: new URL(spec.url!),
+        name,
+        ca: spec.ca,
+        clock: parts.clock,
+        depth,
+        ...(parts.resolve ? { resolve: parts.resolve } : {}),
+      }),
+    async withSecret({ spec }, client) {
+      const { client_id, client_secret } = spec.auth?.oauth ?? {}
+      if (client_id !== client.client_id || client_secret === undefined) return client
+      const value = await parts.reveal(client_secret.secret)
+      parts.audit.addSecrets([value])
+      return { ...client, client_secret: value }
+    },
+    heard: {
+      get: (key) => heard.get(keyText(key)),
+      delete: (key) => void heard.delete(keyText(key)),
+      set(key, challenge) {
+        heard.delete(keyText(key))
+        if (heard.size >= MOST_HEARD) heard.delete(heard.keys().next().value!)
+        heard.set(keyText(key), challenge)
+      },
+    },
+    changed: (key) => tokens.forget(key),
+  }
+  const tokens = loginTokens(context)
+  return { ...loginFlows(context), of: tokens.of }
+}

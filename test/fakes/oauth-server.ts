@@ -1,0 +1,232 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+
+/** What the fake does differently from a well-behaved server; a test changes it while it runs. */
+export interface Knobs {
+  accessLife: number | undefined
+  rotate: boolean
+  iss: 'right' | 'none' | 'wrong'
+  advertiseIss: boolean
+  registration: boolean
+  clientDocuments: boolean
+  methods: string[]
+  scopes: string[]
+  /** scopes that the resource names in its 401 challenge */
+  challengeScope: string | undefined
+  /** scopes without which `tools/call` is answered 403 */
+  needs: string[]
+  refreshError: string | undefined
+  refreshStatus: number
+  /** held back until it resolves */
+  beforeToken: Promise<void> | undefined
+  challenge: boolean
+  /** changes what is published */
+  resourceMetadata: (document: Record<string, unknown>) => unknown
+  serverMetadata: (document: Record<string, unknown>) => unknown
+}
+
+export interface Seen {
+  readonly method: string
+  readonly path: string
+  readonly headers: IncomingMessage['headers']
+  readonly body: URLSearchParams
+  readonly text: string
+}
+
+export interface FakeOAuth {
+  readonly knobs: Knobs
+  /** of the MCP server */
+  readonly url: string
+  readonly issuer: string
+  /** every request, of both servers */
+  readonly seen: Seen[]
+  /** what the last answers of the token endpoint held */
+  readonly tokens: { access: string; refresh: string }[]
+  /** Ends every access token, as a server may at any time. */
+  endAccess(): void
+  /** What the browser would come back with when the person says yes. */
+  approve(url: string): URLSearchParams
+  of(path: string): Seen[]
+  close(): Promise<void>
+}
+
+interface Tls {
+  readonly key: string
+  readonly cert: string
+}
+
+/** An MCP server that wants OAuth, and its authorization server: metadata, registration, PKCE, rotation (RFC 9728, 8414, 7591, 7636). */
+export async function fakeOAuth(
+  options: { readonly tls?: Tls; readonly hosts?: { readonly mcp: string; readonly login: string } } = {},
+): Promise<FakeOAuth> {
+  const knobs: Knobs = {
+    accessLife: 3600,
+    rotate: true,
+    iss: 'right',
+    advertiseIss: true,
+    registration: true,
+    clientDocuments: false,
+    methods: ['none', 'client_secret_basic'],
+    scopes: ['read', 'write'],
+    challengeScope: 'read',
+    needs: [],
+    refreshError: undefined,
+    refreshStatus: 400,
+    beforeToken: undefined,
+    challenge: true,
+    resourceMetadata: (document) => document,
+    serverMetadata: (document) => document,
+  }
+  const seen: Seen[] = []
+  const tokens: { access: string; refresh: string }[] = []
+  const codes = new Map<string, { challenge: string; redirect: string; client: string; scope: string; resource: string }>()
+  const access = new Map<string, string>()
+  const refresh = new Map<string, { scope: string; client: string }>()
+  const json = (response: ServerResponse, status: number, value: unknown, headers: Record<string, string> = {}) =>
+    void response.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers }).end(JSON.stringify(value))
+
+  const record = async (request: IncomingMessage): Promise<Seen> => {
+    const chunks: Buffer[] = []
+    for await (const chunk of request) chunks.push(chunk as Buffer)
+    const text = Buffer.concat(chunks).toString('utf8')
+    const path = new URL(request.url ?? '', 'http://x').pathname
+    const one = { method: request.method ?? '', path, headers: request.headers, body: new URLSearchParams(text), text }
+    seen.push(one)
+    return one
+  }
+
+  const give = (response: ServerResponse, client: string, scope: string) => {
+    const pair = { access: `access-${randomUUID()}`, refresh: `refresh-${randomUUID()}` }
+    tokens.push(pair)
+    access.set(pair.access, scope)
+    refresh.set(pair.refresh, { scope, client })
+    const { accessLife } = knobs
+    json(response, 200, {
+      access_token: pair.access,
+      token_type: 'Bearer',
+      refresh_token: pair.refresh,
+      scope,
+      ...(accessLife === undefined ? {} : { expires_in: accessLife }),
+    })
+  }
+
+  const login = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const { path, body, text } = await record(request)
+    if (path === '/.well-known/oauth-authorization-server') {
+      return json(
+        response,
+        200,
+        knobs.serverMetadata({
+          issuer,
+          authorization_endpoint: `${issuer}/authorize`,
+          token_endpoint: `${issuer}/token`,
+          revocation_endpoint: `${issuer}/revoke`,
+          response_types_supported: ['code'],
+          code_challenge_methods_supported: ['S256'],
+          token_endpoint_auth_methods_supported: knobs.methods,
+          scopes_supported: [...knobs.scopes, 'offline_access'],
+          authorization_response_iss_parameter_supported: knobs.advertiseIss,
+          client_id_metadata_document_supported: knobs.clientDocuments,
+          ...(knobs.registration ? { registration_endpoint: `${issuer}/register` } : {}),
+        }),
+      )
+    }
+    if (path === '/register') {
+      const asked = JSON.parse(text)
+      const secret = asked.token_endpoint_auth_method === 'none' ? {} : { client_secret: `secret-${randomUUID()}` }
+      return json(response, 201, { ...asked, client_id: `client-${randomUUID()}`, ...secret })
+    }
+    if (path === '/revoke') {
+      refresh.delete(body.get('token') ?? '')
+      return json(response, 200, {})
+    }
+    if (path !== '/token') return json(response, 404, {})
+    await knobs.beforeToken
+    if (body.get('grant_type') === 'refresh_token') {
+      const old = body.get('refresh_token') ?? ''
+      const known = refresh.get(old)
+      if (knobs.refreshError !== undefined) return json(response, knobs.refreshStatus, { error: knobs.refreshError })
+      if (!known) return json(response, 400, { error: 'invalid_grant' })
+      if (knobs.rotate) refresh.delete(old)
+      return give(response, known.client, known.scope)
+    }
+    const code = codes.get(body.get('code') ?? '')
+    codes.delete(body.get('code') ?? '')
+    const challenge = createHash('sha256')
+      .update(body.get('code_verifier') ?? '')
+      .digest('base64url')
+    if (!code || code.challenge !== challenge || code.redirect !== body.get('redirect_uri') || code.resource !== (body.get('resource') ?? ''))
+      return json(response, 400, { error: 'invalid_grant' })
+    give(response, code.client, code.scope)
+  }
+
+  const mcp = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const { path, headers, text } = await record(request)
+    if (path.startsWith('/.well-known/oauth-protected-resource')) {
+      return json(response, 200, knobs.resourceMetadata({ resource: url, authorization_servers: [issuer], scopes_supported: knobs.scopes }))
+    }
+    const scope = access.get((headers.authorization ?? '').replace('Bearer ', ''))
+    const metadata = `resource_metadata="${new URL(url).origin}/.well-known/oauth-protected-resource/mcp"`
+    const challengeOf = (more: string) => (knobs.challenge ? { 'www-authenticate': `Bearer ${more}${metadata}` } : {})
+    if (scope === undefined)
+      return void response.writeHead(401, challengeOf(knobs.challengeScope === undefined ? '' : `scope="${knobs.challengeScope}", `)).end()
+    if (request.method === 'DELETE') return void response.writeHead(200).end()
+    const message = JSON.parse(text)
+    const lacks = knobs.needs.filter((one) => !scope.split(' ').includes(one))
+    if (message.method === 'tools/call' && lacks.length > 0)
+      return void response.writeHead(403, challengeOf(`error="insufficient_scope", scope="${knobs.needs.join(' ')}", `)).end()
+    if (message.id === undefined) return void response.writeHead(202).end()
+    const result =
+      message.method === 'initialize'
+        ? { protocolVersion: '2025-11-25', capabilities: { tools: {} }, serverInfo: { name: 'fake', version: '1' } }
+        : message.method === 'tools/list'
+          ? { tools: [{ name: 'look', inputSchema: { type: 'object' } }] }
+          : { content: [{ type: 'text', text: 'done' }] }
+    json(response, 200, { jsonrpc: '2.0', id: message.id, result })
+  }
+
+  const { tls, hosts } = options
+  const open = async (handle: (request: IncomingMessage, response: ServerResponse) => Promise<void>): Promise<{ server: Server; port: number }> => {
+    const take = (request: IncomingMessage, response: ServerResponse) => void handle(request, response).catch(() => response.destroy())
+    const server = tls ? createSecureServer(tls, take) : createServer(take)
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    return { server, port: (server.address() as AddressInfo).port }
+  }
+  const scheme = tls ? 'https' : 'http'
+  const two = await Promise.all([open(login), open(mcp)])
+  const issuer = `${scheme}://${hosts?.login ?? '127.0.0.1'}:${two[0].port}`
+  const url = `${scheme}://${hosts?.mcp ?? '127.0.0.1'}:${two[1].port}/mcp`
+
+  return {
+    knobs,
+    url,
+    issuer,
+    seen,
+    tokens,
+    endAccess: () => access.clear(),
+    approve(authorization) {
+      const asked = new URL(authorization).searchParams
+      const code = `code-${randomUUID()}`
+      codes.set(code, {
+        challenge: asked.get('code_challenge') ?? '',
+        redirect: asked.get('redirect_uri') ?? '',
+        client: asked.get('client_id') ?? '',
+        scope: asked.get('scope') ?? '',
+        resource: asked.get('resource') ?? '',
+      })
+      const iss = knobs.iss === 'right' ? issuer : `${issuer}/`
+      return new URLSearchParams({ code, state: asked.get('state') ?? '', ...(knobs.iss === 'none' ? {} : { iss }) })
+    },
+    of: (path) => seen.filter((one) => one.path === path),
+    async close() {
+      for (const { server } of two) {
+        server.closeAllConnections()
+        await new Promise((resolve) => server.close(resolve))
+      }
+    },
+  }
+}
