@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { definitionOf } from '../catalog/pins.ts'
-import type { Listed, ScanAsk } from '../gateways/mcp/scan.ts'
+import type { Listed, ScanAsk } from '../gateways/mcp/offers/scan.ts'
 import type { LiveSession } from '../identity/types.ts'
 import type { McpLooked, McpScan, RequestRow } from './contract.ts'
 import { openHouse } from './house.test.ts'

@@ -1,3 +1,4 @@
+import { setImmediate as later } from 'node:timers/promises'
 import { z } from 'zod'
 import { flagsOfServer } from '../catalog/flag-server.ts'
 import { type Flag, flag } from '../catalog/flag-types.ts'
@@ -10,8 +11,8 @@ import { readDocuments } from '../documents/read.ts'
 import { loadSnapshot, type Snapshot } from '../documents/stored.ts'
 import type { ParsedDocument } from '../documents/types.ts'
 import { ChaperoneError } from '../errors.ts'
-import { proposeEffects } from '../gateways/mcp/propose.ts'
-import type { Listed, Scan } from '../gateways/mcp/scan.ts'
+import { proposeEffects } from '../gateways/mcp/offers/propose.ts'
+import type { Listed, Scan } from '../gateways/mcp/offers/scan.ts'
 import { isObject } from '../gateways/mcp/wire.ts'
 import { actingIn } from '../identity/named.ts'
 import { newId } from '../ids.ts'
@@ -65,7 +66,7 @@ export function mcpScanRoutes(parts: ApiParts): readonly Route[] {
         const resource: Resource = { kind: 'mcp', id: known?.id ?? newId('res', clock.now()), name: document.name, labels: document.labels }
         const seen = await scan({ server: { resource, spec }, applied: false, session, permit: permit! })
         return {
-          ...shown(spec, seen, await otherTools(parts, resource.id)),
+          ...(await shown(spec, seen, await otherTools(parts, resource.id))),
           warnings,
           notices: noticesOf(withSeen(snapshot, document, resource, seen), documents.vocabularies, resource.id),
         }
@@ -119,7 +120,11 @@ async function otherTools({ store }: Pick<ApiParts, 'store'>, serverId: string):
   return rows.map(({ name }) => name)
 }
 
-function shown(spec: McpServerSpec, { version, about, listed, more }: Scan, others: readonly string[]): Omit<McpScan, 'warnings' | 'notices'> {
+async function shown(
+  spec: McpServerSpec,
+  { version, about, listed, more }: Scan,
+  others: readonly string[],
+): Promise<Omit<McpScan, 'warnings' | 'notices'>> {
   const namesOf = (kind: Listed['kind']) => listed.filter((one) => one.kind === kind).map(({ name }) => name)
   const clashes = {
     tool: flagsOfNames(namesOf('tool')),
@@ -129,7 +134,7 @@ function shown(spec: McpServerSpec, { version, about, listed, more }: Scan, othe
   }
   const mine = new Set(namesOf('tool'))
   const context = { otherTools: others.filter((name) => !mine.has(name)) }
-  const items = listed.map(({ kind, name, value, definition }): McpScanned => {
+  const look = ({ kind, name, value, definition }: Listed): McpScanned => {
     const proposal = kind === 'tool' ? proposeEffects(value) : undefined
     const clash = clashes[kind].get(name)
     const text = typeof value === 'string' ? value : isObject(value) && typeof value.description === 'string' ? value.description : ''
@@ -146,6 +151,12 @@ function shown(spec: McpServerSpec, { version, about, listed, more }: Scan, othe
         ...(definition.text === '' ? [flag('very_long', 'definition', 'too long to be shown, so it can never be approved', 'danger')] : []),
       ]),
     }
-  })
+  }
+  const items: McpScanned[] = []
+  for (const one of listed) {
+    items.push(look(one))
+    // To look at a large one takes a while: others get their turn.
+    await later()
+  }
   return { version, about, items, more, flags: flagsOfServer(spec) }
 }

@@ -66,3 +66,11 @@ test('two definitions that differ are never shown as the same', () => {
   const raw = (n: string) => `{"name":"a","max":${n}}`
   assert.match(definitionDiff(raw('9007199254740993'), raw('9007199254740992')), /^\+.*992/m)
 })
+
+test('rule 11: a definition that is deeply nested is not shown with more indentation than text', () => {
+  let deep: unknown = Array.from({ length: 40_000 }, () => 1)
+  for (let i = 0; i < 200; i++) deep = [deep]
+  const text = JSON.stringify(deep)
+  assert.ok(readable(text).length < 4 * text.length)
+  assert.match(definitionDiff(text, text.replace('1', '2')), /^\+.*2/m, 'and what changed in it is seen')
+})

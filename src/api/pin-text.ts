@@ -19,10 +19,14 @@ export function definitionDiff(before: string, after: string): string {
   return unifiedDiff(`${visible(before, Number.POSITIVE_INFINITY)}\n`, `${visible(after, Number.POSITIVE_INFINITY)}\n`)
 }
 
-function lines(value: unknown): string[] {
+/** Deeper values stand on lines of their own as JSON: indented, a hundred kilobytes of them would be twenty megabytes. */
+const DEEPEST = 16
+
+function lines(value: unknown, depth = 0): string[] {
+  if (depth > DEEPEST && typeof value === 'object' && value !== null) return block(JSON.stringify(value))
   if (Array.isArray(value)) {
     return value.flatMap((item) => {
-      const [first = '', ...rest] = lines(item)
+      const [first = '', ...rest] = lines(item, depth + 1)
       return [`- ${first}`, ...rest.map((line) => `  ${line}`)]
     })
   }
@@ -31,7 +35,7 @@ function lines(value: unknown): string[] {
     const name = /^[\w$.-]+$/.test(key) ? key : scalar(key)
     if (typeof item === 'string' && (item.length > WIDTH || item.includes('\n'))) return [`${name}: |`, ...block(item).map((line) => `  ${line}`)]
     if (isEmpty(item) || typeof item !== 'object' || item === null) return [`${name}: ${isEmpty(item) ? JSON.stringify(item) : scalar(item)}`]
-    return [`${name}:`, ...lines(item).map((line) => `  ${line}`)]
+    return [`${name}:`, ...lines(item, depth + 1).map((line) => `  ${line}`)]
   })
 }
 

@@ -1,3 +1,4 @@
+import { setImmediate as later } from 'node:timers/promises'
 import { z } from 'zod'
 import { flagsOfDefinition } from '../catalog/flags.ts'
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
@@ -19,6 +20,8 @@ const decide = { by: 'verbs', anyOf: ['pins'] } as const
 
 /** Definitions in one answer; a server that has more is looked at by name. */
 const MOST_TEXTS = 200
+/** And characters of them: what is made of them for a person is longer, and looked at for flags. */
+const MOST_CHARACTERS = 1024 * 1024
 
 const kind = z.enum(PIN_KINDS)
 const name = z.string().max(2_000)
@@ -59,13 +62,18 @@ export function pinRoutes(parts: ApiParts): readonly Route[] {
       who: read,
       async handle({ params, query }): Promise<{ pins: readonly PinRow[]; notices: readonly RoleNotice[] }> {
         const { resource, spec } = serverOf(params.server)
-        const wanted = query.getAll('name')
-        const rows = (await pins.rows(resource.id)).filter((row) => wanted.length === 0 || wanted.includes(row.name))
+        const names = query.getAll('name')
+        const rows = (await pins.rows(resource.id)).filter((row) => names.length === 0 || names.includes(row.name))
         const texts = query.has('texts')
         const shown: PinRow[] = []
+        let characters = 0
         for (const row of rows) {
-          const full = (texts || (spec.trusted && row.kind === 'tool')) && shown.length < MOST_TEXTS
-          shown.push(rowOf(parts, resource, spec, row, full ? await pins.row(resource, subjectOf(row)) : undefined, texts))
+          const wanted = (texts || (spec.trusted && row.kind === 'tool')) && shown.length < MOST_TEXTS && characters < MOST_CHARACTERS
+          const full = wanted ? await pins.row(resource, subjectOf(row)) : undefined
+          characters += (full?.approved?.length ?? 0) + (full?.pending?.length ?? 0)
+          shown.push(rowOf(parts, resource, spec, row, full, texts))
+          // To look at a large one takes a while: others get their turn.
+          if (full) await later()
         }
         return { pins: shown, notices: await noticesFor(parts.store.db, parts.vocabularies, resource.id) }
       },

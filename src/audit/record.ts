@@ -32,7 +32,7 @@ export const RECORD_TYPES = {
   'audit.read': 'Somebody read the record.',
   'server.started': 'A stdio server process was started, as whom and how isolated.',
   'server.stopped': 'A stdio server process ended, and why.',
-  'server.listed': 'An MCP server was asked what it offers, before or after it was added.',
+  'server.listed': 'What MCP servers offer was looked at by an administrator, or shown once more from a list that was kept.',
   'pin.seen': 'A definition of an MCP server was seen for the first time.',
   'pin.changed': 'A definition differs from the approved one and is quarantined.',
   'pin.approved': 'A definition of an MCP server was approved.',

@@ -264,3 +264,17 @@ describe('whatever a server says', () => {
     assert.ok(performance.now() - started < 5_000, `${performance.now() - started} ms`)
   })
 })
+
+test('rule 11: however much there is in a definition, looking at it ends soon and says that it was too much', () => {
+  const many = Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`k${i}`, 0]))
+  const long = 'before_using_it '.repeat(500_000)
+  const names = Array.from({ length: 2_000 }, (_, i) => `other_tool_${i}`)
+  const began = performance.now()
+  for (const definition of [
+    { name: 'x', inputSchema: { properties: many } },
+    { name: 'x', description: long },
+    { name: 'x', a: Array(400).fill(long.slice(0, 70_000)) },
+  ])
+    assert.ok(flagsOfDefinition('tool', definition, { otherTools: names }).some(({ code }) => code === 'very_long'))
+  assert.ok(performance.now() - began < 5_000)
+})

@@ -14,6 +14,10 @@ const LONG_DESCRIPTION = 4_000
 const LONG_INSTRUCTIONS = 8_000
 /** Texts of one definition that are looked at; each is bounded too. */
 const MOST_TEXTS = 2_000
+/** And characters of them: to look at these takes a fifth of a second, in which nobody else is served (rule 11). */
+const MOST_CHARACTERS = 512 * 1024
+/** Of one text; the rest is flagged as too long to be read. */
+const LONGEST_LOOKED_AT = 64 * 1024
 const DEEPEST = 40
 
 /** Bytes, not words. */
@@ -26,13 +30,23 @@ const OPAQUE = new Set(['icons', 'data', 'blob'])
 export function flagsOfDefinition(kind: PinKind, definition: unknown, { otherTools = [] }: FlagContext = {}): readonly Flag[] {
   const found: Flag[] = []
   let texts = 0
+  let characters = 0
+  let enough = false
+  /** False when so much was looked at that the rest is not. */
+  const may = (text: string): boolean => {
+    texts++
+    characters += Math.min(text.length, LONGEST_LOOKED_AT)
+    enough ||= texts > MOST_TEXTS || characters > MOST_CHARACTERS
+    return !enough
+  }
   const walk = (value: unknown, where: string, depth: number): void => {
-    if (depth > DEEPEST || texts > MOST_TEXTS) {
+    if (enough) return
+    if (depth > DEEPEST) {
       if (!found.some(({ code }) => code === 'very_long')) found.push(flag('very_long', where, 'more than can be looked at'))
       return
     }
     if (typeof value === 'string') {
-      texts++
+      if (!may(value)) return
       found.push(...flagsOfText(value, where), ...others(value, where, otherTools))
       if (value.length > (kind === 'instructions' ? LONG_INSTRUCTIONS : LONG_DESCRIPTION))
         found.push(flag('very_long', where, `${value.length} characters: ${value}`))
@@ -40,16 +54,18 @@ export function flagsOfDefinition(kind: PinKind, definition: unknown, { otherToo
     }
     if (typeof value !== 'object' || value === null) return
     for (const [key, item] of Object.entries(value)) {
+      if (enough) return
       if (OPAQUE.has(key)) continue
       const at = Array.isArray(value) ? `${where}[${key}]` : where === '' ? key : `${where}.${key}`
       if (!Array.isArray(value)) {
-        texts++
+        if (!may(key)) return
         found.push(...flagsOfText(key, at), ...(where.endsWith('properties') ? flagsOfName(key, at, false) : []))
       }
       walk(item, at, depth + 1)
     }
   }
   walk(definition, kind === 'instructions' ? 'instructions' : '', 0)
+  if (enough) found.push(flag('very_long', kind === 'instructions' ? 'instructions' : '', 'more than can be looked at'))
   if (typeof definition === 'object' && definition !== null) {
     const { name, inputSchema, outputSchema, arguments: args } = definition as Record<string, unknown>
     if (typeof name === 'string') found.push(...flagsOfName(name, 'name', kind === 'tool'))
@@ -70,7 +86,8 @@ export function flagsOfNames(names: readonly string[]): ReadonlyMap<string, Flag
 
 /** Short words are in every text; a name with a seam in it is hardly there by chance. */
 function others(text: string, where: string, names: readonly string[]): Flag[] {
-  const named = names.find((name) => name.length >= 6 && /[_-]|[a-z][A-Z]/.test(name) && standsIn(text, name))
+  const looked = text.slice(0, LONGEST_LOOKED_AT)
+  const named = names.find((name) => name.length >= 6 && /[_-]|[a-z][A-Z]/.test(name) && standsIn(looked, name))
   return named === undefined ? [] : [flag('names_other_tool', where, `${named}: ${text}`)]
 }
 

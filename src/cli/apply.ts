@@ -24,6 +24,7 @@ export const register: Register = (command) => {
       const ask = { files, ...(flags.owner === undefined ? {} : { owner: flags.owner }), prune: flags.prune === true, dryRun: flags.dryRun === true }
       const applied = await withApi(flags, (api) => api.call<Applied>('POST', '/v1/apply', ask))
       if (flags.json) return printJson(applied)
+      if (applied.changes.length === 0) process.stderr.write('There is no document in these files: nothing to do.\n')
       printApplied(applied)
       if (flags.dryRun) line('Nothing was changed: this was a dry run.')
     })

@@ -79,14 +79,14 @@ function search(command: Command): void {
       list(
         records,
         [
-          { title: 'TIME', of: (row) => moment(row.at) },
+          { title: 'TIME', of: (row) => moment(row.at), whole: true },
           { title: 'TYPE', of: (row) => row.type },
           { title: 'WHO', of: (row) => row.chain?.join(' → ') ?? row.actor },
           { title: 'RESOURCE', of: (row) => row.resource },
           { title: 'ACTION', of: whatOf },
           { title: 'VERDICT', of: (row) => row.outcome ?? row.verdict },
           { title: 'REASON', of: (row) => row.reason },
-          { title: 'ID', of: (row) => row.id },
+          { title: 'ID', of: (row) => row.id, whole: true },
         ],
         { json: flags.json, none: 'Nothing was found.' },
       )

@@ -20,7 +20,11 @@ export const COMMANDS: readonly Entry[] = [
   { name: 'login', summary: 'sign in, with an invitation the first time', load: async () => (await import('./login.ts')).register },
   { name: 'logout', summary: 'end the session', load: async () => (await import('./logout.ts')).register },
   { name: 'whoami', summary: 'who this machine is signed in as', load: async () => (await import('./whoami.ts')).register },
-  { name: 'mcp', summary: 'MCP servers: connect, proxy, ls, add, requests, pins, config', load: async () => (await import('./mcp.ts')).register },
+  {
+    name: 'mcp',
+    summary: 'MCP servers: connect, proxy, ls, add, requests, pins, login, logout, config',
+    load: async () => (await import('./mcp.ts')).register,
+  },
   { name: 'db', summary: 'reach PostgreSQL databases: ls, connect, proxy, env', load: async () => (await import('./db.ts')).register },
   { name: 'invite', summary: 'invite a person', load: async () => (await import('./invite.ts')).register },
   { name: 'agent', summary: 'agents: ls, token, join, disable, enable', load: async () => (await import('./agent.ts')).register },

@@ -76,7 +76,10 @@ async function explain(flags: Flags, ask: Explain): Promise<void> {
   if (answer.links.length > 1)
     for (const link of answer.links)
       line(`link        ${printable(`${link.name}: ${link.verdict} (${link.reason})${link.rule ? `, ${link.rule}` : ''}`)}`)
-  if (answer.obligations && Object.keys(answer.obligations).length > 0) line(`obligations ${printable(JSON.stringify(answer.obligations))}`)
+  // A line for each: a limit, and what else the permit carries.
+  for (const [name, value] of Object.entries((answer.obligations ?? {}) as Record<string, unknown>))
+    for (const one of Array.isArray(value) ? value : [value])
+      line(`${printable(name.replace(/s$/, '').padEnd(11))} ${printable(typeof one === 'string' ? one : JSON.stringify(one))}`)
   if (answer.missing !== undefined) line(`missing     ${printable(answer.missing)}`)
 }
 

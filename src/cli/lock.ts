@@ -36,7 +36,7 @@ export const register: Register = (command) => {
     list(
       locks,
       [
-        { title: 'ID', of: (row) => row.id },
+        { title: 'ID', of: (row) => row.id, whole: true },
         { title: 'KIND', of: (row) => row.kind },
         { title: 'TARGET', of: (row) => row.name },
         { title: 'BY', of: (row) => row.createdBy },

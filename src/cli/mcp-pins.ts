@@ -120,7 +120,7 @@ async function show(flags: Flags, server: string | undefined): Promise<void> {
       ...(server === undefined ? [{ title: 'SERVER', of: (row: PinRow) => row.server }] : []),
       { title: 'KIND', of: (row) => row.kind },
       { title: 'NAME', of: (row) => row.name },
-      { title: 'STATE', of: (row) => row.state },
+      { title: 'STATE', of: (row) => row.state, whole: true },
       { title: 'SINCE', of: (row) => moment(row.since) },
       { title: 'EFFECTS', of: (row) => row.effects && `${row.effects.join(', ')}${ON[row.effectsFrom ?? 'nobody']}` },
     ],

@@ -13,7 +13,7 @@ export function requests(command: Command): void {
     list(
       requests,
       [
-        { title: 'ID', of: (row) => row.id },
+        { title: 'ID', of: (row) => row.id, whole: true },
         { title: 'STATE', of: (row) => row.state },
         { title: 'SERVER', of: (row) => row.wish.name },
         { title: 'ASKED BY', of: (row) => row.by },

@@ -37,7 +37,10 @@ export function serverYaml({ name, labels, spec }: ServerWish, scan: McpScan | u
   if (scan) document.commentBefore = ` ${header(scan)}`
   visit(document, {
     Scalar(_, node) {
-      if (typeof node.value === 'string' && hides(node.value)) node.type = Scalar.QUOTE_DOUBLE
+      if (typeof node.value !== 'string') return
+      // Of several lines only a certificate is to be read as such; in a list of words they would look like more words.
+      const lines = node.value.includes('\n') && !node.value.startsWith('-----BEGIN ')
+      if (lines || hides(node.value)) node.type = Scalar.QUOTE_DOUBLE
     },
   })
   // One line each: a folded flow map would put its comment on another line.

@@ -51,21 +51,27 @@ export const styled = (style: Style, text: string, stream: NodeJS.WriteStream = 
 export interface Column<Row> {
   readonly title: string
   readonly of: (row: Row) => string | number | undefined
+  /** Never cut: it is useless in part, as an id is. Where it does not fit, the line wraps. */
+  readonly whole?: true
 }
 
 const GAP = 2
 const NARROWEST = 8
 
-/** A table that fits the terminal: the widest columns give way. Into a pipe nothing is cut. */
-export function table<Row>(rows: readonly Row[], columns: readonly Column<Row>[], width: number | undefined = process.stdout.columns): string {
+/** A table that fits the terminal: the widest columns give way. Into a pipe, or a terminal that says no width, nothing is cut. */
+export function table<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  width: number | undefined = process.stdout.columns || undefined,
+): string {
   const cells = rows.map((row) => columns.map((column) => printable(String(column.of(row) ?? ''))))
   const widths = columns.map((column, i) => Math.max(column.title.length, ...cells.map((cell) => [...cell[i]!].length)))
   if (width !== undefined) {
     let over = widths.reduce((sum, one) => sum + one, 0) + GAP * (columns.length - 1) - width
     while (over > 0) {
-      const widest = Math.max(...widths)
+      const widest = Math.max(0, ...widths.filter((_, i) => !columns[i]!.whole))
       if (widest <= NARROWEST) break
-      widths[widths.indexOf(widest)] = widest - 1
+      widths[widths.findIndex((one, i) => one === widest && !columns[i]!.whole)] = widest - 1
       over--
     }
   }

@@ -12,7 +12,7 @@ export const register: Register = (command) => {
       list(
         sessions,
         [
-          { title: 'ID', of: (row) => row.id },
+          { title: 'ID', of: (row) => row.id, whole: true },
           { title: 'IDENTITY', of: (row) => row.identity },
           { title: 'HOW', of: (row) => row.how },
           { title: 'CLIENT', of: (row) => row.client },

@@ -1,4 +1,4 @@
-import type { Json } from '../gateways/mcp/modern-headers.ts'
+import type { Json } from '../gateways/mcp/text/modern-headers.ts'
 
 /** What the shim reads of its client: the name it gives itself. Pure. */
 export type Message = Json

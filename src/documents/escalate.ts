@@ -56,16 +56,21 @@ export function escalations(steps: readonly Step[], before: World, after: World,
     }
     if (kind === 'mcp' && old) {
       // Definitions were approved of this program at this address; another one may show the same and do something else.
-      const other = PROGRAM.find((part) => next && canonicalJson(old.spec[part] ?? null) !== canonicalJson(next.spec[part] ?? null))
+      const other = PROGRAM.find((part) => next && differs(old, next, part))
       if (other !== undefined) need(step, ['spec', other], ['pins'], 'Another program or address in the place of an approved one is a matter of')
       // Deleted and applied again, it would be a server of which nothing was ever approved.
-      if (!next && before.confirmed.has(old.id)) need(step, [], ['pins'], 'To delete a server forgets what was approved of it, which is a matter of')
+      if (!next && before.confirmed.has(old.id))
+        need(step, [], ['pins'], 'To delete a server forgets which definitions of it are approved and which wait, a matter of')
     }
     if (kind === 'mcp' && next) {
       // The vault shows its secrets to nobody; who decides where one is sent could read it there.
       const wires = secretsWired(next)
       if (wires.length > 0 && canonicalJson(old?.spec ?? {}) !== canonicalJson(next.spec))
         need(step, ['spec', ...wires[0]!], ['secrets'], 'Where a secret is sent is a matter of')
+      // The tokens of a login are secrets too: these decide who gets them, and who can read them on the way.
+      const moved = old?.spec.auth === undefined ? undefined : (['url', 'headers', 'ca', 'auth'] as const).find((part) => differs(old, next, part))
+      if (moved !== undefined && next.spec.auth !== undefined)
+        need(step, ['spec', moved], ['secrets'], 'Where the tokens of a login are sent is a matter of')
       // Without isolation the program runs as Chaperone itself and can read its keys.
       const before = old?.spec ?? {}
       const runsBare = next.spec.command !== undefined && next.spec.isolation === 'none'
@@ -88,16 +93,24 @@ export function escalations(steps: readonly Step[], before: World, after: World,
   return faults
 }
 
-/** What decides which program answers. The environment does too: it names libraries to load and folders to search. */
-const PROGRAM = ['command', 'url', 'env'] as const
+/**
+ * What decides which program answers. The environment does too: it names libraries to load and folders to search. So do the
+ * authority that vouches for it, and headers: `host` names another server at the same address.
+ */
+const PROGRAM = ['command', 'url', 'env', 'ca', 'headers'] as const
 
-/** The places in which a server is given a secret. */
-const secretsWired = ({ spec }: PlainDocument): readonly Path[] =>
-  (['env', 'headers'] as const).flatMap((part) =>
+const differs = (old: PlainDocument, next: PlainDocument, part: string): boolean =>
+  canonicalJson(old.spec[part] ?? null) !== canonicalJson(next.spec[part] ?? null)
+
+/** The places in which a server, or what it names as the place to log in, is given a secret. */
+const secretsWired = ({ spec }: PlainDocument): readonly Path[] => [
+  ...(['env', 'headers'] as const).flatMap((part) =>
     Object.entries(isRecord(spec[part]) ? spec[part] : {})
       .filter(([, value]) => isRecord(value) && value.secret !== undefined)
       .map(([key]): Path => [part, key]),
-  )
+  ),
+  ...(isRecord(spec.auth) && isRecord(spec.auth.oauth) && spec.auth.oauth.client_secret !== undefined ? [['auth', 'oauth', 'client_secret']] : []),
+]
 
 const requestsOf = (document: PlainDocument | undefined): readonly Record<string, unknown>[] =>
   Array.isArray(document?.spec.request) ? document.spec.request.filter(isRecord) : []

@@ -11,7 +11,7 @@ export interface Snapshot {
   readonly secrets: ReadonlySet<string>
   /** by id of the MCP server: its tools and prompts as they are approved, else as they were first seen */
   readonly definitions: ReadonlyMap<string, readonly StoredDefinition[]>
-  /** ids of MCP servers of which somebody has approved a definition */
+  /** ids of MCP servers of which somebody has approved a definition, or of which one waits for somebody */
   readonly confirmed: ReadonlySet<string>
 }
 
@@ -41,7 +41,12 @@ export async function loadSnapshot(db: Database | Write): Promise<Snapshot> {
     })),
     ({ server }) => server,
   )
-  const approvedOf = await db.selectFrom('pins').select('resource_id').distinct().where('approved_by', 'is not', null).execute()
+  const approvedOf = await db
+    .selectFrom('pins')
+    .select('resource_id')
+    .distinct()
+    .where((is) => is.or([is('approved_by', 'is not', null), is('pending_sha256', 'is not', null)]))
+    .execute()
   return {
     documents: documents.map(fromRow),
     identities,

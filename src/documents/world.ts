@@ -21,7 +21,7 @@ export interface World {
   /** by name; deleted ones too */
   readonly identities: ReadonlyMap<string, FutureIdentity>
   readonly secrets: ReadonlySet<string>
-  /** ids of MCP servers of which somebody has approved a definition */
+  /** ids of MCP servers of which somebody has approved a definition, or of which one waits for somebody */
   readonly confirmed: ReadonlySet<string>
   ofKind(kind: string): readonly PlainDocument[]
 }

@@ -79,6 +79,8 @@ async function salt(store: Store): Promise<Buffer> {
 
 async function create(path: string, store: Store): Promise<void> {
   const used = await store.db.selectFrom('meta').select('key').where('key', '=', ROOT_KEY_CHECK).executeTakeFirst()
+  // Another process made both since we looked for the file.
+  if (used && (await exists(path))) return
   // A new key would open nothing of what is there, so a lost file is never quietly replaced.
   if (used)
     throw unusable(`The root key of this store is missing: ${path} is not there.`, 'Put the key back, or name the file it is in with --root-key.')

@@ -2,6 +2,8 @@ import type { IncomingMessage } from 'node:http'
 import { ChaperoneError } from '../errors.ts'
 import { splitHostPort } from './options.ts'
 
+const MOST_SEEN = 64
+
 /**
  * Refuses a Host that is not ours and any foreign Origin, on every listener, also on loopback: a web page that rebinds
  * its DNS name to 127.0.0.1 must not reach us (CVE-2025-49596; MCP 2025-11-25 transports, 2026-07-28 section on Origin).
@@ -14,9 +16,17 @@ export function hostCheck(names: readonly string[]): (request: IncomingMessage) 
     if (port !== undefined && Number(port) > 65_535) return false
     return ours.has((hostPort.startsWith('[') || port !== undefined ? splitHost(hostPort) : hostPort).toLowerCase())
   }
+  /** What was found to be ours: with any port there are many ways to write it, and a client uses one. */
+  const seen = new Set<string>()
+  const isOurs = (host: string): boolean => {
+    if (seen.has(host)) return true
+    if (!known(host)) return false
+    if (seen.size < MOST_SEEN) seen.add(host)
+    return true
+  }
   return (request) => {
     const { host, origin } = request.headers
-    if (host === undefined || !known(host))
+    if (host === undefined || !isOurs(host))
       throw new ChaperoneError('foreign_origin', 'The Host header is not one of ours.', {
         detail: host,
         fix: 'Start Chaperone with --public-host for this name.',

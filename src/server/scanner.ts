@@ -1,6 +1,6 @@
-import { isolator } from '../gateways/mcp/isolation.ts'
 import { MCP_LIMITS } from '../gateways/mcp/limits.ts'
-import { makeScanner, type Scanner } from '../gateways/mcp/scan.ts'
+import { makeScanner, type Scanner } from '../gateways/mcp/offers/scan.ts'
+import { isolator } from '../gateways/mcp/stdio/isolation.ts'
 import type { Parts } from './parts.ts'
 
 /** Looks at MCP servers for the API; what it starts is isolated as what the gateway starts, from the same things. */

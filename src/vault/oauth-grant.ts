@@ -22,3 +22,13 @@ export function grantOf(tokens: OAuthTokens, asked: string | undefined, now: num
     granted: tokens.scope === undefined || tokens.scope === asked ? undefined : scopesOf(tokens.scope).join(' '),
   }
 }
+
+/**
+ * The parts of a grant that the record masks. The authorization server chooses them, and what is masked is masked in every
+ * record: a token that is a word, such as `tools/call`, would blot out what it wants to hide. So only what looks like a
+ * random secret is.
+ */
+export const masked = ({ access, refresh }: Pick<Grant, 'access' | 'refresh'>): string[] =>
+  [access, refresh].filter((token): token is string => token !== undefined && looksRandom(token))
+
+const looksRandom = (token: string) => token.length >= 20 && /[0-9]/.test(token) && /[A-Za-z]/.test(token) && !/^[a-z]{3}_[0-9a-z]{26}$/i.test(token)

@@ -12,9 +12,9 @@ import { ChaperoneError } from '../errors.ts'
 import { type Challenge, readChallenge, scopesOf } from './challenge.ts'
 import type { By, LoginContext, LoginServer, UpstreamLogins } from './logins.ts'
 import { discoverLogin, type Login } from './oauth-discovery.ts'
-import { grantOf } from './oauth-grant.ts'
+import { grantOf, masked } from './oauth-grant.ts'
 import { revoke } from './oauth-revoke.ts'
-import type { LoginKey } from './oauth-rows.ts'
+import type { HeldLogin, LoginKey } from './oauth-rows.ts'
 import type { Outbound } from './outbound.ts'
 
 const FLOW_MS = 10 * 60_000
@@ -76,6 +76,7 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
       const challenge = await challengeOf(server, key, outbound)
       const login = await discoverLogin(server.name, server.spec.url!, challenge, outbound)
       const before = (await rows.read(key))?.held
+      assertSameIssuer(server, login, before)
       const scope = scopeFor(server, login, challenge, before?.wanted === undefined ? undefined : [before.scope, before.wanted])
       try {
         const client = await clientAt(server, key, login, redirect, scope, outbound)
@@ -129,7 +130,7 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
           fetchFn: context.outbound(server, flow.depth).fetch,
         })
         const grant = grantOf(tokens, flow.scope, clock.now())
-        audit.addSecrets([grant.access, ...(grant.refresh === undefined ? [] : [grant.refresh])])
+        audit.addSecrets(masked(grant))
         await record(server, by, 'finished', { subject: key.subject, issuer: flow.issuer, scope: grant.granted ?? flow.scope })
         await rows.put(key, { ...at, ...grant })
       } catch (thrown) {
@@ -172,6 +173,22 @@ function scopeFor(
   // Without it such a server gives no refresh token, and somebody would have to log in every hour.
   const offline = login.metadata?.scopes_supported?.includes('offline_access') === true && !all.includes('offline_access')
   return [...all, ...(offline ? ['offline_access'] : [])].join(' ')
+}
+
+/**
+ * A client that was registered by hand belongs to the authorization server that it was registered at (2026-07-28, SEP-2352):
+ * an MCP server that names another one by now would have its secret, and the person's code, brought there.
+ */
+function assertSameIssuer({ name, spec }: LoginServer, { issuer }: Login, before: HeldLogin | undefined): void {
+  const registered = spec.auth!.oauth.client_id
+  if (registered === undefined || before === undefined || before.client.client_id !== registered || before.issuer === issuer) return
+  throw new ChaperoneError(
+    'upstream_unavailable',
+    `The MCP server ${name} wants the login at ${issuer} by now; the last one was at ${before.issuer}.`,
+    {
+      fix: `If it has moved, name the client that is registered there in its document, or forget the old login first: chaperone mcp logout ${name}`,
+    },
+  )
 }
 
 /** A registration of before, for the same redirect, that does not end while it is used. */

@@ -2,7 +2,7 @@ import { OAuthError, refreshAuthorization } from '@modelcontextprotocol/client'
 import { ChaperoneError } from '../errors.ts'
 import { readChallenge, scopesOf } from './challenge.ts'
 import { keyText, type LoginContext, type LoginServer, subjectOf, type UpstreamLogins } from './logins.ts'
-import { grantOf } from './oauth-grant.ts'
+import { grantOf, masked } from './oauth-grant.ts'
 import type { HeldLogin, LoginKey, LoginRow } from './oauth-rows.ts'
 
 /** A row that was read is believed for so long: short enough that a removed login counts at once, long enough for a burst. */
@@ -36,7 +36,7 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
     const known = kept.get(text)
     if (known && known.until > clock.now()) return known.row
     const row = rows.read(key).then((found) => {
-      if (found) audit.addSecrets([found.held.access, ...(found.held.refresh === undefined ? [] : [found.held.refresh])])
+      if (found) audit.addSecrets(masked(found.held))
       return found
     })
     if (kept.size >= MOST_KEPT) kept.clear()
@@ -78,7 +78,7 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
         fetchFn: context.outbound(server, held.depth).fetch,
       })
       const grant = grantOf(tokens, held.granted ?? held.scope, clock.now())
-      audit.addSecrets([grant.access, ...(grant.refresh === undefined ? [] : [grant.refresh])])
+      audit.addSecrets(masked(grant))
       const next: HeldLogin = { ...held, ...grant, granted: grant.granted ?? held.granted }
       // Removed or replaced meanwhile: what was just given is for nobody.
       if (!(await rows.change(key, next, version))) return await rows.read(key)

@@ -371,3 +371,16 @@ test('over TLS with names: the company authority of the document is believed, an
   assert.equal(await logins.of(server, chain).token(), fake.tokens[1]!.access, 'where the server lies is remembered for the refresh')
   await assert.rejects(begin(serverWith({}, { ca: undefined })), refused('upstream_unavailable'))
 })
+
+test('SEP-2352: a client that was registered by hand is not brought to another authorization server than before', async (t) => {
+  const { fake, begin, logIn, logins, server } = await place(t, { oauth: { client_id: 'ours', client_secret: { secret: 'ours' } } })
+  fake.knobs.methods = ['client_secret_post']
+  await logIn()
+  const thief = await fakeOAuth()
+  t.after(() => thief.close())
+  fake.knobs.resourceMetadata = (document) => ({ ...document, authorization_servers: [thief.issuer] })
+  await assert.rejects(begin(), refused('upstream_unavailable', /wants the login at .* by now; the last one was at/))
+  assert.deepEqual(thief.of('/token'), [])
+  await logins.remove(server, { subject: '*', by })
+  assert.match((await begin()).url, new RegExp(`^${thief.issuer}/authorize`), 'whoever says so by a logout goes there')
+})

@@ -177,6 +177,8 @@ function exchange(
     request.destroy()
   })
   request.once('error', fail)
+  // Closed without an answer and without an error: 101 to what asked for no upgrade does that.
+  request.once('close', () => fail(new Error('closed without an answer')))
   request.end(body)
   return promise
 }

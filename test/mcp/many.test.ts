@@ -145,6 +145,26 @@ for (const era of ['legacy', 'modern'] as const) {
   })
 }
 
+test('rule 3: a list that is shown again without asking anybody is recorded as well', async () => {
+  const fixture = await startFixture({ era: 'both' })
+  const given = await harness({ role: EVERYTHING, servers: { a: { url: fixture.url } }, mayKeepLists: true })
+  try {
+    const session = await openSession(given, '')
+    const list = () => given.post('', { jsonrpc: '2.0', id: 1, method: 'tools/list' }, session).then(answerOf)
+    const first = await list()
+    const asked = given.of('action.intent').length
+    assert.deepEqual((await list()).result, first.result)
+    assert.equal(given.of('action.intent').length, asked, 'the server was not asked again')
+    assert.deepEqual(given.of('server.listed').at(-1)?.data, { list: 'tools/list', again: true, servers: ['a'] })
+    given.setRole({ allow: EVERYTHING.allow, deny: [{ mcp: 'a', tools: 'test_simple_text' }] })
+    const names = (await list()).result.tools.map((tool: { name: string }) => tool.name)
+    assert.ok(names.length > 0 && !names.includes('a__test_simple_text'), 'rule 6: not what it was before the rights changed')
+  } finally {
+    await given.close()
+    await fixture.close()
+  }
+})
+
 test('a slow server is left out, said to be, and announced when it has come', async () => {
   const quick = await startFixture({ era: 'both' })
   const slow = await slowServer()

@@ -2,8 +2,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { McpLimits } from './limits.ts'
-import { sseEvent, sseReader } from './sse.ts'
+import { sseEvent, sseReader } from './text/sse.ts'
 import { isObject } from './wire.ts'
+
+/** Bodies up to this size are sent together with the headers, events with each other; larger ones are not worth the copy. */
+const ONE_WRITE = 16_384
 
 export type Headers = Readonly<Record<string, string | readonly string[]>>
 
@@ -54,6 +57,9 @@ export class HttpAnswer implements Answer {
   readonly #watchers: (() => void)[] = []
   #disarm: (() => void) | undefined
   #written = 0
+  /** small events of this turn of the event loop */
+  #held: Buffer[] = []
+  #heldBytes = 0
 
   constructor(request: IncomingMessage, response: ServerResponse, clock: Clock, limits: Pick<McpLimits, 'keepAliveMs' | 'queueBytes'>) {
     this.#response = response
@@ -79,7 +85,9 @@ export class HttpAnswer implements Answer {
     this.began = 'body'
     const length: Record<string, string> = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
     this.#response.writeHead(status, { ...headers, ...this.common, ...length } as Record<string, string>)
-    this.#response.end(body)
+    // One character a byte: with a string, headers and body go out in one write; a Buffer would be a second one.
+    if (body instanceof Buffer && body.length <= ONE_WRITE) this.#response.end(body.toString('latin1'), 'latin1')
+    else this.#response.end(body)
   }
 
   begin(status: number, headers: Headers): void {
@@ -93,7 +101,11 @@ export class HttpAnswer implements Answer {
     this.began = 'stream'
     const stream = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache, no-transform', 'x-accel-buffering': 'no' }
     this.#response.writeHead(200, { ...headers, ...stream, ...this.common } as Record<string, string>)
-    this.#response.flushHeaders()
+    // With the first events, when those are there already.
+    process.nextTick(() => {
+      void this.#giveHeld()
+      this.#response.flushHeaders()
+    })
     this.#keepAlive()
   }
 
@@ -110,7 +122,28 @@ export class HttpAnswer implements Answer {
   write(chunk: Buffer | string): Promise<void> {
     if (this.gone || this.#response.writableEnded) return Promise.resolve()
     this.#written++
-    if (this.#response.write(chunk)) return Promise.resolve()
+    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk
+    if (this.began !== 'stream' || bytes.length > ONE_WRITE || this.#response.writableNeedDrain) {
+      void this.#giveHeld()
+      return this.#put(bytes)
+    }
+    // Events that came together go on together: each write by itself would be a TLS record and a system call.
+    if (this.#held.length === 0) process.nextTick(() => this.#giveHeld())
+    this.#held.push(bytes)
+    this.#heldBytes += bytes.length
+    return this.#heldBytes > ONE_WRITE ? this.#giveHeld() : Promise.resolve()
+  }
+
+  #giveHeld(): Promise<void> {
+    if (this.#held.length === 0) return Promise.resolve()
+    const bytes = this.#held.length === 1 ? this.#held[0]! : Buffer.concat(this.#held, this.#heldBytes)
+    this.#held = []
+    this.#heldBytes = 0
+    return this.gone || this.#response.writableEnded ? Promise.resolve() : this.#put(bytes)
+  }
+
+  #put(bytes: Buffer): Promise<void> {
+    if (this.#response.write(bytes)) return Promise.resolve()
     // A child cannot be read more slowly for one slow client: that client is let go instead.
     if (this.#response.writableLength > this.#limits.queueBytes) this.#response.destroy()
     const { promise, resolve } = Promise.withResolvers<void>()
@@ -126,7 +159,10 @@ export class HttpAnswer implements Answer {
 
   end(): void {
     this.#disarm?.()
+    void this.#giveHeld()
     if (!this.#response.writableEnded) this.#response.end()
+    // Whatever comes later reaches nobody: a question of the server must not be put here and waited for.
+    this.gone = true
   }
 
   break(): void {

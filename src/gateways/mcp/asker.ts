@@ -1,12 +1,12 @@
 import type { Guard } from '../../access/types.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
 import { describeItem, describeMcp, type Target } from './describe.ts'
-import { type Item, LIST_KEYS, readList } from './filter.ts'
 import type { Inquiries } from './inquiries.ts'
 import type { McpLimits } from './limits.ts'
-import type { Observer } from './observer.ts'
+import { type Item, LIST_KEYS, readList } from './offers/filter.ts'
+import type { Observer } from './offers/observer.ts'
+import type { KnownTools } from './offers/tools.ts'
 import { makeServerAsks } from './server-asks.ts'
-import type { KnownTools } from './tools.ts'
 import type { Asker } from './types.ts'
 import { memberOf } from './wire.ts'
 
@@ -67,8 +67,8 @@ export function makeAsker({ guard, session, connection, target, inquiries, tools
   }
 }
 
-/** A server may write any letter of a key as an escape: then only reading tells. */
-const mayInstruct = (text: string) => text.includes('"instructions"') || text.includes('\\u')
+/** A server may write any letter of a key as an escape, or in a case that some decoders ignore: then only reading tells. */
+const mayInstruct = (text: string) => /in[sſ]truction[sſ]/i.test(text) || text.includes('\\u')
 
 const CHANGED: Readonly<Record<string, string>> = {
   'notifications/tools/list_changed': 'tools/list',

@@ -12,20 +12,20 @@ import { describeMcp } from './describe.ts'
 import { BATCH_VERSION, LEGACY_VERSIONS, MODERN_VERSIONS } from './era.ts'
 import { bodiesOf, type McpCaller, makeExchange, type Turn } from './exchange.ts'
 import type { Handles } from './handles.ts'
-import { isolator } from './isolation.ts'
-import { spanAt } from './json-text.ts'
+import { requestHeaders } from './http/upstream.ts'
 import { ALL, type Lane, type McpSession, type Server } from './lanes.ts'
 import { MCP_LIMITS, type McpLimits } from './limits.ts'
-import { makeMany } from './many.ts'
+import { makeMany } from './many/many.ts'
 import { noBatches, readPost } from './post.ts'
 import { quiet } from './quiet.ts'
 import { type Asked, replyTo } from './refuse.ts'
 import { makeServers } from './servers.ts'
 import { makeMcpSessions } from './sessions.ts'
+import { isolator } from './stdio/isolation.ts'
 import type { TaskOwners } from './tasks.ts'
+import { spanAt } from './text/json-text.ts'
 import { continueTrace } from './trace.ts'
 import type { ClientHeaders } from './types.ts'
-import { requestHeaders } from './upstream.ts'
 import { INVALID_REQUEST, type Message, type Notification, ProtocolError, type Request, type Response, sessionGone } from './wire.ts'
 
 export type { McpCaller } from './exchange.ts'
@@ -109,9 +109,14 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     const { verdict, reason, message } = guard.judge(of.session, describeMcp(server, { method: 'ping', params: {} }))
     if (verdict !== 'allow') throw new ChaperoneError(reason, message)
   }
-  const sessions = makeMcpSessions({ clock, limits, nodeId: parts.nodeId ?? 'local', mayStay, failed })
+  const over = ({ session: { id, principal }, scope, connection }: McpSession, why: ChaperoneError) => {
+    const actor = { id: principal.identityId, name: principal.name, kind: principal.kind }
+    const data = { protocol: 'mcp', resource: scope, reason: why.code, message: why.message }
+    audit.append({ type: 'connection.closed', actor, session: id, ...(connection ? { connection: connection.id } : {}), data }).catch(failed)
+  }
+  const sessions = makeMcpSessions({ clock, limits, nodeId: parts.nodeId ?? 'local', mayStay, over, failed })
   const exchange = makeExchange({ ...parts, clock, limits, servers, sessions, log })
-  const many = makeMany({ exchange, sessions, guard, resources, clock, limits, mayKeepLists: parts.mayKeepLists ?? (() => false), log })
+  const many = makeMany({ audit, exchange, sessions, guard, resources, clock, limits, mayKeepLists: parts.mayKeepLists ?? (() => false), log })
   let closing = false
 
   const known = ({ server }: Visit): Server => {
@@ -143,10 +148,30 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     }
   }
 
+  /** At the endpoint of all servers a handshake asks nobody, so there is no action; that it was there is recorded. */
+  const recordOpened = async ({ caller: { session, connection } }: Visit, of: McpSession): Promise<void> => {
+    const { principal } = session
+    await audit.append({
+      type: 'connection.opened',
+      actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
+      session: session.id,
+      connection: connection.id,
+      data: { protocol: 'mcp', resource: of.scope },
+    })
+  }
+  /** What calls itself a notification and is none is sent to nobody (peers R04). */
+  const recordUnsent = async (visit: Visit, { method }: Sent): Promise<void> => {
+    if (method.startsWith('notifications/')) return
+    const nothing = new ProtocolError(INVALID_REQUEST, `${method} is no notification.`)
+    await exchange.recordRefused(visit.caller, visit.name, nothing)
+    throw nothing
+  }
+
   const modern = async (visit: Visit, message: Sent): Promise<void> => {
     if (visit.all) {
       const turn = turnIn(visit, () => sessions.modern(visit.caller.session))
       if (message.kind === 'request') return many.request(turn, message, visit.answer)
+      await recordUnsent(visit, message)
       return visit.answer.send(202)
     }
     const server = known(visit)
@@ -170,6 +195,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     const turn = turnIn(visit, () => of)
     if (visit.all) {
       if (message.kind === 'request') return many.request(turn, message, visit.answer)
+      await recordUnsent(visit, message)
       await many.notify(turn, message)
       return visit.answer.send(202)
     }
@@ -201,6 +227,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     }
     if (visit.all) {
       const { of, text } = many.greet(caller.session, message)
+      await recordOpened(visit, of)
       return answer.send(200, text, { 'content-type': 'application/json', 'mcp-session-id': of.id })
     }
     const server = known(visit)
@@ -257,12 +284,9 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
       const collector = new Collector(limits.lineBytes)
       try {
         if (message.method === 'initialize') throw new ProtocolError(INVALID_REQUEST, '`initialize` cannot be part of a batch.')
-        await exchange.send(
-          turnIn(visit, () => of),
-          known(visit),
-          message,
-          collector,
-        )
+        const traced = continueTrace(message, visit.headers)
+        const turn = turnIn({ ...visit, headers: traced.headers, trace: traced.trace }, () => of)
+        await exchange.send(turn, known(visit), traced.message, collector)
         collector.end()
         if (collector.text !== undefined) answers.push(collector.text)
       } catch (error) {

@@ -2,7 +2,7 @@ import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { toChaperoneError } from '../../errors.ts'
 import type { LiveSession } from '../../identity/types.ts'
 import type { Keyring } from '../../keys/types.ts'
-import { edited, spanAt } from './json-text.ts'
+import { edited, spanAt } from './text/json-text.ts'
 import { INVALID_PARAMS, ProtocolError, type Request } from './wire.ts'
 
 /** Makes what a server hands to its client, to be brought back, useless to anybody else. */

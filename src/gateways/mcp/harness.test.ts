@@ -31,6 +31,7 @@ export interface World {
   readonly role: unknown
   readonly servers: Record<string, unknown>
   readonly limits?: Partial<McpLimits>
+  readonly mayKeepLists?: boolean
   readonly clock?: Clock
   readonly secrets?: Record<string, string>
   readonly logins?: Pick<UpstreamLogins, 'of'>
@@ -170,13 +171,20 @@ export async function harness(world: World): Promise<Harness> {
     handles: openHandles(keyring),
     guard,
     pins,
-    resources: { find: (kind, name) => state.find(kind, name), list: (kind) => state.list(kind), revision: 1 },
+    resources: {
+      find: (kind, name) => state.find(kind, name),
+      list: (kind) => state.list(kind),
+      get revision() {
+        return state.revision
+      },
+    },
     audit,
     reveal: async (name) => {
       const value = world.secrets?.[name]
       if (value === undefined) throw new ChaperoneError('upstream_unavailable', `The secret ${name} is not set.`)
       return value
     },
+    mayKeepLists: () => world.mayKeepLists ?? false,
     clock,
     dataDir,
     ...(world.limits ? { limits: world.limits } : {}),

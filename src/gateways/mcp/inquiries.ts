@@ -1,9 +1,9 @@
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { Answer } from './answer.ts'
-import { edited, onOneLine } from './json-text.ts'
 import type { McpLimits } from './limits.ts'
-import { sseEvent } from './sse.ts'
+import { edited, onOneLine } from './text/json-text.ts'
+import { sseEvent } from './text/sse.ts'
 import type { RequestId, Response, UpstreamMessage } from './wire.ts'
 
 export interface InquiriesParts {

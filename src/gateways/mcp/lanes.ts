@@ -4,8 +4,8 @@ import type { Connection, LiveSession } from '../../identity/types.ts'
 import type { Resource } from '../../policy/types.ts'
 import type { Era } from './era.ts'
 import type { Inquiries } from './inquiries.ts'
-import type { Observer } from './observer.ts'
-import type { KnownTools } from './tools.ts'
+import type { Observer } from './offers/observer.ts'
+import type { KnownTools } from './offers/tools.ts'
 import type { Upstream } from './types.ts'
 
 /** A resource as it is applied. */

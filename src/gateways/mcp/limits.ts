@@ -29,6 +29,8 @@ export interface McpLimits {
   readonly lanesPerSession: number
   /** and of one person, with all agents that act for it */
   readonly lanesPerPerson: number
+  /** processes of stdio servers that run because of one person, with all agents that act for it: a fraction of all user ids */
+  readonly childrenPerPerson: number
   /** HTTP requests under way, streams among them: of one person with all agents that act for it, and of all */
   readonly requestsPerPerson: number
   readonly requests: number
@@ -81,6 +83,7 @@ export const MCP_LIMITS: McpLimits = {
   lanes: 1024,
   lanesPerSession: 64,
   lanesPerPerson: 256,
+  childrenPerPerson: 96,
   requestsPerPerson: 512,
   requests: 8_192,
   inFlight: 256,

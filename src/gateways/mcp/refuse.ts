@@ -1,6 +1,6 @@
 import { Refusal } from '../../access/types.ts'
 import { type ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
-import { OUR_META } from './meta.ts'
+import { OUR_META } from './text/meta.ts'
 import { INVALID_PARAMS, ProtocolError, type RequestId } from './wire.ts'
 
 /** An error as it goes to the client: an HTTP status and one JSON-RPC message. */

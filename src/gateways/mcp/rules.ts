@@ -14,7 +14,7 @@ import {
 } from '../../policy/types.ts'
 import { type ValueMatcher, valueMatcher, valueSchema } from '../../policy/value.ts'
 import type { McpFacts } from './describe.ts'
-import { misfits } from './schema-check.ts'
+import { misfits } from './offers/schema-check.ts'
 
 const limits = limitsWords('server', 'tool')
 

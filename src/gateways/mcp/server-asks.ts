@@ -5,9 +5,9 @@ import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
 import { describeServerRequest, type Target } from './describe.ts'
 import type { Inquiries } from './inquiries.ts'
-import { spanAt } from './json-text.ts'
 import type { McpLimits } from './limits.ts'
 import { replyToServer } from './refuse.ts'
+import { spanAt } from './text/json-text.ts'
 import type { Asker } from './types.ts'
 import { INVALID_REQUEST, isObject, isRequestId, memberOf, ProtocolError, type UpstreamMessage } from './wire.ts'
 
@@ -67,7 +67,7 @@ export function makeServerAsks({ guard, session, connection, target, inquiries, 
       // A task asks inside a result that is `complete` (SEP-2663), and a client may look at nothing but the questions.
       if (result.resultType !== 'input_required' && result.inputRequests === undefined) return text
       const inputs = result.inputRequests ?? {}
-      if (!isObject(inputs)) throw unreadable(message.method)
+      if (!isObject(inputs) || Object.keys(inputs).length > MOST_INPUTS) throw unreadable(message.method)
       for (const [key, input] of Object.entries(inputs)) {
         if (!isObject(input) || typeof input.method !== 'string') throw unreadable(message.method)
         const below = `/result/inputRequests/${key.replaceAll('~', '~0').replaceAll('/', '~1')}/params`
@@ -114,6 +114,9 @@ export function makeServerAsks({ guard, session, connection, target, inquiries, 
     },
   }
 }
+
+/** Questions in one answer: each is judged and recorded by itself, and one answer could hold a hundred thousand. */
+const MOST_INPUTS = 64
 
 /** What the client said, stored beside the outcome: this is what left. */
 function outcomeOfAnswer(text: string): Outcome {

@@ -34,10 +34,12 @@ export interface McpSessionsParts {
   readonly nodeId: string
   /** Throws when the session is over or may not use the server any more. */
   readonly mayStay: (lane: Lane) => void
+  /** One of the legacy era is over, by whatever end (peers R76). */
+  readonly over: (one: McpSession, why: ChaperoneError) => void
   readonly failed: (error: unknown) => void
 }
 
-export function makeMcpSessions({ clock, limits, nodeId, mayStay, failed }: McpSessionsParts): McpSessions {
+export function makeMcpSessions({ clock, limits, nodeId, mayStay, over, failed }: McpSessionsParts): McpSessions {
   const sessions = new Map<string, McpSession>()
   const controllers = new WeakMap<McpSession, AbortController>()
   let lanes = 0
@@ -52,7 +54,10 @@ export function makeMcpSessions({ clock, limits, nodeId, mayStay, failed }: McpS
     await lane.upstream.end(why)
   }
   const close = async (one: McpSession, why: ChaperoneError): Promise<void> => {
-    if (sessions.get(one.id) === one) sessions.delete(one.id)
+    if (sessions.get(one.id) === one) {
+      sessions.delete(one.id)
+      if (one.era === 'legacy') over(one, why)
+    }
     controllers.get(one)?.abort(why)
     one.connection?.closed()
     one.inquiries?.close(why)

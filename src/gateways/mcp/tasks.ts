@@ -4,7 +4,7 @@ import { ChaperoneError } from '../../errors.ts'
 import type { LiveSession } from '../../identity/types.ts'
 import type { Store } from '../../store/store.ts'
 import { META_CAPABILITIES } from './era.ts'
-import { edited, itemsOf, spanAt } from './json-text.ts'
+import { edited, itemsOf, spanAt } from './text/json-text.ts'
 import {
   INVALID_PARAMS,
   isObject,
@@ -45,18 +45,18 @@ export function openTasks(store: Pick<Store, 'db' | 'write'>, clock: Clock): Tas
         created_at: now,
         expires_at: now + Math.min(made.ttlMs ?? LONGEST_MS, LONGEST_MS),
       }
-      const taken = await store.write(async (trx) => {
+      const { owner, tool, expires_at } = row
+      const kept = await store.write(async (trx) => {
         await trx.deleteFrom('mcp_tasks').where('expires_at', '<=', now).execute()
         const { numInsertedOrUpdatedRows } = await trx
           .insertInto('mcp_tasks')
           .values(row)
-          .onConflict((is) => is.columns(['resource_id', 'task_id']).doNothing())
+          .onConflict((is) => is.columns(['resource_id', 'task_id']).doUpdateSet({ tool, expires_at }).where('mcp_tasks.owner', '=', owner))
           .executeTakeFirstOrThrow()
-        return numInsertedOrUpdatedRows === 0n
+        return numInsertedOrUpdatedRows !== 0n
       })
       // A server that gives one id to two callers would show one what the other did.
-      if (taken && (await this.toolOf(resourceId, session, made.id)) === undefined)
-        throw new ChaperoneError('upstream_unavailable', 'The server gave a task an id that belongs to another caller.')
+      if (!kept) throw new ChaperoneError('upstream_unavailable', 'The server gave a task an id that belongs to another caller.')
     },
 
     async toolOf(resourceId, session, taskId) {

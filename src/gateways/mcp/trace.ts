@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { withMeta } from './meta.ts'
+import { withMeta } from './text/meta.ts'
 import type { ClientHeaders } from './types.ts'
 import { isObject, type Notification, type Request } from './wire.ts'
 

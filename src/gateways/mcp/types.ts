@@ -1,7 +1,7 @@
 import type { Outcome, Permit } from '../../access/types.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { Answer } from './answer.ts'
-import { spanAt } from './json-text.ts'
+import { spanAt } from './text/json-text.ts'
 import type { Notification, Request, UpstreamMessage } from './wire.ts'
 
 /**

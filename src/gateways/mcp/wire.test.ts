@@ -59,7 +59,7 @@ const BAD: Record<string, readonly [text: string | Buffer, code: string]> = {
   'a request that is a response too': [`{${call},${params},"result":{}}`, 'malformed'],
   'a response with both outcomes': ['{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":""}}', 'malformed'],
   'an unknown member': [`{${call},${params},"extra":1}`, 'malformed'],
-  __proto__: [`{${call},"params":{"name":"a","__proto__":{"name":"b"}}}`, 'ambiguous'],
+  ['__proto__']: [`{${call},"params":{"name":"a","__proto__":{"name":"b"}}}`, 'ambiguous'],
 }
 
 for (const [what, [text, code]] of Object.entries(BAD)) test(`rule 2: ${what} is refused as ${code}`, () => refused(text, code))

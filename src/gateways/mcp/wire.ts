@@ -1,9 +1,9 @@
 import { findCaseVariants } from '../../encoding/case-variants.ts'
 import { parseStrict } from '../../encoding/strict-json.ts'
 import { ChaperoneError } from '../../errors.ts'
-import { itemsOf, membersOf, type Span, spanAt } from './json-text.ts'
 import type { McpLimits } from './limits.ts'
-import { isOurs, withoutSpoofed } from './meta.ts'
+import { itemsOf, membersOf, type Span, spanAt } from './text/json-text.ts'
+import { isOurs, withoutSpoofed } from './text/meta.ts'
 
 export type RequestId = string | number
 export type Params = Readonly<Record<string, unknown>>

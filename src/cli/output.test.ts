@@ -1,0 +1,29 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Column, table } from './output.ts'
+
+interface Row {
+  readonly id: string
+  readonly words: string
+}
+const columns: readonly Column<Row>[] = [
+  { title: 'WORDS', of: (row) => row.words },
+  { title: 'ID', of: (row) => row.id, whole: true },
+]
+const rows: readonly Row[] = [{ words: 'w'.repeat(60), id: 'rec_01m824f1tvh95w12s4xwg7sz1p' }]
+
+test('a narrow terminal cuts what can be cut, and never an id', () => {
+  const [, cut] = table(rows, columns, 50).split('\n')
+  assert.equal(cut, `${'w'.repeat(17)}…  rec_01m824f1tvh95w12s4xwg7sz1p`)
+  assert.equal([...cut!].length, 50)
+  const [, wrapped] = table(rows, columns, 20).split('\n')
+  assert.equal(wrapped, `${'w'.repeat(7)}…  rec_01m824f1tvh95w12s4xwg7sz1p`)
+})
+
+test('where there is no width, nothing is cut', () => {
+  assert.match(table(rows, columns, undefined), /w{60} {2}rec_01m824f1tvh95w12s4xwg7sz1p/)
+})
+
+test('columns that are all whole are left as they are', () => {
+  assert.match(table(rows, [{ title: 'ID', of: (row) => row.id, whole: true }], 10), /rec_01m824f1tvh95w12s4xwg7sz1p/)
+})

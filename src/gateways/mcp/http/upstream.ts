@@ -1,0 +1,256 @@
+import http, { type IncomingHttpHeaders, type IncomingMessage, type RequestOptions } from 'node:http'
+import https from 'node:https'
+import { isIP } from 'node:net'
+import { urlToHttpOptions } from 'node:url'
+import type { Permit } from '../../../access/types.ts'
+import type { Clock } from '../../../clock.ts'
+import { ChaperoneError } from '../../../errors.ts'
+import type { UpstreamLogin } from '../../../vault/logins.ts'
+import type { McpLimits } from '../limits.ts'
+import { NotSent } from '../types.ts'
+
+export interface UpstreamHttpParts {
+  readonly name: string
+  readonly url: string
+  readonly ca: string | undefined
+  /** Headers of the catalog, secrets included; asked for with every request, so that a rotated secret counts at once. */
+  readonly headers: () => Promise<Readonly<Record<string, string>>>
+  readonly clock: Clock
+  readonly limits: Pick<McpLimits, 'headerBytes' | 'silenceMs' | 'tellMs'>
+}
+
+export interface Ask {
+  readonly method: 'POST' | 'GET' | 'DELETE'
+  readonly body?: string
+  /** headers of MCP itself, already chosen */
+  readonly headers: Readonly<Record<string, string>>
+  /** Ends it before its answer does: the client left, or we do. */
+  readonly stop?: AbortSignal
+  /** Path and query at the same origin, where it is not the server's own URL (HTTP+SSE). */
+  readonly path?: string
+  /** The server waits for us: its silence is no failure. */
+  readonly waits?: () => boolean
+}
+
+/** One session may have 256 calls in flight (limits.ts); one that uses them all leaves room for others. */
+const MOST_CALLS = 1024
+const MOST_STREAMS = 4096
+
+interface Connections {
+  readonly calls: http.Agent
+  /** Streams stay open for hours: they have sockets of their own, so that they never keep a call waiting (rule 11). */
+  readonly streams: http.Agent
+}
+
+/** A way to one HTTP server. Connections are shared, sessions and logins are not: those travel in headers. */
+export class UpstreamHttp {
+  readonly #parts: UpstreamHttpParts
+  readonly #target: RequestOptions & { readonly servername: string }
+  readonly #fixed: Readonly<Record<string, string>>
+  readonly #connections: Connections
+  readonly #login: UpstreamLogin | undefined
+  readonly #request: typeof http.request
+
+  constructor(parts: UpstreamHttpParts, as?: { readonly login: UpstreamLogin; readonly connections: Connections }) {
+    this.#parts = parts
+    const url = new URL(parts.url)
+    const secure = url.protocol === 'https:'
+    const { hostname, port, path, auth } = urlToHttpOptions(url)
+    // Copied for every request, so only what is needed.
+    this.#target = {
+      ...{ hostname: hostname!, port: port ?? (secure ? 443 : 80), path: path!, servername: isIP(hostname!) ? '' : hostname! },
+      maxHeaderSize: parts.limits.headerBytes,
+    }
+    this.#fixed = { host: url.host, ...(auth ? { authorization: `Basic ${Buffer.from(auth).toString('base64')}` } : {}) }
+    const agentOf = (options: http.AgentOptions) =>
+      secure ? new https.Agent({ ...options, ...(parts.ca === undefined ? {} : { ca: parts.ca }), minVersion: 'TLSv1.2' }) : new http.Agent(options)
+    this.#connections = as?.connections ?? {
+      calls: agentOf({ keepAlive: true, maxSockets: MOST_CALLS, maxFreeSockets: 64 }),
+      streams: agentOf({ maxSockets: MOST_STREAMS }),
+    }
+    this.#login = as?.login
+    this.#request = secure ? https.request : http.request
+  }
+
+  /** The same server, spoken to with this login. */
+  as(login: UpstreamLogin): UpstreamHttp {
+    return new UpstreamHttp(this.#parts, { login, connections: this.#connections })
+  }
+
+  get url(): string {
+    return this.#parts.url
+  }
+
+  /** What the client asked for, and the permit for it. */
+  send(permit: Permit, ask: Ask): Promise<IncomingMessage> {
+    return this.#authorized(ask, permit.signal)
+  }
+
+  /** The one stream of the old transport: it asks for nothing, and what comes on it answers what had a permit each. */
+  channel(ask: Ask & { readonly method: 'GET'; readonly stop: AbortSignal }): Promise<IncomingMessage> {
+    return this.#authorized(ask, undefined)
+  }
+
+  /** An answer to the server, a cancellation, the end of a session: it asks for nothing, so no permit is needed. */
+  async tell(ask: Ask): Promise<void> {
+    const { clock, limits, name } = this.#parts
+    const stop = new AbortController()
+    // Nobody waits for its answer, so nobody would end it.
+    const disarm = clock.at(clock.now() + limits.tellMs, () =>
+      stop.abort(new ChaperoneError('upstream_timeout', `The MCP server ${name} does not take what it is told.`)),
+    )
+    try {
+      const response = await this.#authorized({ ...ask, stop: stop.signal }, undefined)
+      // Until the body is over: one that dribbles would hold its connection for ever.
+      response.once('close', disarm)
+      response.resume()
+    } catch (error) {
+      disarm()
+      throw error
+    }
+  }
+
+  close(): void {
+    this.#connections.calls.destroy()
+    this.#connections.streams.destroy()
+  }
+
+  /** With the login's token. A request that was refused for its token surely was not executed, so it may be asked once more. */
+  async #authorized(ask: Ask, permit: AbortSignal | undefined): Promise<IncomingMessage> {
+    if (!this.#login) return this.#open(ask, permit, undefined)
+    for (let tries = 1; ; tries++) {
+      const token = await this.#login.token().catch(notSent)
+      const incoming = await this.#open(ask, permit, token)
+      const status = incoming.statusCode
+      if (status !== 401 && status !== 403) return incoming
+      try {
+        const again = await this.#login.refused(status, incoming.headers['www-authenticate'], token).catch(notSent)
+        if (!again || tries === 2) return incoming
+      } catch (error) {
+        incoming.destroy()
+        throw error
+      }
+      incoming.destroy()
+    }
+  }
+
+  /** The response once its headers are there. The body ends with an error when the permit, `stop`, or a long silence ends it. */
+  async #open(ask: Ask, permit: AbortSignal | undefined, token: string | undefined): Promise<IncomingMessage> {
+    const { name, limits, clock } = this.#parts
+    const ours = await this.#parts.headers()
+    if (permit?.aborted) throw permit.reason
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+    const request = this.#request({
+      ...this.#target,
+      path: ask.path ?? this.#target.path,
+      method: ask.method,
+      agent: ask.method === 'GET' ? this.#connections.streams : this.#connections.calls,
+      headers: outgoing([this.#fixed, ask.headers, ours], token, ask.body),
+    })
+    let heard = clock.now()
+    let response: IncomingMessage | undefined
+
+    const fail = (why: unknown) => {
+      reject(why)
+      response?.destroy(why as Error)
+      request.destroy()
+    }
+    const cut = () => fail(permit!.reason)
+    const stop = () => fail(ask.stop!.reason)
+    const watch = (at: number): (() => void) =>
+      clock.at(at, () => {
+        // One timer a request, moved when it rings: re-arming it at every chunk would cost more than the chunk.
+        if (clock.now() < heard + limits.silenceMs) disarm = watch(heard + limits.silenceMs)
+        else if (ask.method === 'GET' || ask.waits?.()) disarm = watch(clock.now() + limits.silenceMs)
+        else fail(new ChaperoneError('upstream_timeout', `The MCP server ${name} said nothing for ${limits.silenceMs / 1000} s.`))
+      })
+    let disarm = watch(heard + limits.silenceMs)
+    const over = () => {
+      disarm()
+      permit?.removeEventListener('abort', cut)
+      ask.stop?.removeEventListener('abort', stop)
+    }
+    permit?.addEventListener('abort', cut)
+    ask.stop?.addEventListener('abort', stop)
+
+    request.once('response', (incoming: IncomingMessage) => {
+      response = incoming
+      incoming.on('data', () => {
+        heard = clock.now()
+      })
+      // Listening for data must not start the flow before the reader is there.
+      incoming.pause()
+      // Whoever reads gets the error from the iterator; without a listener it would end the process (peers R87).
+      incoming.on('error', () => {})
+      incoming.once('close', over)
+      resolve(incoming)
+    })
+    request.once('error', (error: NodeJS.ErrnoException) => {
+      over()
+      fail(response ? error : failedToReach(name, error))
+    })
+    // A connection that is closed without an answer and without an error: 101 to what asked for no upgrade does that.
+    request.once('close', () => {
+      if (response) return
+      over()
+      fail(new ChaperoneError('upstream_unavailable', `The MCP server ${name} closed the connection without an answer.`))
+    })
+    request.end(ask.body)
+    return promise
+  }
+}
+
+/** Whatever is wrong with a login, the request itself was refused or never sent. */
+const notSent = (error: unknown): never => {
+  if (!(error instanceof ChaperoneError)) throw error
+  const { code, message, detail, fix } = error
+  throw new NotSent(code, message, { ...(detail === undefined ? {} : { detail }), ...(fix === undefined ? {} : { fix }), cause: error })
+}
+
+/** Errors that come before the first byte of the request is on its way. */
+const BEFORE_SENDING =
+  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|CERT_|ERR_INVALID_CHAR)/
+
+function failedToReach(name: string, error: NodeJS.ErrnoException): ChaperoneError {
+  const before = BEFORE_SENDING.test(error.code ?? '')
+  return new (before ? NotSent : ChaperoneError)('upstream_unavailable', `The MCP server ${name} cannot be reached.`, {
+    detail: `${error.code ?? ''} ${error.message}`,
+  })
+}
+
+/**
+ * Names and values in turn, which node:http writes as they are: given an object it looks each header up several times. Of two
+ * with one name, however it is written, the later one counts.
+ */
+function outgoing(given: readonly Readonly<Record<string, string>>[], token: string | undefined, body: string | undefined): string[] {
+  const headers: Record<string, string> = {}
+  for (const some of given) for (const name in some) headers[name.toLowerCase()] = some[name]!
+  if (token !== undefined) headers.authorization = `Bearer ${token}`
+  // Compressed answers could not be looked into, nor streamed event by event.
+  headers['accept-encoding'] = 'identity'
+  if (body !== undefined) headers['content-length'] = String(Buffer.byteLength(body))
+  const list: string[] = []
+  for (const name in headers) list.push(name, headers[name]!)
+  return list
+}
+
+/** What of a client's headers goes upstream: nothing that says who it is (rule 5). Unknown `Mcp-*` headers must be passed on. */
+const FORWARD = new Set(['accept', 'content-type', 'last-event-id', 'traceparent', 'tracestate', 'accept-language'])
+
+export function requestHeaders(headers: IncomingHttpHeaders): Record<string, string> {
+  const out: Record<string, string> = {}
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value !== 'string' || name === 'mcp-session-id') continue
+    if (FORWARD.has(name) || name.startsWith('mcp-')) out[name] = value
+  }
+  return out
+}
+
+/** What of a server's headers reaches the client: not its cookies, session and challenges, which are ours to hold. */
+const KEEP = new Set(['content-type', 'content-language', 'cache-control', 'retry-after', 'mcp-protocol-version', 'x-accel-buffering'])
+
+export function responseHeaders(headers: IncomingHttpHeaders): Record<string, string> {
+  const out: Record<string, string> = {}
+  for (const [name, value] of Object.entries(headers)) if (typeof value === 'string' && KEEP.has(name)) out[name] = value
+  return out
+}
