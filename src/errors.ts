@@ -79,7 +79,7 @@ export const REASONS = {
   upstream_unavailable: reason(502, 50201, '08006', 5, 'The resource cannot be reached.'),
   upstream_timeout: reason(504, 50401, '57014', 5, 'The resource did not answer in time.'),
   upstream_login_required: reason(502, 50202, '28000', 5, 'The resource wants a login that somebody must give first.'),
-  isolation_unavailable: reason(503, 50304, '58000', 5, 'The server process cannot be isolated on this machine.'),
+  isolation_unavailable: reason(503, 50304, '58000', 8, 'The server process cannot be isolated on this machine.'),
   draining: reason(503, 50305, '57P01', 5, 'Chaperone is shutting down.'),
   already_running: reason(409, 40902, '55006', 5, 'Another Chaperone runs on this data directory.'),
   key_mismatch: reason(500, 50001, '58000', 8, 'The root key does not open this store.'),

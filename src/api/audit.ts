@@ -3,6 +3,7 @@ import { type RecordRow, readRecord, searchRecords } from '../audit/query.ts'
 import { openLogForReading, type VerifyOptions, type VerifyReport, verifyLog } from '../audit/verify.ts'
 import { ChaperoneError } from '../errors.ts'
 import { readAuditQuery } from './audit-query.ts'
+import { type ResourceNames, storyOf } from './audit-story.ts'
 import { actorOf } from './caller.ts'
 import type { AuditDetail, AuditPage, AuditRow } from './contract.ts'
 import type { ApiParts } from './parts.ts'
@@ -10,10 +11,15 @@ import { type AskedInSession, type Route, signedIn } from './route.ts'
 import { makeTail } from './tail.ts'
 
 const read = { by: 'verbs', anyOf: ['audit.read'] } as const
+const RESOURCE_KINDS = ['mcp', 'postgres']
 
 /** The record, for those who may read it. Who reads is itself recorded, with what he looked for. */
 export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[]; close(): void } {
   const { audit, clock } = parts
+  const nameOf: ResourceNames = (id) => {
+    const found = RESOURCE_KINDS.flatMap((kind) => parts.state.current().list(kind)).find(({ resource }) => resource.id === id)
+    return found && `${found.resource.kind}/${found.resource.name}`
+  }
   const tail = makeTail(audit, clock)
   let verifying = false
   const reading = ({ session, permit }: AskedInSession<unknown>, what: Readonly<Record<string, unknown>>) =>
@@ -29,7 +35,7 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
         const query = await readAuditQuery(parts, asked.query)
         await reading(asked, { op: 'search', query })
         const { rows, ...more } = await searchRecords(parts.store.db, query)
-        return { records: rows.map(rowOf), ...more }
+        return { records: rows.map((row) => rowOf(row, nameOf)), ...more }
       },
     }),
     signedIn({
@@ -60,7 +66,7 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
         await reading(asked, { op: 'tail' })
         const { permit, session } = asked
         if (!permit) throw new ChaperoneError('internal', 'A watch needs a permit.')
-        return tail.open(session.id, permit.signal, (envelope) => rowOf({ envelope, position: null }))
+        return tail.open(session.id, permit.signal, (envelope) => rowOf({ envelope, position: null }, nameOf))
       },
     }),
     signedIn({
@@ -105,7 +111,7 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
 }
 
 /** One line of a listing. */
-export function rowOf({ envelope, position, statement, arguments: asked, outcome = envelope.outcome }: RecordRow): AuditRow {
+function rowOf({ envelope, position, statement, arguments: asked, outcome = envelope.outcome }: RecordRow, nameOf: ResourceNames): AuditRow {
   const { id, at, type, node, seq, actor, chain, session, action, decision, purpose } = envelope
   const rule = decision?.rule
   return {
@@ -120,7 +126,7 @@ export function rowOf({ envelope, position, statement, arguments: asked, outcome
     ...(session === undefined ? {} : { session }),
     ...(action
       ? { resource: `${action.resource.kind ?? action.kind}/${action.resource.name}`, action: action.summary, effects: action.effects }
-      : {}),
+      : storyOf(envelope, nameOf)),
     ...(decision ? { verdict: decision.verdict, reason: decision.reason } : {}),
     ...(rule ? { rule: `${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` } : {}),
     ...(purpose === undefined ? {} : { purpose }),

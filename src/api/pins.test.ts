@@ -94,8 +94,11 @@ test('explain says on whose word the effects are, and whether anybody has looked
   const pins = (await rows('/v1/pins/files')).filter(({ name }) => name === 'read').map(({ kind, name, sha256 }) => ({ kind, name, sha256 }))
   await ask(dana, 'POST', '/v1/pins/files/approve', { pins })
   assert.equal((await explain('read')).tool?.definition, 'confirmed')
-  assert.match((await explain('brand_new')).message, /is new on files and nobody has approved it/)
+  // `send` is unconfirmed, which waits for nobody.
+  assert.equal((await explain('brand_new')).message, 'The tool brand_new is not one of the definitions that were approved on files.')
   await see(tool('brand_new', 'x'))
+  assert.match((await explain('brand_new')).message, /is new on files and nobody has approved it; .*\(chaperone mcp pins files\)\.$/)
+  assert.match((await explain('nosuch')).message, /^The tool nosuch is not one of .* on files; see what waits .*\(chaperone mcp pins files\)\.$/)
   assert.equal((await explain('brand_new')).tool?.definition, 'new')
 })
 

@@ -40,6 +40,8 @@ export interface ServerPins {
   /** newest decision about any of them, 0 when there was none */
   readonly decidedAt: number
   readonly size: number
+  /** Something here waits for a decision. */
+  readonly waits: boolean
   get(kind: PinKind, name: string): Pin | undefined
 }
 
@@ -137,21 +139,22 @@ export function kept(pin: Pin, now: number): Pin {
 
 export const titleOf = ({ kind, name }: Subject): string => (kind === 'instructions' ? 'The instructions' : `The ${kind} ${name}`)
 
-const NONE: ServerPins = { confirmed: false, decidedAt: 0, size: 0, get: () => undefined }
+const NONE: ServerPins = { confirmed: false, decidedAt: 0, size: 0, waits: false, get: () => undefined }
 
 /** The pins of each server, for a state. */
 export function pinsByServer(pins: Iterable<readonly [resourceId: string, pin: Pin]>): (resourceId: string) => ServerPins {
-  const servers = new Map<string, { confirmed: boolean; decidedAt: number; readonly byKey: Map<string, Pin> }>()
+  const servers = new Map<string, { confirmed: boolean; decidedAt: number; waits: boolean; readonly byKey: Map<string, Pin> }>()
   for (const [id, pin] of pins) {
-    const server = servers.get(id) ?? { confirmed: false, decidedAt: 0, byKey: new Map<string, Pin>() }
+    const server = servers.get(id) ?? { confirmed: false, decidedAt: 0, waits: false, byKey: new Map<string, Pin>() }
     servers.set(id, server)
     server.byKey.set(keyOf(pin.kind, pin.name), pin)
     server.confirmed ||= pin.confirmed
+    server.waits ||= !isUsable(pin)
     server.decidedAt = Math.max(server.decidedAt, pin.decidedAt ?? 0)
   }
   const made = new Map<string, ServerPins>()
-  for (const [id, { confirmed, decidedAt, byKey }] of servers)
-    made.set(id, { confirmed, decidedAt, size: byKey.size, get: (kind, name) => byKey.get(keyOf(kind, name)) })
+  for (const [id, { confirmed, decidedAt, waits, byKey }] of servers)
+    made.set(id, { confirmed, decidedAt, waits, size: byKey.size, get: (kind, name) => byKey.get(keyOf(kind, name)) })
   return (id) => made.get(id) ?? NONE
 }
 

@@ -1,9 +1,13 @@
 import type { Command } from 'commander'
+import { CLIENTS } from '../client/config.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { line } from './output.ts'
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const
+
+/** What the first argument of a command may be, where that is known. */
+const ARGUMENTS: Readonly<Record<string, readonly string[]>> = { 'mcp config': CLIENTS, completion: SHELLS }
 
 export const register: Register = (command) => {
   command
@@ -22,14 +26,14 @@ export const register: Register = (command) => {
     })
 }
 
-/** What may follow each path of commands (`''`, `mcp`, `mcp connect`): subcommands and flags. */
-type Words = ReadonlyMap<string, { readonly commands: readonly Command[]; readonly flags: readonly string[] }>
+/** What may follow each path of commands (`''`, `mcp`, `mcp connect`): subcommands, words and flags. */
+type Words = ReadonlyMap<string, { readonly commands: readonly Command[]; readonly args: readonly string[]; readonly flags: readonly string[] }>
 
 function wordsOf(root: Command): Words {
-  const words = new Map<string, { commands: readonly Command[]; flags: string[] }>()
+  const words = new Map<string, { commands: readonly Command[]; args: readonly string[]; flags: string[] }>()
   const walk = (command: Command, path: string) => {
     const flags = command.options.map((option) => option.long ?? option.short ?? '').filter(Boolean)
-    words.set(path, { commands: command.commands, flags: [...flags, '--help'] })
+    words.set(path, { commands: command.commands, args: ARGUMENTS[path] ?? [], flags: [...flags, '--help'] })
     for (const child of command.commands) walk(child, path === '' ? child.name() : `${path} ${child.name()}`)
   }
   walk(root, '')
@@ -38,7 +42,8 @@ function wordsOf(root: Command): Words {
 
 function bash(words: Words): string {
   const cases = [...words].map(
-    ([path, { commands, flags }]) => `    ${JSON.stringify(path)}) words="${[...commands.map((command) => command.name()), ...flags].join(' ')}" ;;`,
+    ([path, { commands, args, flags }]) =>
+      `    ${JSON.stringify(path)}) words="${[...commands.map((command) => command.name()), ...args, ...flags].join(' ')}" ;;`,
   )
   return `_chaperone() {
   local path="" word words="" i
@@ -63,13 +68,14 @@ complete -o default -F _chaperone chaperone`
 
 function fish(words: Words): string {
   const lines = ['complete -c chaperone -f']
-  for (const [path, { commands, flags }] of words) {
+  for (const [path, { commands, args, flags }] of words) {
     const parts = path === '' ? [] : path.split(' ')
     const seen = parts.map((part) => `__fish_seen_subcommand_from ${part}`).join('; and ')
     const names = commands.map((command) => command.name()).join(' ')
     const here = [seen, names === '' ? '' : `not __fish_seen_subcommand_from ${names}`].filter(Boolean).join('; and ')
     for (const command of commands)
       lines.push(`complete -c chaperone -n '${here}' -a ${command.name()} -d '${command.description().replaceAll("'", "\\'")}'`)
+    for (const arg of args) lines.push(`complete -c chaperone -n '${seen}' -a ${arg}`)
     if (path !== '') for (const flag of flags) lines.push(`complete -c chaperone -n '${seen}' -l ${flag.replace(/^--?/, '')}`)
   }
   return lines.join('\n')

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import type { WhoAmI } from '../api/contract.ts'
-import { openApi } from '../client/api.ts'
+import type { Explained, PinRow, WhoAmI } from '../api/contract.ts'
+import { type Api, openApi } from '../client/api.ts'
 import { openProfiles, type Profile, readProfile } from '../client/profile.ts'
 import { systemClock } from '../clock.ts'
 import { formatDuration } from '../encoding/duration.ts'
@@ -81,6 +81,7 @@ async function server(profile: Profile, checks: Check[]): Promise<void> {
   try {
     const who = await api.call<WhoAmI>('GET', '/v1/whoami')
     checks.push({ check: 'server', state: 'ok', says: `answers in ${Math.round(performance.now() - began)} ms, trust domain ${who.trustDomain}` })
+    await definitions(api, checks)
   } catch (cause) {
     const error = toChaperoneError(cause)
     checks.push({ check: 'server', state: 'failed', says: `${error.message} [${error.code}]`, ...(error.fix ? { fix: error.fix } : {}) })
@@ -96,6 +97,35 @@ async function server(profile: Profile, checks: Check[]): Promise<void> {
     says: off === 0 ? "agrees with the server's" : `${formatDuration(Math.abs(off))} ${off > 0 ? 'behind' : 'ahead of'} the server's`,
     fix: 'Let the machine set its clock from the network (NTP): credentials live for minutes.',
   })
+}
+
+/** Verbs that let one see what waits. */
+const SEE_PINS = ['pins', 'apply', 'audit.read']
+
+/** Definitions of MCP servers that nobody can use until somebody decides; for those who may see them. */
+async function definitions(api: Api, checks: Check[]): Promise<void> {
+  try {
+    // Asked beforehand: to look without the right to is a refusal, and stands in the record as one.
+    let allowed = false
+    for (const verb of SEE_PINS) allowed ||= (await api.call<Explained>('POST', '/v1/explain', { kind: 'chaperone', verb })).verdict === 'allow'
+    if (!allowed) return
+    const { pins } = await api.call<{ pins: readonly PinRow[] }>('GET', '/v1/pins')
+    const waiting = new Map<string, number>()
+    for (const { server, state } of pins) if (state === 'changed' || state === 'new') waiting.set(server, (waiting.get(server) ?? 0) + 1)
+    checks.push(
+      waiting.size === 0
+        ? { check: 'definitions', state: 'ok', says: 'none waits for a decision' }
+        : {
+            check: 'definitions',
+            state: 'warning',
+            says: `held back until somebody decides: ${[...waiting].map(([server, count]) => `${count} of ${server}`).join(', ')}`,
+            fix: `Look at them: chaperone mcp pins ${waiting.size === 1 ? [...waiting.keys()][0] : 'SERVER'} --diff`,
+          },
+    )
+  } catch (cause) {
+    const error = toChaperoneError(cause)
+    checks.push({ check: 'definitions', state: 'warning', says: `${error.message} [${error.code}]`, ...(error.fix ? { fix: error.fix } : {}) })
+  }
 }
 
 function program(name: string, args: readonly string[], use: string, packageName: string): Check {

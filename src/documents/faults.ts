@@ -28,15 +28,30 @@ function faultsOf(issue: Issue, value: unknown, known: readonly string[], above:
   if (issue.code === 'invalid_type' && found === undefined) {
     return [{ path, message: `\`${written(path)}\` is missing.`, fix: `Add \`${path.at(-1) ?? 'spec'}:\` (${issue.expected}).` }]
   }
-  return [{ path, message: `${at}${issue.message}.`.replace(/\.\.$/, '.'), ...fixFor(issue, found) }]
+  return [{ path, message: `${at}${issue.message}.`.replace(/\.\.$/, '.'), ...fixFor(issue, found, path) }]
 }
 
-function fixFor(issue: Issue, found: unknown): { fix?: string } {
+/** What a bare number of a limit most likely counts. */
+const UNITS: Readonly<Record<string, string>> = { memory: 'MiB', output: 'MiB', lifetime: 'h', idle: 'm', start: 's' }
+
+/** A shell line as the items of a YAML list. */
+const words = (line: string): string =>
+  (line.match(/"[^"]*"|'[^']*'|\S+/g) ?? [])
+    .map((word) => word.replace(/^(["'])(.*)\1$/, '$2'))
+    .map((word) => (/^[A-Za-z./@_][\w./@=+-]*$/.test(word) ? word : JSON.stringify(word)))
+    .join(', ')
+
+function fixFor(issue: Issue, found: unknown, path: Path): { fix?: string } {
   if (issue.code === 'invalid_type') {
     // YAML 1.2 knows only true and false; 1.1 habits die hard.
     if (issue.expected === 'boolean' && typeof found === 'string') return { fix: 'Write true or false.' }
+    const unit = path.at(-2) === 'limits' ? UNITS[String(path.at(-1))] : undefined
+    if (issue.expected === 'string' && typeof found === 'number' && unit !== undefined)
+      return { fix: `Write a unit: ${found >= 1024 && unit === 'MiB' ? `${found}B` : `${found}${unit}`}.` }
     if (issue.expected === 'string' && (typeof found === 'number' || typeof found === 'boolean')) return { fix: `Write it in quotes: "${found}".` }
-    if (issue.expected === 'array' && typeof found === 'string') return { fix: `Write a list: [${found}].` }
+    if (issue.expected === 'array' && typeof found === 'string') {
+      return { fix: `Write a list: [${path.at(-1) === 'command' ? words(found) : found}].` }
+    }
   }
   if (issue.code === 'invalid_value' && typeof found === 'string') {
     const fix = near(found, issue.values.map(String))

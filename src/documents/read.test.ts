@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { chaperoneVocabulary } from '../access/administration.ts'
+import { mcpVocabulary } from '../gateways/mcp/rules.ts'
 import { documentKinds } from './kinds.ts'
 import { READ_LIMITS, readDocuments } from './read.ts'
 import type { Problem } from './types.ts'
@@ -24,6 +25,20 @@ test('several documents a file are read in the order they were written', () => {
     ],
   )
 })
+
+test('the fix for a value that nearly says it is what to write', () => {
+  const server = (spec: string) => problems(`kind: mcp\nname: files\nspec: ${spec}\n`)[0]
+  assert.match(server('{ command: node x.mjs }')!, /`command`: .* Write a list: \[node, x\.mjs\]\.$/)
+  assert.match(server(`{ command: 'npx -y "a b" --port 8080' }`)!, /Write a list: \[npx, "-y", "a b", "--port", "8080"\]\.$/)
+  assert.match(server('{ command: [x], read: /my folder }')!, /Write a list: \[\/my folder\]\.$/)
+  assert.match(server('{ command: [x], limits: { memory: 512 } }')!, /`limits\.memory`: .* Write a unit: 512MiB\.$/)
+  assert.match(server('{ command: [x], limits: { memory: 536870912 } }')!, /Write a unit: 536870912B\.$/)
+  assert.match(server('{ command: [x], limits: { idle: 10 } }')!, /Write a unit: 10m\.$/)
+  const [rate] = readDocuments([{ path: 'a.yaml', text: RATE }], documentKinds([mcpVocabulary])).problems.map(said)
+  assert.match(rate!, /^a\.yaml:6:23: `allow\[0\]\.limits\.rate`: write how many and in which time, such as 60\/1m /)
+})
+
+const RATE = 'kind: role\nname: r\nspec:\n  allow:\n    - mcp: any\n      limits: { rate: 60 }\n'
 
 test('each fault names file, line and column of the very value, and the fix', () => {
   assert.deepEqual(problems('kind: rolle\nname: x\nspec: {}\n'), ['infra/a.yaml:1:7: There is no kind `rolle`. Did you mean `role`?'])

@@ -1,5 +1,5 @@
 import { type Argon2Parameters, argon2, createCipheriv, createDecipheriv, createSecretKey, type KeyObject, randomBytes } from 'node:crypto'
-import { mkdir, open, readFile, realpath, stat } from 'node:fs/promises'
+import { link, mkdir, open, readFile, realpath, rm, stat } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { ChaperoneError } from '../errors.ts'
@@ -85,16 +85,24 @@ async function create(path: string, store: Store): Promise<void> {
   if (used)
     throw unusable(`The root key of this store is missing: ${path} is not there.`, 'Put the key back, or name the file it is in with --root-key.')
   await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-  const file = await open(path, 'wx', 0o600).catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === 'EEXIST') return undefined // another process was quicker
-    throw unusable(`The root key cannot be written to ${path}.`, 'Name another place with --root-key.', cause)
-  })
-  if (!file) return
+  // Whole or not there at all: another process may look for it at any moment, and a link is never made over what exists.
+  const draft = `${path}.${randomBytes(8).toString('hex')}`
+  const refused = (cause: unknown) => unusable(`The root key cannot be written to ${path}.`, 'Name another place with --root-key.', cause)
   try {
-    await file.writeFile(`${randomBytes(32).toString('base64')}\n`)
-    await file.sync() // what the key wraps is durable at once, so the key must be
+    const file = await open(draft, 'wx', 0o600)
+    try {
+      await file.writeFile(`${randomBytes(32).toString('base64')}\n`)
+      await file.sync() // what the key wraps is durable at once, so the key must be
+    } finally {
+      await file.close()
+    }
+    await link(draft, path).catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code !== 'EEXIST') throw cause // else another process was quicker
+    })
+  } catch (cause) {
+    throw refused(cause)
   } finally {
-    await file.close()
+    await rm(draft, { force: true })
   }
   const directory = await open(dirname(path), 'r')
   await directory.sync().finally(() => directory.close())

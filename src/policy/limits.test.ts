@@ -77,7 +77,7 @@ test('a wrong word, number or time is a fault with its place and the way out', (
     [{ rate: '1.5/1m' }, `allow.0.limits.rate | ${form} | `],
     [{ rate: '1e3/1m' }, `allow.0.limits.rate | ${form} | `],
     [{ rate: '1000001/1m' }, `allow.0.limits.rate | ${form} | `],
-    [{ rate: 60 }, 'allow.0.limits.rate | Invalid input: expected string, received number. | '],
+    [{ rate: 60 }, `allow.0.limits.rate | \`allow[0].limits.rate\`: ${form} | `],
     [{ rate: '1/61m' }, 'allow.0.limits.rate | a rate is over at most an hour; write a budget. | '],
     [{ budget: '1/59s' }, 'allow.0.limits.budget | a budget is over at least a minute; write a rate. | '],
     [{ concurrent: 0 }, 'allow.0.limits.concurrent | Too small: expected number to be >=1. | '],

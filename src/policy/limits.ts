@@ -51,7 +51,7 @@ const FORM = `write how many and in which time, such as 60/1m or 1000/1d; at mos
 
 const speed = (holds: (window: number) => boolean, otherwise: string) =>
   z
-    .string()
+    .string({ error: FORM })
     .refine((text) => speedOf(text) !== undefined, { message: FORM, abort: true })
     .refine((text) => holds(speedOf(text)?.window ?? 0), otherwise)
 

@@ -30,8 +30,13 @@ function problemsOfIssue(
     if (nearest) return nearest.flatMap((inner) => problemsOfIssue(inner, schema, inside, at))
     return [{ path, message: `Expected ${[...new Set(wanted(issue))].join(' or ')}.` }]
   }
-  return [{ path, message: `${issue.message}.`.replace(/\.\.$/, '.') }]
+  const where = issue.code === 'invalid_type' && path.length > 0 ? `\`${written(path)}\`: ` : ''
+  return [{ path, message: `${where}${issue.message}.`.replace(/\.\.$/, '.') }]
 }
+
+/** `allow[0].limits.rate` */
+const written = (path: SpecProblem['path']): string =>
+  path.reduce<string>((text, step) => (typeof step === 'number' ? `${text}[${step}]` : text === '' ? step : `${text}.${step}`), '')
 
 /** The keys that the schema knows at a place. */
 function keysAt(schema: z.core.$ZodType | undefined, path: readonly PropertyKey[]): string[] {

@@ -84,7 +84,7 @@ test('what is no role at all is said in one line', () => {
 
 test('of a value with several forms the nearest is spoken of', () => {
   const args = (args: unknown) => role({ allow: [{ tool: 'files', tools: 'any', args }] }).join('\n')
-  assert.match(args({ n: { max: '5' } }), /^allow\.0\.args\.n\.max: Invalid input: expected number, received string\.$/)
+  assert.match(args({ n: { max: '5' } }), /^allow\.0\.args\.n\.max: `allow\[0\]\.args\.n\.max`: Invalid input: expected number, received string\.$/)
   assert.match(args({ n: { undr: '/x' } }), /^allow\.0\.args\.n\.undr: Unknown key `undr`\. \(Did you mean `under`\?\)$/)
   assert.equal(role({ allow: [{ tool: 5, tools: 'any' }] })[0], 'allow.0.tool: Expected string or array or object.')
   assert.equal(role({ ask: [{ tool: 'x', tools: 'any', approvers: 'me' }] })[0], 'ask.0.approvers: Expected "owner" or object.')

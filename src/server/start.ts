@@ -68,8 +68,10 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     })
     undo.push(() => certificates.close())
 
+    const nameOf = (id: string) => parts.state.current().identity(id)?.name
     const mcp = mcpGateway({
       ...parts,
+      nameOf,
       tasks: openTasks(parts.store, clock),
       handles: openHandles(parts.keyring),
       mayKeepLists: () => !parts.state.current().policy.readsTimeOrSession,
@@ -85,7 +87,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       audit: strangers,
       tlsContext: () => certificates.mutual(),
       identify: (socket) => parts.callers.socket(socket, 'postgres'),
-      nameOf: (id) => parts.state.current().identity(id)?.name,
+      nameOf,
       fault: (error) => logError(log, 'postgres', error),
     })
     undo.push(() => postgres.close())

@@ -177,6 +177,10 @@ test('a slow server is left out, said to be, and announced when it has come', as
     assert.ok(first.tools.some((tool: { name: string }) => tool.name === 'quick__test_simple_text'))
     assert.deepEqual(first._meta, { 'dev.chaperone/partial': { slow: 'no answer yet' } })
     await eventually(() => slow.waiting > 0, 'the slow server was asked')
+    const before = performance.now()
+    assert.deepEqual((await list())._meta, { 'dev.chaperone/partial': { slow: 'no answer yet' } })
+    assert.ok(performance.now() - before < 1_000, 'it is waited for once, not each time')
+    assert.equal(slow.waiting, 1, 'and not asked a second time')
     slow.go()
     const reader = stream.body!.getReader()
     let heard = ''
@@ -189,5 +193,29 @@ test('a slow server is left out, said to be, and announced when it has come', as
     slow.close()
     await given.close()
     await quick.close()
+  }
+})
+
+test('a modern client that listens hears that a slow server has come, under its own subscription', async () => {
+  const slow = await slowServer()
+  const given = await harness({ role: EVERYTHING, servers: { slow: { url: slow.url } }, limits: { partMs: 200 } })
+  const _meta = { 'io.modelcontextprotocol/protocolVersion': '2026-07-28', 'io.modelcontextprotocol/clientCapabilities': {} }
+  const ask = (id: number, method: string, params: object) =>
+    given.post('', { jsonrpc: '2.0', id, method, params: { ...params, _meta } }, { 'mcp-protocol-version': '2026-07-28', 'mcp-method': method })
+  try {
+    const stream = await ask(7, 'subscriptions/listen', { notifications: { toolsListChanged: true } })
+    const first = (await answerOf(await ask(8, 'tools/list', {}))).result
+    assert.deepEqual(first._meta, { 'dev.chaperone/partial': { slow: 'no answer yet' } })
+    await eventually(() => slow.waiting > 0, 'the slow server was asked')
+    slow.go()
+    const reader = stream.body!.getReader()
+    let heard = ''
+    while (!heard.includes('tools/list_changed')) heard += Buffer.from((await reader.read()).value ?? []).toString('utf8')
+    const line = heard.split('\n').find((one) => one.includes('tools/list_changed'))!
+    assert.deepEqual(JSON.parse(line.slice('data: '.length)).params._meta, { 'io.modelcontextprotocol/subscriptionId': 7 })
+    await reader.cancel()
+  } finally {
+    slow.close()
+    await given.close()
   }
 })

@@ -83,7 +83,8 @@ describe('every end of a call is one whole record (R73)', () => {
     breaks: 'unknown',
     half: 'unknown',
     http500: 'unknown',
-    http401: 'unknown',
+    // No credential was shown: what is refused for that is not done (RFC 9110, 15.5.2).
+    http401: 'failed',
     html: 'unknown',
   }
   for (const era of ['legacy', 'modern'] as const) {

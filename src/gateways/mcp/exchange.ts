@@ -1,10 +1,9 @@
-import { createHash } from 'node:crypto'
 import type { Guard, Outcome, Permit } from '../../access/types.ts'
 import { Refusal } from '../../access/types.ts'
-import type { AuditLog, Body } from '../../audit/record.ts'
+import type { Body } from '../../audit/record.ts'
 import type { PinBook } from '../../catalog/pin-book.ts'
 import type { Clock } from '../../clock.ts'
-import { type ChaperoneError, toChaperoneError } from '../../errors.ts'
+import { toChaperoneError } from '../../errors.ts'
 import { actingIn } from '../../identity/named.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
 import type { Action } from '../../policy/types.ts'
@@ -17,6 +16,7 @@ import type { Lane, McpSession, Server } from './lanes.ts'
 import type { McpLimits } from './limits.ts'
 import { learnList } from './offers/learn.ts'
 import { LIST_BEFORE, makeObserver } from './offers/observer.ts'
+import type { Records } from './records.ts'
 import type { Servers } from './servers.ts'
 import type { McpSessions } from './sessions.ts'
 import { asksByTask, lacksTasks, mayMakeTask, noSuchTask, ownTasksOnly, type TaskOwners, tasksNamed } from './tasks.ts'
@@ -45,15 +45,17 @@ export type Send = (permit: Permit) => Promise<Outcome>
 
 export interface ExchangeParts {
   readonly guard: Guard
-  readonly audit: Pick<AuditLog, 'append'>
   /** The approved definitions of what servers offer. */
   readonly pins: Pick<PinBook, 'of' | 'observe'>
   readonly clock: Clock
   readonly limits: McpLimits
+  readonly records: Records
   readonly servers: Servers
   readonly sessions: McpSessions
   readonly tasks: TaskOwners
   readonly handles: Handles
+  /** An identity's name of now, for the record. */
+  readonly nameOf?: ((identity: string) => string | undefined) | undefined
   readonly log: (what: string, facts: Record<string, unknown>) => void
 }
 
@@ -72,12 +74,11 @@ export interface Exchange {
   lane(of: McpSession, server: Server): Lane
   /** A lane that is in use is not idle, however long its answer takes. */
   using<T>(lane: Lane, act: () => Promise<T>): Promise<T>
-  /** What was refused before it was an action is recorded with its beginning; the writer masks secrets in it. */
-  recordRefused(caller: McpCaller, name: string, error: ChaperoneError, bytes?: Uint8Array): Promise<void>
 }
 
 /** The way of one message to one server (rule 9): whatever asks, an endpoint of one or of many, a batch, a translator. */
-export function makeExchange({ guard, audit, pins, tasks, handles, clock, limits, servers, sessions, log }: ExchangeParts): Exchange {
+export function makeExchange(parts: ExchangeParts): Exchange {
+  const { guard, records, pins, tasks, handles, clock, limits, servers, sessions, log, nameOf = () => undefined } = parts
   const govern: Exchange['govern'] = async ({ session, connection }, action, bodies, send, trace) => {
     const permit = await guard.admit(session, action, {
       ...(connection ? { connection } : {}),
@@ -97,24 +98,11 @@ export function makeExchange({ guard, audit, pins, tasks, handles, clock, limits
     }
   }
 
-  const recordRefused: Exchange['recordRefused'] = async ({ session, connection }, name, error, bytes) => {
-    const { principal } = session
-    const digest = bytes && { size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') }
-    await audit.append({
-      type: 'message.refused',
-      actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
-      session: session.id,
-      connection: connection.id,
-      data: { reason: error.code, message: error.message, server: name, ...digest },
-      ...(bytes ? { bodies: [{ name: 'message', bytes: bytes.subarray(0, 4096) }] } : {}),
-    })
-  }
-
   const openLane = (of: McpSession, server: Server): Lane =>
     sessions.openLane(of, server, ({ lane, ended }) => {
       const tools = servers.tools(server)
       const session = () => lane().of.session
-      const observer = makeObserver({ pins, tools, server: () => lane().server.resource, who: () => actingIn(session(), () => undefined) })
+      const observer = makeObserver({ pins, tools, server: () => lane().server.resource, who: () => actingIn(session(), nameOf) })
       const asker = makeAsker({
         guard,
         session,
@@ -205,7 +193,7 @@ export function makeExchange({ guard, audit, pins, tasks, handles, clock, limits
     for (const taskId of tasksNamed(message)) {
       tool = await tasks.toolOf(server.resource.id, caller.session, taskId)
       if (tool !== undefined) continue
-      await recordRefused(caller, server.resource.name, noSuchTask(message))
+      await records.refused(caller, server.resource.name, noSuchTask(message))
       throw noSuchTask(message)
     }
     return message.method.startsWith('tasks/') ? tool : undefined
@@ -242,8 +230,6 @@ export function makeExchange({ guard, audit, pins, tasks, handles, clock, limits
       }
       return govern(turn.caller, action, bodiesOf(message), deliver, turn.trace)
     },
-
-    recordRefused,
   }
 }
 

@@ -18,6 +18,7 @@ import { MCP_LIMITS, type McpLimits } from './limits.ts'
 import { makeMany } from './many/many.ts'
 import { noBatches, readPost } from './post.ts'
 import { quiet } from './quiet.ts'
+import { makeRecords } from './records.ts'
 import { type Asked, replyTo } from './refuse.ts'
 import { makeServers } from './servers.ts'
 import { makeMcpSessions } from './sessions.ts'
@@ -47,6 +48,8 @@ export interface McpGatewayParts {
   readonly nodeId?: string
   /** False while some rule reads the time or the session: then no list is served twice. */
   readonly mayKeepLists?: () => boolean
+  /** An identity's name of now, for the record. */
+  readonly nameOf?: (identity: string) => string | undefined
   /** What no child may see, with the root key's usual place beside it; `hide` names more, such as a root key elsewhere. */
   readonly dataDir: string
   readonly hide?: readonly string[]
@@ -109,14 +112,11 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     const { verdict, reason, message } = guard.judge(of.session, describeMcp(server, { method: 'ping', params: {} }))
     if (verdict !== 'allow') throw new ChaperoneError(reason, message)
   }
-  const over = ({ session: { id, principal }, scope, connection }: McpSession, why: ChaperoneError) => {
-    const actor = { id: principal.identityId, name: principal.name, kind: principal.kind }
-    const data = { protocol: 'mcp', resource: scope, reason: why.code, message: why.message }
-    audit.append({ type: 'connection.closed', actor, session: id, ...(connection ? { connection: connection.id } : {}), data }).catch(failed)
-  }
+  const records = makeRecords(audit, parts.nameOf)
+  const over = (of: McpSession, why: ChaperoneError) => void records.closed(of, why).catch(failed)
   const sessions = makeMcpSessions({ clock, limits, nodeId: parts.nodeId ?? 'local', mayStay, over, failed })
-  const exchange = makeExchange({ ...parts, clock, limits, servers, sessions, log })
-  const many = makeMany({ audit, exchange, sessions, guard, resources, clock, limits, mayKeepLists: parts.mayKeepLists ?? (() => false), log })
+  const exchange = makeExchange({ ...parts, records, clock, limits, servers, sessions, log })
+  const many = makeMany({ records, exchange, sessions, guard, resources, clock, limits, mayKeepLists: parts.mayKeepLists ?? (() => false), log })
   let closing = false
 
   const known = ({ server }: Visit): Server => {
@@ -132,7 +132,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
       return crowd.turn(personOf(visit.caller.session), body.length)
     }
     const { era, batch, messages } = await readPost(visit.request, clock, limits, saw).catch(async (error: unknown) => {
-      await exchange.recordRefused(visit.caller, visit.name, toChaperoneError(error), bytes)
+      await records.refused(visit.caller, visit.name, toChaperoneError(error), bytes)
       throw error
     })
     if (batch) return postBatch(visit, messages)
@@ -148,22 +148,11 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     }
   }
 
-  /** At the endpoint of all servers a handshake asks nobody, so there is no action; that it was there is recorded. */
-  const recordOpened = async ({ caller: { session, connection } }: Visit, of: McpSession): Promise<void> => {
-    const { principal } = session
-    await audit.append({
-      type: 'connection.opened',
-      actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
-      session: session.id,
-      connection: connection.id,
-      data: { protocol: 'mcp', resource: of.scope },
-    })
-  }
   /** What calls itself a notification and is none is sent to nobody (peers R04). */
   const recordUnsent = async (visit: Visit, { method }: Sent): Promise<void> => {
     if (method.startsWith('notifications/')) return
     const nothing = new ProtocolError(INVALID_REQUEST, `${method} is no notification.`)
-    await exchange.recordRefused(visit.caller, visit.name, nothing)
+    await records.refused(visit.caller, visit.name, nothing)
     throw nothing
   }
 
@@ -213,7 +202,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
       if (!of.inquiries?.answered(response))
         throw new ProtocolError(INVALID_REQUEST, 'Nobody asked for this response.', { id: response.id, code: 'not_found' })
     } catch (error) {
-      await exchange.recordRefused(visit.caller, visit.name, toChaperoneError(error), bytes)
+      await records.refused(visit.caller, visit.name, toChaperoneError(error), bytes)
       throw error
     }
     visit.answer.send(202)
@@ -227,7 +216,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     }
     if (visit.all) {
       const { of, text } = many.greet(caller.session, message)
-      await recordOpened(visit, of)
+      await records.opened(caller, of)
       return answer.send(200, text, { 'content-type': 'application/json', 'mcp-session-id': of.id })
     }
     const server = known(visit)
@@ -263,7 +252,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     const scope = visit.all ? ALL : server?.resource.id
     const found = scope === undefined ? undefined : sessions.byId(id, caller.session, scope)
     if (found === 'foreign')
-      await exchange.recordRefused(caller, visit.name, new ChaperoneError('not_found', 'The MCP session belongs to another session or server.'))
+      await records.refused(caller, visit.name, new ChaperoneError('not_found', 'The MCP session belongs to another session or server.'))
     if (found && found !== 'foreign') return found
     throw sessionGone('This MCP session does not exist: open one with `initialize`.')
   }
@@ -272,7 +261,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
   const postBatch = async (visit: Visit, messages: readonly Message[]): Promise<void> => {
     const of = await sessionOf(visit)
     if (of.version !== BATCH_VERSION || visit.all) {
-      await exchange.recordRefused(visit.caller, visit.name, noBatches())
+      await records.refused(visit.caller, visit.name, noBatches())
       throw noBatches()
     }
     const answers: string[] = []
@@ -378,7 +367,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
         if (!run) return answer.send(405, undefined, { allow: Object.keys(verbs).join(', ') })
         const all = given === undefined
         const found = all ? undefined : resources.find('mcp', name)
-        if (!found && !all) await exchange.recordRefused(caller, name, new ChaperoneError('not_found', 'There is no such MCP server.'))
+        if (!found && !all) await records.refused(caller, name, new ChaperoneError('not_found', 'There is no such MCP server.'))
         const server = found && { resource: found.resource, spec: found.spec as McpServerSpec }
         await run({ request, caller, name, server, all, answer, headers: requestHeaders(request.headers) })
       } catch (error) {

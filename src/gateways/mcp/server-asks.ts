@@ -90,7 +90,6 @@ export function makeServerAsks({ guard, session, connection, target, inquiries, 
       // A ping carries nothing and asks only whether the line is alive; we are its other end.
       if (method === 'ping') return JSON.stringify({ jsonrpc: '2.0', id, result: {} })
       try {
-        if (!inquiries) throw new ProtocolError(INVALID_REQUEST, 'This version has no requests of servers.', { code: 'unsupported' })
         const span = spanAt(message.text, ['params'])
         const { value, lossy } = span
           ? parseStrict(message.text.slice(span.start, span.end), { maxBytes: limits.lineBytes, maxDepth: 256 })
@@ -98,6 +97,7 @@ export function makeServerAsks({ guard, session, connection, target, inquiries, 
         const permit = await admit(method, isObject(value) ? value : {}, lossy)
         let outcome: Outcome = { status: 'unknown' }
         try {
+          if (!inquiries) throw new ProtocolError(INVALID_REQUEST, 'This version has no requests of servers.', { code: 'unsupported' })
           const answer = await inquiries.ask(message, via, me, permit.signal, raw)
           outcome = outcomeOfAnswer(answer)
           return answer

@@ -49,6 +49,10 @@ export interface Servers {
   close(): Promise<void>
 }
 
+/** What is sealed is one under any name of a header. */
+const isCredential = ([name, value]: [string, McpServerSpec['headers'][string]]) => typeof value !== 'string' || CREDENTIALS.has(name.toLowerCase())
+const CREDENTIALS: ReadonlySet<string> = new Set(['authorization', 'cookie', 'x-api-key', 'api-key'])
+
 /** A revealed secret is used again for so long: short enough that a rotated one counts at once, long enough for a burst. */
 const SECRET_MS = 1_000
 
@@ -88,7 +92,16 @@ export function makeServers({ audit, reveal, logins, isolator, clock, limits, lo
     const known = http.get(resource.id)
     if (known?.spec === text) return known.server
     known?.server.close()
-    const server = new UpstreamHttp({ name: resource.name, url, ca: spec.ca, headers: briefly(() => values(spec.headers)), clock, limits })
+    const server = new UpstreamHttp({
+      name: resource.name,
+      url,
+      ca: spec.ca,
+      headers: briefly(() => values(spec.headers)),
+      credential: spec.auth !== undefined || Object.entries(spec.headers).some(isCredential),
+      clock,
+      limits,
+      log,
+    })
     http.set(resource.id, { spec: text, server })
     return server
   }

@@ -70,7 +70,7 @@ export class OldSseUpstream implements Upstream {
     this.#channel ??= this.#connect().catch((error: unknown) => {
       const why = toChaperoneError(error)
       // What was to be sent waits for this channel, so it was not sent.
-      const kept = why instanceof BareStatus || why instanceof NotSent ? why : new NotSent(why.code, why.message, { cause: why })
+      const kept = why instanceof BareStatus || why instanceof NotSent ? why : notSent(why)
       this.#fail(kept)
       throw kept
     })
@@ -90,6 +90,8 @@ export class OldSseUpstream implements Upstream {
       const status = incoming.statusCode ?? 0
       if (status !== 200 || !/^text\/event-stream\b/i.test(incoming.headers['content-type'] ?? '')) {
         incoming.destroy()
+        const barred = server.refusal(status)
+        if (barred) throw barred
         throw new BareStatus(status, `The MCP server ${name} answered ${status} without a stream of events.`)
       }
       const reader = sseReader(limits.lineBytes)
@@ -262,6 +264,8 @@ export class OldSseUpstream implements Upstream {
     const status = incoming.statusCode ?? 0
     incoming.resume()
     if (status === 404) this.#lost(sessionGone(`The MCP server ${name} has ended the session.`))
+    const barred = server.refusal(status)
+    if (barred) throw barred
     if (status < 200 || status >= 300) throw new BareStatus(status, `The MCP server ${name} does not take the message: ${status}.`)
   }
 
@@ -312,6 +316,11 @@ export class OldSseUpstream implements Upstream {
     for (const { owner } of this.#flights.clear()) owner.settle(why)
     this.#listeners.close(why)
   }
+}
+
+function notSent(why: ChaperoneError): NotSent {
+  const { code, message, detail, fix } = why
+  return new NotSent(code, message, { ...(detail === undefined ? {} : { detail }), ...(fix === undefined ? {} : { fix }), cause: why })
 }
 
 /** The events of the first piece that holds a whole one with data; undefined when the stream ends before. */

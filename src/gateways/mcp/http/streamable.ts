@@ -175,7 +175,11 @@ export class StreamableUpstream implements Upstream {
       refuse(`The MCP server ${name} compressed its answer without being asked.`)
     if (status >= 300 && status < 400) refuse(`The MCP server ${name} redirects, which is never followed.`)
     // A challenge passed on would make the client send the person to sign in at a server that only Chaperone may speak to.
-    if (status === 401 || status === 403) refuse(`The MCP server ${name} does not accept Chaperone's credential.`)
+    const barred = this.#parts.server.refusal(status)
+    if (barred) {
+      this.#drain(incoming)
+      throw barred
+    }
     if (status === 404 && !modern && this.#session !== undefined) {
       this.#drain(incoming)
       const why = sessionGone(`The MCP server ${name} has ended the session.`)

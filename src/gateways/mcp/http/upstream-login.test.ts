@@ -25,7 +25,16 @@ test('rule 11: a request is sent at most twice, however often another token turn
     response.writeHead(401).end()
   })
   const url = await listen(server)
-  const http = new UpstreamHttp({ name: 'x', url, ca: undefined, headers: async () => ({}), clock: systemClock, limits: MCP_LIMITS })
+  const http = new UpstreamHttp({
+    name: 'x',
+    url,
+    ca: undefined,
+    headers: async () => ({}),
+    credential: false,
+    clock: systemClock,
+    limits: MCP_LIMITS,
+    log() {},
+  })
   const stop = new AbortController()
   const login = { token: async () => `token-${asked}`, refused: async () => true }
   const response = await http.as(login).channel({ method: 'GET', headers: {}, stop: stop.signal })

@@ -95,7 +95,7 @@ describe('an HTTP server that misbehaves', () => {
       assert.equal(response.headers.get('location'), null)
       const { error, id } = await answerOf(response)
       assert.equal(id, 1)
-      assert.equal(error.data.reason, 'upstream_unavailable')
+      assert.equal(error.data.reason, status === 401 ? 'upstream_login_required' : 'upstream_unavailable')
     })
   }
 
@@ -299,7 +299,16 @@ test('a connection that is closed without an answer and without an error ends th
     socket.once('data', () => socket.end('HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n')),
   )
   const url = await listen(server)
-  const http = new UpstreamHttp({ name: 'x', url, ca: undefined, headers: async () => ({}), clock: systemClock, limits: MCP_LIMITS })
+  const http = new UpstreamHttp({
+    name: 'x',
+    url,
+    ca: undefined,
+    headers: async () => ({}),
+    credential: false,
+    clock: systemClock,
+    limits: MCP_LIMITS,
+    log() {},
+  })
   try {
     await assert.rejects(http.channel({ method: 'GET', headers: {}, stop: new AbortController().signal }), /without an answer/)
     const { fetch } = openOutbound({ server: new URL(url), name: 'x', clock: systemClock })

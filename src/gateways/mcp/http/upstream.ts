@@ -8,6 +8,7 @@ import { ChaperoneError } from '../../../errors.ts'
 import type { UpstreamLogin } from '../../../vault/logins.ts'
 import type { McpLimits } from '../limits.ts'
 import { NotSent } from '../types.ts'
+import { failedToReach } from './unreachable.ts'
 
 export interface UpstreamHttpParts {
   readonly name: string
@@ -15,8 +16,11 @@ export interface UpstreamHttpParts {
   readonly ca: string | undefined
   /** Headers of the catalog, secrets included; asked for with every request, so that a rotated secret counts at once. */
   readonly headers: () => Promise<Readonly<Record<string, string>>>
+  /** The document names something that says who we are: a header that does, or a login. */
+  readonly credential: boolean
   readonly clock: Clock
   readonly limits: Pick<McpLimits, 'headerBytes' | 'silenceMs' | 'tellMs'>
+  readonly log: (what: string, facts: Record<string, unknown>) => void
 }
 
 export interface Ask {
@@ -81,6 +85,21 @@ export class UpstreamHttp {
     return this.#parts.url
   }
 
+  /** Why the server did not let us in, where the status says that. What got 401 for want of a credential was not done (RFC 9110). */
+  refusal(status: number): ChaperoneError | undefined {
+    const { name, credential } = this.#parts
+    if (status !== 401 && status !== 403) return undefined
+    const more = { detail: `HTTP ${status}` }
+    if (credential || this.#fixed.authorization !== undefined)
+      return new ChaperoneError('upstream_unavailable', `The MCP server ${name} does not accept Chaperone's credential.`, more)
+    if (status === 403)
+      return new ChaperoneError('upstream_unavailable', `The MCP server ${name} does not let Chaperone in, which showed no credential.`, more)
+    return new NotSent('upstream_login_required', `The MCP server ${name} wants a login, and its document names none.`, {
+      ...more,
+      fix: `Add \`auth: { oauth: {} }\` to its document, then run \`chaperone mcp login ${name}\`; or write the credential that it wants into \`headers\`.`,
+    })
+  }
+
   /** What the client asked for, and the permit for it. */
   send(permit: Permit, ask: Ask): Promise<IncomingMessage> {
     return this.#authorized(ask, permit.signal)
@@ -136,7 +155,7 @@ export class UpstreamHttp {
 
   /** The response once its headers are there. The body ends with an error when the permit, `stop`, or a long silence ends it. */
   async #open(ask: Ask, permit: AbortSignal | undefined, token: string | undefined): Promise<IncomingMessage> {
-    const { name, limits, clock } = this.#parts
+    const { name, limits, clock, log } = this.#parts
     const ours = await this.#parts.headers()
     if (permit?.aborted) throw permit.reason
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
@@ -187,7 +206,11 @@ export class UpstreamHttp {
     })
     request.once('error', (error: NodeJS.ErrnoException) => {
       over()
-      fail(response ? error : failedToReach(name, error))
+      if (response) return fail(error)
+      const why = failedToReach(name, error)
+      // Where the server is stands in the log alone.
+      log('mcp.upstream.unreachable', { server: name, code: error.code, why: why.message, detail: why.detail })
+      fail(why)
     })
     // A connection that is closed without an answer and without an error: 101 to what asked for no upgrade does that.
     request.once('close', () => {
@@ -205,17 +228,6 @@ const notSent = (error: unknown): never => {
   if (!(error instanceof ChaperoneError)) throw error
   const { code, message, detail, fix } = error
   throw new NotSent(code, message, { ...(detail === undefined ? {} : { detail }), ...(fix === undefined ? {} : { fix }), cause: error })
-}
-
-/** Errors that come before the first byte of the request is on its way. */
-const BEFORE_SENDING =
-  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_TLS_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|CERT_|ERR_INVALID_CHAR)/
-
-function failedToReach(name: string, error: NodeJS.ErrnoException): ChaperoneError {
-  const before = BEFORE_SENDING.test(error.code ?? '')
-  return new (before ? NotSent : ChaperoneError)('upstream_unavailable', `The MCP server ${name} cannot be reached.`, {
-    detail: `${error.code ?? ''} ${error.message}`,
-  })
 }
 
 /**

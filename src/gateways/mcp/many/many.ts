@@ -1,20 +1,18 @@
 import type { Guard, Resources } from '../../../access/types.ts'
-import type { AuditLog } from '../../../audit/record.ts'
 import type { McpServerSpec } from '../../../catalog/mcp-server.ts'
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
-import { actingIn } from '../../../identity/named.ts'
 import type { LiveSession } from '../../../identity/types.ts'
 import { type Answer, Collector, finish } from '../answer.ts'
 import { describeMcp } from '../describe.ts'
 import { LEGACY_VERSIONS, META_SUBSCRIPTION, MODERN_VERSIONS } from '../era.ts'
 import type { Exchange, Turn } from '../exchange.ts'
-import { ALL, type Lane, type McpSession, type Server } from '../lanes.ts'
+import { ALL, type McpSession, type Server } from '../lanes.ts'
 import type { McpLimits } from '../limits.ts'
 import { LIST_KEYS } from '../offers/filter.ts'
+import type { Records } from '../records.ts'
 import type { McpSessions } from '../sessions.ts'
 import { edited, onOneLine, spanAt } from '../text/json-text.ts'
-import { headerValue } from '../text/modern-headers.ts'
 import { sseEvent } from '../text/sse.ts'
 import { Tap } from '../translation/tap.ts'
 import {
@@ -25,15 +23,15 @@ import {
   ProtocolError,
   type Request,
   type RequestId,
-  readMessages,
   readUpstream,
   type UpstreamMessage,
 } from '../wire.ts'
 import { cutUri, exposedNotification, exposedResponse, prefixOf, routed } from './exposed-names.ts'
+import { makeMembers } from './members.ts'
 import { mergedAnswer, mergedLists } from './merged-lists.ts'
 
 export interface ManyParts {
-  readonly audit: Pick<AuditLog, 'append'>
+  readonly records: Records
   readonly exchange: Exchange
   readonly sessions: McpSessions
   readonly guard: Guard
@@ -54,25 +52,6 @@ export interface Many {
   stream(turn: Turn, answer: Answer): Promise<void>
 }
 
-/** What a legacy client said of itself, told again to each server. */
-interface Greeting {
-  readonly version: string
-  readonly capabilities: unknown
-  readonly clientInfo: unknown
-}
-
-interface State {
-  readonly greeting: Greeting | undefined
-  /** the handshake with each server, by its lane: a lane that is opened again shakes hands again */
-  readonly shaken: WeakMap<Lane, Promise<void>>
-  /** legacy: where a request went, for its cancellation */
-  readonly inFlight: Map<RequestId, Server>
-  level: string | undefined
-  stream: Answer | undefined
-  /** starts the stream of a server that is opened while the client listens */
-  follow: ((server: Server) => void) | undefined
-}
-
 const CAPABILITIES = {
   tools: { listChanged: true },
   prompts: { listChanged: true },
@@ -84,15 +63,7 @@ const CAPABILITIES = {
 const INSTRUCTIONS =
   'Several servers behind one endpoint. The name of each tool and prompt begins with its server and two underscores; the URI of each resource with its server and a plus sign.'
 
-export function makeMany({ audit, exchange, sessions, guard, resources, clock, limits, mayKeepLists, log }: ManyParts): Many {
-  const states = new WeakMap<McpSession, State>()
-  const stateOf = (of: McpSession): State => {
-    const known = states.get(of)
-    if (known) return known
-    const fresh: State = { greeting: undefined, shaken: new WeakMap(), inFlight: new Map(), level: undefined, stream: undefined, follow: undefined }
-    states.set(of, fresh)
-    return fresh
-  }
+export function makeMany({ records, exchange, sessions, guard, resources, clock, limits, mayKeepLists, log }: ManyParts): Many {
   /** The servers that the caller may use, by prefix. What may not be seen is not there (rule 8). */
   const visible = (session: LiveSession): Map<string, Server> => {
     const found = new Map<string, Server>()
@@ -106,70 +77,7 @@ export function makeMany({ audit, exchange, sessions, guard, resources, clock, l
     return found
   }
 
-  /** What goes to a server with a message of our own making or rewriting. A legacy server hears the version that it agreed on itself. */
-  const turnTo = (turn: Turn, message: Request | Notification): Turn => {
-    const { 'mcp-protocol-version': version, 'mcp-name': _, ...headers } = turn.headers
-    if (turn.of().era === 'legacy') return { ...turn, headers }
-    const named = message.params.name ?? message.params.uri ?? message.params.taskId
-    return {
-      ...turn,
-      headers: {
-        ...headers,
-        'mcp-protocol-version': version ?? MODERN_VERSIONS[0]!,
-        'mcp-method': message.method,
-        ...(typeof named === 'string' ? { 'mcp-name': headerValue(named) } : {}),
-      },
-    }
-  }
-
-  const read = <T extends Request | Notification>(text: string): T => readMessages(Buffer.from(text), limits) as T
-  const own = (method: string, params: object, id?: string) =>
-    read<Request>(JSON.stringify({ jsonrpc: '2.0', ...(id ? { id } : {}), method, params }))
-
-  /** A legacy server must have shaken hands before anything is sent to it. */
-  const ready = async (turn: Turn, server: Server): Promise<void> => {
-    const of = turn.of()
-    const state = stateOf(of)
-    if (of.era === 'modern' || !state.greeting) return
-    const lane = exchange.lane(of, server)
-    const before = state.shaken.get(lane)
-    if (before) return before
-    const shaking = shakeHands(turn, server, lane, state.greeting)
-    state.shaken.set(lane, shaking)
-    // Who could not be reached is tried again by the next message.
-    shaking.catch(() => sessions.closeLane(lane, new ChaperoneError('upstream_unavailable', 'The handshake failed.')).catch(() => {}))
-    return shaking
-  }
-  const shakeHands = async (turn: Turn, server: Server, lane: Lane, greeting: Greeting): Promise<void> => {
-    const { version, capabilities, clientInfo } = greeting
-    const hello = own('initialize', { protocolVersion: version, capabilities, clientInfo }, 'chaperone-hello')
-    const taken = new Collector(limits.lineBytes)
-    await exchange.send(turnTo(turn, hello), server, hello, taken)
-    taken.end()
-    const span = spanAt(taken.text ?? '{}', ['result', 'protocolVersion'])
-    if (!span) throw new ChaperoneError('upstream_unavailable', `The MCP server ${server.resource.name} refused the handshake.`)
-    lane.upstream.agreed(String(JSON.parse(taken.text!.slice(span.start, span.end))))
-    const shaken = own('notifications/initialized', {})
-    await exchange.send(turnTo(turn, shaken), server, shaken, taken)
-    const { level, follow } = stateOf(turn.of())
-    if (level !== undefined) await setLevel(turn, server, level)
-    follow?.(server)
-  }
-  const setLevel = async (turn: Turn, server: Server, level: string): Promise<void> => {
-    const message = own('logging/setLevel', { level }, 'chaperone-level')
-    // A server without logging refuses it: then it says nothing, which is what was asked.
-    await exchange
-      .send(turnTo(turn, message), server, message, new Collector(limits.lineBytes))
-      .catch((error: unknown) => log('mcp.level', { server: server.resource.name, error: String(error) }))
-  }
-  /** A member of the endpoint as merged lists ask it. */
-  const members: Exchange = {
-    ...exchange,
-    async send(turn, server, message, answer) {
-      await ready(turn, server)
-      return exchange.send(turnTo(turn, message), server, message, answer)
-    },
-  }
+  const { stateOf, greeted, turnTo, read, own, setLevel, members } = makeMembers({ exchange, sessions, limits, log })
   const lists = mergedLists({
     exchange: members,
     clock,
@@ -177,10 +85,8 @@ export function makeMany({ audit, exchange, sessions, guard, resources, clock, l
     mayKeep: mayKeepLists,
     revision: () => resources.revision,
     late(of, method) {
-      of.changes++
-      const stream = states.get(of)?.stream
       const changed = CHANGED[method]
-      if (stream && changed) void stream.write(sseEvent(JSON.stringify({ jsonrpc: '2.0', method: changed })))
+      if (changed !== undefined) for (const tell of stateOf(of).listeners) tell(changed)
     },
   })
 
@@ -204,7 +110,7 @@ export function makeMany({ audit, exchange, sessions, guard, resources, clock, l
     const server = found && visible(turn.caller.session).get(found.prefix)
     if (!server) {
       const unknown = new ChaperoneError('not_found', 'No server of this endpoint has that name.')
-      await exchange.recordRefused(turn.caller, found?.prefix.slice(0, 128) ?? 'all servers', unknown, Buffer.from(message.text))
+      await records.refused(turn.caller, found?.prefix.slice(0, 128) ?? 'all servers', unknown, Buffer.from(message.text))
       throw unknown
     }
     const rewritten = read<Request>(found.text)
@@ -220,15 +126,6 @@ export function makeMany({ audit, exchange, sessions, guard, resources, clock, l
     if (tap.text === undefined) throw new ChaperoneError('upstream_unavailable', `The MCP server ${server.resource.name} broke off its answer.`)
     mustAnswer(message, tap.text, server.resource.name)
     tap.finish(tap.status, exposedResponse(server.resource.name, tap.text))
-  }
-
-  const recordShown = async ({ caller: { session, connection } }: Turn, method: string, servers: readonly Server[]): Promise<void> => {
-    await audit.append({
-      type: 'server.listed',
-      ...actingIn(session, () => undefined),
-      connection: connection.id,
-      data: { list: method, again: true, servers: servers.map(({ resource }) => resource.name) },
-    })
   }
 
   const listen = async (turn: Turn, message: Request, answer: Answer): Promise<void> => {
@@ -249,6 +146,12 @@ export function makeMany({ audit, exchange, sessions, guard, resources, clock, l
         .send(turn, server, read<Request>(text), new Tap({ to: answer, maxBytes: limits.lineBytes, told }))
         .catch((error: unknown) => log('mcp.listen', { server: server.resource.name, error: toChaperoneError(error).message }))
     }
+    const { listeners } = stateOf(turn.of())
+    const tell = (method: string) => {
+      if (filter[ASKED_BY[method]!] === true) void answer.write(sseEvent(JSON.stringify({ jsonrpc: '2.0', method, params: { _meta: tag } })))
+    }
+    listeners.add(tell)
+    answer.whenGone(() => listeners.delete(tell))
     await Promise.all([...visible(turn.caller.session)].map(part))
     // Servers without subscriptions end theirs at once; the client's ends with the client.
     await goneOr(answer, turn.caller.connection.signal)
@@ -261,7 +164,7 @@ export function makeMany({ audit, exchange, sessions, guard, resources, clock, l
       const version = LEGACY_VERSIONS.includes(String(protocolVersion)) ? String(protocolVersion) : LEGACY_VERSIONS.at(-1)!
       const of = sessions.open(session, ALL)
       of.version = version
-      states.set(of, { ...stateOf(of), greeting: { version, capabilities: isObject(capabilities) ? capabilities : {}, clientInfo } })
+      greeted(of, { version, capabilities: isObject(capabilities) ? capabilities : {}, clientInfo })
       const result = { protocolVersion: version, capabilities: CAPABILITIES, serverInfo: SERVER_INFO, instructions: INSTRUCTIONS }
       return { of, text: JSON.stringify({ jsonrpc: '2.0', id: message.id, result }) }
     },
@@ -277,7 +180,7 @@ export function makeMany({ audit, exchange, sessions, guard, resources, clock, l
         const servers = [...visible(turn.caller.session).values()]
         const merged = await lists.list(turn, servers, message)
         // What is asked of a server is an action with its own record; a list that is shown again asks nobody, and is recorded too.
-        if (merged.kept) await recordShown(turn, method, servers)
+        if (merged.kept) await records.shown(turn.caller, method, servers)
         const id = spanAt(message.text, ['id'])!
         const text = mergedAnswer(message.text.slice(id.start, id.end), method, modern, merged, limits.mergedMs)
         return finish(answer, 200, text)
@@ -327,6 +230,8 @@ export function makeMany({ audit, exchange, sessions, guard, resources, clock, l
           )
           .catch((error: unknown) => log('mcp.stream', { server: server.resource.name, error: toChaperoneError(error).message }))
       }
+      const tell = (method: string) => void answer.write(sseEvent(JSON.stringify({ jsonrpc: '2.0', method })))
+      state.listeners.add(tell)
       Object.assign(state, { stream: answer, follow })
       const forget = of.inquiries?.listen(answer)
       for (const lane of of.lanes.values()) if (state.shaken.has(lane)) follow(lane.server)
@@ -334,6 +239,7 @@ export function makeMany({ audit, exchange, sessions, guard, resources, clock, l
         await goneOr(answer, turn.caller.connection.signal, of.over)
       } finally {
         Object.assign(state, { stream: undefined, follow: undefined })
+        state.listeners.delete(tell)
         forget?.()
         answer.end()
       }
@@ -350,6 +256,13 @@ const CHANGED: Readonly<Record<string, string>> = {
   'prompts/list': 'notifications/prompts/list_changed',
   'resources/list': 'notifications/resources/list_changed',
   'resources/templates/list': 'notifications/resources/list_changed',
+}
+
+/** The word of a subscription's filter that asks for it. */
+const ASKED_BY: Readonly<Record<string, string>> = {
+  'notifications/tools/list_changed': 'toolsListChanged',
+  'notifications/prompts/list_changed': 'promptsListChanged',
+  'notifications/resources/list_changed': 'resourcesListChanged',
 }
 
 /** What of a subscription concerns one server; undefined: nothing. */

@@ -18,16 +18,20 @@ export interface MergedListsParts {
   readonly mayKeep: () => boolean
   /** Rises with every change of rights. */
   readonly revision: () => number
-  /** A server answered after the list had gone out without it. */
+  /** A server answered after a list had gone out without it; its part is at hand now. */
   readonly late: (of: McpSession, method: string) => void
 }
 
-interface Kept {
-  readonly servers: string
+/** One server's part of a list, for one MCP session. */
+interface Part {
   readonly revision: number
   readonly changes: number
-  readonly until: number
-  readonly items: readonly string[]
+  /** on its way; several lists may wait for it */
+  asking: Promise<readonly string[]> | undefined
+  items: readonly string[] | undefined
+  until: number
+  /** A list has gone out without it: nobody waits for it again, until it has come. */
+  late: boolean
 }
 
 export interface Merged {
@@ -44,12 +48,17 @@ let next = 1
 
 /**
  * The lists of all servers as one. Each server is asked by an action of its own, all at once; whoever is slow or down is left
- * out and named. A whole list is kept for some seconds for its MCP session alone.
+ * out and named, and a slow one is waited for once. Each part is kept for some seconds, for its MCP session alone.
  */
 export function mergedLists({ exchange, clock, limits, mayKeep, revision, late }: MergedListsParts): {
   list(turn: Turn, servers: readonly Server[], message: Request): Promise<Merged>
 } {
-  const kept = new WeakMap<McpSession, Map<string, Kept>>()
+  const kept = new WeakMap<McpSession, Map<string, Part>>()
+  const partsOf = (of: McpSession): Map<string, Part> => {
+    const mine = kept.get(of) ?? new Map<string, Part>()
+    kept.set(of, mine)
+    return mine
+  }
 
   /** All pages of one server. Rejects when it cannot be asked; a server without such a list has an empty one. */
   const ask = async (turn: Turn, server: Server, message: Request): Promise<string[]> => {
@@ -79,17 +88,43 @@ export function mergedLists({ exchange, clock, limits, mayKeep, revision, late }
     return items
   }
 
-  const inTime = async (turn: Turn, server: Server, message: Request): Promise<readonly string[] | 'late' | ChaperoneError> => {
+  const begin = (turn: Turn, server: Server, message: Request): Part => {
+    const of = turn.of()
+    const parts = partsOf(of)
+    const key = `${message.method} ${server.resource.id}`
+    const part: Part = { revision: revision(), changes: of.changes, asking: undefined, items: undefined, until: 0, late: false }
+    parts.set(key, part)
+    part.asking = ask(turn, server, message)
+    part.asking.then(
+      (items) => {
+        Object.assign(part, { asking: undefined, items, until: clock.now() + limits.mergedMs })
+        if (part.late) late(of, message.method)
+      },
+      () => {
+        if (parts.get(key) === part) parts.delete(key)
+      },
+    )
+    return part
+  }
+
+  const partOf = async (
+    turn: Turn,
+    server: Server,
+    message: Request,
+  ): Promise<{ items: readonly string[]; asked: boolean } | 'late' | ChaperoneError> => {
+    const of = turn.of()
+    const known = partsOf(of).get(`${message.method} ${server.resource.id}`)
+    // Lateness is no right: who is not back yet is not asked a second time, whatever has changed since.
+    if (known?.asking && known.late) return 'late'
+    const same = known && known.revision === revision() && known.changes === of.changes && mayKeep()
+    if (same && known.items && known.until > clock.now()) return { items: known.items, asked: false }
+    const part = same && known.asking ? known : begin(turn, server, message)
     const { promise, resolve } = Promise.withResolvers<'late'>()
     const disarm = clock.at(clock.now() + limits.partMs, () => resolve('late'))
-    const asked = ask(turn, server, message)
     try {
-      const first = await Promise.race([asked, promise])
-      if (first === 'late')
-        asked.then(
-          () => late(turn.of(), message.method),
-          () => {},
-        )
+      const first = await Promise.race([part.asking!, promise])
+      if (first !== 'late') return { items: first, asked: true }
+      part.late = true
       return first
     } catch (error) {
       return toChaperoneError(error)
@@ -100,28 +135,20 @@ export function mergedLists({ exchange, clock, limits, mayKeep, revision, late }
 
   return {
     async list(turn, servers, message) {
-      const of = turn.of()
-      const mine = kept.get(of) ?? new Map<string, Kept>()
-      kept.set(of, mine)
-      const names = servers.map((server) => server.resource.id).join(' ')
-      const before = mine.get(message.method)
-      const fresh =
-        before && before.servers === names && before.revision === revision() && before.changes === of.changes && before.until > clock.now()
-      if (fresh && mayKeep()) return { items: before.items, partial: {}, kept: true }
-
-      const asOf = { servers: names, revision: revision(), changes: of.changes, until: clock.now() + limits.mergedMs }
-      const parts = await Promise.all(servers.map((server) => inTime(turn, server, message)))
+      const parts = await Promise.all(servers.map((server) => partOf(turn, server, message)))
       const items: string[] = []
       const partial: Record<string, string> = {}
+      let asked = false
       for (const [i, part] of parts.entries()) {
         const { name } = servers[i]!.resource
         if (part === 'late') partial[name] = 'no answer yet'
         else if ('code' in part) partial[name] = part.code
-        else items.push(...part)
+        else {
+          items.push(...part.items)
+          asked ||= part.asked
+        }
       }
-      if (Object.keys(partial).length === 0 && mayKeep()) mine.set(message.method, { ...asOf, items })
-      else mine.delete(message.method)
-      return { items, partial, kept: false }
+      return { items, partial, kept: !asked && items.length > 0 }
     },
   }
 }

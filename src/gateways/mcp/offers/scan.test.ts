@@ -15,7 +15,7 @@ import { definitionOf, MOST_PINS } from '../../../catalog/pins.ts'
 import { systemClock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import type { LiveSession } from '../../../identity/types.ts'
-import { MCP_LIMITS } from '../limits.ts'
+import { MCP_LIMITS, type McpLimits } from '../limits.ts'
 import type { ServersParts } from '../servers.ts'
 import { isolator } from '../stdio/isolation.ts'
 import { proposeEffects } from './propose.ts'
@@ -24,11 +24,15 @@ import { makeScanner } from './scan.ts'
 const FILESYSTEM = fileURLToPath(new URL('../../../../node_modules/@modelcontextprotocol/server-filesystem/dist/index.js', import.meta.url))
 
 /** A scanner over the real parts, and what it recorded. The permit would be the guard's; here only its signal matters. */
-function scanner(t: TestContext, more: { readonly secrets?: Record<string, string>; readonly logins?: ServersParts['logins'] } = {}) {
+function scanner(
+  t: TestContext,
+  more: { readonly secrets?: Record<string, string>; readonly logins?: ServersParts['logins']; readonly limits?: Partial<McpLimits> } = {},
+) {
   const dataDir = mkdtempSync(join(tmpdir(), 'scan-'))
   mkdirSync(join(dataDir, 'work'))
   t.after(() => rmSync(dataDir, { recursive: true, force: true }))
   const records: Draft[] = []
+  const logs: { what: string; facts: Record<string, unknown> }[] = []
   const controller = new AbortController()
   const permit = { id: 'per_1', signal: controller.signal } as unknown as Permit
   const session = {
@@ -47,12 +51,12 @@ function scanner(t: TestContext, more: { readonly secrets?: Record<string, strin
     logins: more.logins,
     isolator: isolator({ dataDir }),
     clock: systemClock,
-    limits: { ...MCP_LIMITS, probeMs: 500, startMs: 5_000 },
-    log: () => {},
+    limits: { ...MCP_LIMITS, probeMs: 500, startMs: 5_000, ...more.limits },
+    log: (what, facts) => void logs.push({ what, facts }),
   })
   const look = (spec: object, applied = false) =>
     scan({ server: { resource: { kind: 'mcp', id: 'res_x', name: 'x', labels: {} }, spec: mcpServerSpec.parse(spec) }, applied, session, permit })
-  return { look, records, controller, dataDir }
+  return { look, records, controller, dataDir, logs }
 }
 
 /** A stdio server of a few lines: answers are what `answers` (a JS object literal of functions by method) gives. */
@@ -222,6 +226,42 @@ describe('a look at a server', () => {
     const started = records.filter(({ type }) => type === 'server.started').length
     assert.equal(records.filter(({ type }) => type === 'server.stopped').length, started)
     assert.equal(records.filter(({ type }) => type === 'server.listed').length, 3, 'what could not be listed is not recorded as listed')
+  })
+
+  test('a server that prints what is not MCP, or nothing, is given up after its time to start, and the record says which', async (t) => {
+    const { look, records, dataDir, logs } = scanner(t, { limits: { probeMs: 30_000 } })
+    const stopped = () => records.filter(({ type }) => type === 'server.stopped').map(({ data }) => data as { reason: string; message: string })
+    const program = (text: string) => {
+      const file = join(dataDir, `${Math.random()}.mjs`)
+      writeFileSync(file, text)
+      return { command: [process.execPath, file], isolation: 'none', limits: { start: '1s' } }
+    }
+    const banner = program(`for (let i = 0; i < 50; i++) console.log('Starting up...', i); process.stdin.resume()`)
+    const began = performance.now()
+    await assert.rejects(look(banner), { code: 'upstream_timeout', message: /did not answer for 1 s, and writes to stdout what is not MCP/ })
+    assert.ok(performance.now() - began < 4_000)
+    assert.deepEqual(
+      stopped().map(({ reason }) => reason),
+      ['garbage'],
+      'one process: no other era was tried',
+    )
+    assert.equal(logs.filter(({ what }) => what === 'mcp.child.noise').length, 20)
+
+    const flood = program(`setInterval(() => console.log('noise '.repeat(3)), 1); process.stdin.resume()`)
+    await assert.rejects(look(flood), { message: /writes to stdout what is not MCP/ })
+    assert.deepEqual(
+      stopped().map(({ reason }) => reason),
+      ['garbage', 'garbage'],
+    )
+
+    const since = performance.now()
+    await assert.rejects(look(program('process.stdin.resume()')), { code: 'upstream_timeout', message: /did not answer for 1 s\./ })
+    assert.ok(performance.now() - since < 6_000, 'the probe takes no longer than a start may')
+    for (const { reason, message } of stopped().slice(2)) {
+      assert.equal(reason, 'not_started')
+      assert.match(message, /did not answer for 1 s/)
+    }
+    assert.equal(stopped().length, 4)
   })
 
   test('rule 6: the look ends with the permit', async (t) => {

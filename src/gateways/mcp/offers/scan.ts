@@ -9,6 +9,7 @@ import { newId } from '../../../ids.ts'
 import { Collector } from '../answer.ts'
 import { LEGACY_VERSIONS } from '../era.ts'
 import type { Server } from '../lanes.ts'
+import { quiet } from '../quiet.ts'
 import { makeServers, type ServersParts } from '../servers.ts'
 import { spanAt } from '../text/json-text.ts'
 import type { Asker, Upstream } from '../types.ts'
@@ -69,8 +70,9 @@ const LISTS: readonly (readonly [capability: string, method: string, kind: PinKi
 
 const HEADERS = { 'content-type': 'application/json', accept: 'application/json, text/event-stream' }
 
-export function makeScanner(parts: ServersParts): Scanner {
-  const { audit, clock } = parts
+export function makeScanner(given: ServersParts): Scanner {
+  const { audit, clock } = given
+  const parts: ServersParts = { ...given, log: quiet(given.log, clock) }
   let underWay = 0
   return async ({ server, applied, session, permit }) => {
     if (underWay >= MOST_AT_ONCE) throw new ChaperoneError('too_many', `${MOST_AT_ONCE} MCP servers are looked at at this moment.`)

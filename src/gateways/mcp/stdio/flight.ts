@@ -1,5 +1,5 @@
 import type { Outcome, Permit } from '../../../access/types.ts'
-import { ChaperoneError } from '../../../errors.ts'
+import { ChaperoneError, type ReasonCode } from '../../../errors.ts'
 import type { Answer } from '../answer.ts'
 import { sseEvent } from '../text/sse.ts'
 import type { Asker } from '../types.ts'
@@ -28,6 +28,16 @@ export interface Flight {
 
 /** The process ended without ever having answered: it may be of another era, or broken. */
 export class EndedAtOnce extends ChaperoneError {}
+
+/** The process never said anything that is MCP: whoever ends it for that says so in the record. */
+export class NeverSpoke extends ChaperoneError {
+  readonly reason: 'garbage' | 'not_started'
+
+  constructor(reason: 'garbage' | 'not_started', code: ReasonCode, message: string) {
+    super(code, message, { fix: reason === 'garbage' ? 'It must write its log to stderr.' : 'The log of Chaperone has what it wrote to stderr.' })
+    this.reason = reason
+  }
+}
 
 /** The child is not read more slowly for one slow client: what that cannot take is bounded by the socket and the silence limit. */
 export function deliver(answer: Answer, text: string): void {

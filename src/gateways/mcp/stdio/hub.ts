@@ -9,7 +9,7 @@ import { outcomeOf } from '../types.ts'
 import { type Notification, type Request, readUpstream, type UpstreamMessage } from '../wire.ts'
 import type { Child, Ended } from './child.ts'
 import { answerFor, Correlator, cancellation, type Waiting } from './correlate.ts'
-import { deliver, EndedAtOnce, type Flight, type Member, modernStatus } from './flight.ts'
+import { deliver, EndedAtOnce, type Flight, type Member, modernStatus, NeverSpoke } from './flight.ts'
 import { Handshake } from './handshake.ts'
 import { Questions } from './questions.ts'
 import { SharedState } from './shared-state.ts'
@@ -198,19 +198,28 @@ export class Hub {
   }
 
   #watch({ message: { method }, owner }: Waiting<Flight>, late: (why: ChaperoneError) => void): () => void {
-    const { limits, clock, name } = this.#parts
+    const { limits, clock } = this.#parts
     return watchSilence({
       clock,
       heard: () => owner.heard,
-      patience: () => (this.#answered ? limits.silenceMs : method === 'server/discover' ? limits.probeMs : limits.startMs),
+      patience: () => (this.#answered ? limits.silenceMs : method === 'server/discover' ? Math.min(limits.probeMs, limits.startMs) : limits.startMs),
       // A subscription is silent while nothing changes; a server that waits for its client is silent because of us.
       excused: () => method === LISTEN || this.#questions.waitsFor(owner.member),
       keepAliveMs: limits.keepAliveMs,
       keepOpen() {
         if (owner.answer.streams && method !== 'initialize' && method !== 'server/discover') owner.answer.open()
       },
-      late: (ms) => late(new ChaperoneError('upstream_timeout', `The MCP server ${name} did not answer for ${ms / 1000} s.`)),
+      late: (ms) => late(this.#silence(method, ms)),
     })
+  }
+
+  /** Silence at a message of another era is nothing to hold against it. */
+  #silence(method: string, ms: number): ChaperoneError {
+    const silent = `The MCP server ${this.#parts.name} did not answer for ${ms / 1000} s`
+    if (this.#answered || method === 'server/discover') return new ChaperoneError('upstream_timeout', `${silent}.`)
+    return this.#noise > 0
+      ? new NeverSpoke('garbage', 'upstream_timeout', `${silent}, and writes to stdout what is not MCP.`)
+      : new NeverSpoke('not_started', 'upstream_timeout', `${silent}.`)
   }
 
   async notify(member: Member, permit: Permit, message: Notification): Promise<Outcome> {
@@ -295,7 +304,7 @@ export class Hub {
       waiting.owner.settle(new ChaperoneError('upstream_unavailable', why))
     }
     if (meant.length === 0 && ++this.#noise > MAX_NOISE) {
-      void this.stop('garbage', new ChaperoneError('upstream_unavailable', `The MCP server ${name} writes to stdout what is not MCP.`))
+      void this.stop('garbage', new NeverSpoke('garbage', 'upstream_unavailable', `The MCP server ${name} writes to stdout what is not MCP.`))
     }
   }
 

@@ -15,7 +15,7 @@ import { Child, type Ended } from './child.ts'
 import { environmentFor } from './child-environment.ts'
 import { type ChildLimits, childLimits } from './child-limits.ts'
 import { Warden } from './child-warden.ts'
-import type { Member } from './flight.ts'
+import { type Member, NeverSpoke } from './flight.ts'
 import { Hub } from './hub.ts'
 import type { Isolator } from './isolation.ts'
 import { memoryWatch, sweep } from './memory.ts'
@@ -115,7 +115,7 @@ export function stdioPool(parts: StdioPoolParts): StdioPool {
         startChild(ask, cost, {
           ...on,
           ended(why, facts, lived) {
-            if (facts.reason === 'crashed' || facts.reason === 'not_started') fell(scopeOf(ask), lived, hub.onlyProbed)
+            if (!facts.stopped && (facts.reason === 'crashed' || facts.reason === 'not_started')) fell(scopeOf(ask), lived, hub.onlyProbed)
             on.ended(why, facts)
           },
         }),
@@ -132,7 +132,7 @@ export function stdioPool(parts: StdioPoolParts): StdioPool {
       async left(why) {
         // What keeps nothing about its callers may wait for the next one; else it ends with those whose state it holds.
         const waits = spec.share === 'everybody' && key !== undefined && cost.idleMs !== undefined && !closed
-        if (hub.members === 0 && !waits) await end('session_over', why)
+        if (hub.members === 0 && !waits) await end(why instanceof NeverSpoke ? why.reason : 'session_over', why)
       },
     })
     all.set(hub, person)

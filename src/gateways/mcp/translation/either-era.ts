@@ -2,6 +2,7 @@ import type { Outcome, Permit } from '../../../access/types.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import { type Answer, Collector } from '../answer.ts'
 import { type Era, LEGACY_VERSIONS, META_CAPABILITIES, META_VERSION, MODERN_VERSIONS } from '../era.ts'
+import { EndedAtOnce, NeverSpoke } from '../stdio/flight.ts'
 import { spanAt } from '../text/json-text.ts'
 import { type Asker, BareStatus, type ClientHeaders, NotSent, type Upstream } from '../types.ts'
 import { METHOD_NOT_FOUND, type Notification, type Request, readMessages, sessionGone, UNSUPPORTED_VERSION } from '../wire.ts'
@@ -132,11 +133,11 @@ export class EitherEra implements Upstream {
           // Whoever was not reached, or did not let us in, speaks no era yet.
           if (permit.signal.aborted || error instanceof NotSent || (error instanceof ChaperoneError && FINAL.has(error.code))) throw error
         }
-        await way.end(new ChaperoneError('unsupported', 'The handshake failed.'))
+        await way.end(failure instanceof NeverSpoke ? failure : new ChaperoneError('unsupported', 'The handshake failed.'))
         // Only these statuses say that there is no Streamable HTTP here.
         if (!(failure instanceof BareStatus && [400, 404, 405].includes(failure.status))) break
       }
-      if ((await this.#probeAfter(failure)) !== 'modern') return giveBack(failure, answer)
+      if ((transport === 'stdio' && saysNoEra(failure)) || (await this.#probeAfter(failure)) !== 'modern') return giveBack(failure, answer)
       if (saysNothingOfClient(failure, message, headers)) verdict.set('modern')
     }
     const way = await this.#choose(legacyOverModern({ ...this.#parts, open: (asker, ended) => this.#parts.raw('modern', asker, ended) }))
@@ -152,7 +153,7 @@ export class EitherEra implements Upstream {
       this.#parts.log('mcp.probe', { server: this.#parts.name, error: String(error), handshake: String(failure) })
       return 'legacy'
     } finally {
-      await way.end(new ChaperoneError('unsupported', 'The probe is over.'))
+      await way.end(failure instanceof NeverSpoke ? failure : new ChaperoneError('unsupported', 'The probe is over.'))
     }
   }
 
@@ -172,6 +173,10 @@ export class EitherEra implements Upstream {
 
 /** Reasons that say nothing of the era: nobody was asked, or nobody may be. */
 const FINAL = new Set<string>(['too_many', 'isolation_unavailable', 'upstream_login_required', 'draining', 'locked', 'session_ended'])
+
+/** A process of the other era refuses the handshake, ends at it, or is silent. One that prints what is not MCP is none of any era. */
+const saysNoEra = (failure: unknown) =>
+  failure instanceof ChaperoneError && !(failure instanceof EndedAtOnce || (failure instanceof NeverSpoke && failure.reason === 'not_started'))
 
 function waysToShakeHands(known: Spoken | undefined, transport: 'http' | 'stdio'): readonly Spoken[] {
   if (transport === 'stdio') return ['legacy']

@@ -211,7 +211,7 @@ export class LegacySession {
   #gone(why: ChaperoneError): void {
     if (this.over) return
     this.over = why
-    this.#stream.end()
+    this.#stream.end(why)
     this.listens.end()
     // Where the server has only forgotten the session, each call finds out by itself, and one that was never looked at is sent again.
     if (!isForgotten(why)) for (const call of [...this.#voice.calls.values()]) call.stop.abort(why)

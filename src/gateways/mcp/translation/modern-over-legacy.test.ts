@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { Refusal } from '../../../access/types.ts'
 import { ChaperoneError } from '../../../errors.ts'
+import type { Decision } from '../../../policy/types.ts'
 import { sessionGone } from '../wire.ts'
 import { ENVELOPE, FULL, GREETING, goodAnswers, type Json, locked, stage } from './modern-client.test.ts'
 
@@ -291,7 +293,21 @@ describe('a legacy server that asks during a call', () => {
     const { paper, outcome } = on.request('tools/call', call(), { capabilities: {} })
     await outcome
     assert.match(paper.answer.result.content[0].text, /-32601/)
-    assert.equal(on.asked.length, 0)
+    assert.deepEqual(
+      on.asked.map(({ method, outcome }) => ({ method, ...outcome })),
+      [{ method: 'sampling/createMessage', status: 'failed', facts: { why: 'the client cannot be asked this' } }],
+      'the record tells it all the same',
+    )
+  })
+
+  test('is answered the same when policy refuses what the client cannot be asked', async () => {
+    const on = stage({ on: asking('sampling/createMessage', { messages: [], maxTokens: 1 }) })
+    on.judge = () => {
+      throw new Refusal({ verdict: 'deny', reason: 'no_rule', message: 'No role allows it.', visible: true } as Decision, 'dec_1')
+    }
+    const { paper, outcome } = on.request('tools/call', call(), { capabilities: {} })
+    await outcome
+    assert.match(paper.answer.result.content[0].text, /-32601/)
   })
 
   test('is refused what policy refuses, and the client is not bothered', async () => {
@@ -323,6 +339,10 @@ describe('a legacy server that asks during a call', () => {
     const answer = await on.open[0]!.ask('roots/list')
     assert.equal(answer.error.code, 50101)
     assert.ok(on.logs.some((line) => line.includes('homeless')))
+    assert.deepEqual(
+      on.asked.map(({ method, outcome }) => ({ method, ...outcome })),
+      [{ method: 'roots/list', status: 'failed', facts: { why: 'no call is under way' } }],
+    )
   })
 
   test('on its own stream is heard by the one call that is open', async () => {

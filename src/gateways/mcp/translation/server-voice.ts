@@ -1,3 +1,4 @@
+import { Refusal } from '../../../access/types.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { Answer } from '../answer.ts'
 import { replyToServer } from '../refuse.ts'
@@ -133,10 +134,14 @@ export class ServerVoice {
     if (method === 'ping') return answer('{}')
     const params = memberOf(message, ['params']) ?? {}
     if (!isObject(params)) throw new ProtocolError(METHOD_NOT_FOUND, '`params` is not an object.')
-    if (!canBeAsked(capabilities, method, params)) throw new ProtocolError(METHOD_NOT_FOUND, `The client cannot be asked ${method.slice(0, 128)}.`)
+    if (!canBeAsked(capabilities, method, params)) {
+      await this.#recordUnasked(method, params, 'the client cannot be asked this')
+      throw new ProtocolError(METHOD_NOT_FOUND, `The client cannot be asked ${method.slice(0, 128)}.`)
+    }
     const call = on && INTERACTIVE.has(on.message.method) ? on : this.#likely()
     if (!call) {
       log('mcp.upstream.homeless', { server: name, method })
+      await this.#recordUnasked(method, params, 'no call is under way')
       throw new ChaperoneError('unsupported', 'Clients of this version can be asked only during a call.')
     }
     this.#judging.add(message.id!)
@@ -147,6 +152,16 @@ export class ServerVoice {
     }
     const result = await call.ask({ serverId: message.id, method, params: question(message), settle })
     return answer(result)
+  }
+
+  /** A question that no client gets stands in the record all the same; what policy says of it changes nothing for the server. */
+  async #recordUnasked(method: string, params: Readonly<Record<string, unknown>>, why: string): Promise<void> {
+    try {
+      const settle = await this.#parts.asker.may(method, params)
+      settle({ status: 'failed', facts: { why } })
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Permit } from '../../../access/types.ts'
 import type { Clock } from '../../../clock.ts'
+import { ChaperoneError } from '../../../errors.ts'
 import type { Answer } from '../answer.ts'
 import type { McpLimits } from '../limits.ts'
 import type { SseEvent } from '../text/sse.ts'
@@ -86,7 +87,15 @@ export async function readStream(parts: StandingStreamParts, trail: Trail, signa
   parts.reading?.(tap)
   const { 'content-type': _, ...common } = headers()
   const all = { ...common, accept: 'text/event-stream', ...(trail.id === undefined ? {} : { 'last-event-id': trail.id }) }
-  const outcome = await errand(STREAM, (permit) => inner.stream(narrowed(permit, signal), tap, all))
+  const outcome = await errand(STREAM, async (permit) => {
+    try {
+      return await inner.stream(narrowed(permit, signal), tap, all)
+    } catch (error) {
+      if (!signal.aborted || permit.signal.aborted) throw error
+      // Nobody needs it any more, which is how a stream without an end ends.
+      return { status: 'ok', facts: { ended: signal.reason instanceof ChaperoneError ? signal.reason.code : 'over' } }
+    }
+  })
   return outcome.status !== 'failed'
 }
 
@@ -112,8 +121,8 @@ export class StandingStream {
     return promise
   }
 
-  end(): void {
-    this.#stop.abort()
+  end(why: ChaperoneError): void {
+    this.#stop.abort(why)
   }
 
   async #keep(opened: () => void): Promise<void> {
