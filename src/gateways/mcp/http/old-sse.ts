@@ -4,13 +4,13 @@ import type { Clock } from '../../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import { type Answer, finish } from '../answer.ts'
 import type { McpLimits } from '../limits.ts'
+import { StandaloneStreams } from '../standalone-streams.ts'
 import { Correlator, cancellation, type Waiting } from '../stdio/correlate.ts'
 import { watchSilence } from '../stdio/silence.ts'
 import { onOneLine } from '../text/json-text.ts'
 import { type SseEvent, sseEvent, sseReader } from '../text/sse.ts'
 import { type Asker, BareStatus, type ClientHeaders, NotSent, outcomeOf, type Upstream } from '../types.ts'
 import { type Notification, type Request, readUpstream, sessionGone, type UpstreamMessage } from '../wire.ts'
-import { Listeners } from './listeners.ts'
 import type { UpstreamHttp } from './upstream.ts'
 
 export interface OldSseParts {
@@ -54,7 +54,7 @@ export class OldSseUpstream implements Upstream {
   readonly #parts: OldSseParts
   readonly #flights = new Correlator<Flight>()
   readonly #stop = new AbortController()
-  readonly #listeners: Listeners
+  readonly #listeners: StandaloneStreams
   #channel: Promise<Channel> | undefined
   #over: ChaperoneError | undefined
   /** requests of the server that the client has not answered: until then its silence is ours */
@@ -62,7 +62,7 @@ export class OldSseUpstream implements Upstream {
 
   constructor(parts: OldSseParts) {
     this.#parts = parts
-    this.#listeners = new Listeners(parts.limits.streams, () => parts.log('mcp.upstream.unheard', { server: parts.name }))
+    this.#listeners = new StandaloneStreams(parts.limits.streams, () => parts.log('mcp.upstream.unheard', { server: parts.name }))
   }
 
   #open(): Promise<Channel> {

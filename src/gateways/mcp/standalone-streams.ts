@@ -1,14 +1,14 @@
-import type { Outcome, Permit } from '../../../access/types.ts'
-import { ChaperoneError } from '../../../errors.ts'
-import type { Answer } from '../answer.ts'
-import { sseEvent } from '../text/sse.ts'
+import type { Outcome, Permit } from '../../access/types.ts'
+import { ChaperoneError } from '../../errors.ts'
+import type { Answer } from './answer.ts'
+import { sseEvent } from './text/sse.ts'
 
 /** What a server said while nobody listened is kept, within limits: messages, and characters of them. */
 const UNHEARD = 64
 const UNHEARD_SIZE = 1024 * 1024
 
 /** The standalone streams of one legacy client, where its server has none of its own: what belongs to no request goes to one of them. */
-export class Listeners {
+export class StandaloneStreams {
   readonly #most: number
   readonly #dropped: () => void
   readonly #streams: Answer[] = []
