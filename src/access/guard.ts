@@ -143,6 +143,7 @@ export function makeGuard({
       ...(admission.connection ? { connection: admission.connection.id } : {}),
       ...(session.issuerId === undefined ? {} : { issuer: session.issuerId }),
       ...(session.purpose === undefined ? {} : { purpose: session.purpose }),
+      ...(admission.trace === undefined ? {} : { trace: admission.trace }),
       action: { ...draftAction(action), ...definition(state.current(), action), ...(action.via === undefined ? {} : { via: action.via }) },
       decision: {
         verdict: decision.verdict,

@@ -22,7 +22,6 @@ export const MODERN_VERSIONS: readonly string[] = ['2026-07-28']
 /** The only version that allowed an array of messages. */
 export const BATCH_VERSION = '2025-03-26'
 
-export { META_VERSION } from './wire.ts'
 export const META_CAPABILITIES = 'io.modelcontextprotocol/clientCapabilities'
 export const META_SUBSCRIPTION = 'io.modelcontextprotocol/subscriptionId'
 

@@ -185,16 +185,14 @@ export function makeExchange(parts: ExchangeParts): Exchange {
       ? (handles.opened(server.resource.id, caller.session, message) as Promise<T>)
       : message
 
-  /** The tool whose call made the task that the message is about. A task of somebody else is none (rule 8), and is recorded. */
+  /** The tool whose call made the task that the message is about. A task of somebody else is none (rule 8). */
   const taskTool = async ({ caller }: Turn, server: Server, message: Request | Notification): Promise<string | undefined> => {
     const lacking = lacksTasks(message)
     if (lacking) throw lacking
     let tool: string | undefined
     for (const taskId of tasksNamed(message)) {
       tool = await tasks.toolOf(server.resource.id, caller.session, taskId)
-      if (tool !== undefined) continue
-      await records.refused(caller, server.resource.name, noSuchTask(message))
-      throw noSuchTask(message)
+      if (tool === undefined) throw noSuchTask(message)
     }
     return message.method.startsWith('tasks/') ? tool : undefined
   }
@@ -214,11 +212,22 @@ export function makeExchange(parts: ExchangeParts): Exchange {
     using,
 
     async send(turn, server, given, answer) {
-      checkSubscriptions(given)
-      const message = await opened(turn, server, given)
-      const tool = await taskTool(turn, server, message)
+      /** What is refused before it is an action is recorded as well. */
+      const orRecord = async <T>(read: () => T | Promise<T>): Promise<T> => {
+        try {
+          return await read()
+        } catch (error) {
+          await records.refused(turn.caller, server.resource.name, toChaperoneError(error), Buffer.from(given.text))
+          throw error
+        }
+      }
+      const { message, tool } = await orRecord(async () => {
+        checkSubscriptions(given)
+        const message = await opened(turn, server, given)
+        return { message, tool: await taskTool(turn, server, message) }
+      })
       const annotations = message.kind === 'request' ? await annotationsFor(turn, server, message) : undefined
-      if (message.kind === 'request') checkMirrored(turn, server, message)
+      if (message.kind === 'request') await orRecord(() => checkMirrored(turn, server, message))
       const action = describeMcp(server, tool === undefined ? message : { ...message, tool }, annotations)
       const deliver: Send = async (permit) => {
         const lane = laneOf(turn.of(), server)

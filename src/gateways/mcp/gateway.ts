@@ -199,8 +199,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
   const responded = async (visit: Visit, response: Response, bytes: Buffer): Promise<void> => {
     try {
       const of = await sessionOf(visit)
-      if (!of.inquiries?.answered(response))
-        throw new ProtocolError(INVALID_REQUEST, 'Nobody asked for this response.', { id: response.id, code: 'not_found' })
+      if (!of.inquiries?.answered(response)) throw nobodyAsked(response)
     } catch (error) {
       await records.refused(visit.caller, visit.name, toChaperoneError(error), bytes)
       throw error
@@ -267,7 +266,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     const answers: string[] = []
     for (const message of messages) {
       if (message.kind === 'response') {
-        of.inquiries?.answered(message)
+        if (!of.inquiries?.answered(message)) await records.refused(visit.caller, visit.name, nobodyAsked(message), Buffer.from(message.text))
         continue
       }
       const collector = new Collector(limits.lineBytes)
@@ -386,6 +385,8 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     },
   }
 }
+
+const nobodyAsked = ({ id }: Response) => new ProtocolError(INVALID_REQUEST, 'Nobody asked for this response.', { id, code: 'not_found' })
 
 /** GET and DELETE have no body to say the version in; the modern era has neither. */
 function checkVersion(request: IncomingMessage): void {

@@ -37,8 +37,13 @@ export function openHandles(keyring: Pick<Keyring, 'seal' | 'open'>): Handles {
       const given = message.params.requestState
       if (typeof given !== 'string' || !given.startsWith(PREFIX)) return message
       const span = spanAt(message.text, ['params', 'requestState'])!
+      const sealed = Buffer.from(given.slice(PREFIX.length), 'base64url')
+      const foreign = () =>
+        new ProtocolError(INVALID_PARAMS, 'The requestState is not the one that was given for this call.', { id: message.id, http: 200 })
+      // Node reads base64url that has something behind it; what we gave out has one spelling.
+      if (sealed.toString('base64url') !== given.slice(PREFIX.length)) throw foreign()
       try {
-        const plain = await keyring.open('handles', Buffer.from(given.slice(PREFIX.length), 'base64url'), context(resourceId, session, message))
+        const plain = await keyring.open('handles', sealed, context(resourceId, session, message))
         const state = plain.toString('utf8')
         return {
           ...message,
@@ -47,7 +52,7 @@ export function openHandles(keyring: Pick<Keyring, 'seal' | 'open'>): Handles {
         }
       } catch (error) {
         if (toChaperoneError(error).code !== 'key_mismatch') throw error
-        throw new ProtocolError(INVALID_PARAMS, 'The requestState is not the one that was given for this call.', { id: message.id, http: 200 })
+        throw foreign()
       }
     },
   }

@@ -93,6 +93,12 @@ export function makeMcpSessions({ clock, limits, nodeId, mayStay, over, failed }
     if (sessions.size > 0) disarm ??= clock.at(clock.now() + Math.min(30_000, limits.idleMs), sweep)
   }
 
+  const lanesOf = (person: string): number => {
+    let count = 0
+    for (const one of sessions.values()) if (personOf(one.session) === person) count += one.lanes.size
+    return count
+  }
+
   const begin = (id: string, era: Era, session: LiveSession, scope: string): McpSession => {
     const mine = [...sessions.values()].filter((one) => one.session.id === session.id).length
     if (mine >= limits.lanesPerSession)
@@ -162,6 +168,11 @@ export function makeMcpSessions({ clock, limits, nodeId, mayStay, over, failed }
       // What was under way when its session ended must not open one again that nobody would ever end.
       if (sessions.get(of.id) !== of) throw sessionGone('The MCP session is over.')
       if (lanes >= limits.lanes) throw new ChaperoneError('too_many', 'Chaperone has as many MCP sessions open as it may.')
+      // At the endpoint of all servers one session has a way to each: a few of them would be all that everybody may have.
+      if (lanesOf(personOf(of.session)) >= limits.lanesPerPerson)
+        throw new ChaperoneError('too_many', `You have ${limits.lanesPerPerson} ways to MCP servers open.`, {
+          fix: 'End sessions that are not used.',
+        })
       const lane: Lane = {
         of,
         server,

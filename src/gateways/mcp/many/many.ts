@@ -151,10 +151,13 @@ export function makeMany({ records, exchange, sessions, guard, resources, clock,
       if (filter[ASKED_BY[method]!] === true) void answer.write(sseEvent(JSON.stringify({ jsonrpc: '2.0', method, params: { _meta: tag } })))
     }
     listeners.add(tell)
-    answer.whenGone(() => listeners.delete(tell))
-    await Promise.all([...visible(turn.caller.session)].map(part))
-    // Servers without subscriptions end theirs at once; the client's ends with the client.
-    await goneOr(answer, turn.caller.connection.signal)
+    try {
+      await Promise.all([...visible(turn.caller.session)].map(part))
+      // Servers without subscriptions end theirs at once; the client's ends with the client.
+      await goneOr(answer, turn.caller.connection.signal)
+    } finally {
+      listeners.delete(tell)
+    }
     finish(answer, 200, JSON.stringify({ jsonrpc: '2.0', id: message.id, result: { resultType: 'complete', _meta: tag } }))
   }
 

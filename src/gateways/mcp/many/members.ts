@@ -69,6 +69,7 @@ export function makeMembers({ exchange, sessions, limits, log }: MembersParts): 
     states.set(of, fresh)
     return fresh
   }
+
   /** What goes to a server with a message of our own making or rewriting. A legacy server hears the version that it agreed on itself. */
   const turnTo = (turn: Turn, message: Request | Notification): Turn => {
     const { 'mcp-protocol-version': version, 'mcp-name': _, ...headers } = turn.headers

@@ -1,7 +1,7 @@
-import { META_CAPABILITIES, META_VERSION, MODERN_VERSIONS } from '../era.ts'
+import { META_CAPABILITIES, MODERN_VERSIONS } from '../era.ts'
 import { appending, type Edit, edited, membersOf, spanAt, without } from '../text/json-text.ts'
 import type { ClientHeaders } from '../types.ts'
-import { isObject, type Request } from '../wire.ts'
+import { isObject, META_VERSION, type Request } from '../wire.ts'
 
 export const META_CLIENT = 'io.modelcontextprotocol/clientInfo'
 export const META_LEVEL = 'io.modelcontextprotocol/logLevel'
