@@ -6,7 +6,8 @@ import { connect as connectTls } from 'node:tls'
 import { manualClock } from '../../clock.ts'
 import { postgresGateway } from './gateway.ts'
 import { makeAuthority, message, READER, type Rig, startRig, sync, until } from './rig.test.ts'
-import { cancelRequest, queryMessage as query, readErrorFields, sslRequest, startupPacket } from './wire.ts'
+import { readErrorFields } from './wire/server.ts'
+import { cancelRequest, queryMessage as query, sslRequest, startupPacket } from './wire/write.ts'
 
 let rig: Rig
 before(async () => {

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { connect as connectTcp } from 'node:net'
 import { after, before, test } from 'node:test'
 import { READER, type Rig, startRig } from './rig.test.ts'
-import { cancelRequest, parseMessage, queryMessage } from './wire.ts'
+import { cancelRequest, parseMessage, queryMessage } from './wire/write.ts'
 
 /**
  * threats.md section 7, line by line: what is known to have got past some "read-only" product. Each is tried under `can: read`

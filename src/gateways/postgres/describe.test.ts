@@ -3,7 +3,7 @@ import { before, test } from 'node:test'
 import fc from 'fast-check'
 import { type Described, DescriptionCache, describeSql, ORDINARY, type SqlContext } from './describe.ts'
 import { describeStatement } from './explain.ts'
-import { loadParser } from './parse.ts'
+import { loadParser } from './sql/parse.ts'
 
 before(() => loadParser())
 

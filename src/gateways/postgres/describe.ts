@@ -1,8 +1,8 @@
 import { type Action, EFFECTS, type Effect, type Resource } from '../../policy/types.ts'
-import type { Findings } from './findings.ts'
-import { parseSql } from './parse.ts'
-import type { Ceilings } from './settings.ts'
-import { walkStatement } from './walk.ts'
+import type { Findings } from './sql/findings.ts'
+import { parseSql } from './sql/parse.ts'
+import type { Ceilings } from './sql/settings.ts'
+import { walkStatement } from './sql/walk.ts'
 
 /** What the matchers of `rules.ts` read. */
 export interface PostgresFacts {

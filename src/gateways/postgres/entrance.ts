@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { createSecureContext, type SecureContext, TLSSocket, type TlsOptions } from 'node:tls'
 import { ChaperoneError } from '../../errors.ts'
-import { type FirstPacket, readFirstPacket } from './wire.ts'
+import { type FirstPacket, readFirstPacket } from './wire/first-packet.ts'
 
 /** What a client said first: over TLS its startup or a cancel, in the clear a cancel and nothing else. */
 export type Entered =

@@ -5,7 +5,7 @@ import { after, before, beforeEach, test } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import { ChaperoneError } from '../../errors.ts'
 import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.test.ts'
-import { cancelRequest, sslRequest } from './wire.ts'
+import { cancelRequest, sslRequest } from './wire/write.ts'
 
 let rig: Rig
 before(async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { effectsOfFunction, READ_FUNCTIONS, VOLATILE_READS } from './functions.ts'
 import { READER, type Rig, startRig } from './rig.test.ts'
+import { effectsOfFunction, READ_FUNCTIONS, VOLATILE_READS } from './sql/functions.ts'
 
 /** R81: parsers of others refuse ordinary analytics. What people and tools really send passes under `can: read`, and gives what it gives without a gateway. */
 let rig: Rig

@@ -1,7 +1,7 @@
 import { Refusal } from '../../access/types.ts'
 import { type ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
 import type { Described } from './describe.ts'
-import { errorMessage } from './wire.ts'
+import { errorMessage } from './wire/write.ts'
 
 /** What cannot be parsed gets the server's own code for it, so that a client says "syntax error" as it would anyway. */
 const SYNTAX_ERROR = '42601'

@@ -21,7 +21,8 @@ import { decide } from '../../policy/decide.ts'
 import type { Action, Decision } from '../../policy/types.ts'
 import { type PostgresGateway, type PostgresGatewayParts, postgresGateway } from './gateway.ts'
 import { postgresVocabulary } from './rules.ts'
-import { readErrorFields, sslRequest, startupPacket } from './wire.ts'
+import { readErrorFields } from './wire/server.ts'
+import { sslRequest, startupPacket } from './wire/write.ts'
 
 /** What the tests of this folder share: a real PostgreSQL, a real gateway, real policy; a guard and sessions that keep everything in memory. */
 

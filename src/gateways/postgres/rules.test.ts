@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import type { Action, Section, Variables } from '../../policy/types.ts'
 import { connectAction, describeSql, mayWriteAction, type SqlContext, statementAction } from './describe.ts'
-import { loadParser } from './parse.ts'
 import { cannotKeep, postgresVocabulary } from './rules.ts'
+import { loadParser } from './sql/parse.ts'
 
 before(() => loadParser())
 

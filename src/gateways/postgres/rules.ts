@@ -14,8 +14,8 @@ import {
 } from '../../policy/types.ts'
 import { type ValueMatcher, valueMatcher, valueSchema } from '../../policy/value.ts'
 import type { PostgresFacts } from './describe.ts'
-import { candidates, isCatalogRead } from './relations.ts'
-import { COMPANION_KINDS, DDL_KINDS, NATURAL_EFFECTS, STATEMENT_KINDS } from './statements.ts'
+import { candidates, isCatalogRead } from './sql/relations.ts'
+import { COMPANION_KINDS, DDL_KINDS, NATURAL_EFFECTS, STATEMENT_KINDS } from './sql/statements.ts'
 
 const MASKS = ['null', 'hash', 'last4', 'fixed'] as const
 

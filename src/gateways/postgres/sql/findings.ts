@@ -1,4 +1,4 @@
-import { EFFECTS, type Effect } from '../../policy/types.ts'
+import { EFFECTS, type Effect } from '../../../policy/types.ts'
 import { effectsOfFunction } from './functions.ts'
 import { type Tree, textOf } from './nodes.ts'
 import { isCatalogRead, relationName } from './relations.ts'

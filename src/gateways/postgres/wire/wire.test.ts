@@ -1,27 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { ChaperoneError } from '../../errors.ts'
+import type { ChaperoneError } from '../../../errors.ts'
+import { readBind, readExecute, readParse, readQuery, readTarget } from './client.ts'
+import { FROM_CLIENT, FROM_SERVER } from './codes.ts'
+import { readFirstPacket } from './first-packet.ts'
+import { ClientFramer } from './framer.ts'
 import { ServerScanner } from './scanner.ts'
-import {
-  ClientFramer,
-  cancelRequest,
-  commandComplete,
-  errorMessage,
-  FROM_CLIENT,
-  FROM_SERVER,
-  parseMessage,
-  queryMessage,
-  readBind,
-  readErrorFields,
-  readExecute,
-  readFirstPacket,
-  readParse,
-  readQuery,
-  readTarget,
-  readyForQuery,
-  startupPacket,
-} from './wire.ts'
+import { readErrorFields } from './server.ts'
+import { cancelRequest, commandComplete, errorMessage, parseMessage, queryMessage, readyForQuery, startupPacket } from './write.ts'
 
 const frame = (type: number, body: Buffer) => {
   const bytes = Buffer.alloc(5 + body.length)

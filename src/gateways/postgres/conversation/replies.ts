@@ -1,9 +1,11 @@
-import type { Clock } from '../../clock.ts'
-import { ChaperoneError } from '../../errors.ts'
+import type { Clock } from '../../../clock.ts'
+import { ChaperoneError } from '../../../errors.ts'
+import { cappedNotice } from '../refuse.ts'
+import { FROM_CLIENT, FROM_SERVER, type Status } from '../wire/codes.ts'
+import { type Passage, ServerScanner } from '../wire/scanner.ts'
+import { readErrorFields, readParameterStatus, readTag } from '../wire/server.ts'
+import { commandComplete } from '../wire/write.ts'
 import type { Item, Names, Portal, Run } from './prepared.ts'
-import { cappedNotice } from './refuse.ts'
-import { type Passage, ServerScanner } from './scanner.ts'
-import { commandComplete, FROM_CLIENT, FROM_SERVER, readErrorFields, readParameterStatus, readTag, type Status } from './wire.ts'
 
 export interface RepliesParts {
   readonly clock: Clock

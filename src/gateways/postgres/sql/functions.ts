@@ -1,4 +1,4 @@
-import type { Effect } from '../../policy/types.ts'
+import type { Effect } from '../../../policy/types.ts'
 
 /**
  * What calling a function does, by its name in pg_catalog. An allow-list: what is not in `READ` is not a read, because

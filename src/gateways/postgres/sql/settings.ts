@@ -1,4 +1,4 @@
-import type { Effect } from '../../policy/types.ts'
+import type { Effect } from '../../../policy/types.ts'
 
 /** What `SET name = value` does to the fences that the other statements of the connection rely on. */
 export interface SettingEffect {

@@ -1,5 +1,5 @@
-import { EFFECTS, type Effect } from '../../policy/types.ts'
-import type { Described } from './describe.ts'
+import { EFFECTS, type Effect } from '../../../policy/types.ts'
+import type { Described } from '../describe.ts'
 
 /** More names than this on one connection are a fault of the client; their FETCH is then taken as anything. */
 const MOST_CURSORS = 1000

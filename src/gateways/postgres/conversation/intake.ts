@@ -1,11 +1,13 @@
-import type { Body } from '../../audit/record.ts'
-import { ChaperoneError, toChaperoneError } from '../../errors.ts'
-import type { Action, Decision } from '../../policy/types.ts'
+import type { Body } from '../../../audit/record.ts'
+import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
+import type { Action, Decision } from '../../../policy/types.ts'
+import { type Described, type DescriptionCache, type Place, type SqlContext, statementAction } from '../describe.ts'
+import { readBind, readExecute, readParse, readQuery, readTarget } from '../wire/client.ts'
+import { FROM_CLIENT } from '../wire/codes.ts'
+import type { ClientMessage } from '../wire/framer.ts'
 import { Cursors } from './cursors.ts'
-import { type Described, type DescriptionCache, type Place, type SqlContext, statementAction } from './describe.ts'
 import { type Item, isSimple, Names, type Portal, type Prepared, parametersOf } from './prepared.ts'
 import type { Replies } from './replies.ts'
-import { type ClientMessage, FROM_CLIENT, readBind, readExecute, readParse, readQuery, readTarget } from './wire.ts'
 
 /** One statement that is to be judged for good, and recorded. */
 export interface Asked {

@@ -1,4 +1,4 @@
-import type { Effect } from '../../policy/types.ts'
+import type { Effect } from '../../../policy/types.ts'
 
 /** A statement that is not looked into further than this line: definitions, maintenance, rights. */
 interface Plain {

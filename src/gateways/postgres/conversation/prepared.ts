@@ -1,8 +1,8 @@
-import type { Permit } from '../../access/types.ts'
-import type { ChaperoneError } from '../../errors.ts'
-import type { Action } from '../../policy/types.ts'
-import type { Described, SqlContext } from './describe.ts'
-import { FROM_CLIENT } from './wire.ts'
+import type { Permit } from '../../../access/types.ts'
+import type { ChaperoneError } from '../../../errors.ts'
+import type { Action } from '../../../policy/types.ts'
+import type { Described, SqlContext } from '../describe.ts'
+import { FROM_CLIENT } from '../wire/codes.ts'
 
 /** One execution of one statement: what was admitted, and what came of it. */
 export interface Run {

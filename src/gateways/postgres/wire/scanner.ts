@@ -1,5 +1,5 @@
-import { ChaperoneError } from '../../errors.ts'
-import { FROM_SERVER } from './wire.ts'
+import { ChaperoneError } from '../../../errors.ts'
+import { FROM_SERVER } from './codes.ts'
 
 /** What becomes of a message of the server: it goes on, it does not, or these bytes go in its place. */
 export type Passage = 'keep' | 'drop' | Buffer
