@@ -16,6 +16,37 @@ export const postgresDatabaseSpec = z.strictObject({
       name: z.string().optional().describe('the name in the server certificate; default: the host of `address`'),
     })
     .default({}),
+  users: z.array(z.string().min(1).max(63)).optional().describe('the database users that may be used at all; default: whatever a role names'),
+  auth: z
+    .union([
+      z.literal('certificate'),
+      z.strictObject({ aws_iam: z.strictObject({ region: z.string().regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'write a region such as eu-central-1') }) }),
+      z.strictObject({ password: z.record(z.string().min(1).max(63), z.strictObject({ secret: z.string().min(1) })) }),
+    ])
+    .default('certificate')
+    .describe(
+      'how Chaperone logs in: a certificate of minutes, an AWS IAM token of minutes (RDS, Aurora), or a sealed password for each database user, which no client sees',
+    ),
+  functions: z
+    .strictObject({ read: z.array(z.string().min(1)).default([]).describe('`schema.function`, or globs: reviewed, and only reading') })
+    .default({ read: [] })
+    .describe("functions of the database's own that somebody has looked into"),
+  identity_settings: z
+    .boolean()
+    .default(true)
+    .describe(
+      'give `chaperone.identity`, `chaperone.chain`, `chaperone.session` and `chaperone.purpose` to the database, for row policies and its log',
+    ),
+  mcp: z.boolean().default(true).describe('offer the tools `query`, `list_tables`, `describe_table` and `explain` over MCP as well'),
+  limits: z
+    .strictObject({
+      connections: z.number().int().positive().max(10_000).default(200).describe('connections to the server at once, from all identities'),
+      idle: z.string().optional().describe('a connection on which nothing happens for so long is closed'),
+      idle_in_transaction: z.string().default('5m').describe('a transaction in which nothing happens for so long is ended'),
+      lock_wait: z.string().optional().describe('a statement that waits longer for a lock fails'),
+      statement: z.string().optional().describe('a statement that runs longer is cancelled, whatever the roles say'),
+    })
+    .default({ connections: 200, idle_in_transaction: '5m' }),
   credential_ttl: z.string().default('5m').describe('life of the client certificate that Chaperone makes for each connection'),
 })
 

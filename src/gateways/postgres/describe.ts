@@ -1,4 +1,5 @@
 import { type Action, EFFECTS, type Effect, type Resource } from '../../policy/types.ts'
+import type { Mirror } from './mirror/types.ts'
 import type { Findings } from './sql/findings.ts'
 import { parseSql } from './sql/parse.ts'
 import type { Ceilings } from './sql/settings.ts'
@@ -12,6 +13,12 @@ export interface PostgresFacts {
   readonly statements: readonly string[]
   /** `schema.table`, or `table` where the statement does not say the schema. */
   readonly tables: { readonly read: readonly string[]; readonly written: readonly string[] }
+  /** Tables that stand behind the views and partitions that the statement names. An allow rule speaks of what is named; deny and ask also of these. */
+  readonly behind?: readonly string[]
+  /** `schema.table.column`, as far as it is known which are meant */
+  readonly columns?: { readonly read: readonly string[]; readonly written: readonly string[] }
+  /** The statement without its constants, hashed: the same for all that differ only in values. */
+  readonly fingerprint?: string
   readonly functions: readonly string[]
   readonly settings: readonly string[]
   /** It runs code or touches tables that its text does not show. */
@@ -29,6 +36,12 @@ export interface SqlContext {
   /** Schemas in the order in which they are searched, pg_catalog included; undefined when a statement may have changed it. */
   readonly path: readonly string[] | undefined
   readonly ceilings: Ceilings
+  /** What the database says of itself. Absent only where nobody is connected to it (`explain`): then whatever is the user's own is unknown. */
+  readonly mirror?: Mirror
+  /** The session began with `default_transaction_read_only=on`, and nothing that its rules allow lifts it. */
+  readonly pinnedReadOnly?: boolean
+  /** `schema.function`, or globs: reviewed by the owner of the database, and only reading. */
+  readonly reviewed?: readonly string[]
 }
 
 export const ORDINARY: SqlContext = { path: ['pg_catalog', 'public'], ceilings: {} }

@@ -1,6 +1,8 @@
 import { z } from 'zod'
+import { parseByteSize } from '../../encoding/byte-size.ts'
 import { parseDuration } from '../../encoding/duration.ts'
 import { ChaperoneError } from '../../errors.ts'
+import { limitsWords } from '../../policy/limits.ts'
 import {
   type Action,
   EFFECTS,
@@ -14,10 +16,11 @@ import {
 } from '../../policy/types.ts'
 import { type ValueMatcher, valueMatcher, valueSchema } from '../../policy/value.ts'
 import type { PostgresFacts } from './describe.ts'
+import { MASK_FORMS, type Mask } from './masks/types.ts'
 import { candidates, isCatalogRead } from './sql/relations.ts'
 import { COMPANION_KINDS, DDL_KINDS, NATURAL_EFFECTS, STATEMENT_KINDS } from './sql/statements.ts'
 
-const MASKS = ['null', 'hash', 'last4', 'fixed'] as const
+const limits = limitsWords('database', 'statement')
 
 const duration = z.string().refine((text) => {
   try {
@@ -26,6 +29,14 @@ const duration = z.string().refine((text) => {
     return false
   }
 }, 'write a time such as 30s or 5m')
+
+const byteSize = z.string().refine((text) => {
+  try {
+    return parseByteSize(text) > 0
+  } catch {
+    return false
+  }
+}, 'write a size such as 10MiB')
 
 const fields = z.object({
   databases: valueSchema.optional().describe('names of databases'),
@@ -39,17 +50,19 @@ const fields = z.object({
     .optional()
     .describe('by kind; `ddl` is every definition; also of the statements inside a statement that act'),
   tables: valueSchema.optional().describe('schema.table, or globs; in allow every table that a statement touches, in ask and deny one of them'),
-  mask: z.record(z.string().min(1), z.enum(MASKS)).optional().describe('schema.table.column: how its values are hidden'),
+  mask: z.record(z.string().min(1), z.enum(MASK_FORMS)).optional().describe('schema.table.column: how its values are hidden'),
   max_rows: z.number().int().positive().optional().describe('rows that one statement may return; the rest is cut, and said so'),
+  max_bytes: byteSize.optional().describe('bytes of rows that one statement may return, such as 10MiB; the rest is cut, and said so'),
   require_where: z.boolean().optional().describe('UPDATE and DELETE need a condition on the rows'),
   statement_timeout: duration.optional().describe('a statement that runs longer is cancelled'),
+  limits: limits.schema.optional().describe('how often what the rule allows may be done'),
 })
 type Fields = z.infer<typeof fields>
 
-type Mask = Readonly<Record<string, (typeof MASKS)[number]>>
-
 const obligations: Readonly<Record<keyof KnownObligations, ObligationMerge>> = {
   max_rows: { least: (a, b) => Math.max(a as number, b as number), most: (a, b) => Math.min(a as number, b as number) },
+  max_bytes: { least: (a, b) => larger(a as string, b as string), most: (a, b) => (larger(a as string, b as string) === a ? b : a) },
+  limits: limits.merge,
   require_where: { least: (a, b) => a === true && b === true, most: (a, b) => a === true || b === true },
   statement_timeout: { least: (a, b) => longer(a as string, b as string), most: (a, b) => (longer(a as string, b as string) === a ? b : a) },
   mask: {
@@ -62,11 +75,16 @@ const obligations: Readonly<Record<keyof KnownObligations, ObligationMerge>> = {
   },
 }
 
+const larger = (a: string, b: string) => (parseByteSize(a) >= parseByteSize(b) ? a : b)
 const longer = (a: string, b: string) => (parseDuration(a) >= parseDuration(b) ? a : b)
 
 /** The obligations of a decision about a statement, as the gateway keeps them. */
 export interface KnownObligations {
   readonly max_rows?: number
+  /** such as `10MiB` */
+  readonly max_bytes?: string
+  /** kept by the guard */
+  readonly limits?: unknown
   readonly require_where?: boolean
   readonly statement_timeout?: string
   readonly mask?: Mask
@@ -83,6 +101,7 @@ export function cannotKeep(demanded: Obligations, action: Action): ChaperoneErro
   for (const [name, value] of Object.entries(demanded)) {
     switch (name as keyof KnownObligations) {
       case 'statement_timeout':
+      case 'limits':
         break
       case 'max_rows':
         if (facts.statements.includes('copy') && !facts.tables.written.length)
@@ -116,6 +135,8 @@ export const postgresVocabulary: Vocabulary = {
   what: ['can', 'statements'],
   obligations,
   compile: (rule, section) => compile(rule as Fields, section),
+  // Handshakes do not count, and what counts by itself is the kind: a client could make up new texts for ever.
+  item: (action) => factsOf(action).statements.join('+'),
   variables: (action) => {
     const { database, user, statements, tables, functions, settings, every_row } = factsOf(action)
     return { database, user, statements, tables, functions, settings, every_row }
