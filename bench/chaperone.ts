@@ -28,9 +28,18 @@ export interface ChaperoneSaid {
   readonly identityCa: string
   readonly server: { readonly cert: string; readonly key: string }
   readonly agent: { readonly cert: string; readonly key: string; readonly token: string }
+  /** the same agent in a second session: one session holds no more than 256 connections */
+  readonly again: { readonly cert: string; readonly key: string }
   /** tokens of the other agents */
   readonly others: readonly string[]
   readonly database?: { readonly cert: string; readonly key: string; readonly clientCa: string }
+}
+
+export interface MeasuresSaid {
+  readonly connections: number
+  /** SQL texts since the start: known from before, or parsed */
+  readonly known: number
+  readonly parsed: number
 }
 
 const HOUR = 3_600_000
@@ -91,10 +100,18 @@ async function run(order: ChaperoneOrder): Promise<void> {
     identityCa: await parts.ca.bundle('identity'),
     server: { cert: floorServer.certificate, key: floorKey.pem },
     agent: { cert: issued.certificate, key: key.pem, token },
+    again: await again(),
     others,
     ...(database ? { database } : {}),
   }
   process.send?.(said)
+
+  async function again() {
+    const next = await parts.sessions.start({ identityId: agent.id, chain, how: 'issue', lifeMs: 12 * HOUR })
+    const fresh = { ...claims, credential: newId('crd'), session: next.id }
+    const { certificate } = await parts.ca.issueIdentity({ spki: key.spki, kind: 'agent', name: agent.name, claims: fresh, notAfter: now + 6 * HOUR })
+    return { cert: certificate, key: key.pem }
+  }
 
   async function another(name: string): Promise<string> {
     const { result, epoch } = await parts.store.reduce((trx) =>
@@ -123,9 +140,22 @@ async function run(order: ChaperoneOrder): Promise<void> {
     return { cert: certificate.certificate, key: serverKey.pem, clientCa: await parts.ca.bundle(`database:${resourceId}`) }
   }
 
-  process.on('message', async (order: { issue: number }) => {
-    process.send?.(await issueMany(order.issue))
+  process.on('message', async (order: { issue: number } | { measures: true }) => {
+    process.send?.('measures' in order ? await measures() : await issueMany(order.issue))
   })
+
+  async function measures(): Promise<MeasuresSaid> {
+    const metrics = await parts.metrics.text()
+    const read = (name: string) =>
+      Number(
+        metrics
+          .split('\n')
+          .find((line) => line.startsWith(`chaperone_${name} `))
+          ?.split(' ')
+          .at(-1) ?? 0,
+      )
+    return { connections: read('connections'), known: read('sql_texts_total{how="known"}'), parsed: read('sql_texts_total{how="parsed"}') }
+  }
 
   /** W9: certificates, each with a key made beforehand, recorded like any other. */
   async function issueMany(count: number) {

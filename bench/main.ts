@@ -47,6 +47,16 @@ function print(result: Result): void {
       `| ${row.name} | ${row.concurrency} | ${row.rps} (${row.rps_min}-${row.rps_max}) | ${row.p50_ms} | ${row.p99_ms} | ${row.cpu_ms} | ${row.rss_mb} |`,
     )
   }
+  if (result.memory) {
+    const { connections, before_mb, idle_mb, active_mb, idle_kb_each, active_kb_each } = result.memory
+    console.log(
+      `  ${connections} connections: ${before_mb} MB before, ${idle_mb} idle (${idle_kb_each} KB each), ${active_mb} at work (${active_kb_each} KB each)`,
+    )
+  }
+  if (result.known_texts) {
+    const rates = Object.entries(result.known_texts).map(([mode, rate]) => `${mode} ${rate} %`)
+    console.log(`  texts that were known: ${rates.join(', ')}`)
+  }
   for (const note of result.notes) console.log(`  note: ${note}`)
   console.log()
 }

@@ -12,7 +12,9 @@ import { postgresDatabaseSpec } from '../src/catalog/postgres-database.ts'
 import { wholeProgram } from '../src/cli/main.ts'
 import { agentSpec, userSpec } from '../src/documents/kinds.ts'
 import { REASONS } from '../src/errors.ts'
+import { MESSAGE_FACTS } from '../src/gateways/mcp/recorded.ts'
 import { mcpVocabulary } from '../src/gateways/mcp/rules.ts'
+import { STATEMENT_FACTS, STATEMENT_OUTCOME } from '../src/gateways/postgres/record/reference.ts'
 import { postgresVocabulary } from '../src/gateways/postgres/rules.ts'
 import { guardrailSchema } from '../src/policy/guardrail.ts'
 import { roleSchema } from '../src/policy/role.ts'
@@ -188,7 +190,10 @@ const pages = {
   'cli.md': cli(await wholeProgram()),
   'errors.md': errors(),
   'configuration.md': configuration(),
-  'audit-events.md': auditReference(),
+  'audit-events.md': auditReference([
+    { kind: 'postgres', facts: STATEMENT_FACTS, outcome: STATEMENT_OUTCOME },
+    { kind: 'mcp', facts: MESSAGE_FACTS },
+  ]),
 }
 const folder = join(root, 'docs', 'reference')
 mkdirSync(folder, { recursive: true })

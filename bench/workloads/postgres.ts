@@ -1,16 +1,18 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { startPostgres } from '../../src/demo/postgres.ts'
-import type { ChaperoneSaid } from '../chaperone.ts'
-import { type Result, rowOf, type Sample, start, stop, toFloor, usage } from '../measure.ts'
+import type { ChaperoneSaid, MeasuresSaid } from '../chaperone.ts'
+import { ask, type Memory, type Result, rowOf, type Sample, start, stop, toFloor, usage } from '../measure.ts'
 import { startPgbouncer } from '../pgbouncer.ts'
 import type { Plan } from './mcp.ts'
 
 const MODES = ['simple', 'extended', 'prepared'] as const
 const CLIENTS = 32
+/** For memory: as many connections at once. */
+const MANY = 500
 
 /** W8: `pgbench -S` with 32 clients over TLS with client certificates; the floor is pgbouncer in session mode on the same cores. */
 export async function w8(plan: Plan): Promise<Result> {
@@ -21,7 +23,11 @@ export async function w8(plan: Plan): Promise<Result> {
   const port = 20_000 + Math.floor(Math.random() * 20_000)
   const chaperone = await start<ChaperoneSaid>('chaperone.ts', {
     documents: [
-      { kind: 'postgres', name: 'bench', spec: { address: `localhost:${port}`, databases: ['bench'], tls: {}, credential_ttl: '5m' } },
+      {
+        kind: 'postgres',
+        name: 'bench',
+        spec: { address: `localhost:${port}`, databases: ['bench'], tls: {}, credential_ttl: '5m', limits: { connections: 2 * MANY + 200 } },
+      },
       { kind: 'role', name: 'bench', spec: { allow: [{ postgres: 'bench', databases: ['bench'], as: 'bench', can: 'read' }] } },
     ],
     roles: ['bench'],
@@ -33,7 +39,7 @@ export async function w8(plan: Plan): Promise<Result> {
     port,
     tls: database,
     hba: 'hostssl bench bench 127.0.0.1/32 cert\nhost all postgres 127.0.0.1/32 scram-sha-256\nhost bench floor 127.0.0.1/32 trust\n',
-    settings: { max_connections: '120', shared_buffers: '64MB' },
+    settings: { max_connections: String(MANY + 100), shared_buffers: '64MB' },
   })
   const notes: string[] = []
   const bouncer = await startPgbouncer({
@@ -51,28 +57,37 @@ export async function w8(plan: Plan): Promise<Result> {
     for (const [name, pem, mode] of [
       ['agent.crt', chaperone.said.agent.cert, 0o644],
       ['agent.key', chaperone.said.agent.key, 0o600],
+      ['again.crt', chaperone.said.again.cert, 0o644],
+      ['again.key', chaperone.said.again.key, 0o600],
       ['ca.crt', chaperone.said.ca, 0o644],
     ] as const)
       await writeFile(join(dir, name), pem, { mode })
-    const tls = `sslmode=verify-full sslrootcert=${join(dir, 'ca.crt')} sslcert=${join(dir, 'agent.crt')} sslkey=${join(dir, 'agent.key')}`
+    const as = (who: string) =>
+      `sslmode=verify-full sslrootcert=${join(dir, 'ca.crt')} sslcert=${join(dir, `${who}.crt`)} sslkey=${join(dir, `${who}.key`)}`
+    const tls = as('agent')
+    const address = `host=localhost port=${chaperone.said.postgres.split(':').at(-1)} dbname=bench/bench user=bench`
     const contenders = [
       {
         name: 'chaperone',
         pid: chaperone.child.pid!,
-        dsn: `host=localhost port=${chaperone.said.postgres.split(':').at(-1)} dbname=bench/bench user=bench ${tls}`,
+        dsn: `${address} ${tls}`,
       },
       ...(bouncer ? [{ name: 'floor', pid: bouncer.pid, dsn: `host=localhost port=${bouncer.port} dbname=bench user=floor ${tls}` }] : []),
       { name: 'direct', pid: chaperone.child.pid!, dsn: `host=127.0.0.1 port=${port} dbname=bench user=floor sslmode=disable` },
     ]
     const samples = new Map<string, Sample[]>()
+    const texts = new Map<string, Texts>()
     for (let pass = 0; pass < plan.passes; pass++) {
       for (const mode of MODES) {
         for (let i = 0; i < contenders.length; i++) {
           const contender = contenders[(i + pass) % contenders.length]!
           const before = usage(contender.pid)
+          const textsBefore = await ask<MeasuresSaid>(chaperone.child, { measures: true })
           const result = await pgbench(contender.dsn, mode, Math.max(2, Math.round(plan.ms / 1000)), dir)
           const after = usage(contender.pid)
           if (result.error) notes.push(`${contender.name} ${mode}: ${result.error}`)
+          if (contender.name === 'chaperone')
+            texts.set(mode, sum(texts.get(mode), textsBefore, await ask<MeasuresSaid>(chaperone.child, { measures: true })))
           const key = `${contender.name} ${mode}`
           samples.set(key, [
             ...(samples.get(key) ?? []),
@@ -88,6 +103,10 @@ export async function w8(plan: Plan): Promise<Result> {
       to_floor: toFloor(rows),
       floor: 'pgbouncer 1.x, session mode, TLS with client certificates, the same cores; cpu and rss of `direct` rows are not its own',
       notes: [...new Set(notes)],
+      memory: await memory(chaperone.child, [`${address} ${tls}`, `${address} ${as('again')}`], dir),
+      known_texts: Object.fromEntries(
+        [...texts].map(([mode, { known, parsed }]) => [mode, known + parsed === 0 ? 0 : Math.round((known / (known + parsed)) * 1000) / 10]),
+      ),
     }
   } finally {
     await bouncer?.stop()
@@ -114,6 +133,48 @@ async function prepare(superuserUrl: string): Promise<void> {
   await client.query('GRANT SELECT ON ALL TABLES IN SCHEMA public TO bench, floor')
   await client.query('ANALYZE')
   await client.end()
+}
+
+type Texts = Pick<MeasuresSaid, 'known' | 'parsed'>
+
+const sum = (sofar: Texts | undefined, before: Texts, after: Texts): Texts => ({
+  known: (sofar?.known ?? 0) + after.known - before.known,
+  parsed: (sofar?.parsed ?? 0) + after.parsed - before.parsed,
+})
+
+/** Many connections at once, of two sessions: without work (pgbench waits in its script), then all at work. */
+async function memory(chaperone: ChildProcess, dsns: readonly string[], dir: string): Promise<Memory> {
+  const pid = chaperone.pid!
+  const share = String(MANY / dsns.length)
+  const script = join(dir, 'idle.sql')
+  await writeFile(script, 'SELECT 1;\n\\sleep 300 s\n')
+  const crowd = async (...args: string[]): Promise<number> => {
+    const children = dsns.map((dsn) => spawn('pgbench', ['-n', ...args, '-c', share, '-j', '1', '-T', '300', dsn], { cwd: dir, stdio: 'ignore' }))
+    const gone = children.map((child) => new Promise((done) => child.once('close', done)))
+    const seen = await settled(chaperone)
+    for (const child of children) child.kill('SIGKILL')
+    await Promise.all(gone)
+    return seen
+  }
+  const before = usage(pid).rssMb
+  const idle = await crowd('-f', script)
+  const active = await crowd('-S', '-M', 'prepared')
+  const each = (value: number) => Math.round(((value - before) * 1024) / MANY)
+  const [before_mb, idle_mb, active_mb] = [before, idle, active].map((value) => Math.round(value * 10) / 10) as [number, number, number]
+  return { connections: MANY, before_mb, idle_mb, active_mb, idle_kb_each: each(idle), active_kb_each: each(active) }
+}
+
+/** Resident MB once all are connected and it does not grow any more, or after two minutes. */
+async function settled(chaperone: ChildProcess): Promise<number> {
+  let most = 0
+  for (let quiet = 0, looks = 0; quiet < 5 && looks < 120; looks++) {
+    await new Promise((done) => setTimeout(done, 1_000))
+    const { connections } = await ask<MeasuresSaid>(chaperone, { measures: true })
+    const now = usage(chaperone.pid!).rssMb
+    quiet = connections >= MANY && now < most + 2 ? quiet + 1 : 0
+    most = Math.max(most, now)
+  }
+  return most
 }
 
 function pgbench(

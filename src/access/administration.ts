@@ -49,6 +49,9 @@ export const chaperoneVocabulary: Vocabulary = {
     return (action) => set.has(action.operation)
   },
   variables: () => ({}),
+  // All that a rule reads of it is the verb, which is the operation.
+  recalled: () => ({}),
+  propose: ({ operation }) => [{ verbs: [operation] }],
 }
 
 /** Roles that exist from the first start; `apply` may change them, never remove the last administrator's. */

@@ -212,6 +212,31 @@ test('rule 6: a lock that comes while the intent is being written still stops th
   assert.deepEqual(records[1]?.outcome, { status: 'refused', reason: 'locked' })
 })
 
+test('rule 6: who wants to be told is told once when his permit is cut, by a lock or with the connection, and not after it is settled', async () => {
+  const session = await sessionOf(person.id)
+  const connection = session.connect('https', { until: start + 1000 })
+  const told: unknown[] = []
+  const admission = { connection, cut: (reason: unknown) => told.push((reason as ChaperoneError).code) }
+  const [over, out] = [await guard.admit(session, apply, admission), await guard.admit(session, apply, admission)]
+  guard.settle(over, { status: 'ok' })
+  await reduce((trx) => makeLock(trx, { kind: 'session', target: session.id, reason: 'stop', now: start }))
+  assert.deepEqual(told, ['locked'])
+  clock.advance(1000)
+  assert.equal(connection.signal.aborted, true)
+  assert.deepEqual(told, ['locked'], 'the end of the connection is not told as well')
+  assert.equal((out.signal.reason as ChaperoneError).code, 'locked')
+  assert.equal(over.signal.aborted, false)
+})
+
+test('rule 4: who wants to be told is told of every permit that ends with its connection', async () => {
+  const session = await sessionOf(person.id)
+  const connection = session.connect('https', { until: start + 1000 })
+  const told: unknown[] = []
+  for (let i = 0; i < 2; i++) await guard.admit(session, apply, { connection, cut: (reason) => told.push((reason as ChaperoneError).code) })
+  clock.advance(1000)
+  assert.deepEqual(told, ['credential_expired', 'credential_expired'])
+})
+
 test('rule 6: a disabled identity has no permit any more, and gets none', async () => {
   const session = await sessionOf(person.id)
   const permit = await guard.admit(session, apply)

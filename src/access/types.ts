@@ -51,6 +51,8 @@ export interface Admission {
   readonly bodies?: readonly Body[]
   /** W3C trace id of the request */
   readonly trace?: string
+  /** Told once when the permit is cut, with the reason: the same as its signal, for whoever has thousands of permits a second. */
+  readonly cut?: (reason: unknown) => void
 }
 
 /** The whole product: nothing reaches a resource but through these two. */

@@ -9,6 +9,7 @@ import { auditRoutes } from './audit.ts'
 import { authorityRoutes } from './authorities.ts'
 import { readBody } from './body.ts'
 import { credentialRoutes } from './credentials.ts'
+import { databaseRoutes } from './databases.ts'
 import { documentRoutes } from './documents.ts'
 import { enrolRoutes } from './enrol.ts'
 import { explainRoutes } from './explain.ts'
@@ -59,6 +60,7 @@ export function createApi(parts: ApiParts): Api {
     ...pinRoutes(parts),
     ...mcpScanRoutes(parts),
     ...mcpLoginRoutes(parts),
+    ...databaseRoutes(parts),
     ...requestRoutes(parts),
     ...audit.routes,
     ...authorityRoutes(parts),

@@ -1,14 +1,17 @@
+import { FACT_FILTERS } from '../audit/fact-filter.ts'
 import type { RecordQuery } from '../audit/query.ts'
 import { RECORD_TYPES, type RecordType } from '../audit/record.ts'
 import { ChaperoneError } from '../errors.ts'
 import { findIdentity, listIdentities } from '../identity/directory.ts'
 import { isId } from '../ids.ts'
+import { EFFECTS } from '../policy/types.ts'
+import type { RuleWish } from './audit-rule.ts'
 import type { ApiParts } from './parts.ts'
 import { count } from './words.ts'
 
 /** Other names that clients use for the same. */
 const ALSO: Readonly<Record<string, string>> = { identity: 'actor', cursor: 'before' }
-const KNOWN = ['actor', 'type', 'session', 'resource', 'verdict', 'since', 'until', 'text', 'limit', 'before']
+const KNOWN = ['actor', 'type', 'session', 'resource', 'verdict', 'since', 'until', 'text', 'limit', 'before', ...FACT_FILTERS]
 const LONGEST = 512
 const MOST_AGENTS = 49
 
@@ -36,11 +39,32 @@ export async function readAuditQuery(parts: Pick<ApiParts, 'store' | 'chaperone'
     ...(session === undefined ? {} : { session }),
     ...(text === undefined ? {} : { text }),
     ...(before === undefined ? {} : { before }),
+    ...factsOf(given),
     ...typeOf(given.get('type')),
     ...verdictOf(given.get('verdict')),
     ...timeOf('since', given),
     ...timeOf('until', given),
   }
+}
+
+function factsOf(given: ReadonlyMap<string, string>): Pick<RecordQuery, 'facts'> {
+  const facts = Object.fromEntries(FACT_FILTERS.flatMap((key) => (given.has(key) ? [[key, given.get(key)!]] : [])))
+  const { effect, sqlstate, transaction } = facts
+  if (effect !== undefined && !(EFFECTS as readonly string[]).includes(effect)) throw usage(`an effect is ${EFFECTS.join(', ')}`)
+  if (sqlstate !== undefined && !/^[0-9A-Z]{5}$/.test(sqlstate)) throw usage('an SQLSTATE has five digits or capitals, such as 42501')
+  if (transaction !== undefined && !/^[\w-]+\.[0-9]+$/.test(transaction)) throw usage('a transaction is a connection and a number: con_….3')
+  return Object.keys(facts).length === 0 ? {} : { facts }
+}
+
+/** Where a drafted rule is to stand. Throws `usage`. */
+export function readRuleWish(query: URLSearchParams): RuleWish {
+  const wish: { role?: string; guardrail?: string } = {}
+  for (const [key, value] of query) {
+    if ((key !== 'role' && key !== 'guardrail') || Object.keys(wish).length > 0 || !/^[a-z0-9][a-z0-9-]{0,62}$/i.test(value))
+      throw new ChaperoneError('usage', 'A rule is drafted for one role or one guardrail, by its name.')
+    wish[key] = value
+  }
+  return wish
 }
 
 /** A person and the agents that answer to him; deleted ones too, their records stay. */

@@ -1,5 +1,5 @@
 import type { Envelope, RecordType } from '../audit/record.ts'
-import type { AuditRow } from './contract.ts'
+import type { AuditRow } from './audit-contract.ts'
 
 /** `mcp/files` of the id of a resource that is still there. */
 export type ResourceNames = (id: string) => string | undefined

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { VerifyReport } from '../audit/verify.ts'
-import type { AuditDetail, AuditPage } from './contract.ts'
+import { newId } from '../ids.ts'
+import type { AuditDetail, AuditPage } from './audit-contract.ts'
 import { openHouse } from './house.test.ts'
 
 const USER = 'kind: user\nname: eve\nspec: {}\n'
@@ -54,10 +55,36 @@ test('pages follow each other without a gap', async (t) => {
   assert.deepEqual([seen.length, new Set(seen).size], [25, 25])
 })
 
+test('what happened to a server is found by its resource, although it was no action', async (t) => {
+  const { ask, signIn, parts, clock } = await openHouse(t, { record: 'real' })
+  const dana = await signIn('dana')
+  const resource = { id: newId('res', clock.now()), name: 'files', kind: 'mcp' }
+  await parts.audit.append({ type: 'server.started', resource, data: { server: resource, command: 'node' } })
+  const { records } = (await ask<AuditPage>(dana, 'GET', `/v1/audit?resource=${resource.id}`)).value
+  assert.deepEqual(
+    records.map(({ type, resource, action }) => [type, resource, action]),
+    [['server.started', 'mcp/files', 'node']],
+  )
+  assert.equal((await ask<VerifyReport>(dana, 'POST', '/v1/audit/verify', {})).value.ok, true)
+})
+
 test('a search that is not understood is refused, not ignored', async (t) => {
   const { ask, signIn } = await openHouse(t)
   const dana = await signIn('dana')
-  for (const query of ['wer=dana', 'actor=dana&actor=boris', 'verdict=maybe', 'type=nothing', 'since=yesterday', 'limit=0', 'text=', 'before=x']) {
+  for (const query of [
+    'wer=dana',
+    'actor=dana&actor=boris',
+    'verdict=maybe',
+    'type=nothing',
+    'since=yesterday',
+    'limit=0',
+    'text=',
+    'before=x',
+    'effect=harm',
+    'sqlstate=1',
+    'transaction=3',
+    'table=',
+  ]) {
     assert.equal((await ask(dana, 'GET', `/v1/audit?${query}`)).code, 'usage', query)
   }
   assert.equal((await ask(dana, 'GET', '/v1/audit?actor=nobody')).code, 'not_found')

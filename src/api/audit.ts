@@ -1,11 +1,13 @@
 import { z } from 'zod'
 import { type RecordRow, readRecord, searchRecords } from '../audit/query.ts'
+import { readTransaction } from '../audit/transaction.ts'
 import { openLogForReading, type VerifyOptions, type VerifyReport, verifyLog } from '../audit/verify.ts'
 import { ChaperoneError } from '../errors.ts'
-import { readAuditQuery } from './audit-query.ts'
+import type { AuditDetail, AuditPage, AuditRow, AuditRule } from './audit-contract.ts'
+import { readAuditQuery, readRuleWish } from './audit-query.ts'
+import { ruleFor } from './audit-rule.ts'
 import { type ResourceNames, storyOf } from './audit-story.ts'
 import { actorOf } from './caller.ts'
-import type { AuditDetail, AuditPage, AuditRow } from './contract.ts'
 import type { ApiParts } from './parts.ts'
 import { type AskedInSession, type Route, signedIn } from './route.ts'
 import { makeTail } from './tail.ts'
@@ -48,13 +50,27 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
         await reading(asked, { op: 'show', record: id.slice(0, 64) })
         const found = await readRecord(parts.store.db, id)
         if (!found) throw new ChaperoneError('not_found', 'There is no such record.')
-        const { envelope, leafHash, position, bodies } = found
+        const { envelope, leafHash, position, bodies, outcome } = found
+        const transaction = await readTransaction(parts.store.db, found)
         return {
           envelope,
+          ...(outcome ? { outcome } : {}),
+          ...(transaction ? { transaction } : {}),
           leafHash,
           ...(position === null ? {} : { position }),
           bodies: bodies.map(({ name, bytes }) => (bytes === null ? { name, erased: true } : { name, text: Buffer.from(bytes).toString() })),
         }
+      },
+    }),
+    signedIn({
+      method: 'GET',
+      path: '/v1/audit/records/:id/rule',
+      who: read,
+      summary: ({ params }) => `draft a rule from record ${params.id}`,
+      async handle(asked): Promise<AuditRule> {
+        const { id = '' } = asked.params
+        await reading(asked, { op: 'rule', record: id.slice(0, 64) })
+        return await ruleFor(parts, id, readRuleWish(asked.query))
       },
     }),
     signedIn({
@@ -110,6 +126,12 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
   return { routes, close: () => tail.close() }
 }
 
+function resultOf(outcome: RecordRow['outcome']): Pick<AuditRow, 'outcome' | 'result'> {
+  if (!outcome) return {}
+  const { status, ...result } = outcome
+  return { outcome: status, ...(Object.keys(result).length > 0 ? { result } : {}) }
+}
+
 /** One line of a listing. */
 function rowOf({ envelope, position, statement, arguments: asked, outcome = envelope.outcome }: RecordRow, nameOf: ResourceNames): AuditRow {
   const { id, at, type, node, seq, actor, chain, session, action, decision, purpose } = envelope
@@ -130,7 +152,8 @@ function rowOf({ envelope, position, statement, arguments: asked, outcome = enve
     ...(decision ? { verdict: decision.verdict, reason: decision.reason } : {}),
     ...(rule ? { rule: `${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` } : {}),
     ...(purpose === undefined ? {} : { purpose }),
-    ...(outcome ? { outcome: outcome.status } : {}),
+    ...(action?.facts ? { facts: action.facts } : {}),
+    ...resultOf(outcome),
     ...(statement === undefined ? {} : { statement }),
     ...(asked === undefined ? {} : { arguments: asked }),
   }

@@ -28,8 +28,9 @@
  *   DELETE /v1/sessions/:id             -> {}                         verb lock; own without
  *   GET  /v1/resources/:kind            -> { resources: ResourceRow[] }   what the caller may see
  *   GET  /v1/locks | POST /v1/locks LockAsk -> LockRow | DELETE /v1/locks/:id     verb lock
- *   GET  /v1/audit?AuditQuery           -> AuditPage  verb audit.read (each read is a record)
+ *   GET  /v1/audit?AuditQuery           -> AuditPage  verb audit.read (each read is a record); see audit-contract.ts
  *   GET  /v1/audit/records/:id          -> AuditDetail
+ *   GET  /v1/audit/records/:id/rule[?role=|guardrail=] -> AuditRule
  *   GET  /v1/audit/tail                 -> text/event-stream of AuditRow
  *   POST /v1/audit/verify { checkpoint? } -> VerifyReport (audit/verify.ts)
  *   POST /v1/audit/checkpoint           -> { size, note }
@@ -41,6 +42,10 @@
  *   POST /v1/pins/:server/keep PinKeep  -> PinsDecided                verb pins
  *   POST /v1/pins/:server/look {}       -> McpLooked                  verb pins or apply; starts it, and pins what it offers
  *   POST /v1/mcp/scan      ServerWish   -> McpScan                    verb apply, and whatever applying it would need
+ *   POST /v1/databases/look ServerWish  -> DatabaseLook              verb apply, and whatever applying it would need
+ *   GET  /v1/databases/:name/setup[?read=&write=&schema=&owner=&from=] -> DatabaseSetupSteps   verb apply or ca
+ *   POST /v1/databases/:name/check DatabaseCheck -> DatabaseChecked   verb apply or ca; comes in as each user
+ *   POST /v1/databases/:name/server-certificate { csr, names?, ttl? } -> DatabaseSigned        verb ca
  *   POST /v1/requests      RequestAsk   -> { id }                     whoever is signed in
  *   GET  /v1/requests[/:id]             -> { requests: RequestRow[] } | RequestRow   verb apply; own without
  *   POST /v1/requests/:id/decide RequestDecide -> RequestRow          verb apply
@@ -52,6 +57,10 @@ import type { PinKind, PinState } from '../catalog/pins.ts'
 import type { RoleNotice } from '../documents/offers.ts'
 import type { Applied, Change, Problem } from '../documents/types.ts'
 import type { ReasonCode } from '../errors.ts'
+import type { Finding } from '../gateways/postgres/setup/findings.ts'
+import type { Part } from '../gateways/postgres/setup/setup.ts'
+import type { SetupStep } from '../gateways/postgres/setup/steps.ts'
+import type { DatabaseUser } from '../gateways/postgres/setup/users.ts'
 import type { Effect } from '../policy/types.ts'
 
 export type { Applied, Change, Problem, RoleNotice }
@@ -189,6 +198,13 @@ export interface Explained {
   readonly obligations: unknown
   readonly links: readonly { readonly name: string; readonly verdict: string; readonly reason: string; readonly rule?: string }[]
   readonly missing?: string
+  /** of a statement: what it is taken to do, and what rules read of it, as the record would have it; `looked`: with what the database says of itself */
+  readonly statement?: {
+    readonly looked: boolean
+    readonly effects: readonly Effect[]
+    readonly facts: Readonly<Record<string, unknown>>
+    readonly unclear?: string
+  }
   /** of a tool: what it is taken to do, on whose word, and whether somebody has looked at its definition */
   readonly tool?: {
     readonly effects: readonly Effect[]
@@ -241,59 +257,6 @@ export interface LockRow {
   readonly expiresAt?: number
   /** ms until every node had confirmed it */
   readonly acknowledgedMs?: number
-}
-/** What to look for, as the query string of `GET /v1/audit`. All that is given must hold; newest first. */
-export interface AuditQuery {
-  /** name or id of an identity; a person's agents are found with him */
-  readonly actor?: string
-  readonly type?: string
-  readonly session?: string
-  /** `files`, `mcp/files`, or an id */
-  readonly resource?: string
-  readonly verdict?: 'allow' | 'ask' | 'deny'
-  /** ms since 1970; `since` included, `until` not */
-  readonly since?: number
-  readonly until?: number
-  /** found in the record or beside it, in any case */
-  readonly text?: string
-  /** at most 1000, default 100 */
-  readonly limit?: number
-  /** `next` of the page before */
-  readonly before?: string
-}
-export interface AuditPage {
-  readonly records: readonly AuditRow[]
-  readonly next?: string
-  /** A search for text stopped after so many records; go on with `next`. */
-  readonly stoppedAfter?: number
-}
-export interface AuditRow {
-  readonly id: string
-  readonly at: number
-  readonly type: string
-  readonly node: string
-  readonly seq: number
-  readonly position?: number
-  readonly actor?: string
-  readonly chain?: readonly string[]
-  readonly session?: string
-  readonly resource?: string
-  readonly action?: string
-  readonly effects?: readonly string[]
-  readonly verdict?: string
-  readonly reason?: string
-  readonly rule?: string
-  readonly purpose?: string
-  readonly outcome?: string
-  readonly statement?: string
-  /** of a tool call, as JSON */
-  readonly arguments?: string
-}
-export interface AuditDetail {
-  readonly envelope: unknown
-  readonly bodies: readonly { readonly name: string; readonly text?: string; readonly erased?: boolean }[]
-  readonly leafHash: string
-  readonly position?: number
 }
 /** One thing that an MCP server offers. `changed` and `new` wait for an administrator and cannot be used. */
 export interface PinRow {
@@ -385,6 +348,29 @@ export interface RequestRow {
   readonly decidedAt?: number
   /** Whether who looks at it may decide about it: nobody may about his own. */
   readonly yours: boolean
+}
+export interface DatabaseLook {
+  readonly findings: readonly Finding[]
+  readonly warnings: readonly Problem[]
+}
+export interface DatabaseSetupSteps {
+  readonly steps: readonly SetupStep[]
+  /** whom the steps are about: as asked, else those that roles name, else a proposal */
+  readonly users: readonly DatabaseUser[]
+}
+/** Database users to read with, and to write with; of both lists empty: those that roles name. */
+export interface DatabaseCheck {
+  readonly read: readonly string[]
+  readonly write: readonly string[]
+}
+export interface DatabaseChecked {
+  readonly parts: readonly Part[]
+}
+export interface DatabaseSigned {
+  /** PEM */
+  readonly certificate: string
+  readonly names: readonly string[]
+  readonly notAfter: number
 }
 export interface AuthorityRow {
   readonly purpose: string

@@ -76,7 +76,9 @@ test('rule 8: a list of resources shows what the caller may see, with nothing of
 
 test('rule 6: a lock is in force on this node when the answer comes, by name or id, and ends when it is lifted', async (t) => {
   const { ask, dana, boris, parts, records } = await house(t)
-  const action = parts.describe.mcp!({ kind: 'mcp', resource: 'files', tool: 'read_file', args: {} }) as Parameters<typeof parts.guard.judge>[1]
+  const action = parts.describe.mcp!({ kind: 'mcp', resource: 'files', tool: 'read_file', args: {} }, (one) =>
+    parts.guard.judge(boris, one),
+  ) as Parameters<typeof parts.guard.judge>[1]
   assert.equal(parts.guard.judge(boris, action).verdict, 'allow')
   for (const body of [
     { kind: 'identity', target: 'boris' },

@@ -62,7 +62,7 @@ async function answer(parts: ApiParts, asked: AskedInSession<Explain>): Promise<
     throw new ChaperoneError('usage', `There is no kind of action ${body.kind}.`, { fix: `Known are: ${Object.keys(parts.describe).join(', ')}.` })
   const chain = isAboutSelf(asked) ? session.principal.chain : await chainOf(parts, body.as ?? '')
   try {
-    const actions = [await describe(body)].flat()
+    const actions = [await describe(body, (action) => explanationOf(parts, action, chain, asked).decision)].flat()
     const found = actions.map((action) => explained(parts, action, chain, asked))
     // Of several statements the tightest verdict is the one that counts.
     const [tightest] = found.toSorted((a, b) => RANK[a.verdict]! - RANK[b.verdict]!)
@@ -77,18 +77,18 @@ async function answer(parts: ApiParts, asked: AskedInSession<Explain>): Promise<
 
 const RANK: Readonly<Record<string, number>> = { deny: 0, ask: 1, allow: 2 }
 
-function explained(
-  { state, clock }: ApiParts,
-  action: Action,
-  chain: readonly ChainLink[],
-  { session, permit, body }: AskedInSession<Explain>,
-): Explained {
+function explanationOf({ state, clock }: ApiParts, action: Action, chain: readonly ChainLink[], { session, body }: AskedInSession<Explain>) {
   const now = clock.now()
   const current = state.current()
   const links = action.kind === 'chaperone' ? current.administering(chain, now) : current.links(chain, now)
   const about = isAboutSelf({ body, session } as AskedInSession<Explain>) ? session : { id: 'explain', startedAt: now, how: 'login' }
   const explanation = explain(current.policy, { links, action, now, session: { id: about.id, startedAt: about.startedAt, how: about.how } })
-  const { decision } = explanation
+  return { ...explanation, explanation, links, about, now, current }
+}
+
+function explained(parts: ApiParts, action: Action, chain: readonly ChainLink[], asked: AskedInSession<Explain>): Explained {
+  const { permit } = asked
+  const { explanation, decision, links, about, now, current } = explanationOf(parts, action, chain, asked)
   // Chaperone itself is no secret to whoever has a session here.
   if (permit === undefined && !decision.visible && action.kind !== 'chaperone') throw new ChaperoneError('not_found', NOT_VISIBLE)
   // The rules of the person behind an agent are not the agent's to read.
@@ -104,6 +104,8 @@ function explained(
     ...verdict,
     ...ruleOf(explanation, full),
     ...toolOf(current, action),
+    // What the database has is for who may read policy, and for who may run the statement and see for himself.
+    ...(permit !== undefined || verdict.verdict === 'allow' ? statementOf(current, action) : {}),
     obligations: shownObligations(decision.obligations),
     links: explanation.links.map(({ name, verdict, reason, rule }) => ({ name, verdict, reason, ...(rule === undefined ? {} : { rule }) })),
     ...(explanation.missing === undefined || !full ? {} : { missing: explanation.missing }),
@@ -126,8 +128,15 @@ function toolOf(state: State, { kind, resource, subject, effects }: Action): Pic
   return { tool: { effects, effectsFrom, definition: pin ? stateOf(pin) : 'unseen' } }
 }
 
+function statementOf({ policy }: State, action: Action): Pick<Explained, 'statement'> {
+  if (action.kind !== 'postgres') return {}
+  const { effects, unclear } = action
+  const facts = policy.vocabularies.get(action.kind)?.recorded?.(action).facts ?? {}
+  return { statement: { effects, facts, looked: 'columns' in action.facts, ...(unclear === undefined ? {} : { unclear }) } }
+}
+
 /** The chain under which the named identity acts: a client of a person acts for him. */
-async function chainOf({ store, state, clock }: ApiParts, name: string): Promise<readonly ChainLink[]> {
+export async function chainOf({ store, state, clock }: ApiParts, name: string): Promise<readonly ChainLink[]> {
   const identity = await findIdentity(store.db, { name })
   if (!identity || identity.state === 'deleted') throw new ChaperoneError('not_found', `There is no identity ${name}.`)
   if (identity.state === 'disabled') throw new ChaperoneError('identity_disabled', `${name} is disabled; it may do nothing.`)

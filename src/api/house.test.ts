@@ -19,6 +19,8 @@ import { ChaperoneError } from '../errors.ts'
 import { describeCall } from '../gateways/mcp/describe.ts'
 import type { Scanner } from '../gateways/mcp/offers/scan.ts'
 import { mcpVocabulary } from '../gateways/mcp/rules.ts'
+import { postgresVocabulary } from '../gateways/postgres/rules.ts'
+import { databaseSetup } from '../gateways/postgres/setup/setup.ts'
 import { createIdentity, findIdentity } from '../identity/directory.ts'
 import { lockFor } from '../identity/locks.ts'
 import { openSessions } from '../identity/sessions.ts'
@@ -52,7 +54,7 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
   const nodeId = newId('nod', clock.now())
   const lease = await startLease(store, { nodeId, address: '', clock })
   const ca = await openAuthority(store, keyring, { clock, trustDomain: NAME })
-  const vocabularies = [chaperoneVocabulary, mcpVocabulary]
+  const vocabularies = [chaperoneVocabulary, mcpVocabulary, postgresVocabulary]
 
   // The real writer is another thread with its own connection to the store.
   const writer = options.record === 'real' ? await openAudit(store, { nodeId, keyring, clock, trustDomain: NAME }) : undefined
@@ -143,6 +145,8 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     trustDomain: NAME,
     vault: openVault(store, keyring, clock),
     logins: openLogins({ store, keyring, clock, audit, reveal: async () => 'secret' }),
+    databaseTools: () => [],
+    databases: databaseSetup({ ca, clock, connectMs: 5_000, reveal: async () => 'secret' }),
     scan: options.scan ?? (() => Promise.reject(new ChaperoneError('unsupported', 'There is no scanner in this test.'))),
     pins: openPinBook({
       store,

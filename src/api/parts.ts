@@ -7,10 +7,11 @@ import type { Clock } from '../clock.ts'
 import type { DocumentsParts } from '../documents/apply.ts'
 import type { ChaperoneError } from '../errors.ts'
 import type { Scanner } from '../gateways/mcp/offers/scan.ts'
+import type { DatabaseSetup } from '../gateways/postgres/setup/setup.ts'
 import type { Tokens } from '../identity/tokens.ts'
-import type { Sessions } from '../identity/types.ts'
+import type { LiveSession, Sessions } from '../identity/types.ts'
 import type { Keyring } from '../keys/types.ts'
-import type { Action, Resource, Vocabulary } from '../policy/types.ts'
+import type { Action, Decision, Resource, Vocabulary } from '../policy/types.ts'
 import type { Signin } from '../signin/enrol.ts'
 import type { Lease } from '../store/lease.ts'
 import type { Store } from '../store/store.ts'
@@ -30,6 +31,10 @@ export interface ApiParts {
   readonly vault: Vault
   readonly logins: UpstreamLogins
   readonly pins: PinBook
+  /** The MCP servers of databases that this session may use: names as `resource/database`. */
+  readonly databaseTools: (session: LiveSession) => readonly { readonly resource: Resource }[]
+  /** Looks at a database server, and comes in to check what holds there. */
+  readonly databases: DatabaseSetup
   /** Starts or reaches an MCP server and asks what it offers. */
   readonly scan: Scanner
   readonly ca: CertificateAuthority
@@ -43,8 +48,10 @@ export interface ApiParts {
   readonly vocabularies: readonly Vocabulary[]
   /** Where the gateways listen, as `host:port`; an empty host means the one that the client already uses. */
   readonly listeners: () => Credential['listeners']
-  /** For `explain`: makes the action that a gateway would make, by kind. Throws ChaperoneError when it cannot be understood. */
-  readonly describe: Readonly<Record<string, (ask: Explain) => Action | readonly Action[] | Promise<Action | readonly Action[]>>>
+  /** For `explain`: makes the action that a gateway would make, by kind; what that depends on is asked with `judge`, for the same identity. Throws ChaperoneError when it cannot be understood. */
+  readonly describe: Readonly<
+    Record<string, (ask: Explain, judge: (action: Action) => Decision) => Action | readonly Action[] | Promise<Action | readonly Action[]>>
+  >
   /** A fault of ours, for the operator's log. */
   readonly log: (error: ChaperoneError, route: string) => void
 }

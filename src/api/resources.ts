@@ -29,7 +29,7 @@ const SHOWN: Readonly<
 }
 
 export function resourceRoutes(parts: ApiParts): readonly Route[] {
-  const { state, guard } = parts
+  const { state, guard, databaseTools } = parts
   return [
     signedIn({
       method: 'GET',
@@ -50,8 +50,17 @@ export function resourceRoutes(parts: ApiParts): readonly Route[] {
             ({ resource }) => guard.judge(session, { kind, resource, operation: 'list', effects: ['read'], facts: {}, summary: 'list' }).visible,
           )
           .map(({ resource, spec }): ResourceRow => ({ name: resource.name, labels: resource.labels, ...shown(resource, spec, listeners) }))
+        if (kind === 'mcp') {
+          for (const { resource } of databaseTools(session)) {
+            const { name, labels } = resource
+            rows.push({ name, labels, address: `https://${listeners.data}${pathOf(name)}`, about: 'tools of a PostgreSQL database' })
+          }
+        }
         return { resources: rows.sort((a, b) => (a.name < b.name ? -1 : 1)) }
       },
     }),
   ]
 }
+
+/** `resource/database`; the names of databases have any letters. */
+const pathOf = (name: string) => `/mcp/${name.split('/', 1)[0]}/${encodeURIComponent(name.slice(name.indexOf('/') + 1))}`

@@ -35,10 +35,10 @@ export function makeEnvelope(draft: Omit<Draft, 'bodies'>, placed: Placed, bodie
  * never dropped; the bodies are the place for what is large. Throws ChaperoneError('too_large') when cutting cannot help.
  */
 export function encodeEnvelope(envelope: Envelope): string {
-  const whole = toText(envelope)
+  const whole = wholeText(envelope)
   if (fits(whole)) return whole
   for (const shorten of [cutLargestFields, cutLongTexts, cutWholeParts]) {
-    const text = toText(shorten(envelope))
+    const text = wholeText(shorten(envelope))
     if (fits(text)) return text
   }
   throw new ChaperoneError('too_large', 'The record is too large even when all it carries is cut.', { detail: `${whole.length} characters` })
@@ -74,23 +74,27 @@ export interface Columns {
   readonly permit: string | null
 }
 
-export function columnsOf(envelope: Envelope): Columns {
+export function columnsOf(
+  envelope: Pick<Envelope, 'id' | 'at' | 'type' | 'actor' | 'session' | 'action' | 'resource' | 'decision' | 'permit'>,
+): Columns {
   return {
     id: envelope.id,
     at: envelope.at,
     type: envelope.type,
     identity_id: envelope.actor?.id ?? null,
     session_id: envelope.session ?? null,
-    resource_id: envelope.action?.resource.id ?? null,
+    resource_id: (envelope.action?.resource ?? envelope.resource)?.id ?? null,
     verdict: envelope.decision?.verdict ?? null,
     permit: envelope.permit ?? null,
   }
 }
 
 /** A UTF-16 unit is one to three bytes of UTF-8, so most texts need no counting. */
-const fits = (text: string) => text.length * 3 <= MAX_LEAF_BYTES || (text.length <= MAX_LEAF_BYTES && Buffer.byteLength(text) <= MAX_LEAF_BYTES)
+export const fits = (text: string) =>
+  text.length * 3 <= MAX_LEAF_BYTES || (text.length <= MAX_LEAF_BYTES && Buffer.byteLength(text) <= MAX_LEAF_BYTES)
 
-function toText(envelope: Envelope): string {
+/** Canonical JSON, however long; what has no canonical form is repaired. */
+export function wholeText(envelope: Envelope): string {
   try {
     return canonicalJson(envelope)
   } catch {
@@ -114,16 +118,18 @@ function cutOf(text: string): Cut {
 const cutValue = (value: unknown): Cut => cutOf(typeof value === 'string' ? value : toTextOf(value))
 const toTextOf = (value: unknown) => canonicalJson(repaired(value, 0))
 
-/** The fields of `data`, `outcome` and the obligations, the largest first, until the rest fits. */
+/** The fields of `data`, `outcome`, the facts and the obligations, the largest first, until the rest fits. */
 function cutLargestFields(envelope: Envelope): Envelope {
-  const parts = { data: { ...envelope.data }, outcome: { ...envelope.outcome }, obligations: { ...envelope.decision?.obligations } } as Record<
-    string,
-    Record<string, unknown>
-  >
+  const parts: Record<string, Record<string, unknown>> = {
+    data: { ...envelope.data },
+    outcome: { ...envelope.outcome },
+    obligations: { ...envelope.decision?.obligations },
+    facts: { ...envelope.action?.facts },
+  }
   const fields = Object.entries(parts).flatMap(([part, values]) =>
     Object.entries(values).map(([name, value]) => ({ part, name, size: Buffer.byteLength(toTextOf(value)) })),
   )
-  let over = Buffer.byteLength(toText(envelope)) - MAX_LEAF_BYTES
+  let over = Buffer.byteLength(wholeText(envelope)) - MAX_LEAF_BYTES
   for (const { part, name, size } of fields.sort((a, b) => b.size - a.size)) {
     if (over <= 0 || size < WORTH_CUTTING) break
     const cut = cutValue(parts[part]![name])
@@ -139,6 +145,7 @@ function withParts(envelope: Envelope, parts: Record<string, unknown>): Envelope
     ...(envelope.data && { data: parts.data }),
     ...(envelope.outcome && { outcome: parts.outcome }),
     ...(envelope.decision && { decision: { ...envelope.decision, obligations: parts.obligations } }),
+    ...(envelope.action?.facts && { action: { ...envelope.action, facts: parts.facts } }),
   } as Envelope
 }
 
@@ -158,13 +165,14 @@ function cutText(text: string): string {
   return `${head}… [cut: ${cut.size} bytes, sha256 ${cut.sha256}]`
 }
 
-/** Thousands of small fields: nothing is left but to cut `data`, the outcome and the obligations as a whole. */
+/** Thousands of small fields: nothing is left but to cut `data`, the outcome, the facts and the obligations as a whole. */
 function cutWholeParts(envelope: Envelope): Envelope {
   const { status, ...rest } = envelope.outcome ?? {}
   const parts = {
     data: cutValue(envelope.data ?? {}),
     outcome: { status, ...cutValue(rest) },
     obligations: cutValue(envelope.decision?.obligations ?? {}),
+    facts: cutValue(envelope.action?.facts ?? {}),
   }
   return cutLongTexts(withParts(envelope, parts))
 }

@@ -77,7 +77,7 @@ export async function openPostgresLedger(url: string): Promise<Ledger> {
       const values = [
         ...(placement ? growth(placement) : [0, Buffer.alloc(0), -1, 0]),
         ...[node, column('seq'), column('id'), column('at'), column('type'), column('identity_id'), column('session_id'), column('resource_id')],
-        ...[column('verdict'), column('permit'), rows.map(({ leaf }) => Buffer.from(leaf)), rows.map(({ hash }) => hashToBytes(hash))],
+        ...[column('verdict'), column('permit'), column('leaf'), rows.map(({ hash }) => hashToBytes(hash))],
         ...[
           bodies.map(({ seq }) => seq),
           bodies.map(({ name }) => name),

@@ -44,7 +44,7 @@ export function openSqliteLedger(path: string, { busyMs, maxPages }: { readonly 
         let position = placed ? placement.before.size : null
         for (const row of rows) {
           const { seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, leaf, hash } = row
-          sql.leaf.run(node, seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, Buffer.from(leaf), hashToBytes(hash), position)
+          sql.leaf.run(node, seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, leaf, hashToBytes(hash), position)
           if (position !== null) position++
         }
         for (const { seq, name, salt, body } of bodies) sql.body.run(node, seq, name, salt, body, body.length)

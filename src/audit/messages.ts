@@ -1,11 +1,11 @@
 import type { Checkpoint } from './note.ts'
-import type { Incoming } from './prepare.ts'
+import type { Parcel } from './parcel.ts'
 
 /** What the main thread and the writer's thread say to each other. All of it is plain data. */
 export type ToWorker =
   | { readonly kind: 'open'; readonly call: number; readonly now: number }
-  /** `first` numbers the first of the items; the others follow it. `watched`: the leaves are wanted back. */
-  | { readonly kind: 'append'; readonly first: number; readonly items: readonly Incoming[]; readonly watched: boolean }
+  /** `first` numbers the first of the records; the others follow it. `watched`: the leaves are wanted back. */
+  | { readonly kind: 'append'; readonly first: number; readonly parcel: Parcel; readonly watched: boolean }
   | { readonly kind: 'secrets'; readonly values: readonly string[] }
   | { readonly kind: 'tick'; readonly now: number }
   | { readonly kind: 'checkpoint'; readonly call: number; readonly now: number }
@@ -13,12 +13,12 @@ export type ToWorker =
   | { readonly kind: 'close'; readonly call: number; readonly now: number }
 
 export type FromWorker =
-  /** Durable: the items from `first` on, with their ids and sequence numbers. */
+  /** Durable: `count` records from the number `first` on, under the sequence numbers from `seq` on. */
   | {
       readonly kind: 'stored'
       readonly first: number
-      readonly ids: readonly string[]
-      readonly seqs: readonly number[]
+      readonly seq: number
+      readonly count: number
       readonly leaves?: readonly string[]
     }
   | { readonly kind: 'refused'; readonly numbers: readonly number[]; readonly failure: Failure }

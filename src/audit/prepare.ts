@@ -1,24 +1,25 @@
 import { isUtf8 } from 'node:buffer'
 import { hash, randomFillSync } from 'node:crypto'
+import { canonicalJson } from '../encoding/canonical-json.ts'
 import { ChaperoneError } from '../errors.ts'
-import { newId } from '../ids.ts'
-import { type Columns, columnsOf, encodeEnvelope, makeEnvelope } from './envelope.ts'
+import { type DraftText, leafText } from './draft-text.ts'
+import { type Columns, encodeEnvelope, fits, MAX_LEAF_BYTES, makeEnvelope, wholeText } from './envelope.ts'
 import type { Masker } from './mask.ts'
 import type { Body, BodyRef, Draft, Envelope } from './record.ts'
-import { type Hash, leafHash } from './tree.ts'
+import type { Hash } from './tree.ts'
 
-/** A draft on its way to the writer's thread: JSON, because that costs the main thread least. */
+/** A record on its way to the writer's thread. */
 export interface Incoming {
-  readonly draft: string
+  /** the canonical text of the draft, or, where it has none, the draft as JSON */
+  readonly text: DraftText | string
+  readonly columns: Columns
   readonly bodies: readonly Body[]
-  /** ms since 1970 */
-  readonly at: number
 }
 
 export interface LeafRow extends Columns {
   readonly seq: number
   /** canonical JSON */
-  readonly leaf: string
+  readonly leaf: Buffer
   readonly hash: Hash
 }
 
@@ -36,22 +37,40 @@ export interface Prepared {
 
 /** Makes of a draft what is stored: masked, cut, committed to, encoded, hashed. Throws ChaperoneError for a draft that cannot be one. */
 export function prepare(incoming: Incoming, place: { readonly node: string; readonly seq: number }, masker: Masker, maxBodyBytes: number): Prepared {
-  const draft = JSON.parse(incoming.draft) as Omit<Draft, 'bodies'>
+  const { columns } = incoming
   const bodies = incoming.bodies.map((body) => storeBody(body, masker, maxBodyBytes))
-  const refs = distinct(bodies.map(({ ref }) => ref))
-  const placed = { id: draft.id ?? newId('rec', incoming.at), at: incoming.at, ...place }
-  const envelope = makeEnvelope(draft, placed, refs)
-  let leaf = encodeEnvelope(envelope)
+  const refs = bodies.length === 0 ? NO_REFS : distinct(bodies.map(({ ref }) => ref))
+  let text = assemble(incoming, place, refs)
+  // JSON writes it so, and no other way.
+  if (text.includes('\\u0000')) refuseNul(columns)
+  let bytes = fits(text) ? bytesOf(text) : undefined
   // Whatever the detectors look for stands in the JSON text as it does in the values, so clean text needs no second look.
   // Masking goes before cutting: a digest of a secret, with its length, is enough to guess it by.
-  if (masker.suspects(Buffer.from(incoming.draft))) leaf = encodeEnvelope(maskEnvelope(envelope, masker))
-  const columns = columnsOf(envelope)
-  // JSON writes it so, and no other way.
-  if (incoming.draft.includes('\\u0000')) refuseNul(columns)
+  if (!bytes || masker.suspects(bytes.leaf)) {
+    const envelope = JSON.parse(text) as Envelope
+    text = encodeEnvelope(masker.suspects(Buffer.from(text)) ? maskEnvelope(envelope, masker) : envelope)
+    bytes = bytesOf(text)
+  }
   return {
-    row: { ...columns, seq: place.seq, leaf, hash: leafHash(leaf) },
+    row: { ...columns, seq: place.seq, ...bytes },
     bodies: bodies.map(({ salt, body }, i) => ({ seq: place.seq, name: refs[i]!.name, salt, body })),
   }
+}
+
+const NO_REFS: readonly BodyRef[] = []
+
+/** The leaf before anything is masked or cut. */
+function assemble({ text, columns: { id, at } }: Incoming, place: { readonly node: string; readonly seq: number }, refs: readonly BodyRef[]): string {
+  if (typeof text !== 'string') return leafText(text, { ...place, at, bodies: refs.length === 0 ? '' : canonicalJson(refs) })
+  return wholeText(makeEnvelope(JSON.parse(text) as Omit<Draft, 'bodies'>, { id, at, ...place }, refs))
+}
+
+/** Room for the largest leaf, after the 0x00 that its hash begins with (RFC 6962 section 2.1): encoded once for hash and store. */
+const scratch = Buffer.alloc(1 + MAX_LEAF_BYTES)
+
+function bytesOf(text: string): { readonly leaf: Buffer; readonly hash: Hash } {
+  const end = 1 + scratch.write(text, 1)
+  return { leaf: Buffer.from(scratch.subarray(1, end)), hash: hash('sha256', scratch.subarray(0, end)) }
 }
 
 /** HMAC-SHA256 (RFC 2104) by hand for a 32-byte key: a fifth of the time of createHmac, and checked against it in a test. */
@@ -119,10 +138,29 @@ function distinct(refs: readonly BodyRef[]): readonly BodyRef[] {
  * that happens to be called `postgres` must not make the record unreadable.
  */
 function maskEnvelope(envelope: Envelope, masker: Masker): Envelope {
-  const { v, id, at, node, seq, type, actor, chain, session, connection, credential, issuer, permit, bodies, action, decision, outcome, ...rest } =
-    envelope
+  const {
+    v,
+    id,
+    at,
+    node,
+    seq,
+    type,
+    actor,
+    chain,
+    session,
+    connection,
+    credential,
+    issuer,
+    permit,
+    bodies,
+    resource,
+    action,
+    decision,
+    outcome,
+    ...rest
+  } = envelope
   const clean = <T extends object>(value: T): T => masker.value(value).value as T
-  const kept = { v, id, at, node, seq, type, actor, chain, session, connection, credential, issuer, permit, bodies }
+  const kept = { v, id, at, node, seq, type, actor, chain, session, connection, credential, issuer, permit, bodies, resource }
   return {
     ...clean(rest),
     ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)),

@@ -4,6 +4,7 @@ import { ChaperoneError } from '../errors.ts'
 import type { Database } from '../store/store.ts'
 import type { AuditLeafTable, Tables } from '../store/tables.ts'
 import { decodeEnvelope } from './envelope.ts'
+import { type FactFilter, factsMatch, leafHolds, needsOutcome } from './fact-filter.ts'
 import type { Envelope, RecordType } from './record.ts'
 
 /** What to look for. All that is given must hold. Ids, not names: names are looked up by the caller. */
@@ -22,6 +23,8 @@ export interface RecordFilter {
 export interface RecordQuery extends RecordFilter {
   /** found in the record or in its bodies, in any case */
   readonly text?: string
+  /** in what the record says of the action; finds intents and refusals */
+  readonly facts?: FactFilter
   /** 1 to 1000 */
   readonly limit: number
   /** `next` of the page before */
@@ -68,7 +71,8 @@ const STATEMENT_BYTES = 4096
 /** The newest records that fit, among the newest `most` along an index. Throws ChaperoneError('usage') for a query that makes no sense. */
 export async function searchRecords(db: Database, query: RecordQuery, most = LOOKED_AT): Promise<RecordPage> {
   if (!Number.isInteger(query.limit) || query.limit < 1 || query.limit > MOST_ROWS) throw usage(`limit must be a number from 1 to ${MOST_ROWS}`)
-  if (query.text !== undefined && query.text !== '') return searchText(db, query, query.text, most)
+  const tests = testsOf(db, query)
+  if (tests.length > 0) return searchThrough(db, query, tests, most)
   const { leaves, stoppedAt } = await newest(db, query, query.limit + 1, WHOLE, most)
   const page = leaves.slice(0, query.limit)
   const rows = await withContext(db, page)
@@ -215,7 +219,18 @@ function olderThan(cursor: string | undefined, leaves: Leaves): Leaves {
     .where((is) => is.or([is('at', '<', at), is('node_id', '<', node), is.and([is('node_id', '=', node), is('node_seq', '<', seq)])]))
 }
 
-async function searchText(db: Database, query: RecordQuery, text: string, most: number): Promise<RecordPage> {
+type Searched = Place & Pick<Leaf, 'leaf'>
+/** Those of a page that fit; for what no index knows. */
+type Test = (page: readonly Searched[]) => Promise<readonly Searched[]>
+
+function testsOf(db: Database, { text, facts }: RecordQuery): readonly Test[] {
+  return [
+    ...(facts !== undefined && Object.keys(facts).length > 0 ? [(page: readonly Searched[]) => thoseOf(db, page, facts)] : []),
+    ...(text !== undefined && text !== '' ? [(page: readonly Searched[]) => thoseWith(db, page, text.toLowerCase())] : []),
+  ]
+}
+
+async function searchThrough(db: Database, query: RecordQuery, tests: readonly Test[], most: number): Promise<RecordPage> {
   const found: Place[] = []
   let before = query.before
   for (let seen = 0; seen < most; seen += TEXT_PAGE) {
@@ -228,7 +243,8 @@ async function searchText(db: Database, query: RecordQuery, text: string, most: 
       most,
     )
     const last = page.length >= Math.min(TEXT_PAGE, most) ? page.at(-1) : stoppedAt
-    const hits = await thoseWith(db, page, text.toLowerCase())
+    let hits: readonly Searched[] = page
+    for (const test of tests) hits = await test(hits)
     const room = query.limit - found.length
     found.push(...hits.slice(0, room))
     if (hits.length > room || (hits.length === room && last))
@@ -240,7 +256,45 @@ async function searchText(db: Database, query: RecordQuery, text: string, most: 
   return { rows: await withContext(db, await wholeOf(db, found)), stoppedAfter: most, ...(before !== undefined && { next: before }) }
 }
 
-async function thoseWith<Row extends Place & Pick<Leaf, 'leaf'>>(db: Database, page: readonly Row[], text: string): Promise<Row[]> {
+async function thoseOf(db: Database, page: readonly Searched[], filter: FactFilter): Promise<readonly Searched[]> {
+  const held = leafHolds(filter)
+  const near = page.flatMap((leaf) => {
+    const text = textOf(leaf)
+    if (!text.includes('"decision":') || !held.every((part) => text.includes(part))) return []
+    return [{ leaf, envelope: envelopeOf(leaf.leaf) }]
+  })
+  const outcomes = needsOutcome(filter)
+    ? await outcomesOf(
+        db,
+        near.flatMap(({ envelope }) => (envelope?.type === 'action.intent' ? [envelope.id] : [])),
+      )
+    : new Map<string, NonNullable<Envelope['outcome']>>()
+  const whole = new Map<string, string>()
+  const long = near.flatMap(({ leaf, envelope }) => (envelope?.action?.facts?.more === undefined ? [] : [leaf]))
+  await eachBody(db, long, 'facts', (key, bytes) => whole.set(key, bytes.toString()))
+  return near.flatMap(({ leaf, envelope }) =>
+    envelope && factsMatch(filter, envelope, outcomes.get(envelope.id), whole.get(keyOf(leaf))) ? [leaf] : [],
+  )
+}
+
+async function outcomesOf(db: Database, intents: readonly string[]): Promise<Map<string, NonNullable<Envelope['outcome']>>> {
+  const outcomes = new Map<string, NonNullable<Envelope['outcome']>>()
+  for (let at = 0; at < intents.length; at += TEXT_PAGE) {
+    const rows = await db
+      .selectFrom('audit_leaves')
+      .select(['permit', 'leaf'])
+      .where('permit', 'in', intents.slice(at, at + TEXT_PAGE))
+      .where('type', '=', 'action.outcome')
+      .execute()
+    for (const { permit, leaf } of rows) {
+      const outcome = envelopeOf(leaf)?.outcome
+      if (outcome) outcomes.set(permit!, outcome)
+    }
+  }
+  return outcomes
+}
+
+async function thoseWith(db: Database, page: readonly Searched[], text: string): Promise<readonly Searched[]> {
   const inJson = JSON.stringify(text).slice(1, -1)
   const inBody = new Set<string>()
   await eachBody(db, page, undefined, (key, bytes) => {
@@ -266,20 +320,10 @@ async function withContext(db: Database, leaves: readonly Leaf[]): Promise<reado
   const calls = leaves.filter((leaf) => textOf(leaf).includes('"operation":"tools/call"'))
   const args = new Map<string, string>()
   await eachBody(db, calls, 'arguments', (key, bytes) => args.set(key, bytes.subarray(0, STATEMENT_BYTES).toString()))
-  const outcomes = new Map<string, NonNullable<Envelope['outcome']>>()
-  const intents = leaves.filter(({ type }) => type === 'action.intent').map(({ id }) => id)
-  for (let at = 0; at < intents.length; at += TEXT_PAGE) {
-    const rows = await db
-      .selectFrom('audit_leaves')
-      .selectAll()
-      .where('permit', 'in', intents.slice(at, at + TEXT_PAGE))
-      .where('type', '=', 'action.outcome')
-      .execute()
-    for (const row of rows) {
-      const { outcome } = rowOf(row).envelope
-      if (outcome) outcomes.set(row.permit!, outcome)
-    }
-  }
+  const outcomes = await outcomesOf(
+    db,
+    leaves.filter(({ type }) => type === 'action.intent').map(({ id }) => id),
+  )
   return leaves.map((leaf) => {
     const statement = statements.get(keyOf(leaf))
     const outcome = outcomes.get(leaf.id)
@@ -306,6 +350,15 @@ async function eachBody(db: Database, leaves: readonly Place[], name: string | u
 
 const keyOf = ({ node_id, node_seq }: Place) => `${node_id} ${node_seq}`
 const textOf = ({ leaf }: Pick<Leaf, 'leaf'>) => Buffer.from(leaf).toString()
+
+/** Undefined for one that somebody broke; {@link rowOf} says so where it is shown. */
+function envelopeOf(leaf: Uint8Array): Envelope | undefined {
+  try {
+    return decodeEnvelope(leaf)
+  } catch {
+    return undefined
+  }
+}
 
 function rowOf(leaf: Leaf): RecordRow {
   try {

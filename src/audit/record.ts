@@ -79,11 +79,17 @@ export interface Draft {
     readonly resource: Named
     /** sha256 hex of the definition that was approved of the tool, prompt or template */
     readonly definition?: string
+    /** What the rules read of it: tables, columns, database user, tool ... Each vocabulary says what it records. */
+    readonly facts?: Readonly<Record<string, unknown>>
+    /** why no rule may allow it */
+    readonly unclear?: string
   }
   readonly decision?: Pick<Decision, 'verdict' | 'reason' | 'rule' | 'link' | 'obligations'>
   /** id of the intent that an outcome belongs to */
   readonly permit?: string
   readonly outcome?: { readonly status: 'ok' | 'failed' | 'refused' | 'unknown'; readonly [key: string]: unknown }
+  /** What it is about, where that is no action. */
+  readonly resource?: Named
   /** Whatever else this type carries; small, no secrets. */
   readonly data?: Readonly<Record<string, unknown>>
   readonly bodies?: readonly Body[]

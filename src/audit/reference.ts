@@ -17,10 +17,11 @@ const FIELDS = {
   purpose: 'What the session is for, as whoever began it said.',
   trace: 'W3C trace id that the request belongs to, as its caller claims.',
   action:
-    'What was asked: `{kind, operation, effects, summary, via, resource: {id, name, kind}, definition}`; `definition` is the SHA-256 of the tool definition that was approved.',
+    'What was asked: `{kind, operation, effects, summary, via, resource: {id, name, kind}, definition, facts, unclear}`; `definition` is the SHA-256 of the tool definition that was approved, `facts` what the rules read of it (below), `unclear` why no rule may allow it.',
   decision: 'What was decided and by which rule: `{verdict, reason, rule: {document, kind, section, index, digest}, link, obligations}`.',
   permit: 'Of an outcome: id of the intent that it belongs to.',
   outcome: 'What came of it: `{status: ok | failed | refused | unknown, ...}`.',
+  resource: 'What a record without an action is about: `{id, name, kind}`.',
   data: 'What else a type carries. Small, without secrets.',
   bodies: 'What lies beside the leaf: `[{name, size, commitment, cut, masked}]`.',
 } as const satisfies Record<keyof import('./record.ts').Envelope, string>
@@ -28,8 +29,21 @@ const FIELDS = {
 const table = (head: readonly [string, string], rows: readonly (readonly [string, string])[]) =>
   [`| ${head.join(' | ')} |`, '|---|---|', ...rows.map(([name, meaning]) => `| \`${name}\` | ${meaning.replaceAll('|', '\\|')} |`)].join('\n')
 
-/** The text of docs/reference/audit-events.md. */
-export function auditReference(): string {
+/** What the records of one protocol say beyond the envelope: field and meaning. */
+export interface KindOfFacts {
+  /** `postgres` */
+  readonly kind: string
+  readonly facts: Readonly<Record<string, string>>
+  readonly outcome?: Readonly<Record<string, string>>
+}
+
+function factsText({ kind, facts, outcome }: KindOfFacts): string {
+  const what = `### ${kind}\n\n${table(['in `action.facts`', 'meaning'], Object.entries(facts))}`
+  return outcome ? `${what}\n\n${table(['in `outcome`', 'meaning'], Object.entries(outcome))}` : what
+}
+
+/** The text of docs/reference/audit-events.md. `kinds`: what the gateways record of their actions. */
+export function auditReference(kinds: readonly KindOfFacts[] = []): string {
   return `# Audit events
 
 <!-- Made from src/audit/record.ts by src/audit/reference.ts. Do not edit. -->
@@ -47,6 +61,11 @@ Fields that do not apply are absent.
 
 ${table(['field', 'meaning'], Object.entries(FIELDS))}
 
+## Facts of an action
+
+\`action.facts\` is what the rules read of an action, so that it can be judged again (\`chaperone audit rule\`) and found
+(\`chaperone audit search --table ...\`). What is empty is absent.
+${kinds.map((kind) => `\n${factsText(kind)}\n`).join('')}
 ## Bodies
 
 Arguments, statements, parameters and results lie beside the leaf. The leaf holds a commitment to each:

@@ -29,7 +29,7 @@ async function append(at: Node, count: number, now: number): Promise<boolean> {
   const rows = Array.from({ length: count }, (_, i): LeafRow => {
     const leaf = `${at.name} ${at.seq + i + 1}`
     const empty = { identity_id: null, session_id: null, resource_id: null, verdict: null, permit: null }
-    return { seq: at.seq + i + 1, id: leaf, at: now, type: 'x', ...empty, leaf, hash: leafHash(leaf) }
+    return { seq: at.seq + i + 1, id: leaf, at: now, type: 'x', ...empty, leaf: Buffer.from(leaf), hash: leafHash(leaf) }
   })
   const placement = at.sequencer.placementFor(
     rows.map(({ hash }) => hash),

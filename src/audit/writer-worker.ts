@@ -6,7 +6,8 @@ import { openPostgresLedger } from './ledger-postgres.ts'
 import { openSqliteLedger } from './ledger-sqlite.ts'
 import { createMasker } from './mask.ts'
 import type { Failure, FromWorker, ToWorker, WorkerSettings } from './messages.ts'
-import { type Incoming, type Prepared, prepare } from './prepare.ts'
+import { sizeOf, unpack } from './parcel.ts'
+import { type BodyRow, type Incoming, type LeafRow, prepare } from './prepare.ts'
 import { makeSequencer, type Sequencer } from './sequencer.ts'
 import { EMPTY_ROOT } from './tree.ts'
 
@@ -32,6 +33,7 @@ interface Open {
 interface Waiting extends Incoming {
   readonly number: number
   readonly watched: boolean
+  readonly bytes: number
 }
 
 const masker = createMasker()
@@ -94,19 +96,21 @@ async function disconnect(): Promise<void> {
 
 async function commit(batch: readonly Waiting[]): Promise<void> {
   const { ledger, sequencer, seq } = await connect()
-  const good: { item: Waiting; prepared: Prepared }[] = []
+  const stored: Waiting[] = []
+  const rows: LeafRow[] = []
+  const bodies: BodyRow[] = []
   for (const item of batch) {
     try {
-      const prepared = prepare(item, { node: settings.nodeId, seq: seq + good.length + 1 }, masker, settings.maxBodyBytes)
-      good.push({ item, prepared })
+      const prepared = prepare(item, { node: settings.nodeId, seq: seq + rows.length + 1 }, masker, settings.maxBodyBytes)
+      stored.push(item)
+      rows.push(prepared.row)
+      for (const body of prepared.bodies) bodies.push(body)
     } catch (error) {
       // Its number is not used up, and the others of the batch do not suffer.
       say({ kind: 'refused', numbers: [item.number], failure: failureOf(toChaperoneError(error)) })
     }
   }
-  if (good.length === 0) return
-  const rows = good.map(({ prepared }) => prepared.row)
-  const bodies = good.flatMap(({ prepared }) => prepared.bodies)
+  if (rows.length === 0) return
   const placement = distrusted
     ? undefined
     : sequencer.placementFor(
@@ -116,23 +120,21 @@ async function commit(batch: readonly Waiting[]): Promise<void> {
   const placed = await ledger.commit(settings.nodeId, rows, bodies, placement)
   open!.seq = seq + rows.length
   if (placement) sequencer.placed(placement, placed)
-  report(good)
+  report(stored, rows)
 }
 
-/** The items that were stored, in runs of following numbers: nearly always one. */
-function report(good: readonly { item: Waiting; prepared: Prepared }[]): void {
-  for (let start = 0; start < good.length; ) {
+/** What was stored, in runs of following numbers: nearly always one. */
+function report(stored: readonly Waiting[], rows: readonly LeafRow[]): void {
+  for (let start = 0; start < rows.length; ) {
     let end = start + 1
-    while (end < good.length && good[end]!.item.number === good[end - 1]!.item.number + 1) end++
-    const run = good.slice(start, end)
-    const watched = run.some(({ item }) => item.watched)
-    const rows = run.map(({ prepared }) => prepared.row)
+    let { watched } = stored[start]!
+    for (; end < rows.length && stored[end]!.number === stored[end - 1]!.number + 1; end++) watched ||= stored[end]!.watched
     say({
       kind: 'stored',
-      first: run[0]!.item.number,
-      ids: rows.map(({ id }) => id),
-      seqs: rows.map(({ seq }) => seq),
-      ...(watched && { leaves: rows.map(({ leaf }) => leaf) }),
+      first: stored[start]!.number,
+      seq: rows[start]!.seq,
+      count: end - start,
+      ...(watched && { leaves: rows.slice(start, end).map(({ leaf }) => leaf.toString()) }),
     })
     start = end
   }
@@ -141,10 +143,7 @@ function report(good: readonly { item: Waiting; prepared: Prepared }[]): void {
 function takeBatch(): Waiting[] {
   let bytes = 0
   let count = 0
-  while (count < queue.length && count < BATCH_RECORDS && bytes < BATCH_BYTES) {
-    const { draft, bodies } = queue[count++]!
-    bytes += bodies.reduce((sum, body) => sum + body.bytes.length, draft.length)
-  }
+  while (count < queue.length && count < BATCH_RECORDS && bytes < BATCH_BYTES) bytes += queue[count++]!.bytes
   return queue.splice(0, count)
 }
 
@@ -219,8 +218,10 @@ function hear(message: ToWorker): void {
   if ('now' in message) lastNow = message.now
   switch (message.kind) {
     case 'append':
-      for (const [i, item] of message.items.entries()) queue.push({ ...item, number: message.first + i, watched: message.watched })
-      lastNow = message.items.at(-1)?.at ?? lastNow
+      for (const [i, { text, columns, bodies }] of unpack(message.parcel).entries()) {
+        queue.push({ text, columns, bodies, bytes: sizeOf(text, bodies), number: message.first + i, watched: message.watched })
+        lastNow = columns.at
+      }
       void commitAll()
       return
     case 'secrets':

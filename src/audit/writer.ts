@@ -2,12 +2,14 @@ import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError, REASONS, type ReasonCode } from '../errors.ts'
+import { newId } from '../ids.ts'
 import type { Keyring } from '../keys/types.ts'
 import type { Store } from '../store/store.ts'
-import { decodeEnvelope } from './envelope.ts'
+import { draftText } from './draft-text.ts'
+import { columnsOf, decodeEnvelope } from './envelope.ts'
 import type { Failure, FromWorker, ToWorker, WorkerSettings } from './messages.ts'
 import { originOf, signCheckpoint } from './note.ts'
-import type { Incoming } from './prepare.ts'
+import { emptyParcel, type Parcel, pack, sizeOf } from './parcel.ts'
 import type { AuditLog, Body, Draft, Envelope, Urgency } from './record.ts'
 
 export interface AuditOptions {
@@ -62,6 +64,7 @@ interface Waiting<T> {
 }
 
 interface Append extends Waiting<{ readonly id: string; readonly seq: number }> {
+  readonly id: string
   readonly bytes: number
 }
 
@@ -78,9 +81,9 @@ class Writer implements AuditLog {
   #bytes = 0
   #number = 0
   /** What was appended in this turn of the event loop: it goes over in one message. */
-  #outbox: Incoming[] = []
-  /** A flush at the end of this turn is under way. */
-  #flushing = false
+  #outbox: Parcel = emptyParcel()
+  /** Set while a flush at the end of this turn is under way. */
+  #flushing: NodeJS.Immediate | undefined
   /** Set while all that waits in the outbox waits for company. */
   #company: NodeJS.Timeout | undefined
 
@@ -118,8 +121,11 @@ class Writer implements AuditLog {
 
   #enqueue({ bodies = [], ...rest }: Draft, urgency: Urgency, resolve: Append['resolve'], reject: Append['reject']): void {
     if (this.#closing) throw unavailable('the record is closed')
-    const draft = JSON.stringify(rest)
-    const bytes = bodies.reduce((sum, body) => sum + body.bytes.length, draft.length + OVERHEAD_BYTES)
+    const at = this.#options.clock.now()
+    const id = rest.id ?? newId('rec', at)
+    const draft = rest.id === undefined ? { ...rest, id } : rest
+    const text = draftText(draft) ?? JSON.stringify(draft)
+    const bytes = OVERHEAD_BYTES + sizeOf(text, bodies)
     const { maxWaiting, maxWaitingBytes } = this.#options
     if (this.#appends.size >= maxWaiting || this.#bytes + bytes > maxWaitingBytes) {
       throw unavailable(
@@ -127,34 +133,34 @@ class Writer implements AuditLog {
         'Try again: records come faster than the store takes them.',
       )
     }
-    this.#outbox.push({ draft, bodies: bodies.map(ownBytes), at: this.#options.clock.now() })
+    pack(this.#outbox, { text, columns: columnsOf({ ...draft, id, at }), bodies: bodies.length === 0 ? bodies : bodies.map(ownBytes) })
     if (urgency === 'now') this.#flushThisTurn()
     else this.#company ??= setTimeout(() => this.#flush(), COMPANY_MS)
-    this.#appends.set(++this.#number, { bytes, resolve, reject })
+    this.#appends.set(++this.#number, { id, bytes, resolve, reject })
     this.#bytes += bytes
   }
 
+  /** An immediate, not a microtask: Node runs those after every socket it reads, and the intents of a turn would go one by one. */
   #flushThisTurn(): void {
-    if (this.#flushing) return
-    this.#flushing = true
-    queueMicrotask(() => this.#flush())
+    this.#flushing ??= setImmediate(() => this.#flush())
   }
 
   #flush(): void {
     clearTimeout(this.#company)
-    this.#company = undefined
-    this.#flushing = false
-    if (this.#outbox.length === 0) return
-    const items = this.#outbox
-    this.#outbox = []
-    const copies = items.flatMap(({ bodies }) => bodies.flatMap(({ bytes }) => (typeof bytes === 'string' ? [] : [bytes.buffer as ArrayBuffer])))
-    this.#send({ kind: 'append', first: this.#number - items.length + 1, items, watched: this.#watchers.size > 0 }, copies)
+    clearImmediate(this.#flushing)
+    this.#company = this.#flushing = undefined
+    const parcel = this.#outbox
+    const count = parcel.at.length
+    if (count === 0) return
+    this.#outbox = emptyParcel()
+    const copies = parcel.bodies.flatMap((part) => (part instanceof Uint8Array ? [part.buffer as ArrayBuffer] : []))
+    this.#send({ kind: 'append', first: this.#number - count + 1, parcel, watched: this.#watchers.size > 0 }, copies)
   }
 
   addSecrets(values: readonly string[]): void {
     for (const value of values) this.#secrets.add(value)
     // Messages arrive in order: what was appended before goes over before.
-    if (this.#outbox.length > 0) this.#flush()
+    this.#flush()
     if (this.#worker) this.#send({ kind: 'secrets', values })
   }
 
@@ -204,7 +210,7 @@ class Writer implements AuditLog {
     const call = ++this.#call
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()
     this.#calls.set(call, { resolve, reject })
-    if (this.#outbox.length > 0) this.#flush()
+    this.#flush()
     this.#send({ ...question, call, now: this.#options.clock.now() })
     return promise
   }
@@ -241,9 +247,10 @@ class Writer implements AuditLog {
     if (this.#worker !== worker) return
     this.#worker = undefined
     // What has not gone over yet is refused too, so it must not be written later.
-    this.#outbox = []
+    this.#outbox = emptyParcel()
     clearTimeout(this.#company)
-    this.#company = undefined
+    clearImmediate(this.#flushing)
+    this.#company = this.#flushing = undefined
     const why = crash instanceof Error ? (crash.stack ?? crash.message) : 'the writer ended'
     const waiting = [...this.#appends.values(), ...this.#calls.values()]
     this.#appends.clear()
@@ -257,7 +264,10 @@ class Writer implements AuditLog {
   #hear(message: FromWorker): void {
     switch (message.kind) {
       case 'stored':
-        for (const [i, id] of message.ids.entries()) this.#take(message.first + i)?.resolve({ id, seq: message.seqs[i]! })
+        for (let i = 0; i < message.count; i++) {
+          const append = this.#take(message.first + i)
+          append?.resolve({ id: append.id, seq: message.seq + i })
+        }
         if (message.leaves) this.#show(message.leaves)
         break
       case 'refused':

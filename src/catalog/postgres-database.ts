@@ -1,5 +1,8 @@
 import { z } from 'zod'
 
+/** How much of the values in statements the record keeps. */
+export const RECORDED_VALUES = ['full', 'hashed', 'none'] as const
+
 /** `kind: postgres`: a PostgreSQL server that identities may reach through Chaperone. */
 export const postgresDatabaseSpec = z.strictObject({
   address: z
@@ -12,7 +15,9 @@ export const postgresDatabaseSpec = z.strictObject({
       ca: z
         .string()
         .optional()
-        .describe("PEM of the authority that signed the server certificate; default: Chaperone's own authority of this database"),
+        .describe(
+          "PEM of the authority that signed the server certificate, or `public` for those that browsers believe; default: Chaperone's own authority of this database",
+        ),
       name: z.string().optional().describe('the name in the server certificate; default: the host of `address`'),
     })
     .default({}),
@@ -37,6 +42,17 @@ export const postgresDatabaseSpec = z.strictObject({
     .describe(
       'give `chaperone.identity`, `chaperone.chain`, `chaperone.session` and `chaperone.purpose` to the database, for row policies and its log',
     ),
+  record: z
+    .strictObject({
+      parameters: z
+        .enum(RECORDED_VALUES)
+        .default('full')
+        .describe(
+          'the values in statements, as parameters or written into the text: kept as they are, as keyed hashes (equal values look equal), or not at all',
+        ),
+    })
+    .default({ parameters: 'full' })
+    .describe('what the record keeps of statements, allowed or refused'),
   mcp: z.boolean().default(true).describe('offer the tools `query`, `list_tables`, `describe_table` and `explain` over MCP as well'),
   limits: z
     .strictObject({

@@ -1,12 +1,14 @@
 import { createPublicKey } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import type { AuditDetail, AuditPage, AuditQuery, AuditRow } from '../api/contract.ts'
+import type { AuditPage, AuditQuery, AuditRow } from '../api/audit-contract.ts'
 import type { VerifyReport } from '../audit/verify.ts'
 import { ChaperoneError, REASONS } from '../errors.ts'
+import { registerRule } from './audit-rule.ts'
+import { registerShow } from './audit-show.ts'
 import type { Register } from './commands.ts'
-import { query, type ServerFlags, segment, wholeNumber, withApi, withJson, withServer } from './connection.ts'
-import { line, list, moment, printable, printableLines, printJson, styled } from './output.ts'
+import { query, type ServerFlags, wholeNumber, withApi, withJson, withServer } from './connection.ts'
+import { line, list, moment, printable, printJson, styled } from './output.ts'
 import { stopSignal } from './terminal.ts'
 
 interface Filters extends ServerFlags {
@@ -18,6 +20,16 @@ interface Filters extends ServerFlags {
   readonly session?: string
   readonly resource?: string
   readonly verdict?: AuditQuery['verdict']
+  readonly refused?: boolean
+  readonly table?: string
+  readonly column?: string
+  readonly database?: string
+  readonly user?: string
+  readonly operation?: string
+  readonly effect?: string
+  readonly fingerprint?: string
+  readonly sqlstate?: string
+  readonly transaction?: string
   readonly actor?: string
   readonly limit?: number
 }
@@ -31,7 +43,8 @@ export const register: Register = (command) => {
     })
   })
   search(command)
-  show(command)
+  registerShow(command)
+  registerRule(command)
   verify(command)
   withJson(
     withServer(command.command('checkpoint').description('sign the record as it is now; keep the result elsewhere, for `verify --checkpoint`')),
@@ -52,6 +65,16 @@ function search(command: Command): void {
     .option('--since <time>', '2026-11-22, 2026-11-22T13:00Z, or how long ago: 30m, 7d')
     .option('--until <time>', 'the same')
     .option('--text <words>', 'found in the record, its statement or arguments')
+    .option('--table <name>', 'that a statement touched: schema.table or table; also behind a view')
+    .option('--column <name>', 'schema.table.column, or the end of it')
+    .option('--database <name>')
+    .option('--user <name>', 'database user')
+    .option('--operation <kind>', 'kind of statement, or method: update, tools/call')
+    .option('--effect <effect>', 'read, write, destroy, admin or egress')
+    .option('--fingerprint <hex>', 'of a statement: the same for all that differ in their values alone')
+    .option('--sqlstate <code>', 'that it ended with, such as 42501')
+    .option('--transaction <id>', 'the statements of one transaction, as `show` names it')
+    .option('--refused', 'what was refused: the same as --verdict deny')
     .option('--limit <number>', 'how many at the most', wholeNumber('--limit', 1, 10_000), 100)
     .action(async (flags: Filters) => {
       const asked: Omit<AuditQuery, 'limit' | 'before'> = {
@@ -59,7 +82,16 @@ function search(command: Command): void {
         type: flags.type,
         session: flags.session,
         resource: flags.resource,
-        verdict: flags.verdict,
+        verdict: flags.verdict ?? (flags.refused ? 'deny' : undefined),
+        table: flags.table,
+        column: flags.column,
+        database: flags.database,
+        user: flags.user,
+        operation: flags.operation,
+        effect: flags.effect,
+        fingerprint: flags.fingerprint,
+        sqlstate: flags.sqlstate,
+        transaction: flags.transaction,
         text: flags.text,
         since: await timeOf(flags.since, '--since'),
         until: await timeOf(flags.until, '--until'),
@@ -90,19 +122,6 @@ function search(command: Command): void {
         ],
         { json: flags.json, none: 'Nothing was found.' },
       )
-    })
-}
-
-function show(command: Command): void {
-  withJson(withServer(command.command('show').description('one record, with what lies beside it')))
-    .argument('<id>')
-    .action(async (id: string, flags: Filters) => {
-      const detail = await withApi(flags, (api) => api.call<AuditDetail>('GET', `/v1/audit/records/${segment(id)}`))
-      if (flags.json) return printJson(detail)
-      line(printableLines(JSON.stringify(detail.envelope, null, 2)))
-      line(`leaf hash ${printable(detail.leafHash)}${detail.position === undefined ? '' : `, position ${detail.position}`}`)
-      for (const body of detail.bodies)
-        line(`\n${styled('bold', printable(body.name))}\n${body.erased ? '(erased)' : printableLines(body.text ?? '')}`)
     })
 }
 

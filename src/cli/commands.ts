@@ -25,7 +25,11 @@ export const COMMANDS: readonly Entry[] = [
     summary: 'MCP servers: connect, proxy, ls, add, requests, pins, login, logout, config',
     load: async () => (await import('./mcp.ts')).register,
   },
-  { name: 'db', summary: 'reach PostgreSQL databases: ls, connect, proxy, env', load: async () => (await import('./db.ts')).register },
+  {
+    name: 'db',
+    summary: 'PostgreSQL databases: ls, connect, proxy, env, add, setup, sign-server',
+    load: async () => (await import('./db.ts')).register,
+  },
   { name: 'invite', summary: 'invite a person', load: async () => (await import('./invite.ts')).register },
   { name: 'agent', summary: 'agents: ls, token, join, disable, enable', load: async () => (await import('./agent.ts')).register },
   { name: 'issue', summary: 'issue a credential or token for an identity', load: async () => (await import('./issue.ts')).register },

@@ -7,6 +7,8 @@ import type { DatabaseDoor } from '../client/database.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { holdOpen, keepFor, type ServerFlags, wholeNumber, withJson, withServer } from './connection.ts'
+import { add } from './db-add.ts'
+import { setup, signServer } from './db-setup.ts'
 import { line, say } from './output.ts'
 import { listResources } from './resources.ts'
 import { stopSignal } from './terminal.ts'
@@ -82,6 +84,10 @@ export const register: Register = (command) => {
         })
       for (const [key, value] of Object.entries(environment({ host: folder, port: SOCKET_PORT }, flags))) line(`export ${key}=${quoted(value)}`)
     })
+
+  add(command)
+  setup(command)
+  signServer(command)
 }
 
 /** The same for every run, so that `db env` finds it; short, because a socket's path may have about 100 bytes. */

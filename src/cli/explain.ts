@@ -2,6 +2,7 @@ import type { Explain, Explained } from '../api/contract.ts'
 import { ChaperoneError, REASONS } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { type ServerFlags, withApi, withJson, withServer } from './connection.ts'
+import { factRows } from './facts.ts'
 import { line, printable, printJson, styled } from './output.ts'
 
 interface Flags extends ServerFlags {
@@ -73,6 +74,9 @@ async function explain(flags: Flags, ask: Explain): Promise<void> {
     line(`effects     ${printable(`${answer.tool.effects.join(', ')}${WORD[answer.tool.effectsFrom]}`)}`)
     line(`definition  ${LOOKED_AT[answer.tool.definition]}`)
   }
+  if (answer.statement && !answer.statement.looked)
+    line('unknown     nobody is connected to this database now, so its own views and functions are taken for the worst')
+  if (answer.statement) for (const [name, value] of factRows(answer.statement)) line(`${name.padEnd(11)} ${printable(value)}`)
   if (answer.links.length > 1)
     for (const link of answer.links)
       line(`link        ${printable(`${link.name}: ${link.verdict} (${link.reason})${link.rule ? `, ${link.rule}` : ''}`)}`)

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
 import { CLIENTS, type Client, configFile, configText, type Entry } from '../client/config.ts'
 import { ChaperoneError } from '../errors.ts'
+import { prefixOf } from '../gateways/mcp/many/exposed-names.ts'
 import type { Register } from './commands.ts'
 import { collect, holdOpen, keepFor, type ServerFlags, wholeNumber, withJson, withServer } from './connection.ts'
 import { add } from './mcp-add.ts'
@@ -87,12 +88,15 @@ function config(command: Command): void {
       const servers = flags.one ? [ONE] : names.length > 0 ? names : (await visibleResources(flags, 'mcp')).map((row) => row.name)
       if (servers.length === 0)
         throw new ChaperoneError('not_found', 'There is no MCP server that you may see.', { fix: 'Name one, or ask your administrator for a role.' })
-      const entries = servers.map((name) => entryFor(name, flags.one ? [] : [name], client, flags))
+      const entries = servers.map((name) => entryFor(entryName(name), flags.one ? [] : [name], client, flags))
       if (!flags.write) return void process.stdout.write(configText(client as Client, '', entries))
       const { file, changed } = await writeConfig(client as Client, entries, flags.file)
       line(changed ? `Wrote ${servers.join(', ')} to ${file}. Start ${client} again to see it.` : `${file} has it already.`)
     })
 }
+
+/** Clients take letters, digits, `_` and `-`; the tools of a database have a slash in their name. */
+const entryName = (server: string) => (server.includes('/') ? prefixOf(server) : server)
 
 /** Desktop programs have no shell and often no PATH: Node and the script are named by their full paths. */
 function entryFor(name: string, servers: readonly string[], client: string, flags: ServerFlags & { command?: string }): Entry {

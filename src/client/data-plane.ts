@@ -105,5 +105,10 @@ export function openDataPlane(keeper: Keeper, clock: Clock = systemClock): DataP
 const abortError = (signal: AbortSignal) =>
   signal.reason instanceof ChaperoneError ? signal.reason : new ChaperoneError('session_ended', 'Cancelled.')
 
-/** Where the gateway serves an MCP server; without a name, all that one may use. */
-export const mcpPath = (server: string | undefined): string => (server === undefined ? '/mcp' : `/mcp/${encodeURIComponent(server)}`)
+/** Where the gateway serves an MCP server, or a database by `resource/database`; without a name, all that one may use. */
+export function mcpPath(server: string | undefined): string {
+  if (server === undefined) return '/mcp'
+  const slash = server.indexOf('/')
+  if (slash < 0) return `/mcp/${encodeURIComponent(server)}`
+  return `/mcp/${encodeURIComponent(server.slice(0, slash))}/${encodeURIComponent(server.slice(slash + 1))}`
+}

@@ -28,6 +28,8 @@ export interface PostgresOptions {
   /** The whole of pg_ident.conf: which certificate names may be which database user. */
   readonly ident?: string
   readonly settings?: Readonly<Record<string, string>>
+  /** Another PostgreSQL than the package's: the folder that holds its `bin`, such as /usr/lib/postgresql/15. For tests. */
+  readonly binaries?: string
 }
 
 export interface PostgresTls {
@@ -60,7 +62,10 @@ const LOG_CHARACTERS = 8192
 /** Starts it; takes about a second the first time. Throws ChaperoneError('unavailable_here') when this machine cannot. */
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
   const runAs = serverUser()
-  const binaries = await usableBinaries(await installedBinaries(), runAs)
+  const binaries =
+    options.binaries !== undefined && !isPackaged(options.binaries)
+      ? options.binaries
+      : await usableBinaries(options.binaries ?? (await installedBinaries()), runAs)
   await mkdir(options.dir, { recursive: true })
   const data = await clusterDirectory(options.dir, runAs)
   const remove = async () => {
@@ -70,7 +75,7 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
   }
   const found = existsSync(passwordFile(options.dir))
   const start = async () => {
-    const password = await ensureCluster(options.dir, data, binaries, runAs)
+    const password = await ensureCluster(options, data, binaries, runAs)
     await writeConfiguration(data, { ...options, hba: options.hba ?? DEFAULT_HBA, ident: options.ident ?? '' }, runAs)
     return { superuserPassword: password, ...(await startServer(data, binaries, options, runAs)) }
   }
@@ -163,6 +168,9 @@ async function installedBinaries(): Promise<string> {
     })
   }
 }
+
+/** Of an npm package, and not of the system's. */
+const isPackaged = (native: string) => existsSync(join(native, '..', 'package.json'))
 
 /** As installed when the server's user can use them; else a copy where it can. */
 async function usableBinaries(native: string, runAs: RunAs | undefined): Promise<string> {
@@ -259,7 +267,7 @@ async function clusterDirectory(dir: string, runAs: RunAs | undefined): Promise<
 }
 
 /** Makes the cluster if there is none. Returns the superuser's password. */
-async function ensureCluster(dir: string, data: string, binaries: string, runAs: RunAs | undefined): Promise<string> {
+async function ensureCluster({ dir, binaries: others }: PostgresOptions, data: string, binaries: string, runAs: RunAs | undefined): Promise<string> {
   // The password is written last, so where it is, the cluster is whole.
   if (existsSync(passwordFile(dir))) return readFile(passwordFile(dir), 'utf8')
   for (const name of await readdir(data)) await rm(join(data, name), { recursive: true, force: true })
@@ -271,9 +279,10 @@ async function ensureCluster(dir: string, data: string, binaries: string, runAs:
     await writeFile(file, password, { mode: 0o600 })
     await giveTo(runAs, file)
     await giveTo(runAs, handOver)
-    const flags = [`--pgdata=${data}`, `--username=${SUPERUSER}`, `--pwfile=${file}`, '--auth=scram-sha-256', '--no-sync', '--no-instructions']
+    const flags = [`--pgdata=${data}`, `--username=${SUPERUSER}`, `--pwfile=${file}`, '--auth=scram-sha-256', '--no-sync']
     // The builtin locale is the same on every machine.
-    const locale = ['--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8']
+    const builtin = ['--no-instructions', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'] // the last two since PostgreSQL 17
+    const locale = ['--encoding=UTF8', '--locale=C', ...(others === undefined ? builtin : [])]
     const initdb = spawn(join(binaries, 'bin', 'initdb'), [...flags, ...locale], {
       ...runAs,
       cwd: '/',

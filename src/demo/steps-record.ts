@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { backup, DatabaseSync } from 'node:sqlite'
-import type { AuditRow } from '../api/contract.ts'
+import type { AuditRow } from '../api/audit-contract.ts'
 import { openLogForReading, type VerifyReport, verifyLog } from '../audit/verify.ts'
 import { PURPOSE } from './steps-governed.ts'
 import type { Teller } from './story.ts'

@@ -265,6 +265,22 @@ test('rule 5: who may apply cannot send a secret of the vault to a place of his 
   await applyDocuments(parts, pipeline, parse('kind: mcp\nname: tame\nspec: { command: [sh] }\n'))
 })
 
+test('rule 5: who may apply cannot send the login of a database to a server of his own', async (t) => {
+  const { parts, by, parse } = await applied(t)
+  const pipeline = by('apply')
+  const refused = async (text: string) => (await faults(applyDocuments(parts, pipeline, parse(text)))).join('\n')
+  const orders =
+    'kind: postgres\nname: sealed\nspec:\n  address: good.example:5432\n  databases: [shop]\n  auth: { password: { app: { secret: key } } }\n'
+  assert.match(await refused(orders), /:6:\d+: Where a database login is sent is a matter of `secrets`/)
+  await applyDocuments(parts, by('apply', 'secrets'), parse(orders))
+  assert.match(await refused(orders.replace('good', 'evil')), /`secrets`/, 'a known secret to another place')
+  assert.match(await refused(orders.replace('secret: key', 'secret: other')), /`secrets`/, 'another secret')
+  assert.match(await refused(`${orders}  tls: { ca: public }\n`), /`secrets`/, 'another server at the same address')
+  await applyDocuments(parts, pipeline, parse(orders.replace('[shop]', '[shop, stock]')))
+  assert.match(await refused(orders.replace(/auth: .*/, 'auth: { aws_iam: { region: eu-central-1 } }')), /:6:\d+: .*`secrets`/)
+  await applyDocuments(parts, pipeline, parse(orders.replace(/ {2}auth: .*/, '')))
+})
+
 test('the first administrator keeps id and rights when a document names him', async (t) => {
   const { parts, store, dana, by, parse } = await applied(t)
   await applyDocuments(parts, by(), parse('kind: user\nname: dana\nspec: { roles: [admin], traits: { team: sre } }\n'))

@@ -77,6 +77,12 @@ export function escalations(steps: readonly Step[], before: World, after: World,
       if (runsBare && (before.isolation !== 'none' || canonicalJson(before.command ?? []) !== canonicalJson(next.spec.command)))
         need(step, ['spec', 'isolation'], ['ca', 'secrets'], 'A program without isolation can read what is behind')
     }
+    if (kind === 'postgres' && next) {
+      // The same for passwords of database users, and for the AWS role of Chaperone's own process, which vouches for any user.
+      const sent = loginSent(next)
+      const moved = LOGIN.find((part) => canonicalJson(old?.spec[part] ?? null) !== canonicalJson(next.spec[part] ?? null))
+      if (sent !== undefined && moved !== undefined) need(step, ['spec', ...sent], ['secrets'], 'Where a database login is sent is a matter of')
+    }
     if ((kind === 'user' || kind === 'agent') && next) {
       const row = before.identities.get(step.name)
       const had = new Set(row?.state === 'active' && Array.isArray(row.roles) ? row.roles : [])
@@ -111,6 +117,13 @@ const secretsWired = ({ spec }: PlainDocument): readonly Path[] => [
   ),
   ...(isRecord(spec.auth) && isRecord(spec.auth.oauth) && spec.auth.oauth.client_secret !== undefined ? [['auth', 'oauth', 'client_secret']] : []),
 ]
+
+/** What decides which database server gets a login, and which login. */
+const LOGIN = ['auth', 'address', 'tls'] as const
+
+/** The place in which a database is given a secret, or the AWS role of this process; undefined where a certificate is made for it. */
+const loginSent = ({ spec: { auth } }: PlainDocument): Path | undefined =>
+  isRecord(auth) ? (['password', 'aws_iam'] as const).filter((way) => auth[way] !== undefined).map((way): Path => ['auth', way])[0] : undefined
 
 const requestsOf = (document: PlainDocument | undefined): readonly Record<string, unknown>[] =>
   Array.isArray(document?.spec.request) ? document.spec.request.filter(isRecord) : []

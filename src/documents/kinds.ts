@@ -52,7 +52,7 @@ export function documentKinds(vocabularies: readonly Vocabulary[]): DocumentKind
     policyKind('guardrail', checkGuardrail),
     schemaKind('mcp', mcpServerSpec, plainName, (spec) => pemFaults(spec.ca, ['ca'])),
     schemaKind('postgres', postgresDatabaseSpec, plainName, (spec) => [
-      ...pemFaults(spec.tls.ca, ['tls', 'ca']),
+      ...(spec.tls.ca === 'public' ? [] : pemFaults(spec.tls.ca, ['tls', 'ca'])),
       ...lifeFaults(spec.credential_ttl, ['credential_ttl']),
     ]),
     schemaKind('user', userSpec, (name) => (isName('user', name) ? undefined : `\`${short(name)}\` cannot be the name of a user. ${SPELLING}`)),

@@ -1,6 +1,7 @@
 import {
   createCipheriv,
   createDecipheriv,
+  createHmac,
   createPrivateKey,
   createPublicKey,
   createSecretKey,
@@ -19,7 +20,7 @@ type Algorithm = 'aes-256-gcm' | 'ed25519' | 'p-256'
 
 /** One purpose seals or signs, with one algorithm. */
 function algorithmOf(purpose: Purpose): Algorithm {
-  if (purpose === 'vault' || purpose === 'factors' || purpose === 'handles') return 'aes-256-gcm'
+  if (purpose === 'vault' || purpose === 'factors' || purpose === 'handles' || purpose === 'values') return 'aes-256-gcm'
   return purpose === 'checkpoints' ? 'ed25519' : 'p-256'
 }
 
@@ -105,6 +106,11 @@ class StoreKeyring implements StoredKeyring {
     } catch (cause) {
       throw mismatch('A sealed value cannot be opened: it was changed, or belongs elsewhere.', cause)
     }
+  }
+
+  async derive(purpose: Purpose, use: string): Promise<Buffer> {
+    const { secret } = await this.active(purpose, 'aes-256-gcm')
+    return createHmac('sha256', secret).update(use).digest()
   }
 
   async signer(purpose: Purpose) {

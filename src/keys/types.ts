@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto'
 
 /** What a key is for. One key is never used for two of these. */
-export type Purpose = 'vault' | 'factors' | 'handles' | 'tokens' | 'checkpoints' | `authority:${string}`
+export type Purpose = 'vault' | 'factors' | 'handles' | 'values' | 'tokens' | 'checkpoints' | `authority:${string}`
 
 /** Wraps and unwraps the keys of the purposes. The seam for a KMS: a file, a systemd credential or a passphrase today. */
 export interface RootKey {
@@ -17,6 +17,8 @@ export interface Keyring {
   seal(purpose: Purpose, plain: Uint8Array | string, context: string): Promise<Uint8Array>
   /** Opens with whichever active or retiring key sealed it. Throws ChaperoneError('key_mismatch'). */
   open(purpose: Purpose, sealed: Uint8Array, context: string): Promise<Buffer>
+  /** 32 bytes that follow from the active key of the purpose and `use`: for hashes that nobody without the store can make. Another one after each rotation. */
+  derive(purpose: Purpose, use: string): Promise<Buffer>
   /** The active signing key (made on first use): Ed25519 for checkpoints, P-256 for tokens and authorities. */
   signer(purpose: Purpose): Promise<{ readonly id: string; readonly privateKey: KeyObject; readonly publicKey: KeyObject }>
   /** Active and retiring public keys: what is still believed. */

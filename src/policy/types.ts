@@ -139,8 +139,36 @@ export interface Vocabulary {
   variables?(action: Action): Readonly<Record<string, unknown>>
   /** What of a rule can never hold for what the resources that it selects are known to offer (fit.ts). Pure. */
   misfits?(rule: RuleConditions, offers: readonly Offer[]): readonly Misfit[]
+  /**
+   * What of an action's facts goes into its record: small (a few KiB at the most), and what is too long for that as texts
+   * beside it. Without it the record has the summary alone.
+   */
+  recorded?(action: Action): {
+    readonly facts: Readonly<Record<string, unknown>>
+    readonly bodies?: readonly RecordedText[]
+    /** in the place of the action's own `unclear`, where that may quote what is not to be kept */
+    readonly unclear?: string
+  }
+  /** The facts of an action that was recorded, exactly as they were judged; undefined when the record does not hold them (any more). */
+  recalled?(recorded: RecordedAction): Readonly<Record<string, unknown>> | undefined
+  /** Rules that would speak of this action in this section, the narrowest first: fields without the selector. For `audit rule`. */
+  propose?(action: Action, section: 'allow' | 'deny'): readonly Readonly<Record<string, unknown>>[]
   /** What is used of the resource (`tool read_file`), for limits that are counted for each; '' when it has no name of its own. */
   item?(action: Action): string
+}
+
+/** A text that lies beside a record. */
+export interface RecordedText {
+  readonly name: string
+  readonly bytes: string
+}
+
+/** What a record holds of an action. */
+export interface RecordedAction {
+  readonly operation: string
+  readonly facts: Readonly<Record<string, unknown>>
+  /** by name; only those that are whole: not cut, nothing in them masked, not erased */
+  readonly texts: ReadonlyMap<string, string>
 }
 
 /** What one resource is known to offer, as it was approved. Nothing known is not the same as nothing offered. */

@@ -1,13 +1,16 @@
 import { administer, VERBS, type Verb } from '../access/administration.ts'
 import { type Api, createApi } from '../api/app.ts'
-import type { Explain } from '../api/contract.ts'
+import type { ApiParts } from '../api/parts.ts'
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
+import { postgresDatabaseSpec } from '../catalog/postgres-database.ts'
 import { documentKinds } from '../documents/kinds.ts'
 import { ChaperoneError } from '../errors.ts'
 import { annotationsOf, describeCall } from '../gateways/mcp/describe.ts'
 import type { Scanner } from '../gateways/mcp/offers/scan.ts'
+import { mayWriteAction } from '../gateways/postgres/describe.ts'
 import { describeStatement } from '../gateways/postgres/explain.ts'
-import type { Action } from '../policy/types.ts'
+import { POSTGRES_LIMITS, type PostgresGateway } from '../gateways/postgres/gateway.ts'
+import { databaseSetup } from '../gateways/postgres/setup/setup.ts'
 import { logError } from './log.ts'
 import { splitHostPort } from './options.ts'
 import { type Parts, VOCABULARIES } from './parts.ts'
@@ -16,10 +19,12 @@ export interface ApiPlaces {
   readonly addresses: { readonly data: string; readonly web: string; readonly postgres: string }
   readonly publicHost: string | undefined
   readonly scan: Scanner
+  readonly databaseTools: ApiParts['databaseTools']
+  readonly mirrorOf: PostgresGateway['mirrorOf']
 }
 
 /** The API with its parts, and the actions that `explain` may ask about: made by the same functions as the gateways use. */
-export function createServerApi(parts: Parts, { addresses, publicHost, scan }: ApiPlaces): Api {
+export function createServerApi(parts: Parts, { addresses, publicHost, scan, databaseTools, mirrorOf }: ApiPlaces): Api {
   const reached = (address: string) => {
     const { host, port } = splitHostPort(address)
     // An empty host tells the client to use the one it already reached us by.
@@ -30,7 +35,7 @@ export function createServerApi(parts: Parts, { addresses, publicHost, scan }: A
     if (!found) throw new ChaperoneError('not_found', `There is no ${kind} resource of that name.`, { fix: `See \`chaperone get ${kind}\`.` })
     return found
   }
-  const describe: Readonly<Record<string, (ask: Explain) => Action | Promise<Action>>> = {
+  const describe: ApiParts['describe'] = {
     chaperone(ask) {
       if (!(VERBS as readonly string[]).includes(ask.verb ?? '')) throw new ChaperoneError('usage', `A verb is needed, one of: ${VERBS.join(', ')}.`)
       return administer(parts.chaperone, ask.verb as Verb, `${ask.verb}`)
@@ -50,14 +55,23 @@ export function createServerApi(parts: Parts, { addresses, publicHost, scan }: A
         ...(definition ? { annotations: annotationsOf(JSON.parse(definition)) } : {}),
       })
     },
-    async postgres(ask) {
+    async postgres(ask, judge) {
       const found = resource('postgres', ask.resource)
       if (ask.sql === undefined || ask.database === undefined || ask.user === undefined) {
         throw new ChaperoneError('usage', 'A database, a database user and a statement are needed.', {
           fix: 'chaperone explain --as NAME postgres RESOURCE --database D --user U --sql "…"',
         })
       }
-      const actions = await describeStatement({ resource: found.resource, database: ask.database, user: ask.user, sql: ask.sql })
+      const place = { resource: found.resource, database: ask.database, user: ask.user }
+      const mirror = mirrorOf(found.resource.id, ask.database, found.spec)
+      const actions = await describeStatement(
+        { ...place, sql: ask.sql },
+        {
+          ...(mirror ? { mirror } : {}),
+          pinnedReadOnly: judge(mayWriteAction(place)).verdict === 'deny',
+          reviewed: postgresDatabaseSpec.parse(found.spec).functions.read,
+        },
+      )
       // Of several statements the one that does most: all are refused if one is.
       const most = [...actions].sort(
         (a, b) => Number(b.unclear !== undefined) - Number(a.unclear !== undefined) || b.effects.length - a.effects.length,
@@ -68,7 +82,9 @@ export function createServerApi(parts: Parts, { addresses, publicHost, scan }: A
   }
   return createApi({
     ...parts,
+    databases: databaseSetup({ ca: parts.ca, clock: parts.clock, connectMs: POSTGRES_LIMITS.connectMs, reveal: parts.vault.reveal }),
     scan,
+    databaseTools,
     vocabularies: VOCABULARIES,
     documents: {
       store: parts.store,

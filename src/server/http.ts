@@ -25,8 +25,21 @@ export interface HttpParts {
 
 type Listener = 'data' | 'web'
 
-/** The path of an MCP server: `/mcp/<name>`, nothing behind it; or `/mcp`, for all of them. */
-const mcpPath = /^\/mcp(?:\/([A-Za-z0-9][A-Za-z0-9._-]{0,127}))?\/?$/
+/** The path of an MCP server: `/mcp/<name>`, nothing behind it; `/mcp/<resource>/<database>`, of a database; or `/mcp`, for all of them. */
+const mcpPath = /^\/mcp(?:\/([A-Za-z0-9][A-Za-z0-9._-]{0,127})(?:\/([^/]{1,200}))?)?\/?$/
+
+/** What of MCP the path leads to: no name is all servers. The names of databases have any letters. */
+function mcpServerIn(path: string): { readonly name: string | undefined } | undefined {
+  const parts = mcpPath.exec(path)
+  if (!parts) return undefined
+  const [, name, database] = parts
+  if (database === undefined) return { name }
+  try {
+    return { name: `${name}/${decodeURIComponent(database)}` }
+  } catch {
+    return undefined
+  }
+}
 
 /** The handler of one HTTPS listener. Both answer the same paths; they differ in how the caller proves who he is. */
 export function httpHandler(listener: Listener, parts: HttpParts): RequestListener {
@@ -50,8 +63,8 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
       const caller = listener === 'web' ? bearer : await callers.mutual(request)
       if (path.startsWith('/v1/') && listener === 'data') return await api(request, response, caller)
       if (!caller) throw new ChaperoneError('unauthenticated', 'Show who you are: a client certificate, or on the web listener a bearer token.')
-      const toMcp = mcpPath.exec(path)
-      if (toMcp) return await mcp(request, response, caller, toMcp[1])
+      const toMcp = mcpServerIn(path)
+      if (toMcp) return await mcp(request, response, caller, toMcp.name)
       if (path === '/metrics' && guard.judge(caller.session, administer(chaperone, 'audit.read', 'read metrics')).verdict === 'allow') {
         return text(response, 200, await metrics.text(), metrics.contentType)
       }

@@ -8,6 +8,8 @@ export interface Metrics {
   outcomeLost(): void
   /** An HTTP request was answered, after so many seconds. */
   answered(listener: string, status: number, seconds: number): void
+  /** Where to read how often the meaning of a SQL text was known, and how often it was parsed. Called once. */
+  descriptions(read: () => { readonly hits: number; readonly misses: number }): void
   text(): Promise<string>
   readonly contentType: string
 }
@@ -72,6 +74,20 @@ export function makeMetrics(gauges: Gauges): Metrics {
     answered(listener, code, seconds) {
       const status = `${Math.floor(code / 100)}xx`
       kept(ofAnswer, listener + status, () => requestSeconds.labels({ listener, status })).observe(seconds)
+    },
+    descriptions(read) {
+      new Counter({
+        name: 'chaperone_sql_texts_total',
+        help: 'SQL texts by how their meaning was found: known from before, or parsed',
+        labelNames: ['how'],
+        registers: [registry],
+        collect() {
+          const { hits, misses } = read()
+          this.reset()
+          this.labels({ how: 'known' }).inc(hits)
+          this.labels({ how: 'parsed' }).inc(misses)
+        },
+      })
     },
     text: () => registry.metrics(),
     contentType: registry.contentType,

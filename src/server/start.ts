@@ -8,6 +8,7 @@ import { postgresGateway } from '../gateways/postgres/gateway.ts'
 import { formatInvitation } from '../identity/invitations.ts'
 import { createServerApi } from './api.ts'
 import { certificateNames, listenerCertificates } from './certificates.ts'
+import { createDatabaseTools } from './databases.ts'
 import { inviteFirstAdministrator } from './first-start.ts'
 import { hostCheck } from './hosts.ts'
 import { httpHandler } from './http.ts'
@@ -69,8 +70,11 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     undo.push(() => certificates.close())
 
     const nameOf = (id: string) => parts.state.current().identity(id)?.name
+    // The tools of a database enter it by the same way as its own clients, which is made below.
+    const databases = createDatabaseTools(parts, (...given) => postgres.enter(...given))
     const mcp = mcpGateway({
       ...parts,
+      builtins: databases,
       nameOf,
       tasks: openTasks(parts.store, clock),
       handles: openHandles(parts.keyring),
@@ -87,13 +91,23 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       audit: strangers,
       tlsContext: () => certificates.mutual(),
       identify: (socket) => parts.callers.socket(socket, 'postgres'),
+      reveal: parts.vault.reveal,
+      valueKey: await parts.keyring.derive('values', 'record'),
+      maskKey: await parts.keyring.derive('values', 'masks'),
       nameOf,
       fault: (error) => logError(log, 'postgres', error),
     })
     undo.push(() => postgres.close())
+    parts.metrics.descriptions(() => postgres.descriptions)
 
     const addresses = { data: '', web: '', postgres: '' }
-    const api = createServerApi(parts, { addresses, publicHost: options.publicHost[0], scan: createScanner(parts, secretFiles(options)) })
+    const api = createServerApi(parts, {
+      addresses,
+      publicHost: options.publicHost[0],
+      scan: createScanner(parts, secretFiles(options)),
+      databaseTools: databases.list,
+      mirrorOf: postgres.mirrorOf,
+    })
     undo.push(() => api.close())
     const http = {
       ...parts,

@@ -9,6 +9,8 @@ import type { Connection, LiveSession } from '../../identity/types.ts'
 import type { Action } from '../../policy/types.ts'
 import type { Answer } from './answer.ts'
 import { makeAsker } from './asker.ts'
+import type { Desk } from './builtin/desk.ts'
+import { type Builtin, isBuiltin } from './builtin/types.ts'
 import { type Annotations, describeMcp } from './describe.ts'
 import { decodeHeader } from './era.ts'
 import type { Handles } from './handles.ts'
@@ -54,14 +56,19 @@ export interface ExchangeParts {
   readonly sessions: McpSessions
   readonly tasks: TaskOwners
   readonly handles: Handles
+  /** Where the built-in servers answer. */
+  readonly desk: Desk
   /** An identity's name of now, for the record. */
   readonly nameOf?: ((identity: string) => string | undefined) | undefined
   readonly log: (what: string, facts: Record<string, unknown>) => void
 }
 
 export interface Exchange {
-  /** One message to one server: described, admitted, sent on its lane, settled. The answer is written to `answer`. */
-  send(turn: Turn, server: Server, message: Request | Notification, answer: Answer): Promise<Outcome>
+  /**
+   * One message to one server: described, admitted, sent on its lane, settled. The answer is written to `answer`. What a
+   * built-in server does is judged where it does it.
+   */
+  send(turn: Turn, server: Server | Builtin, message: Request | Notification, answer: Answer): Promise<Outcome>
   /** Admits the action, does it with the permit, and settles it once on every path (peers R73). */
   govern(
     caller: Pick<McpCaller, 'session'> & { readonly connection?: Connection | undefined },
@@ -212,6 +219,7 @@ export function makeExchange(parts: ExchangeParts): Exchange {
     using,
 
     async send(turn, server, given, answer) {
+      if (isBuiltin(server)) return parts.desk.send(turn, server, given, answer)
       /** What is refused before it is an action is recorded as well. */
       const orRecord = async <T>(read: () => T | Promise<T>): Promise<T> => {
         try {

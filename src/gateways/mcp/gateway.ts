@@ -7,6 +7,8 @@ import type { Clock } from '../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import type { UpstreamLogins } from '../../vault/logins.ts'
 import { type Answer, Collector, finish, HttpAnswer } from './answer.ts'
+import { makeDesk } from './builtin/desk.ts'
+import { type Builtin, type Builtins, isBuiltin } from './builtin/types.ts'
 import { makeCrowd, personOf } from './crowd.ts'
 import { describeMcp } from './describe.ts'
 import { BATCH_VERSION, LEGACY_VERSIONS, MODERN_VERSIONS } from './era.ts'
@@ -34,6 +36,8 @@ export type { McpCaller } from './exchange.ts'
 export interface McpGatewayParts {
   readonly guard: Guard
   readonly resources: Resources
+  /** The servers that are no other process. */
+  readonly builtins?: Builtins
   readonly audit: Pick<AuditLog, 'append' | 'addSecrets'>
   /** The approved definitions of what servers offer. */
   readonly pins: Pick<PinBook, 'of' | 'observe'>
@@ -59,7 +63,7 @@ export interface McpGatewayParts {
 
 export interface McpGateway {
   /**
-   * Answers one request to `/mcp/<server>`, or, without a name, to `/mcp`, the endpoint of all that the caller may use.
+   * Answers one request to `/mcp/<server>` (a built-in one: `<resource>/<database>`), or, without a name, to `/mcp`, the endpoint of all that the caller may use.
    * Resolves when the answer is over. Never rejects for what a client or server does.
    */
   handle(request: IncomingMessage, response: ServerResponse, caller: McpCaller, server: string | undefined): Promise<void>
@@ -76,7 +80,7 @@ interface Visit {
   /** as the client wrote it */
   readonly name: string
   /** undefined when there is none of that name: the answers are those of a server that may not be seen (rule 8) */
-  readonly server: Server | undefined
+  readonly server: Server | Builtin | undefined
   /** the endpoint of all servers */
   readonly all: boolean
   readonly answer: Answer
@@ -115,13 +119,32 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
   const records = makeRecords(audit, parts.nameOf)
   const over = (of: McpSession, why: ChaperoneError) => void records.closed(of, why).catch(failed)
   const sessions = makeMcpSessions({ clock, limits, nodeId: parts.nodeId ?? 'local', mayStay, over, failed })
-  const exchange = makeExchange({ ...parts, records, clock, limits, servers, sessions, log })
-  const many = makeMany({ records, exchange, sessions, guard, resources, clock, limits, mayKeepLists: parts.mayKeepLists ?? (() => false), log })
+  const desk = makeDesk({ records, sessions, limits, log })
+  const builtins = parts.builtins ?? { find: () => undefined, list: () => [] }
+  const exchange = makeExchange({ ...parts, desk, records, clock, limits, servers, sessions, log })
+  const many = makeMany({
+    records,
+    exchange,
+    sessions,
+    guard,
+    resources,
+    builtins,
+    clock,
+    limits,
+    mayKeepLists: parts.mayKeepLists ?? (() => false),
+    log,
+  })
   let closing = false
 
-  const known = ({ server }: Visit): Server => {
+  const known = ({ server }: Visit): Server | Builtin => {
     if (server) return server
     throw new ChaperoneError('not_found', 'There is no such MCP server.')
+  }
+  /** No document has a slash in its name. */
+  const serverOf = ({ session }: McpCaller, name: string): Server | Builtin | undefined => {
+    if (name.includes('/')) return builtins.find(session, name)
+    const found = resources.find('mcp', name)
+    return found && { resource: found.resource, spec: found.spec as McpServerSpec }
   }
   const turnIn = ({ caller, headers, trace }: Visit, of: () => McpSession): Turn => ({ caller, headers, of, trace })
 
@@ -173,6 +196,10 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
       )
       return
     }
+    if (isBuiltin(server)) {
+      await recordUnsent(visit, message)
+      return visit.answer.send(202)
+    }
     // This revision has no notifications of clients over HTTP: judged and recorded (peers R04), and sent nowhere.
     await exchange.govern(visit.caller, describeMcp(server, message), bodiesOf(message), async () => ({ status: 'ok', facts: { sent: false } }))
     visit.answer.send(202)
@@ -190,7 +217,8 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     }
     const server = known(visit)
     // Where all answers come over one channel, each still has a stream of its own to the client.
-    if (server.spec.command !== undefined && visit.answer instanceof HttpAnswer) visit.answer.events = true
+    if (!isBuiltin(server) && server.spec.command !== undefined && visit.answer instanceof HttpAnswer) visit.answer.events = true
+    if (isBuiltin(server) && message.kind === 'notification') await recordUnsent(visit, message)
     const outcome = await exchange.send(turn, server, message, visit.answer)
     if (message.kind === 'notification') visit.answer.send(outcome.status === 'ok' ? 202 : 502)
   }
@@ -213,12 +241,12 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     if (request.headers['mcp-session-id'] !== undefined) {
       throw new ProtocolError(INVALID_REQUEST, '`initialize` opens a session and cannot be sent in one.', { id: message.id })
     }
-    if (visit.all) {
-      const { of, text } = many.greet(caller.session, message)
+    const server = visit.all ? undefined : known(visit)
+    if (!server || isBuiltin(server)) {
+      const { of, text } = server ? desk.greet(caller.session, server, message) : many.greet(caller.session, message)
       await records.opened(caller, of)
       return answer.send(200, text, { 'content-type': 'application/json', 'mcp-session-id': of.id })
     }
-    const server = known(visit)
     // The session is opened when the guard has admitted: who is refused costs no process.
     await exchange.govern(caller, describeMcp(server, message), bodiesOf(message), async (permit) => {
       const of = sessions.open(caller.session, server.resource.id)
@@ -296,6 +324,8 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
       )
     }
     const server = known(visit)
+    // It says nothing by itself: 405 is how the specification has a server say that it has no stream.
+    if (isBuiltin(server)) return visit.answer.send(405, undefined, { allow: 'POST, DELETE' })
     const action = describeMcp(server, { method: 'stream', params: {} })
     await exchange.govern(visit.caller, action, [], async (permit): Promise<Outcome> => {
       const forget = of.inquiries?.listen(visit.answer)
@@ -310,11 +340,12 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
   const end = async (visit: Visit): Promise<void> => {
     checkVersion(visit.request)
     const of = await sessionOf(visit)
-    if (visit.all) {
+    const server = visit.all ? undefined : known(visit)
+    if (!server || isBuiltin(server)) {
       await sessions.close(of, sessionGone('The client has ended the MCP session.'))
       return visit.answer.send(204)
     }
-    const action = describeMcp(known(visit), { method: 'session/end', params: {} })
+    const action = describeMcp(server, { method: 'session/end', params: {} })
     await exchange.govern(visit.caller, action, [], async () => {
       await sessions.close(of, sessionGone('The client has ended the MCP session.'))
       return { status: 'ok' }
@@ -327,7 +358,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
       // That this endpoint exists is no secret; only what lies behind it may be.
       if (all) return true
       try {
-        return server !== undefined && guard.judge(caller.session, describeMcp(server, { method: 'ping', params: {} })).visible
+        return server !== undefined && (isBuiltin(server) || guard.judge(caller.session, describeMcp(server, { method: 'ping', params: {} })).visible)
       } catch {
         // The session is over: nothing is visible to it.
         return false
@@ -365,9 +396,11 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
         const run = verbs[request.method ?? '']
         if (!run) return answer.send(405, undefined, { allow: Object.keys(verbs).join(', ') })
         const all = given === undefined
-        const found = all ? undefined : resources.find('mcp', name)
-        if (!found && !all) await records.refused(caller, name, new ChaperoneError('not_found', 'There is no such MCP server.'))
-        const server = found && { resource: found.resource, spec: found.spec as McpServerSpec }
+        const server = all ? undefined : serverOf(caller, name)
+        const missing = new ChaperoneError('not_found', 'There is no such MCP server.')
+        if (!server && !all) await records.refused(caller, name, missing)
+        // Of two names only a database has, and who may not see it gets the answer of a path that is none.
+        if (!server && name.includes('/')) throw missing
         await run({ request, caller, name, server, all, answer, headers: requestHeaders(request.headers) })
       } catch (error) {
         fail(answer, toChaperoneError(error), { server: name })

@@ -20,6 +20,7 @@ import type { Resource } from '../../policy/types.ts'
 import { openStore } from '../../store/open.ts'
 import type { Store } from '../../store/store.ts'
 import type { UpstreamLogins } from '../../vault/logins.ts'
+import type { Builtins } from './builtin/types.ts'
 import { type McpCaller, mcpGateway } from './gateway.ts'
 import { openHandles } from './handles.ts'
 import type { McpLimits } from './limits.ts'
@@ -35,6 +36,7 @@ export interface World {
   readonly clock?: Clock
   readonly secrets?: Record<string, string>
   readonly logins?: Pick<UpstreamLogins, 'of'>
+  readonly builtins?: Builtins
   /** Where pins are kept; default: a store of its own. */
   readonly store?: Store
 }
@@ -189,6 +191,7 @@ export async function harness(world: World): Promise<Harness> {
     dataDir,
     ...(world.limits ? { limits: world.limits } : {}),
     ...(world.logins ? { logins: world.logins } : {}),
+    ...(world.builtins ? { builtins: world.builtins } : {}),
     log: { warn: (facts, what) => logs.push({ what, facts }) },
   })
 
@@ -201,7 +204,7 @@ export async function harness(world: World): Promise<Harness> {
   }
   const server = createServer((request, response) => {
     const caller = callerOf(request)
-    void gateway.handle(request, response, caller, /^\/mcp\/([^/?]+)/.exec(request.url ?? '')?.[1]).finally(() => caller.connection.closed())
+    void gateway.handle(request, response, caller, /^\/mcp\/([^?]+)/.exec(request.url ?? '')?.[1]).finally(() => caller.connection.closed())
   })
   const address = await listen(server)
 

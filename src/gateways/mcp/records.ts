@@ -15,7 +15,7 @@ export interface Records {
   /** By whatever end (peers R76). */
   closed(of: McpSession, why: ChaperoneError): Promise<void>
   /** A list that is shown again asks nobody. */
-  shown(caller: McpCaller, list: string, servers: readonly Server[]): Promise<void>
+  shown(caller: McpCaller, list: string, servers: readonly Pick<Server, 'resource'>[]): Promise<void>
 }
 
 /** `nameOf`: an identity's name of now. */

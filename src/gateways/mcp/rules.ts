@@ -15,6 +15,7 @@ import {
 import { type ValueMatcher, valueMatcher, valueSchema } from '../../policy/value.ts'
 import type { McpFacts } from './describe.ts'
 import { misfits } from './offers/schema-check.ts'
+import { proposeRules, recalledFacts, recordedFacts } from './recorded.ts'
 
 const limits = limitsWords('server', 'tool')
 
@@ -53,6 +54,9 @@ export const mcpVocabulary: Vocabulary = {
     return (trapLossy(facts.args ?? {}, facts.lossy) ?? {}) as Record<string, unknown>
   },
   misfits,
+  recorded: recordedFacts,
+  recalled: recalledFacts,
+  propose: proposeRules,
   // Not by URI: with a template behind it a client could name new ones for ever, each with a count of its own.
   item: (action) => {
     const { about, tool, prompt } = factsOf(action)

@@ -22,13 +22,13 @@ interface Entry extends CancelKey, Cancellable {}
 export class CancelKeys {
   readonly #entries = new Map<number, Entry>()
 
-  /** A new key for the connection, and the function that ends it. */
-  give(target: Cancellable): { readonly key: CancelKey; forget(): void } {
+  /** A new key for the connection, and the function that ends it. `long`: the client speaks 3.2, where 32 bits need not be all. */
+  give(target: Cancellable, long = false): { readonly key: CancelKey; forget(): void } {
     let process: number
     // Positive, as clients print it as a number; random, so that 64 bits must be guessed and not 32.
     do process = randomBytes(4).readUInt32BE() >>> 1
     while (process === 0 || this.#entries.has(process))
-    const secret = randomBytes(4)
+    const secret = randomBytes(long ? 32 : 4)
     this.#entries.set(process, { process, secret, ...target, cancel: () => target.cancel() })
     return { key: { process, secret }, forget: () => this.#entries.delete(process) }
   }

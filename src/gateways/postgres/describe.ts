@@ -1,7 +1,13 @@
 import { type Action, EFFECTS, type Effect, type Resource } from '../../policy/types.ts'
+import { surroundingsOf } from './around.ts'
+import type { Source } from './masks/types.ts'
 import type { Mirror } from './mirror/types.ts'
+import type { Keeping, Kept } from './record/keep.ts'
+import { newBudget } from './sql/behind.ts'
 import type { Findings } from './sql/findings.ts'
-import { parseSql } from './sql/parse.ts'
+import { type Handles, handlesOf } from './sql/handles.ts'
+import type { Tree } from './sql/nodes.ts'
+import { fingerprintOf, parseSql } from './sql/parse.ts'
 import type { Ceilings } from './sql/settings.ts'
 import { walkStatement } from './sql/walk.ts'
 
@@ -27,6 +33,8 @@ export interface PostgresFacts {
   readonly every_row: boolean
   /** The search path of the connection; absent when it is not known any more. */
   readonly path?: readonly string[]
+  /** Set where the record does not keep values as they are; no rule reads it. */
+  readonly parameters?: Exclude<Kept, 'full'>
   /** The connection itself, or the question whether it could ever write (see gateway.ts). */
   readonly probe?: boolean
 }
@@ -47,35 +55,53 @@ export interface SqlContext {
 export const ORDINARY: SqlContext = { path: ['pg_catalog', 'public'], ceilings: {} }
 
 /** One statement of a text, and what it does. */
-export interface Described extends Omit<Findings, 'kinds' | 'effects' | 'read' | 'written' | 'functions' | 'settings'> {
+export interface Described
+  extends Omit<Findings, 'kinds' | 'effects' | 'read' | 'written' | 'behind' | 'columnsRead' | 'columnsWritten' | 'functions' | 'settings'>,
+    Handles {
   readonly text: string
   readonly kinds: readonly string[]
   readonly effects: readonly Effect[]
   readonly read: readonly string[]
   readonly written: readonly string[]
+  readonly behind: readonly string[]
+  readonly columns: { readonly read: readonly string[]; readonly written: readonly string[] }
   readonly functions: readonly string[]
   readonly settings: readonly string[]
   readonly summary: string
   /** The text could not be parsed at all. */
   readonly unread?: 'syntax' | 'size'
+  /** What a FETCH or EXECUTE runs, as far as the name was seen: all that it may stand for. */
+  readonly stands?: readonly Source[]
+  /** see {@link PostgresFacts} */
+  readonly fingerprint?: string
+  /** It ends a transaction, or says so: a COMMIT of a failed one rolls back. */
+  readonly ends?: 'commit' | 'rollback'
 }
 
 /** What each statement of the text does. Pure; the parser must be loaded. A text that cannot be parsed is one statement that no rule may allow. */
-export function describeSql(sql: string, context: SqlContext = ORDINARY): readonly Described[] {
+export function describeSql(sql: string, context: SqlContext = ORDINARY, parameterTypes: readonly number[] = []): readonly Described[] {
   const parsed = parseSql(sql)
   if ('failure' in parsed) return [unread(sql, parsed.failure, parsed.kind)]
-  const builtinFirst = context.path?.[0] === 'pg_catalog'
-  return parsed.statements.map(({ tree, text }) => describe(text, walkStatement(tree, { builtinFirst, ceilings: context.ceilings })))
+  let around = { ...surroundingsOf(context), parameterTypes }
+  return parsed.statements.map(({ tree, text }) => {
+    const described = describe(text, tree, walkStatement(tree, around, newBudget()))
+    // What stands behind it runs after it: names may lead elsewhere by then.
+    if (described.loose && around.path) around = { ...around, path: undefined }
+    return described
+  })
 }
 
-function describe(text: string, found: Findings): Described {
-  const { kind, opaque, loose, everyRow, copiesIn, declares, fetches, unclear } = found
+function describe(text: string, tree: Tree, found: Findings): Described {
+  const { kind, opaque, loose, unknown, everyRow, copiesIn, declares, fetches, unclear } = found
   const [read, written] = [[...found.read].sort(), [...found.written].sort()]
   return {
     text,
+    ...identifyingOf(text, tree),
+    ...handlesOf(tree),
     kind,
     opaque,
     loose,
+    unknown,
     everyRow,
     copiesIn,
     declares,
@@ -85,14 +111,33 @@ function describe(text: string, found: Findings): Described {
     effects: EFFECTS.filter((effect) => found.effects.has(effect)),
     read,
     written,
+    behind: [...found.behind].sort(),
+    columns: { read: [...found.columnsRead].sort(), written: [...found.columnsWritten].sort() },
     functions: [...found.functions].sort(),
     settings: [...found.settings].sort(),
     summary: summaryOf(kind, written.length > 0 ? written : read, [...found.settings]),
   }
 }
 
+function identifyingOf(text: string, tree: Tree): Pick<Described, 'fingerprint' | 'ends'> {
+  const fingerprint = fingerprintOf(text)
+  const ends = ENDS[(tree.TransactionStmt as Tree | undefined)?.kind as string]
+  return { ...(fingerprint === undefined ? {} : { fingerprint }), ...(ends === undefined ? {} : { ends }) }
+}
+
+const ENDS: Readonly<Record<string, 'commit' | 'rollback'>> = { TRANS_STMT_COMMIT: 'commit', TRANS_STMT_ROLLBACK: 'rollback' }
+
 function unread(text: string, why: string, kind: 'syntax' | 'size'): Described {
-  const nothing = { read: [], written: [], functions: [], settings: [], declares: undefined, fetches: undefined }
+  const nothing = {
+    read: [],
+    written: [],
+    behind: [],
+    columns: { read: [], written: [] },
+    functions: [],
+    settings: [],
+    declares: undefined,
+    fetches: undefined,
+  }
   const unclear = kind === 'syntax' ? `it cannot be parsed: ${why}` : why
   return {
     ...nothing,
@@ -102,6 +147,7 @@ function unread(text: string, why: string, kind: 'syntax' | 'size'): Described {
     effects: EFFECTS,
     opaque: true,
     loose: true,
+    unknown: false,
     everyRow: false,
     copiesIn: false,
     unclear,
@@ -121,12 +167,16 @@ export interface Place {
   readonly resource: Resource
   readonly database: string
   readonly user: string
+  /** The protocol by which it came in, when that is another one. */
+  readonly via?: string
+  /** How much of values goes into the record; absent: all of it. */
+  readonly keeping?: Keeping
 }
 
 const NOTHING = { statements: ['connect'], tables: { read: [], written: [] }, functions: [], settings: [], opaque: false, every_row: false }
 
 /** Opening a connection to a database as a database user. */
-export function connectAction({ resource, database, user }: Place): Action {
+export function connectAction({ resource, database, user, via }: Place): Action {
   const facts: PostgresFacts = { ...NOTHING, database, user }
   return {
     kind: 'postgres',
@@ -136,11 +186,12 @@ export function connectAction({ resource, database, user }: Place): Action {
     facts: { ...facts },
     summary: `connect to ${database} as ${user}`,
     partial: true,
+    ...(via === undefined ? {} : { via }),
   }
 }
 
 /** The question whether any rule could let this connection change something, whatever the statement. Judged, never admitted. */
-export function mayWriteAction({ resource, database, user }: Place): Action {
+export function mayWriteAction({ resource, database, user, via }: Place): Action {
   const facts: PostgresFacts = { ...NOTHING, database, user, probe: true }
   return {
     kind: 'postgres',
@@ -150,21 +201,25 @@ export function mayWriteAction({ resource, database, user }: Place): Action {
     facts: { ...facts },
     summary: `write to ${database} as ${user}`,
     partial: true,
+    ...(via === undefined ? {} : { via }),
   }
 }
 
 /** One statement as policy sees it. */
-export function statementAction({ resource, database, user }: Place, described: Described, context: SqlContext): Action {
-  const { kinds, read, written, functions, settings, opaque, everyRow, unclear } = described
+export function statementAction({ resource, database, user, keeping, via }: Place, described: Described, context: SqlContext): Action {
+  const { kinds, read, written, behind, columns, functions, settings, opaque, everyRow, unclear } = described
   const facts: PostgresFacts = {
     database,
     user,
     statements: kinds,
     tables: { read, written },
+    ...(context.mirror ? { behind, columns } : {}),
     functions,
     settings,
     opaque,
     every_row: everyRow,
+    ...(described.fingerprint === undefined ? {} : { fingerprint: described.fingerprint }),
+    ...(keeping === undefined || keeping.parameters === 'full' ? {} : { parameters: keeping.parameters }),
     ...(context.path ? { path: context.path } : {}),
   }
   return {
@@ -174,14 +229,26 @@ export function statementAction({ resource, database, user }: Place, described: 
     effects: described.effects,
     facts: { ...facts },
     summary: described.summary,
+    ...(via === undefined ? {} : { via }),
     ...(unclear === undefined ? {} : { unclear }),
   }
 }
 
+/** Descriptions that hold under one context. */
+interface Space {
+  readonly entries: Map<string, readonly Described[]>
+  /** It was given up to make room: contexts that still point to it look for the new one. */
+  isDropped: boolean
+}
+
 /** A bounded memory of what texts do: prepared statements and ORMs send the same ones again and again. */
 export class DescriptionCache {
-  readonly #entries = new Map<string, readonly Described[]>()
+  /** By what the description of a text depends on besides the text; the one that was made last stands last. */
+  readonly #spaces = new Map<string, Space>()
+  /** So that the hot path makes no key: contexts of one connection are the same object from statement to statement. */
+  readonly #byContext = new WeakMap<SqlContext, Space>()
   readonly #limits: { readonly entries: number; readonly characters: number }
+  #entries = 0
   #characters = 0
   hits = 0
   misses = 0
@@ -190,37 +257,58 @@ export class DescriptionCache {
     this.#limits = limits
   }
 
-  describe(sql: string, context: SqlContext): readonly Described[] {
-    // Everything that the description depends on is in the key; none of it can hold a NUL.
-    const key = `${context.path?.[0] === 'pg_catalog' ? '+' : '-'}${ceilingsKey(context.ceilings)}\0${sql}`
-    const known = this.#entries.get(key)
+  /** `parameterTypes`: oids of user's types that the client declared for parameters; they decide which code runs. */
+  describe(sql: string, context: SqlContext, parameterTypes: readonly number[] = []): readonly Described[] {
+    let space = this.#byContext.get(context)
+    if (!space || space.isDropped) space = this.#spaceOf(context)
+    // A text holds no NUL that the parser takes.
+    const key = parameterTypes.length === 0 ? sql : `${sql}\0${parameterTypes.join()}`
+    const known = space.entries.get(key)
     if (known) {
       this.hits++
       return known
     }
     this.misses++
-    const described = describeSql(sql, context)
-    this.#entries.set(key, described)
+    const described = describeSql(sql, context, parameterTypes)
+    space.entries.set(key, described)
+    this.#entries++
     this.#characters += key.length
-    // Oldest first: a hot text that falls out is back with its next use.
-    for (const [old] of this.#entries) {
-      if (this.#entries.size <= this.#limits.entries && this.#characters <= this.#limits.characters) break
-      this.#entries.delete(old)
-      this.#characters -= old.length
-    }
+    this.#makeRoom()
     return described
+  }
+
+  #spaceOf(context: SqlContext): Space {
+    const key = contextKey(context)
+    const space = this.#spaces.get(key) ?? { entries: new Map(), isDropped: false }
+    this.#spaces.set(key, space)
+    this.#byContext.set(context, space)
+    return space
+  }
+
+  /** Oldest first: a hot text that falls out is back with its next use. What an old mirror meant goes before what a new one means. */
+  #makeRoom(): void {
+    for (const [key, space] of this.#spaces) {
+      for (const [old] of space.entries) {
+        if (this.#entries <= this.#limits.entries && this.#characters <= this.#limits.characters) return
+        space.entries.delete(old)
+        this.#entries--
+        this.#characters -= old.length
+      }
+      if (this.#spaces.size === 1) return
+      space.isDropped = true
+      this.#spaces.delete(key)
+    }
   }
 }
 
-const keys = new WeakMap<Ceilings, string>()
+const numbers = new WeakMap<Mirror, number>()
+let mirrors = 0
 
-function ceilingsKey(ceilings: Ceilings): string {
-  const known = keys.get(ceilings)
-  if (known !== undefined) return known
-  const key = Object.entries(ceilings)
-    .filter(([, limit]) => limit > 0)
-    .sort()
-    .join(';')
-  keys.set(ceilings, key)
-  return key
+function numberOf(mirror: Mirror): number {
+  const known = numbers.get(mirror) ?? ++mirrors
+  numbers.set(mirror, known)
+  return known
 }
+
+const contextKey = ({ path, ceilings, mirror, pinnedReadOnly, reviewed }: SqlContext): string =>
+  JSON.stringify([mirror ? numberOf(mirror) : 0, path ?? null, Object.entries(ceilings).sort(), pinnedReadOnly ?? false, reviewed ?? []])

@@ -1,13 +1,23 @@
 import { constants } from 'node:crypto'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { createSecureContext, type SecureContext, TLSSocket, type TlsOptions } from 'node:tls'
 import { ChaperoneError } from '../../errors.ts'
 import { type FirstPacket, readFirstPacket } from './wire/first-packet.ts'
 
+/** What a client asks for to be let in. */
+export interface Startup {
+  readonly packet: Extract<FirstPacket, { kind: 'startup' }>
+  /** What came behind it. */
+  readonly rest: Buffer
+  /** The name in its TLS handshake. */
+  readonly serverName: string | undefined
+}
+
 /** What a client said first: over TLS its startup or a cancel, in the clear a cancel and nothing else. */
 export type Entered =
-  | { readonly kind: 'startup'; readonly socket: TLSSocket; readonly packet: Extract<FirstPacket, { kind: 'startup' }>; readonly rest: Buffer }
+  | ({ readonly kind: 'startup'; readonly socket: TLSSocket } & Startup)
   | {
       readonly kind: 'cancel'
       readonly socket: Socket
@@ -63,7 +73,7 @@ export class Entrance {
 
   async #inside(socket: TLSSocket, signal: AbortSignal): Promise<Entered> {
     const { packet, rest } = await readPacket(socket, signal)
-    if (packet.kind === 'startup') return { kind: 'startup', socket, packet, rest }
+    if (packet.kind === 'startup') return { kind: 'startup', socket, packet, rest, serverName: socket.servername || undefined }
     if (packet.kind === 'cancel') return { kind: 'cancel', socket, packet, secure: socket }
     throw new ChaperoneError('malformed', 'TLS was asked for inside TLS.')
   }
@@ -80,11 +90,17 @@ export class Entrance {
     })
     // An error is always followed by 'close', and that is what is listened to.
     secured.on('error', () => {})
-    await new Promise<void>((done, failed) => {
-      secured.once('secure', done)
-      secured.once('close', () => failed(new ChaperoneError('credential_invalid', 'The TLS handshake failed.')))
-      signal.addEventListener('abort', () => failed(signal.reason), { once: true })
-    })
+    const handshake = Promise.withResolvers<void>()
+    const stop = () => handshake.reject(signal.reason)
+    secured.once('secure', handshake.resolve)
+    secured.once('close', () => handshake.reject(new ChaperoneError('credential_invalid', 'The TLS handshake failed.')))
+    signal.addEventListener('abort', stop, { once: true })
+    try {
+      await handshake.promise
+    } finally {
+      // A signal made of others is kept for ever while anybody listens to it, and with it the whole connection.
+      signal.removeEventListener('abort', stop)
+    }
     this.#secured.set(socket, secured)
     // Without it bytes meant for another protocol, sent on by a browser, could be taken for a startup (ALPACA).
     if (direct && secured.alpnProtocol !== 'postgresql') throw new ChaperoneError('malformed', 'Direct TLS needs the ALPN protocol `postgresql`.')
@@ -104,13 +120,14 @@ export class Entrance {
 }
 
 /** The bytes that are here, without taking them. */
-async function peek(socket: Socket, signal: AbortSignal): Promise<Buffer> {
+async function peek(socket: Duplex, signal: AbortSignal): Promise<Buffer> {
   const bytes = await more(socket, signal)
   socket.unshift(bytes)
   return bytes
 }
 
-async function readPacket(socket: Socket, signal: AbortSignal): Promise<{ packet: FirstPacket; rest: Buffer }> {
+/** The first packet of a stream. Throws ChaperoneError; `signal` ends the wait. */
+export async function readPacket(socket: Duplex, signal: AbortSignal): Promise<{ packet: FirstPacket; rest: Buffer }> {
   let held: Buffer = Buffer.alloc(0)
   for (;;) {
     held = Buffer.concat([held, await more(socket, signal)])
@@ -119,7 +136,7 @@ async function readPacket(socket: Socket, signal: AbortSignal): Promise<{ packet
   }
 }
 
-async function more(socket: Socket, signal: AbortSignal): Promise<Buffer> {
+async function more(socket: Duplex, signal: AbortSignal): Promise<Buffer> {
   for (;;) {
     signal.throwIfAborted()
     const chunk = socket.read() as Buffer | null

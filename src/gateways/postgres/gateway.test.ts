@@ -5,7 +5,7 @@ import { after, before, beforeEach, test } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import { ChaperoneError } from '../../errors.ts'
 import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.test.ts'
-import { cancelRequest, sslRequest } from './wire/write.ts'
+import { cancelRequest, queryMessage, sslRequest, startupPacket } from './wire/write.ts'
 
 let rig: Rig
 before(async () => {
@@ -28,7 +28,7 @@ test('rule 3: psql reads through the gateway, and every statement is recorded wi
   assert.equal(connect?.action.operation, 'connect')
   assert.equal(connect?.outcome?.status, 'ok')
   assert.equal(first?.bodies.statement, 'select count(*) from customers')
-  assert.equal(first?.action.summary, 'SELECT customers')
+  assert.equal(first?.action.summary, 'SELECT public.customers')
   assert.deepEqual([second?.outcome?.status, second?.outcome?.facts?.rows], ['ok', 1])
   assert.deepEqual(
     rig.events.map((event) => event.type),
@@ -43,7 +43,7 @@ test('rule 8: a refusal says code, rule, decision and what to do, and the connec
     (error: { code: string; detail: string; hint: string; message: string; severity: string }) => {
       assert.equal(error.severity, 'ERROR')
       assert.equal(error.code, '42501')
-      assert.match(error.message, /^Chaperone refused this: DROP customers\./)
+      assert.match(error.message, /^Chaperone refused this: DROP public\.customers\./)
       assert.match(error.detail, /reason no_rule, decision per_\d+/)
       assert.match(error.hint, /./)
       return true
@@ -162,7 +162,7 @@ test('rule 6: a database that its document no longer names is not reached over a
 })
 
 test('rule 3: a startup that is refused is on record, with who tried', async () => {
-  await assert.rejects(rig.raw('reader', { options: '-c search_path=evil' }), /not accepted/)
+  await assert.rejects(rig.raw('reader', { options: '-c session_preload_libraries=evil' }), /not accepted/)
   const { type, actor, data } = rig.events.at(-1)!
   assert.deepEqual([type, actor?.name, data?.reason], ['message.refused', 'boris-ai', 'unsupported'])
 })
@@ -211,6 +211,86 @@ test('a cancel over TLS works for the identity that holds the connection, and fo
   }
   await assert.rejects(slow, { code: '57014' })
   await client.end()
+})
+
+/** Logs in by direct TLS with a minor version of the protocol; the frames up to ReadyForQuery. */
+async function logInAs(minor: number, options: Record<string, string> = {}) {
+  const socket = connectTls({
+    port: rig.port,
+    host: '127.0.0.1',
+    ca: rig.identities.cert,
+    ...rig.client,
+    ALPNProtocols: ['postgresql'],
+    servername: 'prod.localhost',
+  })
+  socket.on('error', () => {})
+  await once(socket, 'secureConnect')
+  const packet = startupPacket({ user: 'reader', database: 'shop', ...options })
+  packet.writeInt32BE((3 << 16) | minor, 4)
+  const frames: Buffer[] = []
+  let held = Buffer.alloc(0)
+  const ready = new Promise<void>((done) => {
+    socket.on('data', (chunk: Buffer) => {
+      held = Buffer.concat([held, chunk])
+      while (held.length >= 5 && held.length > held.readInt32BE(1)) {
+        const end = held.readInt32BE(1) + 1
+        frames.push(held.subarray(0, end))
+        held = held.subarray(end)
+        if (frames.at(-1)![0] === 'Z'.charCodeAt(0)) done()
+      }
+    })
+  })
+  socket.write(packet)
+  await ready
+  return { socket, frames, of: (type: string) => frames.find((frame) => frame[0] === type.charCodeAt(0)) }
+}
+
+test('protocol 3.2 is spoken, with long keys for cancelling; newer ones and unknown options are negotiated down', async () => {
+  rig.state.roles = [ANYTHING]
+  const { socket, frames, of } = await logInAs(2)
+  assert.equal(of('v'), undefined)
+  const key = of('K')!
+  assert.equal(key.length, 5 + 4 + 32)
+  socket.write(queryMessage('select pg_sleep(30)'))
+  await until(
+    async () => (await rig.admin.query("select 1 from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'")).rowCount === 1,
+  )
+  for (const secret of [key.subarray(9, 13), Buffer.alloc(32), key.subarray(9)]) {
+    const cancel = connectTcp(rig.port, '127.0.0.1')
+    cancel.on('error', () => {})
+    cancel.write(cancelRequest(key.readInt32BE(5), secret))
+    await once(cancel.resume(), 'close')
+  }
+  await until(() => frames.some((frame) => frame[0] === 'E'.charCodeAt(0) && frame.includes('57014')))
+  socket.destroy()
+  const newer = await logInAs(9999, { '_pq_.compression': 'on' })
+  const said = newer.of('v')!
+  assert.deepEqual([said.readInt32BE(5), said.readInt32BE(9), said.toString('utf8', 13, said.length - 1)], [(3 << 16) | 2, 1, '_pq_.compression'])
+  newer.socket.destroy()
+  const old = await logInAs(0)
+  assert.equal(old.of('K')!.length, 5 + 4 + 4)
+  old.socket.destroy()
+})
+
+test('what others notify comes to an idle connection that listens, and to no other', async () => {
+  rig.state.roles = [WRITER]
+  const [listening, other] = [await rig.connect('writer'), await rig.connect('writer')]
+  const heard: string[] = []
+  listening.on('notification', ({ channel, payload }) => heard.push(`${channel}: ${payload}`))
+  other.on('notification', () => heard.push('never'))
+  await listening.query('listen news')
+  await rig.admin.query("notify news, 'one'")
+  await until(() => heard.length === 1)
+  await listening.query('begin')
+  await rig.admin.query("notify news, 'two'")
+  await listening.query('commit')
+  await until(() => heard.length === 2)
+  assert.deepEqual(heard, ['news: one', 'news: two'])
+  rig.state.roles = [READER]
+  // It fills the server's queue for as long as the connection is idle (B21), so it is more than reading.
+  await assert.rejects(other.query('listen news'), { code: '42501' })
+  await listening.end()
+  await other.end()
 })
 
 async function sendCancel(port: number, process: number, secret: number): Promise<void> {

@@ -1,6 +1,8 @@
+import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { TLSSocket, TlsOptions } from 'node:tls'
-import type { Guard, Permit, Resources } from '../../access/types.ts'
+import type { Guard, Resources } from '../../access/types.ts'
 import type { AuditLog, Draft } from '../../audit/record.ts'
 import type { CertificateAuthority } from '../../ca/types.ts'
 import { type PostgresDatabaseSpec, postgresDatabaseSpec } from '../../catalog/postgres-database.ts'
@@ -8,15 +10,24 @@ import type { Clock } from '../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
 import { CancelKeys } from './cancels.ts'
-import { Conversation } from './conversation/conversation.ts'
-import { cancelUpstream, openUpstream, type Upstream } from './database/upstream.ts'
-import { connectAction, DescriptionCache, mayWriteAction, type Place } from './describe.ts'
-import { type Entered, Entrance } from './entrance.ts'
+import { Crowd } from './crowd.ts'
+import { cancelUpstream } from './database/cancel.ts'
+import { identitySettings } from './database/identity-settings.ts'
+import { openQuestions, openUpstream, type Upstream } from './database/open.ts'
+import { connectAction, DescriptionCache, type Place, type SqlContext } from './describe.ts'
+import { type Entered, Entrance, readPacket, type Startup } from './entrance.ts'
+import { knowsSetting, mayWrite, timesOf } from './fence.ts'
+import { type Wire, wirePair } from './in-memory.ts'
+import { MaskKeeper } from './masks/keeper.ts'
+import { type HeldMirror, Mirrors } from './mirror/mirrors.ts'
+import type { Mirror } from './mirror/types.ts'
+import { keepingOf } from './record/keep.ts'
 import { noDatabase, refusalMessage } from './refuse.ts'
+import { aboutOf, hangUp, type RelayParts, relay, type Who } from './relay.ts'
+import { BigTexts } from './sql/big-texts.ts'
 import { loadParser } from './sql/parse.ts'
 import { applicationName, readStartup, type Wanted } from './startup.ts'
 import { WIRE_LIMITS } from './wire/codes.ts'
-import { authenticationOk, backendKeyData, negotiateVersion, parameterStatus, readyForQuery } from './wire/write.ts'
 
 export interface PostgresLimits {
   /** sockets at once, those that have not said who they are included */
@@ -56,6 +67,12 @@ export interface PostgresGatewayParts {
   readonly tlsContext: () => TlsOptions
   /** Who is behind the socket, by its client certificate; the connection ends with the socket. Rejects with ChaperoneError. */
   readonly identify: (socket: TLSSocket) => Promise<{ readonly session: LiveSession; readonly connection: Connection }>
+  /** A sealed secret by its name, masked in every record from then on; for databases that want a password. */
+  readonly reveal?: (secret: string) => Promise<string>
+  /** Of the hashes that stand for values in the record, where a database wants those; default: one for this process. */
+  readonly valueKey?: Uint8Array
+  /** Of the hashes that a client sees in place of hidden values; default: one for this process. */
+  readonly maskKey?: Uint8Array
   /** The name of an identity, for the database's own log. */
   readonly nameOf?: (identityId: string) => string | undefined
   readonly limits?: Partial<PostgresLimits>
@@ -66,15 +83,20 @@ export interface PostgresGatewayParts {
 export interface PostgresGateway {
   /** Takes over a socket that a listener accepted. Never throws. */
   accept(socket: Socket): void
+  /**
+   * A connection from inside this process, for somebody who was identified elsewhere (`via` says by which protocol): the same
+   * way in, from the startup packet on, with the database named as RESOURCE/DATABASE. It speaks to `new pg.Client({ stream: () => wire })`.
+   * `who.connection` ends with it.
+   */
+  enter(who: Who, via: string): Wire
   /** Cuts every connection and waits until each is recorded. */
   close(): Promise<void>
   /** open sockets, for metrics */
   readonly connections: number
-}
-
-interface Who {
-  readonly session: LiveSession
-  readonly connection: Connection
+  /** how often what a text does was known already, and how often it had to be parsed; for metrics */
+  readonly descriptions: { readonly hits: number; readonly misses: number }
+  /** What the database says of itself, while somebody is connected to it; for `explain`. */
+  mirrorOf(resourceId: string, database: string, spec: unknown): Mirror | undefined
 }
 
 /** Gives PostgreSQL clients what their roles allow. One connection of a client is one connection to the database, as one database user. */
@@ -82,19 +104,25 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
   const { guard, resources, audit, clock } = parts
   const limits = { ...POSTGRES_LIMITS, ...parts.limits }
   const fault = parts.fault ?? (() => {})
+  const valueKey = parts.valueKey ?? randomBytes(32)
   const entrance = new Entrance(parts.tlsContext)
   const cache = new DescriptionCache()
+  const bigTexts = new BigTexts(clock)
+  const masks = new MaskKeeper(parts.maskKey ?? randomBytes(32))
   const cancels = new CancelKeys()
-  const upstreamParts = { ca: parts.ca, clock, connectMs: limits.connectMs }
+  const mirrors = new Mirrors({ clock, fault })
+  const upstreamParts = { ca: parts.ca, clock, connectMs: limits.connectMs, reveal: parts.reveal }
   const sockets = new Set<Socket>()
   const visits = new Set<Promise<void>>()
-  const conversations = new Set<Conversation>()
   const closing = new AbortController()
+  const crowd = new Crowd()
   const parser = loadParser()
   // Awaited by every connection; without a first look a failure would end the process before anybody asks.
   parser.catch((error) => fault(toChaperoneError(error)))
 
   const record = (draft: Draft) => audit.append(draft).then(undefined, (error) => fault(toChaperoneError(error)))
+
+  const relayParts: RelayParts = { guard, audit, clock, limits, cache, bigTexts, masks, cancels, record, closing: closing.signal }
 
   async function visit(socket: Socket): Promise<void> {
     const late = new AbortController()
@@ -108,7 +136,7 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       // `signal` guards what the client has to do; the database has its own deadline.
       who = await identified(entered.socket)
       disarm()
-      await serve(entered, who)
+      await serve(entered.socket, entered, who)
     } catch (error) {
       const why = toChaperoneError(error)
       if (!who) await record({ type: 'connection.refused', data: { protocol: 'postgres', reason: why.code, from: socket.remoteAddress ?? '' } })
@@ -119,7 +147,7 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
     } finally {
       disarm()
       who?.connection.closed()
-      hangUp(entrance.voice(socket) ?? socket)
+      hangUp(entrance.voice(socket) ?? socket, clock)
     }
   }
 
@@ -141,36 +169,83 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
   }
 
   /** From the startup packet to the end of the connection. */
-  async function serve({ socket, packet, rest }: Extract<Entered, { kind: 'startup' }>, who: Who): Promise<void> {
+  async function serve(client: Duplex, { packet, rest, serverName }: Startup, who: Who, via?: string): Promise<void> {
     const { session, connection } = who
-    const wanted = await startupOf(packet, socket, who)
+    const wanted = await startupOf(packet, serverName, who)
     const found = resources.find('postgres', wanted.resource)
     const spec = found && (postgresDatabaseSpec.parse(found.spec) satisfies PostgresDatabaseSpec)
     // Who asks for what does not exist is judged all the same: the refusal is recorded, and nobody can tell the two apart.
     const resource = found?.resource ?? { kind: 'postgres', id: 'unknown', name: wanted.resource, labels: {} }
-    const place: Place = { resource, database: wanted.database, user: wanted.user }
-    const permit = await guard.admit(session, connectAction(place), { connection })
+    const keeping = spec && keepingOf(spec, valueKey)
+    const place: Place = {
+      resource,
+      database: wanted.database,
+      user: wanted.user,
+      ...(keeping ? { keeping } : {}),
+      ...(via === undefined ? {} : { via }),
+    }
+    const permit = await guard.admit(session, connectAction(place), { connection, ...traceOf(who) })
     if (!spec?.databases.includes(wanted.database)) {
       guard.settle(permit, { status: 'failed', facts: { sent: false, reason: 'not_found' } })
-      socket.end(noDatabase())
+      client.end(noDatabase())
       return
     }
-    let upstream: Upstream
+    let leave = () => {}
+    let upstream: Upstream | undefined
+    let mirror: HeldMirror | undefined
+    let times: ReturnType<typeof timesOf>
+    const pinned = !mayWrite(guard, session, place)
     try {
-      upstream = await openUpstream(permit, spec, settingsFor(who, place, wanted), upstreamParts)
+      if (spec.users && !spec.users.includes(wanted.user))
+        throw new ChaperoneError('usage', `The database user ${wanted.user} may not be used through Chaperone.`, {
+          fix: 'Use another, or add it to `users` of the database.',
+        })
+      leave = crowd.join(resource.id, session, spec.limits.connections)
+      // Whatever decides which server answers is in the key.
+      mirror = await mirrors.hold(mirrorKey(resource.id, wanted.database, spec), () => openQuestions(permit, spec, upstreamParts))
+      upstream = await openUpstream(permit, spec, settingsFor(who, wanted, spec, pinned), upstreamParts)
+      times = timesOf(spec.limits, wanted.times, upstream.context.ceilings, knowsSetting(upstream.parameters.get('server_version')))
     } catch (error) {
+      leave()
+      mirror?.release()
+      upstream?.socket.destroy()
       const why = toChaperoneError(error)
       guard.settle(permit, { status: 'failed', facts: { reason: why.code } })
       fault(why)
       throw why
     }
-    await relay({ socket, rest, who, place, wanted, spec, permit, upstream, assertDefinition: makeDefinitionCheck(wanted.resource, found?.spec) })
+    const context: SqlContext = {
+      ...upstream.context,
+      ceilings: times.ceilings,
+      mirror: mirror.current(),
+      pinnedReadOnly: pinned,
+      reviewed: spec.functions.read,
+    }
+    try {
+      await relay(relayParts, {
+        client,
+        rest,
+        who,
+        place,
+        wanted,
+        context,
+        mirror,
+        fence: { settings: times.settings, pinned, mayWrite: () => mayWrite(guard, session, place) },
+        permit,
+        upstream,
+        stop: () => cancelUpstream(permit, spec, upstream, upstreamParts).catch((error) => fault(toChaperoneError(error))),
+        assertDefinition: makeDefinitionCheck(wanted.resource, found?.spec),
+      })
+    } finally {
+      mirror.release()
+      leave()
+    }
   }
 
   /** What the client wants. A startup that tries to set what it may not is the first sign of an attack, so the refusal is on record. */
-  async function startupOf({ parameters }: Extract<Entered, { kind: 'startup' }>['packet'], socket: TLSSocket, who: Who): Promise<Wanted> {
+  async function startupOf({ parameters, minor }: Startup['packet'], serverName: string | undefined, who: Who): Promise<Wanted> {
     try {
-      return readStartup(parameters, socket.servername || undefined, (name) => resources.find('postgres', name) !== undefined)
+      return readStartup(parameters, minor, serverName, (name) => resources.find('postgres', name) !== undefined)
     } catch (error) {
       const { code, message } = toChaperoneError(error)
       await record({ type: 'message.refused', ...aboutOf(who), data: { protocol: 'postgres', reason: code, message } })
@@ -193,147 +268,39 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
     }
   }
 
-  function settingsFor({ session }: Who, place: Place, wanted: Wanted): Record<string, string> {
-    const settings: Record<string, string> = { ...wanted.settings, application_name: applicationName(session, parts.nameOf) }
-    const mayWrite = guard.judge(session, mayWriteAction(place))
-    // A second fence below the first: where no rule could allow a write, a view or operator that calls a writing function
-    // fails in the database too (B18). What only an approval would allow counts as a write.
-    if (mayWrite.verdict === 'deny' && mayWrite.reason !== 'approval_unavailable' && mayWrite.reason !== 'approval_required') {
-      settings.default_transaction_read_only = 'on'
+  function settingsFor({ session }: Who, wanted: Wanted, spec: PostgresDatabaseSpec, pinned: boolean): Record<string, string> {
+    return {
+      ...wanted.settings,
+      application_name: applicationName(session, parts.nameOf),
+      ...(spec.identity_settings ? identitySettings(session, parts.nameOf) : {}),
+      ...(pinned ? { default_transaction_read_only: 'on' } : {}),
     }
-    return settings
   }
 
-  interface Relay {
-    readonly socket: TLSSocket
-    readonly rest: Buffer
-    readonly who: Who
-    readonly place: Place
-    readonly wanted: Wanted
-    readonly spec: PostgresDatabaseSpec
-    readonly permit: Permit
-    readonly upstream: Upstream
-    readonly assertDefinition: () => void
-  }
-
-  async function relay({ socket, rest, who, place, wanted, spec, permit, upstream, assertDefinition }: Relay): Promise<void> {
-    const { session, connection } = who
-    const database = upstream.socket
-    const about = aboutOf(who)
-    const stop = () => {
-      cancelUpstream(permit, spec, upstream, upstreamParts).catch((error) => fault(toChaperoneError(error)))
-    }
-    const { key, forget } = cancels.give({ identityId: session.principal.identityId, cancel: stop })
+  /** Somebody who was identified elsewhere, on a stream inside this process. */
+  async function visitInside(client: Duplex, who: Who, via: string): Promise<void> {
+    const late = new AbortController()
+    const disarm = clock.at(clock.now() + limits.handshakeMs, () => late.abort(new ChaperoneError('too_slow', 'No startup packet came in time.')))
     try {
-      await audit.append({
-        type: 'connection.opened',
-        ...about,
-        data: { protocol: 'postgres', resource: place.resource.id, database: place.database, user: place.user },
-      })
+      await parser
+      const { packet, rest } = await readPacket(client, AbortSignal.any([late.signal, closing.signal, who.connection.signal]))
+      disarm()
+      if (packet.kind !== 'startup') throw new ChaperoneError('malformed', 'A startup packet is wanted here.')
+      await serve(client, { packet, rest, serverName: undefined }, who, via)
     } catch (error) {
-      forget()
-      database.destroy()
-      guard.settle(permit, { status: 'failed', facts: { reason: 'audit_unavailable' } })
-      throw error
+      const why = toChaperoneError(error)
+      if (why.code === 'internal') fault(why)
+      if (client.writable) client.end(refusalMessage(why, 'FATAL'))
+    } finally {
+      disarm()
+      who.connection.closed()
+      hangUp(client, clock)
     }
-
-    const ended = Promise.withResolvers<string>()
-    let held = false
-    let choked = false
-    const flow = () => (held || choked ? socket.pause() : socket.resume())
-    const conversation = new Conversation({
-      guard,
-      session,
-      connection,
-      place,
-      context: upstream.context,
-      cache,
-      clock,
-      limits,
-      toClient(bytes) {
-        if (!socket.write(bytes)) database.pause()
-      },
-      toUpstream(bytes) {
-        if (database.write(bytes) || choked) return
-        choked = true
-        flow()
-      },
-      holdClient(hold) {
-        if (hold === held) return
-        held = hold
-        flow()
-      },
-      cancel: stop,
-      over(lastWords) {
-        if (lastWords && socket.writable) socket.end(lastWords)
-        database.end()
-        ended.resolve(lastWords ? 'cut' : 'closed')
-      },
-      messageRefused(error) {
-        record({ type: 'message.refused', ...about, data: { protocol: 'postgres', reason: error.code, message: error.message } })
-      },
-    })
-    conversations.add(conversation)
-
-    const cut = (event: Event) => conversation.cut((event.target as AbortSignal).reason)
-    const signals = [connection.signal, permit.signal, closing.signal]
-    for (const signal of signals) {
-      if (signal.aborted) conversation.cut(signal.reason)
-      else signal.addEventListener('abort', cut, { once: true })
-    }
-    socket.on('drain', () => database.resume())
-    database.on('drain', () => {
-      choked = false
-      flow()
-    })
-
-    if (wanted.unknownOptions.length > 0) socket.write(negotiateVersion(wanted.unknownOptions))
-    const welcome = [
-      authenticationOk(),
-      ...[...upstream.parameters].map(([name, value]) => parameterStatus(name, value)),
-      backendKeyData(key.process, key.secret),
-      readyForQuery('I'),
-    ]
-    socket.write(Buffer.concat(welcome))
-
-    socket.on('data', (chunk: Buffer) => {
-      try {
-        assertDefinition()
-        conversation.fromClient(chunk)
-      } catch (error) {
-        conversation.cut(error)
-      }
-    })
-    database.on('data', (chunk: Buffer) => conversation.fromUpstream(chunk))
-    if (upstream.rest.length > 0) conversation.fromUpstream(upstream.rest)
-    if (rest.length > 0) conversation.fromClient(rest)
-    for (const event of ['end', 'close'] as const) {
-      socket.on(event, () => conversation.clientGone())
-      database.on(event, () => conversation.upstreamGone())
-    }
-
-    const how = await ended.promise
-    forget()
-    conversations.delete(conversation)
-    for (const signal of signals) signal.removeEventListener('abort', cut)
-    hangUp(database)
-    const { statements } = conversation
-    guard.settle(permit, { status: 'ok', facts: { statements } })
-    const reason = signals.find((signal) => signal.aborted)?.reason as unknown
-    await record({
-      type: 'connection.closed',
-      ...about,
-      data: { protocol: 'postgres', how, statements, ...(reason instanceof ChaperoneError ? { reason: reason.code } : {}) },
-    })
   }
 
-  /** What was written goes out, and then it is over, whether or not the other side agrees. */
-  function hangUp(socket: Socket): void {
-    if (socket.destroyed) return
-    socket.end()
-    const disarm = clock.at(clock.now() + 1_000, () => socket.destroy())
-    socket.once('close', disarm)
-    socket.resume()
+  function keep(visited: Promise<void>): void {
+    visits.add(visited)
+    visited.finally(() => visits.delete(visited))
   }
 
   return {
@@ -349,26 +316,38 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       socket.setNoDelay(true)
       sockets.add(socket)
       socket.once('close', () => sockets.delete(socket))
-      const visited = visit(socket).catch((error) => {
-        fault(toChaperoneError(error))
-        socket.destroy()
-      })
-      visits.add(visited)
-      visited.finally(() => visits.delete(visited))
+      keep(
+        visit(socket).catch((error) => {
+          fault(toChaperoneError(error))
+          socket.destroy()
+        }),
+      )
+    },
+    enter(who, via) {
+      const [wire, inside] = wirePair()
+      keep(visitInside(inside, who, via).catch((error) => fault(toChaperoneError(error))))
+      return wire
     },
     async close() {
       closing.abort(new ChaperoneError('draining', 'Chaperone is shutting down.'))
       await Promise.all(visits)
       for (const socket of sockets) socket.destroy()
+      bigTexts.close()
     },
     get connections() {
       return sockets.size
     },
+    mirrorOf: (resourceId, database, spec) => mirrors.peek(mirrorKey(resourceId, database, postgresDatabaseSpec.parse(spec))),
+    get descriptions() {
+      return { hits: cache.hits, misses: cache.misses }
+    },
   }
 }
 
-/** Who it is, for a record. */
-const aboutOf = ({ session, connection }: Who) => {
-  const { identityId, name, kind } = session.principal
-  return { session: session.id, connection: connection.id, actor: { id: identityId, name, kind } }
+const mirrorKey = (resourceId: string, database: string, { address, tls, auth }: PostgresDatabaseSpec) =>
+  JSON.stringify([resourceId, database, address, tls, auth])
+
+function traceOf({ trace }: Who): { readonly trace?: string } {
+  const id = trace?.()
+  return id === undefined ? {} : { trace: id }
 }

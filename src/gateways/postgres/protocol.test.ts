@@ -169,7 +169,7 @@ test('names that the gateway never saw are refused: a cursor of DECLARE is no po
   connected('writer', READER, async (raw) => {
     raw.send(query('begin; declare c cursor for select 1'), execute('c'), sync(), query('rollback'), bind('', 'nothing'), sync())
     const answers = await raw.answers(4)
-    assert.deepEqual(answers, ['C:BEGIN', 'C:DECLARE CURSOR', 'ZT', 'E:22023', 'ZE', 'C:ROLLBACK', 'ZI', 'E:22023', 'ZI'])
+    assert.deepEqual(answers, ['C:BEGIN', 'C:DECLARE CURSOR', 'ZT', 'E:34000', 'ZE', 'C:ROLLBACK', 'ZI', 'E:26000', 'ZI'])
   }))
 
 test('going on with a suspended portal is judged and recorded as a run of its own', () =>
@@ -244,6 +244,32 @@ test('statements of a pipeline wait for their permits together, and are sent in 
     assert.equal(statements().length, 100)
   }))
 
+test('a text of 1 MiB is read like any other, in its place, and a larger one is refused', () =>
+  connected('writer', WRITER, async (raw) => {
+    const rows = (n: number) => `insert into touched values ${Array.from({ length: n }, (_, i) => `('value number ${i}')`).join()}`
+    const big = rows(40_000)
+    assert.ok(big.length > 800_000 && big.length < 1024 * 1024)
+    raw.send(
+      query('select 1'),
+      query(big),
+      query('select 2'),
+      parse('', big),
+      bind('', ''),
+      execute(''),
+      sync(),
+      query(rows(60_000)),
+      query('select 3'),
+    )
+    assert.deepEqual(await raw.answers(6), [
+      ...['D:1', 'C:SELECT 1', 'ZI', 'C:INSERT 0 40000', 'ZI', 'D:2', 'C:SELECT 1', 'ZI'],
+      ...['1', '2', 'C:INSERT 0 40000', 'ZI', 'E:54000', 'ZI', 'D:3', 'C:SELECT 1', 'ZI'],
+    ])
+    assert.equal(await touched(), 80_000)
+    rig.state.roles = [READER]
+    raw.send(query(big))
+    assert.deepEqual(await raw.answers(), ['E:42501', 'ZI'])
+  }))
+
 test('what the server skips after an error is recorded as not run', () =>
   connected('reader', READER, async (raw) => {
     raw.send(parse('', 'select 1 / (id - 1) from customers'), bind('', ''), execute(''), parse('', 'select 2'), bind('', ''), execute(''), sync())
@@ -268,22 +294,6 @@ test('a statement that may change settings is over before the next one is read',
     other.send(parse('', off), bind('', ''), execute(''), parse('', "select '\\', '; drop table touched --'"), bind('', ''), execute(''), sync())
     assert.match((await other.error()).get('M')!, /may change what it means/)
     other.end()
-  }))
-
-test('once the search path may have moved, names without a schema match no rule on tables', () =>
-  connected('writer', READER, async (raw) => {
-    const tables = { allow: [{ postgres: 'any', databases: ['shop'], as: 'any', can: 'any', tables: ['public.*'] }] }
-    rig.state.roles = [tables]
-    raw.send(query('select count(*) from customers'))
-    assert.deepEqual(await raw.answers(), ['D:50', 'C:SELECT 1', 'ZI'])
-    raw.send(query('set search_path = pg_temp, public'))
-    assert.deepEqual(await raw.answers(), ['E:42501', 'ZI'])
-    rig.state.roles = [ANYTHING]
-    raw.send(query('set search_path = pg_temp, public'))
-    assert.deepEqual(await raw.answers(), ['C:SET', 'ZI'])
-    rig.state.roles = [tables]
-    raw.send(query('select pg_catalog.count(*) from customers'), query('select pg_catalog.count(*) from public.customers'))
-    assert.deepEqual(await raw.answers(2), ['E:42501', 'ZI', 'D:50', 'C:SELECT 1', 'ZI'])
   }))
 
 test('FETCH is judged as what its cursor reads', () =>
@@ -320,9 +330,6 @@ test('max_rows cuts a result and says so, in both protocols', () =>
         [2, true],
       ],
     )
-    raw.send(query('copy customers to stdout'))
-    assert.deepEqual(await raw.answers(), ['E:42501', 'ZI'])
-    assert.equal(statements().at(-1)?.outcome?.facts?.reason, 'obligation_unsupported')
   }))
 
 test('statement_timeout cancels what runs too long', () =>
@@ -334,21 +341,12 @@ test('statement_timeout cancels what runs too long', () =>
 
 test('rule 1: obligations that cannot be kept refuse, and are never ignored', () =>
   connected('writer', READER, async (raw) => {
-    rig.state.roles = [{ allow: [{ ...ANYTHING.allow[0]!, mask: { 'public.customers.email': 'last4' }, require_where: true }] }]
-    raw.send(
-      query('select * from customers'),
-      query('delete from touched'),
-      query('select relname from pg_class limit 0'),
-      parse('', 'select email from customers'),
-      bind('', ''),
-      execute(''),
-      sync(),
-    )
-    const answers = await raw.answers(4)
-    assert.deepEqual(answers, ['E:42501', 'ZI', 'E:42501', 'ZI', 'C:SELECT 0', 'ZI', '1', 'E:42501', 'ZI'])
+    rig.state.roles = [{ allow: [{ ...ANYTHING.allow[0]!, require_where: true }] }]
+    raw.send(query('delete from touched'), query('select 1'), parse('', 'update touched set what = what'), bind('', ''), execute(''), sync())
+    assert.deepEqual(await raw.answers(3), ['E:42501', 'ZI', 'D:1', 'C:SELECT 1', 'ZI', '1', 'E:42501', 'ZI'])
     assert.deepEqual(
       statements().map((record) => record.outcome?.facts?.reason),
-      ['obligation_unsupported', 'obligation_unsupported', undefined, 'obligation_unsupported'],
+      ['obligation_unsupported', undefined, 'obligation_unsupported'],
     )
   }))
 

@@ -1,5 +1,5 @@
 import { Refusal } from '../../access/types.ts'
-import { type ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
+import { ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
 import type { Described } from './describe.ts'
 import { errorMessage } from './wire/write.ts'
 
@@ -11,6 +11,7 @@ const SYNTAX_ERROR = '42601'
  * statement that was refused, when it was one.
  */
 export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL', about?: Described): Buffer {
+  if (error instanceof UnknownName) return errorMessage({ severity, sqlstate: error.sqlstate, message: error.message })
   if (!(error instanceof Refusal)) {
     return errorMessage({
       severity,
@@ -32,6 +33,16 @@ export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL
     detail: `reason ${reason}${by}, decision ${error.decisionId}`,
     hint: error.hint ?? 'Nothing reached the database. Do not try it in another way; ask the person you work for, and name the decision.',
   })
+}
+
+/** A name that the server would not know either: said in its own words and code, by which drivers prepare anew. */
+export class UnknownName extends ChaperoneError {
+  readonly sqlstate: string
+
+  constructor(what: 'portal' | 'prepared statement', name: string) {
+    super('usage', what !== 'portal' && name === '' ? 'unnamed prepared statement does not exist' : `${what} "${name}" does not exist`)
+    this.sqlstate = what === 'portal' ? '34000' : '26000'
+  }
 }
 
 /** SQLSTATE for a failure that is not a decision. */
@@ -60,5 +71,5 @@ export const noDatabase = (severity: 'ERROR' | 'FATAL' = 'FATAL') =>
   })
 
 /** Said once, before the completion of a result that was cut. */
-export const cappedNotice = (rows: number) =>
-  errorMessage({ severity: 'NOTICE', sqlstate: '01000', message: `Chaperone cut this result at ${rows} rows, as the rule that allows it demands.` })
+export const cappedNotice = (most: string) =>
+  errorMessage({ severity: 'NOTICE', sqlstate: '01000', message: `Chaperone cut this result at ${most}, as the rule that allows it demands.` })

@@ -97,6 +97,7 @@ export function memoryGuard(roles: () => readonly Record<string, unknown>[], gua
       records.push(record)
       if (decision.verdict !== 'allow') throw new Refusal(decision, record.id)
       const controller = new AbortController()
+      controller.signal.addEventListener('abort', () => admission.cut?.(controller.signal.reason))
       const permit = { id: record.id, action, decision, obligations: decision.obligations, signal: controller.signal } as Permit
       open.set(permit.id, { permit, controller, record })
       return permit
@@ -111,11 +112,27 @@ export function memoryGuard(roles: () => readonly Record<string, unknown>[], gua
   return { guard, records, open, gate }
 }
 
+/** Says yes to the question whether anything could be written, and only to that. */
+const unpinning = (guard: Guard, users: readonly string[]): Guard => ({
+  ...guard,
+  judge(session, action) {
+    const decision = guard.judge(session, action)
+    return action.facts.probe === true && users.includes(String(action.facts.user)) ? { ...decision, verdict: 'allow' } : decision
+  },
+})
+
 export interface RigOptions {
   readonly roles?: readonly Record<string, unknown>[]
   readonly guardrails?: readonly Record<string, unknown>[]
   readonly limits?: PostgresGatewayParts['limits']
   readonly clock?: Clock
+  /** More settings of the server, and more users that may log in by certificate. */
+  readonly settings?: Readonly<Record<string, string>>
+  /** see PostgresOptions */
+  readonly binaries?: string
+  readonly users?: readonly string[]
+  /** Database users whose sessions are not pinned to reading: so it is seen what the statement check stops alone. The product has no such switch. */
+  readonly unpinned?: readonly string[]
 }
 
 export type Rig = Awaited<ReturnType<typeof startRig>>
@@ -129,8 +146,9 @@ export async function startRig(options: RigOptions = {}) {
   const postgres: Postgres = await startPostgres({
     dir: join(dir, 'cluster'),
     tls: { cert: server.cert, key: server.key, clientCa: authority.cert },
-    hba: 'hostssl all reader,writer,root 127.0.0.1/32 cert\nhost all all 127.0.0.1/32 scram-sha-256\n',
-    settings: { fsync: 'off', max_connections: '80' },
+    hba: `hostssl all ${['reader', 'writer', 'root', ...(options.users ?? [])].join()} 127.0.0.1/32 cert\nhost all all 127.0.0.1/32 scram-sha-256\n`,
+    settings: { fsync: 'off', max_connections: '80', ...options.settings },
+    ...(options.binaries === undefined ? {} : { binaries: options.binaries }),
   })
   const admin = new pg.Client({ connectionString: postgres.superuserUrl })
   await admin.connect()
@@ -175,7 +193,7 @@ export async function startRig(options: RigOptions = {}) {
   })
   const listener = identities.pair({ use: 'server', names: ['localhost', '127.0.0.1', 'prod.localhost'] })
   const parts: PostgresGatewayParts = {
-    guard: memory.guard,
+    guard: options.unpinned ? unpinning(memory.guard, options.unpinned) : memory.guard,
     resources,
     audit: {
       async append(draft) {
@@ -230,6 +248,7 @@ export async function startRig(options: RigOptions = {}) {
     identities,
     authority,
     client,
+    sessionOf,
     /** As superuser, around the gateway. */
     admin: shop,
     /** psql through the gateway. Resolves with its exit code and what it said. */
@@ -278,14 +297,25 @@ export async function startRig(options: RigOptions = {}) {
       return it
     },
     /** A client of bytes, for what drivers would not send. Rejects with the message of the server's error. */
-    async raw(user: string, parameters: Record<string, string> = {}, tls: ConnectionOptions = {}): Promise<RawClient> {
-      const tcp = connectTcp(port, '127.0.0.1')
+    async raw(user: string, parameters: Record<string, string> = {}, tls: ConnectionOptions = {}, of = port): Promise<RawClient> {
+      const tcp = connectTcp(of, '127.0.0.1')
       await once(tcp, 'connect')
       tcp.write(sslRequest())
       await once(tcp, 'data')
       const socket = connectTls({ socket: tcp, ca: identities.cert, ...client, checkServerIdentity: () => undefined, ...tls })
       await once(socket, 'secureConnect')
       return await logInRaw(socket, { user, database: 'prod/shop', ...parameters })
+    },
+    /** A client of bytes that speaks to the database itself, as the same database user. */
+    async rawDirect(user: string, parameters: Record<string, string> = {}): Promise<RawClient> {
+      const tcp = connectTcp(postgres.port, '127.0.0.1')
+      await once(tcp, 'connect')
+      tcp.write(sslRequest())
+      await once(tcp, 'data')
+      const pair = authority.pair({ use: 'database', user })
+      const socket = connectTls({ socket: tcp, ca: authority.cert, ...pair, checkServerIdentity: () => undefined })
+      await once(socket, 'secureConnect')
+      return await logInRaw(socket, { user, database: 'shop', client_encoding: 'UTF8', ...parameters })
     },
     async stop() {
       await gateway.close()
@@ -375,6 +405,8 @@ async function logInRaw(socket: TLSSocket, parameters: Record<string, string>) {
   const raw = {
     socket,
     process: 0,
+    /** What the server reported at login. */
+    parameters: [] as (readonly [string, string])[],
     /** Sends the messages in one write. */
     send: (...messages: Buffer[]) => socket.write(Buffer.concat(messages)),
     end: () => socket.destroy(),
@@ -421,6 +453,7 @@ async function logInRaw(socket: TLSSocket, parameters: Record<string, string>) {
     const frame = await next()
     if (frame[0] === 'E'.charCodeAt(0)) throw new Error(readErrorFields(frame).get('M'))
     if (frame[0] === 'K'.charCodeAt(0)) raw.process = frame.readInt32BE(5)
+    if (frame[0] === 'S'.charCodeAt(0)) raw.parameters.push(frame.toString('utf8', 5, frame.length - 1).split('\0') as [string, string])
     if (frame[0] === 'Z'.charCodeAt(0)) return raw
   }
 }

@@ -16,7 +16,10 @@ import {
 } from '../../policy/types.ts'
 import { type ValueMatcher, valueMatcher, valueSchema } from '../../policy/value.ts'
 import type { PostgresFacts } from './describe.ts'
+import { hiddenByBoth, hiddenByEither, isMaskKey } from './masks/keys.ts'
 import { MASK_FORMS, type Mask } from './masks/types.ts'
+import { recalledFacts, recordedFacts } from './record/facts.ts'
+import { proposeRules } from './record/propose.ts'
 import { candidates, isCatalogRead } from './sql/relations.ts'
 import { COMPANION_KINDS, DDL_KINDS, NATURAL_EFFECTS, STATEMENT_KINDS } from './sql/statements.ts'
 
@@ -50,7 +53,13 @@ const fields = z.object({
     .optional()
     .describe('by kind; `ddl` is every definition; also of the statements inside a statement that act'),
   tables: valueSchema.optional().describe('schema.table, or globs; in allow every table that a statement touches, in ask and deny one of them'),
-  mask: z.record(z.string().min(1), z.enum(MASK_FORMS)).optional().describe('schema.table.column: how its values are hidden'),
+  mask: z
+    .record(
+      z.string().refine(isMaskKey, 'write schema.table.column, as the catalog spells them; * and ? are wildcards'),
+      z.enum(MASK_FORMS).nullable(),
+    )
+    .optional()
+    .describe('schema.table.column: how its values are hidden; what would tell of them is refused'),
   max_rows: z.number().int().positive().optional().describe('rows that one statement may return; the rest is cut, and said so'),
   max_bytes: byteSize.optional().describe('bytes of rows that one statement may return, such as 10MiB; the rest is cut, and said so'),
   require_where: z.boolean().optional().describe('UPDATE and DELETE need a condition on the rows'),
@@ -65,14 +74,7 @@ const obligations: Readonly<Record<keyof KnownObligations, ObligationMerge>> = {
   limits: limits.merge,
   require_where: { least: (a, b) => a === true && b === true, most: (a, b) => a === true || b === true },
   statement_timeout: { least: (a, b) => longer(a as string, b as string), most: (a, b) => (longer(a as string, b as string) === a ? b : a) },
-  mask: {
-    least: (a, b) => Object.fromEntries(Object.entries(a as Mask).filter(([column]) => Object.hasOwn(b as Mask, column))),
-    // Two forms for one column: `null` shows least.
-    most: (a, b) => ({
-      ...(a as Mask),
-      ...Object.fromEntries(Object.entries(b as Mask).map(([column, form]) => [column, ((a as Mask)[column] ?? form) === form ? form : 'null'])),
-    }),
-  },
+  mask: { least: (a, b) => hiddenByBoth(a as Mask, b as Mask), most: (a, b) => hiddenByEither(a as Mask, b as Mask) },
 }
 
 const larger = (a: string, b: string) => (parseByteSize(a) >= parseByteSize(b) ? a : b)
@@ -97,24 +99,23 @@ export interface KnownObligations {
 export function cannotKeep(demanded: Obligations, action: Action): ChaperoneError | undefined {
   const refuse = (message: string, fix?: string) => new ChaperoneError('obligation_unsupported', message, fix === undefined ? {} : { fix })
   const facts = factsOf(action)
-  const ours = [...facts.tables.read, ...facts.tables.written].some((table) => isCatalogRead(table) !== true)
   for (const [name, value] of Object.entries(demanded)) {
     switch (name as keyof KnownObligations) {
       case 'statement_timeout':
       case 'limits':
         break
       case 'max_rows':
-        if (facts.statements.includes('copy') && !facts.tables.written.length)
-          return refuse('The rule caps the rows of a result, and COPY has no rows that could be counted.', 'Use SELECT.')
+      case 'max_bytes':
+        // What the server writes into a file of its own, or gives to a program, does not come by here.
+        if (facts.statements.includes('copy') && action.effects.includes('egress'))
+          return refuse('The rule caps what a statement may return, and COPY to a file or program cannot be counted.', 'Use COPY ... TO STDOUT.')
         break
       case 'require_where':
         if (value === true && facts.every_row)
           return refuse('The rule demands a condition: this statement would change every row.', 'Add a WHERE on a column.')
         break
       case 'mask':
-        // Masks come with a later version; until then nothing that could show a masked column goes through.
-        if (Object.keys(value as Mask).length > 0 && (ours || facts.opaque))
-          return refuse('The rule hides columns, and this version cannot hide them, so it shows no table at all.')
+        // Kept by masks/keeper.ts, which reads the text itself, and refuses what it cannot hide.
         break
       default:
         return refuse(`The rule demands \`${name}\`, which this version cannot keep.`)
@@ -135,6 +136,9 @@ export const postgresVocabulary: Vocabulary = {
   what: ['can', 'statements'],
   obligations,
   compile: (rule, section) => compile(rule as Fields, section),
+  recorded: recordedFacts,
+  recalled: recalledFacts,
+  propose: proposeRules,
   // Handshakes do not count, and what counts by itself is the kind: a client could make up new texts for ever.
   item: (action) => factsOf(action).statements.join('+'),
   variables: (action) => {
@@ -184,8 +188,8 @@ function effectsOf(can: Fields['can']): ReadonlySet<Effect> | undefined {
   return new Set(can === 'any' ? EFFECTS : typeof can === 'string' ? [can] : can)
 }
 
-/** A cursor is another way to run the statement that it stands for, and that one is judged. */
-const ALONG: ReadonlySet<string> = new Set(['connect', 'cursor', 'fetch'])
+/** A cursor, or a name given by PREPARE, is another way to run the statement that it stands for, and that one is judged. */
+const ALONG: ReadonlySet<string> = new Set(['connect', 'cursor', 'fetch', 'prepare', 'execute'])
 const ALL: ReadonlySet<Effect> = new Set(EFFECTS)
 
 /** Everything that the statement does must be what the rule says. */
@@ -201,8 +205,7 @@ function allow(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: Value
     if (!effects.every((effect) => may.has(effect))) return false
     if (kinds !== undefined && kinds !== 'any' && !facts.statements.every((kind) => kinds.has(kind) || ALONG.has(kind))) return false
     if (tables === undefined || facts.statements[0] === 'connect') return true
-    // Names mean something else once the search path is moved (B37).
-    if (facts.opaque || facts.settings.includes('search_path')) return false
+    if (facts.opaque) return false
     return (
       facts.tables.read.every((table) => isCatalogRead(table) === true || everyCandidate(table, facts, variables, tables)) &&
       facts.tables.written.every((table) => everyCandidate(table, facts, variables, tables))
@@ -220,7 +223,10 @@ function exception(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: V
     if (kinds !== undefined && kinds !== 'any' && !named && facts.statements.length > 0) return false
     if (can !== undefined && !effects.some((effect) => can.has(effect))) return false
     if (tables === undefined) return true
-    return facts.opaque || [...facts.tables.read, ...facts.tables.written].some((table) => someCandidate(table, facts, variables, tables))
+    return (
+      facts.opaque ||
+      [...facts.tables.read, ...facts.tables.written, ...(facts.behind ?? [])].some((table) => someCandidate(table, facts, variables, tables))
+    )
   }
 }
 

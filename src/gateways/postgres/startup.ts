@@ -1,5 +1,7 @@
 import { ChaperoneError } from '../../errors.ts'
 import type { LiveSession } from '../../identity/types.ts'
+import { readOptions } from './options.ts'
+import { CEILINGS, type Ceiling, effectOfSetting } from './sql/settings.ts'
 
 /** What a client asks for when it connects. */
 export interface Wanted {
@@ -9,48 +11,86 @@ export interface Wanted {
   readonly user: string
   /** Settings that go upstream as the client gave them. */
   readonly settings: Readonly<Record<string, string>>
-  /** `_pq_.` options, none of which is known here. */
-  readonly unknownOptions: readonly string[]
+  /** Times that may only be shorter than what the database and the document give: known after the login, and set then. */
+  readonly times: readonly (readonly [Ceiling, string])[]
+  /** What the client must be told before anything else: the minor version that is spoken, and `_pq_.` options that are not known. */
+  readonly negotiate: { readonly minor: number; readonly unknownOptions: readonly string[] } | undefined
+  /** Since 3.2 keys for cancelling may be longer than four bytes. */
+  readonly longKeys: boolean
 }
 
-/** How output looks. None of them changes what a statement means. */
-const PASSED = new Map(['DateStyle', 'IntervalStyle', 'TimeZone', 'extra_float_digits', 'bytea_output'].map((name) => [name.toLowerCase(), name]))
+/** 3.2, of PostgreSQL 18. 3.1 was never spoken by anybody, and means 3.0. */
+const NEWEST_MINOR = 2
 
 /** The server's limit for a name (NAMEDATALEN), in bytes. */
 const LONGEST_NAME = 63
 
 /**
  * The startup parameters by an allow-list (threats.md B08): what is not on it is refused and not dropped, so that nobody
- * believes a setting holds that does not. `isResource` tells whether the first part of `resource/database` is one.
- * Throws ChaperoneError.
+ * believes a setting holds that does not. What stands in `options` is judged like a parameter of its own. `isResource` tells
+ * whether the first part of `resource/database` is one. Throws ChaperoneError.
  */
-export function readStartup(parameters: ReadonlyMap<string, string>, serverName: string | undefined, isResource: (name: string) => boolean): Wanted {
+export function readStartup(
+  parameters: ReadonlyMap<string, string>,
+  minor: number,
+  serverName: string | undefined,
+  isResource: (name: string) => boolean,
+): Wanted {
   const settings: Record<string, string> = {}
+  const times: (readonly [Ceiling, string])[] = []
   const unknownOptions: string[] = []
+  const set = (name: string, value: string) => {
+    if (name === 'application_name') return
+    if (isCeiling(name)) times.push([name, value])
+    else if (name === 'client_encoding') {
+      if (!/^'?(utf-?8|unicode)'?$/i.test(value)) throw refused(name, 'only UTF8 is spoken', 'Set PGCLIENTENCODING=UTF8, or leave it out.')
+    } else if (mayStartWith(name, value)) settings[name] = value
+    else if (name === 'replication') throw refused(name, 'replication cannot be judged statement by statement', 'Leave it out.')
+    else throw refused(name, 'it could change what the following statements mean or may do', 'Leave it out; some settings can be given with SET.')
+  }
+  const given = new Set<string>()
   for (const [name, value] of parameters) {
     const lower = name.toLowerCase()
-    if (lower === 'user' || lower === 'database' || lower === 'application_name') {
+    // The server folds the case of settings, so two spellings are one parameter given twice.
+    if (given.has(lower))
+      throw new ChaperoneError('ambiguous', `The startup parameter ${JSON.stringify(name.slice(0, LONGEST_NAME))} is given twice.`)
+    given.add(lower)
+    if (lower === 'user' || lower === 'database' || lower === 'options') {
       if (name !== lower) throw new ChaperoneError('ambiguous', `The startup parameter ${JSON.stringify(name)} is written in another case.`)
     } else if (lower.startsWith('_pq_.')) unknownOptions.push(name)
-    else if (lower === 'client_encoding') {
-      if (!/^'?(utf-?8|unicode)'?$/i.test(value)) throw refused(name, 'only UTF8 is spoken', 'Set PGCLIENTENCODING=UTF8, or leave it out.')
-    } else if (PASSED.has(lower)) settings[PASSED.get(lower)!] = value
-    else if (lower === 'options' && value.trim() === '') continue
-    else if (lower === 'replication') throw refused(name, 'replication cannot be judged statement by statement', 'Leave it out.')
-    else throw refused(name, 'it could change what the following statements mean', 'Leave it out; many settings can be given with SET.')
+    else set(lower, value)
+  }
+  for (const [name, value] of readOptions(parameters.get('options') ?? '')) {
+    // A parameter of its own wins over the same one in `options`, whichever stands first (process_startup_options).
+    if (!given.has(name)) set(name, value)
   }
   // Empty names are filled in by the server after a check has passed (Teleport #45178, #45556; peers R77).
   const user = named(parameters.get('user'), 'user', 'Name the database user, such as `psql -U NAME`.')
   const whole = named(parameters.get('database'), 'database', 'Name it, such as `psql -d RESOURCE/DATABASE`.')
   const slash = whole.indexOf('/')
+  const spoken = minor === 1 ? 0 : Math.min(minor, NEWEST_MINOR)
+  const rest = {
+    settings,
+    times,
+    negotiate: minor > NEWEST_MINOR || minor === 1 || unknownOptions.length > 0 ? { minor: spoken, unknownOptions } : undefined,
+    longKeys: spoken >= 2,
+  }
   const label = serverName?.split('.', 1)[0] ?? ''
   const prefix = whole.slice(0, slash)
   if (slash > 0 && (isResource(prefix) || !isResource(label))) {
-    return { resource: prefix, database: named(whole.slice(slash + 1), 'database', 'Write RESOURCE/DATABASE.'), user, settings, unknownOptions }
+    return { resource: prefix, database: named(whole.slice(slash + 1), 'database', 'Write RESOURCE/DATABASE.'), user, ...rest }
   }
   if (label === '' || slash === 0)
     throw new ChaperoneError('malformed', 'The resource is not named.', { fix: 'Name it with the database, such as `psql -d RESOURCE/DATABASE`.' })
-  return { resource: label, database: whole, user, settings, unknownOptions }
+  return { resource: label, database: whole, user, ...rest }
+}
+
+const isCeiling = (name: string): name is Ceiling => (CEILINGS as readonly string[]).includes(name)
+
+/** What SET may do in any session, with a constant. `search_path` moves names, and where it leads is asked after the login. */
+function mayStartWith(name: string, value: string): boolean {
+  const { effects, unclear } = effectOfSetting(name, value, {})
+  return unclear === undefined && effects.every((effect) => effect === 'read') && !name.startsWith('transaction_')
 }
 
 function named(value: string | undefined, what: string, fix: string): string {

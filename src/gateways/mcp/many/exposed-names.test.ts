@@ -4,7 +4,12 @@ import fc from 'fast-check'
 import { type Request, readMessages } from '../wire.ts'
 import { cutName, cutUri, exposedItems, exposedName, exposedResponse, exposedUri, prefixOf, routed } from './exposed-names.ts'
 
-const serverName = fc.stringMatching(/^[a-z0-9][a-z0-9._-]{0,20}$/)
+const documentName = fc.stringMatching(/^[a-z0-9][a-z0-9._-]{0,20}$/)
+/** A document of a server, or a database of one: any letters stand behind its slash. */
+const serverName = fc.oneof(
+  documentName,
+  fc.tuple(documentName, fc.oneof(fc.stringMatching(/^[a-z_-]{1,6}$/), fc.string({ minLength: 1 }))).map((parts) => parts.join('/')),
+)
 const read = (message: unknown) => readMessages(Buffer.from(JSON.stringify(message)), { bodyBytes: 1e6, depth: 32, batch: 1 }) as Request
 
 test('R91, R92: no two things of different servers have one name, and each is found again', () => {
@@ -21,7 +26,9 @@ test('R91, R92: no two things of different servers have one name, and each is fo
 })
 
 test('a prefix is what models accept in the name of a tool', () => {
-  fc.assert(fc.property(serverName, (name) => assert.match(prefixOf(name), /^[a-z0-9-]{1,64}$/)))
+  fc.assert(fc.property(documentName, (name) => assert.match(prefixOf(name), /^[a-z0-9-]{1,64}$/)))
+  fc.assert(fc.property(serverName, (name) => assert.match(prefixOf(name), /^[a-z0-9_-]+$/)))
+  assert.equal(exposedName('prod/top_secret', 'query'), 'prod_top_secret__query')
 })
 
 test('a name without a server leads nowhere', () => {

@@ -6,11 +6,21 @@ import { isObject, type Notification, type Request } from '../wire.ts'
  * Names at the endpoint of all servers. A thing of a server is shown as `<server>__<name>` (models take letters, digits, `_`
  * and `-`), and what is found by URI or task id as `<server>+<uri>`, which is a URI, or a template of one, where it was.
  *
- * The first part never holds `_` or `+`, so both are cut at the first one in exactly one way (peers R92), and it depends on
- * nothing but the server's own name: what somebody else adds or may see changes no name (peers R91).
+ * The first part never holds `__` or `+`, so both are cut at the first one in exactly one way (peers R92), and it depends on
+ * nothing but the server's own name: what somebody else adds or may see changes no name (peers R91). A built-in server is
+ * `resource/database`: its slash becomes a single `_`, which no other server's prefix has, so neither is taken for the other.
  */
 export function prefixOf(server: string): string {
-  if (/^[a-z0-9-]+$/.test(server)) return server
+  const slash = server.indexOf('/')
+  if (slash >= 0) return `${prefixOf(server.slice(0, slash))}_${databasePart(server.slice(slash + 1))}`
+  return plainOr(server, /^[a-z0-9-]+$/)
+}
+
+/** Names of databases often have an underscore; two of them, or one at an end, would be a cut. */
+const databasePart = (database: string): string => plainOr(database, /^[a-z0-9-]+(_[a-z0-9-]+)*$/)
+
+function plainOr(server: string, form: RegExp): string {
+  if (form.test(server)) return server
   const plain = server.toLowerCase().replace(/[^a-z0-9]+/g, '-')
   return `${plain}-${createHash('sha256').update(server).digest('hex').slice(0, 8)}`
 }
@@ -32,7 +42,7 @@ export function cutUri(exposed: string): { readonly prefix: string; readonly own
 function cut(exposed: string, at: string) {
   const i = exposed.indexOf(at)
   const prefix = exposed.slice(0, i)
-  return i > 0 && /^[a-z0-9-]+$/.test(prefix) ? { prefix, own: exposed.slice(i + at.length) } : undefined
+  return i > 0 && /^[a-z0-9-]+(_[a-z0-9-]+)*$/.test(prefix) ? { prefix, own: exposed.slice(i + at.length) } : undefined
 }
 
 type Path = readonly string[]

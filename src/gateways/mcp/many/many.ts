@@ -4,6 +4,7 @@ import type { Clock } from '../../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { LiveSession } from '../../../identity/types.ts'
 import { type Answer, Collector, finish } from '../answer.ts'
+import type { Builtin, Builtins } from '../builtin/types.ts'
 import { describeMcp } from '../describe.ts'
 import { LEGACY_VERSIONS, META_SUBSCRIPTION, MODERN_VERSIONS } from '../era.ts'
 import type { Exchange, Turn } from '../exchange.ts'
@@ -36,6 +37,7 @@ export interface ManyParts {
   readonly sessions: McpSessions
   readonly guard: Guard
   readonly resources: Resources
+  readonly builtins: Builtins
   readonly clock: Clock
   readonly limits: McpLimits
   readonly mayKeepLists: () => boolean
@@ -63,15 +65,17 @@ const CAPABILITIES = {
 const INSTRUCTIONS =
   'Several servers behind one endpoint. The name of each tool and prompt begins with its server and two underscores; the URI of each resource with its server and a plus sign.'
 
-export function makeMany({ records, exchange, sessions, guard, resources, clock, limits, mayKeepLists, log }: ManyParts): Many {
+export function makeMany({ records, exchange, sessions, guard, resources, builtins, clock, limits, mayKeepLists, log }: ManyParts): Many {
   /** The servers that the caller may use, by prefix. What may not be seen is not there (rule 8). */
-  const visible = (session: LiveSession): Map<string, Server> => {
-    const found = new Map<string, Server>()
-    for (const { resource, spec } of [...resources.list('mcp')].sort((a, b) => (a.resource.name < b.resource.name ? -1 : 1))) {
-      const server = { resource, spec: spec as McpServerSpec }
-      if (guard.judge(session, describeMcp(server, { method: 'ping', params: {} })).verdict !== 'allow') continue
-      const prefix = prefixOf(resource.name)
-      if (found.has(prefix)) log('mcp.prefix', { server: resource.name, prefix })
+  const visible = (session: LiveSession): Map<string, Server | Builtin> => {
+    const servers = resources
+      .list('mcp')
+      .map(({ resource, spec }): Server => ({ resource, spec: spec as McpServerSpec }))
+      .filter((server) => guard.judge(session, describeMcp(server, { method: 'ping', params: {} })).verdict === 'allow')
+    const found = new Map<string, Server | Builtin>()
+    for (const server of [...servers, ...builtins.list(session)].sort((a, b) => (a.resource.name < b.resource.name ? -1 : 1))) {
+      const prefix = prefixOf(server.resource.name)
+      if (found.has(prefix)) log('mcp.prefix', { server: server.resource.name, prefix })
       else found.set(prefix, server)
     }
     return found
@@ -99,7 +103,7 @@ export function makeMany({ records, exchange, sessions, guard, resources, clock,
       return undefined
     }
   }
-  const passing = ({ resource }: Server) => ({
+  const passing = ({ resource }: Server | Builtin) => ({
     maxBytes: limits.lineBytes,
     told: (note: UpstreamMessage) => exposed(resource.name, note),
     asked: (question: UpstreamMessage) => onOneLine(question.text),
@@ -135,7 +139,7 @@ export function makeMany({ records, exchange, sessions, guard, resources, clock,
     await answer.write(
       sseEvent(JSON.stringify({ jsonrpc: '2.0', method: 'notifications/subscriptions/acknowledged', params: { notifications: filter, _meta: tag } })),
     )
-    const part = async ([prefix, server]: [string, Server]): Promise<void> => {
+    const part = async ([prefix, server]: [string, Server | Builtin]): Promise<void> => {
       const mine = filterFor(prefix, filter)
       const span = spanAt(message.text, ['params', 'notifications'])
       if (!mine || !span) return

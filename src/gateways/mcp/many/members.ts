@@ -1,5 +1,6 @@
 import { ChaperoneError } from '../../../errors.ts'
 import { type Answer, Collector } from '../answer.ts'
+import { type Builtin, isBuiltin } from '../builtin/types.ts'
 import { MODERN_VERSIONS } from '../era.ts'
 import type { Exchange, Turn } from '../exchange.ts'
 import type { Lane, McpSession, Server } from '../lanes.ts'
@@ -28,7 +29,7 @@ export interface State {
   /** the handshake with each server, by its lane: a lane that is opened again shakes hands again */
   readonly shaken: WeakMap<Lane, Promise<void>>
   /** legacy: where a request went, for its cancellation */
-  readonly inFlight: Map<RequestId, Server>
+  readonly inFlight: Map<RequestId, Server | Builtin>
   level: string | undefined
   /** legacy: its standalone stream */
   stream: Answer | undefined
@@ -129,7 +130,7 @@ export function makeMembers({ exchange, sessions, limits, log }: MembersParts): 
   const members: Exchange = {
     ...exchange,
     async send(turn, server, message, answer) {
-      await ready(turn, server)
+      if (!isBuiltin(server)) await ready(turn, server)
       return exchange.send(turnTo(turn, message), server, message, answer)
     },
   }

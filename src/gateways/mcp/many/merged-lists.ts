@@ -1,6 +1,7 @@
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import { Collector } from '../answer.ts'
+import type { Builtin } from '../builtin/types.ts'
 import type { Exchange, Turn } from '../exchange.ts'
 import type { McpSession, Server } from '../lanes.ts'
 import type { McpLimits } from '../limits.ts'
@@ -51,7 +52,7 @@ let next = 1
  * out and named, and a slow one is waited for once. Each part is kept for some seconds, for its MCP session alone.
  */
 export function mergedLists({ exchange, clock, limits, mayKeep, revision, late }: MergedListsParts): {
-  list(turn: Turn, servers: readonly Server[], message: Request): Promise<Merged>
+  list(turn: Turn, servers: readonly (Server | Builtin)[], message: Request): Promise<Merged>
 } {
   const kept = new WeakMap<McpSession, Map<string, Part>>()
   const partsOf = (of: McpSession): Map<string, Part> => {
@@ -61,7 +62,7 @@ export function mergedLists({ exchange, clock, limits, mayKeep, revision, late }
   }
 
   /** All pages of one server. Rejects when it cannot be asked; a server without such a list has an empty one. */
-  const ask = async (turn: Turn, server: Server, message: Request): Promise<string[]> => {
+  const ask = async (turn: Turn, server: Server | Builtin, message: Request): Promise<string[]> => {
     const items: string[] = []
     let size = 0
     let cursor: string | undefined
@@ -88,7 +89,7 @@ export function mergedLists({ exchange, clock, limits, mayKeep, revision, late }
     return items
   }
 
-  const begin = (turn: Turn, server: Server, message: Request): Part => {
+  const begin = (turn: Turn, server: Server | Builtin, message: Request): Part => {
     const of = turn.of()
     const parts = partsOf(of)
     const key = `${message.method} ${server.resource.id}`
@@ -109,7 +110,7 @@ export function mergedLists({ exchange, clock, limits, mayKeep, revision, late }
 
   const partOf = async (
     turn: Turn,
-    server: Server,
+    server: Server | Builtin,
     message: Request,
   ): Promise<{ items: readonly string[]; asked: boolean } | 'late' | ChaperoneError> => {
     const of = turn.of()

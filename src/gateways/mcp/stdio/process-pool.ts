@@ -187,6 +187,7 @@ export function stdioPool(parts: StdioPoolParts): StdioPool {
       const record = {
         actor: { id: session.principal.identityId, name: session.principal.name, kind: session.principal.kind },
         session: session.id,
+        resource: { id: resource.id, name: resource.name, kind: resource.kind },
         data: {
           server: { id: resource.id, name: resource.name },
           isolation: launch.how,

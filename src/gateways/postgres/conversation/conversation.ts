@@ -1,33 +1,50 @@
 import type { Guard, Permit } from '../../../access/types.ts'
 import type { Clock } from '../../../clock.ts'
+import { parseByteSize } from '../../../encoding/byte-size.ts'
 import { parseDuration } from '../../../encoding/duration.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { Connection, LiveSession } from '../../../identity/types.ts'
-import type { Described, DescriptionCache, Place, SqlContext } from '../describe.ts'
+import type { DescriptionCache, Place, SqlContext } from '../describe.ts'
+import type { MaskKeeper } from '../masks/keeper.ts'
+import type { RowMasks } from '../masks/rows.ts'
+import type { HeldMirror } from '../mirror/mirrors.ts'
 import { cutMessage, refusalMessage } from '../refuse.ts'
 import { cannotKeep, type KnownObligations } from '../rules.ts'
+import type { BigTexts } from '../sql/big-texts.ts'
 import { FROM_CLIENT, type WireLimits } from '../wire/codes.ts'
 import { ClientFramer, type ClientMessage } from '../wire/framer.ts'
 import { parseMessage, queryMessage, readyForQuery } from '../wire/write.ts'
 import { type Asked, Intake } from './intake.ts'
-import { type Item, isSimple, Names, type Portal, type Run } from './prepared.ts'
+import { type Item, isSimple, itemOf, Names, type Portal, type Run } from './prepared.ts'
+import { Question, type Rows } from './question.ts'
 import { Replies } from './replies.ts'
+import { type Fence, Rights } from './rights.ts'
+import { Sight } from './sight.ts'
+
+export type ConversationLimits = WireLimits & { readonly queuedMessages: number; readonly queuedBytes: number; readonly names: number }
 
 export interface ConversationParts {
   readonly guard: Guard
   readonly session: LiveSession
   readonly connection: Connection
+  /** W3C trace id of what the client asks for at this moment. */
+  trace(): string | undefined
   readonly place: Place
   readonly context: SqlContext
   readonly cache: DescriptionCache
+  readonly bigTexts: Pick<BigTexts, 'read'>
+  readonly masks: MaskKeeper
   readonly clock: Clock
-  readonly limits: WireLimits & { readonly queuedMessages: number; readonly queuedBytes: number; readonly names: number }
+  readonly limits: ConversationLimits
+  readonly fence: Fence
+  /** What the database says of itself; absent only in tests of other things. */
+  readonly mirror?: HeldMirror
   toClient(bytes: Buffer): void
   toUpstream(bytes: Buffer): void
   /** Stop, or go on, reading what the client sends. */
   holdClient(hold: boolean): void
-  /** Stop what the database is doing for this connection. */
-  cancel(): void
+  /** Stop what the database is doing for this connection. Resolves when it can hit nothing that is sent later; never rejects. */
+  cancel(): Promise<void>
   /** Both sides are to be closed, after these last words to the client. */
   over(lastWords: Buffer | undefined): void
   /** A message was refused without a decision: it could not be read, or names what does not exist. */
@@ -35,6 +52,8 @@ export interface ConversationParts {
 }
 
 const { bind, copyData, copyDone, copyFail, execute, flush, parse, query, sync, terminate } = FROM_CLIENT
+/** With these something new begins. */
+const GIVES_ORDERS = new Set<number>([query, parse, bind])
 /** Ends a batch of messages: what stands before it is worth sending. */
 const WORTH_SENDING = new Set<number>([execute, query, sync, flush, terminate, copyData, copyDone, copyFail])
 
@@ -53,6 +72,7 @@ export class Conversation {
   readonly #framer: ClientFramer
   readonly #replies: Replies
   readonly #intake: Intake
+  readonly #sight: Sight
   #queue: Item[] = []
   #queuedBytes = 0
   /** read, and not to be looked at yet */
@@ -64,19 +84,33 @@ export class Conversation {
   /** The client has said goodbye. */
   #leaving = false
   #closed = false
-  readonly #onAbort = (event: Event) => this.cut((event.target as AbortSignal).reason)
+  /** Cancels on their way: what is sent now could be hit by one that is meant for what came before. */
+  #stopping = 0
+  readonly #rights: Rights
+  readonly #onCut = (reason: unknown) => this.cut(reason)
   /** How many were admitted. */
   statements = 0
 
   constructor(parts: ConversationParts) {
     this.#parts = parts
     this.#framer = new ClientFramer(parts.limits)
+    this.#rights = new Rights({
+      clock: parts.clock,
+      fence: parts.fence,
+      status: () => this.#replies.status,
+      isIdle: () => this.#isIdle,
+      ask: (sql, done) => this.#ask(sql, done),
+      setPinned: (pinned) => this.#intake.setPinned(pinned),
+    })
+    this.#sight = new Sight(parts.mirror, () => {
+      if (!this.#closed) this.#goOn()
+    })
     const portals = new Names<Portal>()
     this.#replies = new Replies({
       clock: parts.clock,
       portals,
       settle: (run, outcome) => this.#settle(run, outcome),
-      cancel: () => parts.cancel(),
+      cancel: () => this.#stop(),
       emit: (bytes) => parts.toClient(bytes),
       pathMoved: () => this.#intake.forgetPath(),
     })
@@ -86,13 +120,28 @@ export class Conversation {
       cache: parts.cache,
       limits: parts.limits,
       replies: this.#replies,
+      sight: this.#sight,
       portals,
       judge: (action) => parts.guard.judge(parts.session, action),
       add: (type, frame, more) => this.#add(type, frame, more),
       admit: (item, asked) => this.#admit(item, asked),
-      isIdle: () => this.#queue.length === 0 && this.#replies.inFlight === 0,
+      isIdle: () => this.#isIdle,
+      status: () => this.#replies.status,
+      ask: (sql, done) => this.#ask(sql, done),
+      readBig: (text) => parts.bigTexts.read(text, parts.session.principal.chain[0]?.identity ?? parts.session.principal.identityId),
+      goOn: () => this.#goOn(),
       messageRefused: (error) => parts.messageRefused(error),
     })
+  }
+
+  /** Before the first message of the client. */
+  start(): void {
+    this.#rights.start()
+  }
+
+  /** see {@link Replies} */
+  get openTransaction(): number | undefined {
+    return this.#replies.openTransaction
   }
 
   fromClient(chunk: Buffer): void {
@@ -109,6 +158,7 @@ export class Conversation {
       this.cut(error)
       return
     }
+    if (this.#replies.status === 'I' && this.#replies.inFlight === 0) this.#sight.transactionOver()
     this.#goOn()
   }
 
@@ -131,7 +181,7 @@ export class Conversation {
   #end(lastWords: Buffer | undefined, cancel: boolean): void {
     if (this.#closed) return
     this.#closed = true
-    if (cancel && this.#replies.busy) this.#parts.cancel()
+    if (cancel && this.#replies.busy) void this.#parts.cancel()
     for (const item of this.#queue) for (const run of item.runs) this.#settle(run, { status: 'failed', sent: false })
     this.#replies.abandon()
     this.#queue = []
@@ -151,6 +201,26 @@ export class Conversation {
     if (!this.#closed) this.#parts.holdClient(this.#later !== undefined || this.#isFull())
   }
 
+  get #isIdle(): boolean {
+    return this.#queue.length === 0 && this.#replies.inFlight === 0
+  }
+
+  /** A statement of our own, when nothing of the client's is under way. */
+  #ask(sql: string, done: (rows: Rows | undefined) => void): void {
+    const question = new Question(sql, done)
+    this.#replies.sent(itemOf(FROM_CLIENT.query, question.frame, { question }))
+    this.#parts.toUpstream(question.frame)
+  }
+
+  /** Asks the server to stop what it is at. Until that is over nothing more is sent: it would be stopped instead. */
+  #stop(): void {
+    this.#stopping++
+    this.#parts.cancel().then(() => {
+      this.#stopping--
+      this.#goOn()
+    })
+  }
+
   #isFull(): boolean {
     const { queuedMessages, queuedBytes } = this.#parts.limits
     return this.#queue.length >= queuedMessages || this.#queuedBytes >= queuedBytes || this.#replies.inFlight >= queuedMessages * 16
@@ -160,25 +230,15 @@ export class Conversation {
     while (!this.#closed && !this.#isFull()) {
       const message = this.#later ?? this.#framer.next()
       if (!message) return
+      this.#later = message
+      if (GIVES_ORDERS.has(message.type) && this.#rights.mustWait(this.#segmentOpen)) return
       this.#later = this.#intake.take(message) ? undefined : message
       if (this.#later) return
     }
   }
 
   #add(type: number, frame: Buffer, more: Partial<Item> = {}): Item {
-    const item: Item = {
-      type,
-      frame,
-      waiting: false,
-      refusal: undefined,
-      runs: [],
-      at: 0,
-      name: undefined,
-      portal: undefined,
-      copiesIn: false,
-      marker: undefined,
-      ...more,
-    }
+    const item = itemOf(type, frame, more)
     this.#queue.push(item)
     this.#queuedBytes += frame.length
     if (item.copiesIn) this.#replies.expectCopy()
@@ -194,9 +254,9 @@ export class Conversation {
       if (--left > 0) return
       item.waiting = false
       try {
-        asked.forEach(({ described }, i) => {
+        asked.forEach((_, i) => {
           const permit = permits[i]
-          if (permit) this.#admitted(item, described, permit)
+          if (permit) this.#admitted(item, asked[i]!, permit)
         })
       } catch (error) {
         this.cut(error)
@@ -204,8 +264,9 @@ export class Conversation {
       this.#goOn()
     }
     item.waiting = true
+    const trace = this.#parts.trace()
     asked.forEach(({ described, action, bodies }, i) => {
-      guard.admit(session, action, { connection, bodies }).then(
+      guard.admit(session, action, { connection, bodies, cut: this.#onCut, ...(trace === undefined ? {} : { trace }) }).then(
         (permit) => {
           permits[i] = permit
           arrived()
@@ -218,20 +279,30 @@ export class Conversation {
     })
   }
 
-  #admitted(item: Item, described: Described, permit: Permit): void {
+  #admitted(item: Item, asked: Asked, permit: Permit): void {
+    const { described } = asked
     const obligations = permit.obligations as KnownObligations
+    const masks = this.#masksFor(asked, obligations)
     const run: Run = {
       permit,
       described,
       startedAt: 0,
       rows: 0,
+      bytes: 0,
       cap: obligations.max_rows ?? 0,
+      capBytes: obligations.max_bytes === undefined ? 0 : parseByteSize(obligations.max_bytes),
+      cut: undefined,
+      stopped: false,
+      done: asked.done,
+      masks: masks instanceof ChaperoneError ? undefined : masks,
       timeoutMs: obligations.statement_timeout === undefined ? 0 : parseDuration(obligations.statement_timeout),
       status: undefined,
       sqlstate: undefined,
+      transaction: 0,
+      ended: undefined,
       sent: false,
     }
-    const unkept = this.#closed ? undefined : cannotKeep(permit.obligations, permit.action)
+    const unkept = this.#closed ? undefined : masks instanceof ChaperoneError ? masks : cannotKeep(permit.obligations, permit.action)
     // A Parse is admitted only to have its refusal recorded; if the rules have changed in between, it is tried again.
     const error =
       unkept ?? (item.type === parse ? new ChaperoneError('conflict', 'The rules changed while this was judged.', { fix: 'Try again.' }) : undefined)
@@ -241,14 +312,18 @@ export class Conversation {
       return
     }
     this.statements++
-    permit.signal.addEventListener('abort', this.#onAbort)
     item.runs.push(run)
     if (item.portal && item.type === bind) item.portal.run = run
-    if (permit.signal.aborted) this.cut(permit.signal.reason)
+  }
+
+  /** How the rows of the statement are hidden; undefined when its rule hides nothing; an error when that cannot be done. */
+  #masksFor({ described, action, context }: Asked, { mask }: KnownObligations): RowMasks | ChaperoneError | undefined {
+    if (mask === undefined || Object.keys(mask).length === 0) return undefined
+    const { path } = action.facts as { readonly path?: readonly string[] }
+    return this.#parts.masks.keep(mask, { text: described.text, path }, described.stands, context, action.resource.id)
   }
 
   #settle(run: Run, { status, ...facts }: { readonly status: 'ok' | 'failed' | 'unknown'; readonly [fact: string]: unknown }): void {
-    run.permit.signal.removeEventListener('abort', this.#onAbort)
     this.#parts.guard.settle(run.permit, { status, facts })
   }
 
@@ -257,7 +332,7 @@ export class Conversation {
     let end = this.#queue.findIndex((item) => item.waiting)
     if (end < 0) end = this.#queue.length
     else while (end > 0 && !WORTH_SENDING.has(this.#queue[end - 1]!.type) && !this.#queue[end - 1]!.refusal) end--
-    if (end === 0) return false
+    if (end === 0 || this.#stopping > 0) return false
     const out: Buffer[] = []
     for (const item of this.#queue.splice(0, end)) {
       this.#queuedBytes -= item.frame.length
@@ -279,7 +354,11 @@ export class Conversation {
       run.sent = true
       run.startedAt = this.#parts.clock.now()
       // From here on the path may be another one, whether or not the statement succeeds.
-      if (run.described.loose) this.#intake.forgetPath()
+      if (run.described.loose) {
+        this.#intake.forgetPath()
+        this.#rights.doubt()
+      }
+      this.#sight.ran(run.described)
     }
     if (type === sync) this.#dropping = false
     if (type === terminate) this.#leaving = true

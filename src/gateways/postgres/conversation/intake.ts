@@ -2,38 +2,52 @@ import type { Body } from '../../../audit/record.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { Action, Decision } from '../../../policy/types.ts'
 import { type Described, type DescriptionCache, type Place, type SqlContext, statementAction } from '../describe.ts'
+import { statementBodies } from '../record/keep.ts'
+import { UnknownName } from '../refuse.ts'
 import { readBind, readExecute, readParse, readQuery, readTarget } from '../wire/client.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
 import type { ClientMessage } from '../wire/framer.ts'
+import { Bearings, type BearingsParts } from './bearings.ts'
 import { Cursors } from './cursors.ts'
+import { executed, movesPortals, movesStatements, mustBeOver, Overlay, whenDone } from './handles.ts'
+import { needsNames } from './own-statements.ts'
 import { type Item, isSimple, Names, type Portal, type Prepared, parametersOf } from './prepared.ts'
 import type { Replies } from './replies.ts'
+import type { Sight } from './sight.ts'
 
 /** One statement that is to be judged for good, and recorded. */
 export interface Asked {
   readonly described: Described
   readonly action: Action
+  /** what it was described in */
+  readonly context: SqlContext
   readonly bodies: readonly Body[]
+  /** What is true of the session's names once the server has run it. */
+  readonly done?: (() => void) | undefined
 }
 
-export interface IntakeParts {
+export interface IntakeParts extends Omit<BearingsParts, 'statements'> {
   readonly place: Place
-  readonly context: SqlContext
   readonly cache: DescriptionCache
   readonly replies: Replies
+  readonly sight: Sight
   readonly portals: Names<Portal>
   readonly limits: { readonly statementBytes: number; readonly names: number }
   judge(action: Action): Decision
   /** Puts a message into the line. */
-  add(type: number, frame: Buffer, more?: Partial<Pick<Item, 'refusal' | 'portal' | 'name' | 'copiesIn'>>): Item
+  add(type: number, frame: Buffer, more?: Partial<Pick<Item, 'refusal' | 'portal' | 'shape' | 'name' | 'copiesIn'>>): Item
   /** Asks for the permits; the message waits for them. */
   admit(item: Item, asked: readonly Asked[]): void
-  /** Nothing that was sent is unanswered, and nothing waits to be sent. */
-  isIdle(): boolean
   messageRefused(error: ChaperoneError): void
 }
 
 const { bind, close, copyData, copyDone, copyFail, describe, execute, flush, functionCall, parse, query, sync, terminate } = FROM_CLIENT
+/** With these a segment of the extended protocol begins, or a simple Query. */
+const BEGINS = new Set<number>([query, parse, bind, describe, execute, close])
+/** Prepared statements that execute prepared statements, one through the other; more are taken as anything. */
+const MOST_DEPTH = 5
+/** PostgreSQL's own types have lower oids: with them nothing of the user's is chosen. */
+const FIRST_OWN = 16_384
 const DURING_COPY = new Set<number>([copyData, copyDone, copyFail, flush, sync, terminate])
 
 /**
@@ -44,29 +58,41 @@ export class Intake {
   readonly #parts: IntakeParts
   readonly #statements = new Names<Prepared>()
   readonly #cursors = new Cursors()
-  #context: SqlContext
+  readonly #bearings: Bearings
   /** a refusal was found: the rest up to Sync is not even looked at */
   #skipping = false
-  /** A statement that may change settings was asked for: in this segment, or before it and not finished. */
-  #looseHere = false
-  #looseBefore = false
+  /** Something of the extended protocol was taken since the last Sync. */
+  #inSegment = false
+  /** What must be over before anything else is read was asked for: in this segment, or before it and not finished. */
+  #unsettledHere = false
+  #unsettledBefore = false
+  /** In this segment names of prepared statements, or of portals, may have changed hands. */
+  #statementsMoved = false
+  #portalsMoved = false
+  /** EXECUTE of EXECUTE of ... */
+  #depth = 0
   /** The client has sent all of its copy data; the server may not have come to the end of it. */
   #copyEnded = false
 
   constructor(parts: IntakeParts) {
     this.#parts = parts
-    this.#context = parts.context
+    this.#bearings = new Bearings({ ...parts, statements: this.#statements })
   }
 
-  /** From here on names without a schema may lead anywhere. */
+  /** see {@link Bearings} */
   forgetPath(): void {
-    if (this.#context.path) this.#context = { ...this.#context, path: undefined }
+    this.#bearings.forgetPath()
+  }
+
+  setPinned(pinned: boolean): void {
+    this.#bearings.setPinned(pinned)
   }
 
   /** False: not yet; something that was sent before must be answered first. Throws when the connection cannot go on. */
   take(message: ClientMessage): boolean {
     const { type, frame } = message
     const { replies } = this.#parts
+    if (this.#bearings.isLooking || this.#parts.sight.isWaiting) return false
     if (this.#skipping && type !== sync && type !== terminate) return true
     if (!replies.awaitsCopy) this.#copyEnded = false
     else if (!DURING_COPY.has(type)) {
@@ -76,6 +102,8 @@ export class Intake {
     }
     try {
       if (message.oversized) throw new ChaperoneError('too_large', `The SQL text is over the limit of ${this.#parts.limits.statementBytes} bytes.`)
+      if (BEGINS.has(type) && !this.#isRenewed()) return false
+      if (BEGINS.has(type) && !this.#inSegment && !this.#mayBegin(type)) return false
       return this.#read(type, frame)
     } catch (error) {
       const refusal = toChaperoneError(error)
@@ -85,6 +113,14 @@ export class Intake {
       else this.#skipping = true
       return true
     }
+  }
+
+  /** Whether names are resolved by the newest that the database said of itself. */
+  #isRenewed(): boolean {
+    const { sight } = this.#parts
+    if (!sight.isReady()) return false
+    this.#bearings.renew(sight.current())
+    return true
   }
 
   #read(type: number, frame: Buffer): boolean {
@@ -101,9 +137,7 @@ export class Intake {
         this.#close(frame)
         return true
       case describe:
-        readTarget(frame)
-        this.#parts.add(type, frame)
-        return true
+        return this.#describe(frame)
       case sync:
         this.#parts.add(type, frame)
         this.#endSegment()
@@ -132,88 +166,173 @@ export class Intake {
     this.#statements.sync()
     this.#parts.portals.sync()
     this.#skipping = false
-    this.#looseBefore ||= this.#looseHere
-    this.#looseHere = false
+    this.#inSegment = false
+    this.#unsettledBefore ||= this.#unsettledHere
+    this.#unsettledHere = false
+    this.#statementsMoved = false
+    this.#portalsMoved = false
+    this.#bearings.segmentEnds()
   }
 
-  /** Whether what was asked for before this segment, and may change settings, is over. */
-  #isSettled(): boolean {
-    if (this.#looseBefore && this.#parts.isIdle()) this.#looseBefore = false
-    return !this.#looseBefore
+  /**
+   * Whether a Query or a segment may begin: what must be over is over, and it is known where names lead. A Query is read
+   * first, for many need no names. In the middle of a segment nothing can be asked: the server answers nothing before the Sync.
+   */
+  #mayBegin(type: number): boolean {
+    if (this.#unsettledBefore && !this.#parts.isIdle()) return false
+    this.#unsettledBefore = false
+    this.#bearings.segmentBegins()
+    return type === query || this.#bearings.context.path !== undefined || !this.#bearings.lookAgain()
   }
 
   #assertReadable(): void {
-    if (!this.#looseHere) return
+    if (!this.#unsettledHere) return
     throw new ChaperoneError('not_understood', 'A statement before it in the same batch may change what it means.', {
       fix: 'Send a Sync between the two.',
     })
   }
 
   #query(frame: Buffer): boolean {
-    if (!this.#isSettled()) return false
     this.#assertReadable()
     const text = readQuery(frame)
-    const described = this.#parts.cache.describe(text, this.#context).map((one) => this.#cursors.follow(one))
-    const item = this.#parts.add(query, frame, { copiesIn: described.some((one) => one.copiesIn) })
+    if (!this.#bearings.isAtHand(text)) return false
+    const raw = this.#parts.cache.describe(text, this.#bearings.context)
+    if (!this.#parts.sight.knows(raw, frame)) return false
+    if (!this.#bearings.context.path && !this.#inSegment && raw.some(needsNames) && this.#bearings.lookAgain()) return false
+    const overlay = new Overlay()
+    let context = this.#bearings.context
+    const asked: Asked[] = []
+    for (const one of raw) {
+      const described = this.#follow(one, overlay)
+      if (described === 'wait') return false
+      const own = raw.length === 1 ? text : one.text
+      const action = statementAction(this.#parts.place, described, context)
+      asked.push({ described, action, context, bodies: this.#bodies(described, own), done: this.#whenDone(described, own, text) })
+      // What stands behind it in the same text runs after it.
+      if (described.loose && context.path) context = { ...context, path: undefined }
+    }
+    const item = this.#parts.add(query, frame, { copiesIn: asked.some(({ described }) => described.copiesIn) })
     this.#endSegment()
-    this.#looseBefore ||= described.some((one) => one.loose)
-    const asked = described.map(
-      (one): Asked => ({ described: one, action: this.#actionOf(one), bodies: [statementBody(described.length === 1 ? text : one.text)] }),
-    )
+    for (const { described } of asked) this.#unsettles(described)
+    this.#unsettledBefore ||= this.#unsettledHere
+    this.#unsettledHere = false
     // Several statements in one text are one message to the server: it goes if every one of them may. A refusal is
     // recorded with the whole text, because the others were asked for in the same breath.
     const refused = asked.length > 1 ? asked.find(({ action }) => this.#parts.judge(action).verdict !== 'allow') : undefined
-    if (refused) this.#parts.admit(item, [{ ...refused, bodies: [statementBody(text)] }])
+    if (refused) this.#parts.admit(item, [{ ...refused, bodies: this.#bodies(refused.described, text) }])
     else if (asked.length > 0) this.#parts.admit(item, asked)
     return true
   }
 
+  /** The statement as what it runs: through a cursor, or a prepared statement; and whether it moves names. */
+  #follow(one: Described, overlay = new Overlay()): Described | 'wait' {
+    let described = this.#cursors.follow(one, this.#bearings.context.path)
+    if (described.executes !== undefined) {
+      const name = described.executes
+      const found = overlay.find(name, () => this.#statements.find(name))
+      if (found === 'wait') return 'wait'
+      // The protocol can prepare an EXECUTE, of itself even; the server ends that with its stack.
+      const body = this.#depth >= MOST_DEPTH ? undefined : found && ('source' in found ? this.#deeper(found) : found)
+      described = executed(described, body, this.#bearings.context.path)
+    }
+    overlay.note(described)
+    if (this.#bearings.mayRollBack && !described.loose && described.kinds.includes('transaction')) described = { ...described, loose: true }
+    return described
+  }
+
+  #deeper(prepared: Prepared): Described | undefined {
+    this.#depth++
+    try {
+      return this.#again(prepared).described
+    } finally {
+      this.#depth--
+    }
+  }
+
+  /** What the statement, once it runs, leaves unsettled for what is read after it. */
+  #unsettles(described: Described): void {
+    this.#unsettledHere ||= mustBeOver(described)
+    this.#statementsMoved ||= movesStatements(described)
+    this.#portalsMoved ||= movesPortals(described)
+    if (described.opaque && described.loose) this.#bearings.doubtNames()
+  }
+
+  #whenDone(described: Described, text: string, source: string): (() => void) | undefined {
+    const { portals, replies, place } = this.#parts
+    const context = this.#bearings.context
+    const shape = { fields: undefined }
+    const prepared = (): Prepared => ({ described, action: statementAction(place, described, context), text, source, context, shape })
+    return whenDone(described, this.#statements, portals, prepared, (portal) => replies.neverRan(portal))
+  }
+
   #parse(frame: Buffer): boolean {
-    if (!this.#isSettled()) return false
     this.#assertReadable()
-    const { name, text } = readParse(frame)
+    const { name, text, types } = readParse(frame)
+    const own = types.filter((oid) => oid >= FIRST_OWN)
+    if (!this.#bearings.isAtHand(text)) return false
     this.#assertRoom(this.#statements, 'prepared statements')
-    const [first, second] = this.#parts.cache.describe(text, this.#context)
-    const described = first && this.#cursors.follow(second ? { ...first, unclear: 'a prepared statement is one statement', unread: 'syntax' } : first)
+    const all = this.#parts.cache.describe(text, this.#bearings.context, own)
+    if (!this.#parts.sight.knows(all, frame)) return false
+    const [first, second] = all
+    const described = first && this.#follow(second ? { ...first, unclear: 'a prepared statement is one statement', unread: 'syntax' } : first)
+    if (described === 'wait') return false
+    this.#inSegment = true
     const action = described && this.#actionOf(described)
     if (described && action && this.#parts.judge(action).verdict !== 'allow') {
-      this.#parts.admit(this.#parts.add(parse, frame), [{ described, action, bodies: [statementBody(text)] }])
+      this.#parts.admit(this.#parts.add(parse, frame), [
+        { described, action, context: this.#bearings.context, bodies: this.#bodies(described, text) },
+      ])
       this.#skipping = true
       return true
     }
-    const prepared: Prepared = { described, action, text, context: this.#context }
+    const prepared: Prepared = { described, action, text, source: text, context: this.#bearings.context, types: own, shape: { fields: undefined } }
     this.#statements.propose(name, prepared)
     this.#parts.add(parse, frame, { name: { confirm: () => this.#statements.confirm(name, prepared), withdraw: () => this.#statements.withdraw() } })
     return true
   }
 
   #bind(frame: Buffer): boolean {
-    if (!this.#isSettled()) return false
     const { portal: name, statement, values, isBinary } = readBind(frame)
     const found = this.#statements.find(statement)
     if (found === 'wait') return false
-    if (!found) throw new ChaperoneError('usage', `The prepared statement ${JSON.stringify(statement)} does not exist.`)
+    if (!found) throw new UnknownName('prepared statement', statement)
+    if (found.described && !this.#parts.sight.knows([found.described], frame)) return false
+    if (this.#statementsMoved && statement !== '') this.#assertReadable()
+    if (!this.#bearings.isAtHand(found.text)) return false
     const { portals, replies } = this.#parts
     this.#assertRoom(portals, 'portals')
+    this.#inSegment = true
     const prepared = this.#again(found)
-    const portal: Portal = { prepared, parameters: values.length > 0 ? parametersOf(values, isBinary) : '', run: undefined, executed: false }
+    const portal: Portal = {
+      prepared,
+      parameters: values.length > 0 ? parametersOf(values, isBinary) : '',
+      run: undefined,
+      executed: false,
+      rows: 0,
+      bytes: 0,
+      saidCut: false,
+    }
     portals.propose(name, portal)
     const confirm = () => {
       replies.neverRan(portals.known(name))
       portals.confirm(name, portal)
     }
     const item = this.#parts.add(bind, frame, { portal, name: { confirm, withdraw: () => portals.withdraw() } })
-    const asked = askedBy(portal)
+    const asked = this.#askedBy(portal)
     if (asked) this.#parts.admit(item, [asked])
     return true
   }
 
-  /** What a statement means may have moved since it was prepared: other cursors, another search path. */
+  /** What a statement means may have moved since it was prepared: other cursors, another search path, another definition. */
   #again(prepared: Prepared): Prepared {
-    const context = this.#looseHere ? { ...this.#context, path: undefined } : this.#context
-    if (!prepared.described || (prepared.context === context && prepared.described.fetches === undefined)) return prepared
-    const described = this.#cursors.follow(this.#parts.cache.describe(prepared.text, context)[0]!)
-    return { ...prepared, described, action: statementAction(this.#parts.place, described, context), context }
+    const { described: before } = prepared
+    const context = this.#unsettledHere ? { ...this.#bearings.context, path: undefined } : this.#bearings.context
+    const follows = before && (before.fetches !== undefined || before.executes !== undefined || before.kinds.includes('transaction'))
+    if (!before || (prepared.context === context && !follows)) return prepared
+    const described = this.#follow(this.#parts.cache.describe(prepared.text, context, prepared.types)[0]!)
+    // A name that is just changing hands: what it will stand for is not known yet.
+    const sure = described === 'wait' ? executed(before, undefined, undefined) : described
+    return { ...prepared, described: sure, action: statementAction(this.#parts.place, sure, context), context }
   }
 
   #execute(frame: Buffer): boolean {
@@ -221,19 +340,34 @@ export class Intake {
     const portal = this.#parts.portals.find(name)
     if (portal === 'wait') return false
     // A cursor of DECLARE is a portal too; run by this message it would escape its FETCH.
-    if (!portal) throw new ChaperoneError('usage', `The portal ${JSON.stringify(name)} does not exist.`)
+    if (!portal) throw new UnknownName('portal', name)
+    if (this.#portalsMoved && name !== '') this.#assertReadable()
+    this.#inSegment = true
     const { described } = portal.prepared
     const item = this.#parts.add(execute, frame, { portal, copiesIn: described?.copiesIn ?? false })
-    this.#looseHere ||= described?.loose ?? false
+    if (described) this.#unsettles(described)
     // The Bind before it was admitted for the first run; going on with a suspended portal is a run of its own.
-    const asked = portal.executed ? askedBy(portal) : undefined
+    const asked = portal.executed ? this.#askedBy(portal) : undefined
     if (asked) this.#parts.admit(item, [asked])
     portal.executed = true
     return true
   }
 
+  /** What the server says of the columns is remembered: a masked statement may not show a row before it is known. */
+  #describe(frame: Buffer): boolean {
+    const { of, name } = readTarget(frame)
+    const found = (of === 'statement' ? this.#statements : this.#parts.portals).find(name)
+    if (found === 'wait') return false
+    this.#inSegment = true
+    const portal = found && 'prepared' in found ? found : undefined
+    const shape = portal ? portal.prepared.shape : found && 'shape' in found ? found.shape : undefined
+    this.#parts.add(describe, frame, { portal, shape })
+    return true
+  }
+
   #close(frame: Buffer): void {
     const { of, name } = readTarget(frame)
+    this.#inSegment = true
     const { portals, replies } = this.#parts
     const names: Names<unknown> = of === 'statement' ? this.#statements : portals
     names.propose(name, undefined)
@@ -250,13 +384,17 @@ export class Intake {
   }
 
   #actionOf(described: Described): Action {
-    return statementAction(this.#parts.place, described, this.#context)
+    return statementAction(this.#parts.place, described, this.#bearings.context)
   }
-}
 
-const statementBody = (text: string): Body => ({ name: 'statement', bytes: text })
+  #askedBy({ prepared: { described, action, text, source, context }, parameters }: Portal): Asked | undefined {
+    return (
+      described &&
+      action && { described, action, context, bodies: this.#bodies(described, text, parameters), done: this.#whenDone(described, text, source) }
+    )
+  }
 
-function askedBy({ prepared: { described, action, text }, parameters }: Portal): Asked | undefined {
-  if (!described || !action) return undefined
-  return { described, action, bodies: parameters === '' ? [statementBody(text)] : [statementBody(text), { name: 'parameters', bytes: parameters }] }
+  #bodies(described: Described, text: string, parameters = ''): readonly Body[] {
+    return statementBodies(this.#parts.place.keeping, text, parameters, described)
+  }
 }

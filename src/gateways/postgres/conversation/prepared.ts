@@ -2,7 +2,9 @@ import type { Permit } from '../../../access/types.ts'
 import type { ChaperoneError } from '../../../errors.ts'
 import type { Action } from '../../../policy/types.ts'
 import type { Described, SqlContext } from '../describe.ts'
+import type { Field, RowMasks } from '../masks/rows.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
+import type { Question } from './question.ts'
 
 /** One execution of one statement: what was admitted, and what came of it. */
 export interface Run {
@@ -11,13 +13,28 @@ export interface Run {
   /** when it was sent; for its duration */
   startedAt: number
   rows: number
-  /** most rows that may go back; 0: all of them */
+  /** of the rows that went back, their headers included */
+  bytes: number
+  /** most rows, and bytes of rows, that may go back; 0: all of them */
   readonly cap: number
+  readonly capBytes: number
+  /** what it was cut by */
+  cut: 'rows' | 'bytes' | undefined
+  /** The server was asked to stop, because it had reached the cap and nothing else would be lost. */
+  stopped: boolean
+  /** What is true once the server has done it: names it has made or forgotten. */
+  readonly done: (() => void) | undefined
   /** ms after which it is cancelled; 0: never */
   readonly timeoutMs: number
+  /** how its rows are hidden, where its rule hides columns */
+  readonly masks: RowMasks | undefined
   /** undefined: not answered yet */
   status: 'ok' | 'failed' | undefined
   sqlstate: string | undefined
+  /** which of the connection's, from 1; 0 until it is answered */
+  transaction: number
+  /** What became of the transaction that it ended. */
+  ended: 'committed' | 'rolled back' | undefined
   sent: boolean
 }
 
@@ -33,23 +50,54 @@ export interface Item {
   /** what it does to a name, once the server has done it, or if it never will */
   readonly name: { confirm(): void; withdraw(): void } | undefined
   readonly portal: Portal | undefined
+  /** a Describe of it */
+  readonly shape: Shape | undefined
   /** COPY FROM STDIN is in it */
   readonly copiesIn: boolean
+  /** It is the gateway's own. */
+  readonly question: Question | undefined
   /** It was sent in place of a refused one, to make the server fail; this is the error that the client gets. */
   readonly marker: Buffer | undefined
 }
 
+export const itemOf = (type: number, frame: Buffer, more: Partial<Item> = {}): Item => ({
+  type,
+  frame,
+  waiting: false,
+  refusal: undefined,
+  runs: [],
+  at: 0,
+  name: undefined,
+  portal: undefined,
+  shape: undefined,
+  copiesIn: false,
+  question: undefined,
+  marker: undefined,
+  ...more,
+})
+
 /** Messages that are answered with a ReadyForQuery of their own. */
 export const isSimple = (type: number) => type === FROM_CLIENT.query || type === FROM_CLIENT.functionCall
+
+/** What the server said of the columns of a prepared statement, once it was asked. */
+export interface Shape {
+  fields: readonly Field[] | undefined
+}
 
 /** A prepared statement: its text is judged again each time it runs. */
 export interface Prepared {
   /** undefined: an empty text */
   readonly described: Described | undefined
   readonly action: Action | undefined
+  /** of the statement alone */
   readonly text: string
+  /** the whole text that it came in: what the server keeps in pg_prepared_statements */
+  readonly source: string
   /** what it was described in */
   readonly context: SqlContext
+  /** oids of user's types that the client declared for its parameters */
+  readonly types?: readonly number[]
+  readonly shape: Shape
 }
 
 export interface Portal {
@@ -58,6 +106,11 @@ export interface Portal {
   /** What Bind was admitted for; the first Execute uses it, a later one needs its own. */
   run: Run | undefined
   executed: boolean
+  /** what all of its Executes gave to the client */
+  rows: number
+  bytes: number
+  /** The client was told that it was cut. */
+  saidCut: boolean
 }
 
 /**
@@ -95,6 +148,12 @@ export class Names<T> {
     this.#pending--
   }
 
+  /** The server has it, or has it no more, without the client having asked by a message of the protocol (PREPARE, DEALLOCATE). */
+  know(name: string, value: T | undefined): void {
+    if (value === undefined) this.#confirmed.delete(name)
+    else this.#confirmed.set(name, value)
+  }
+
   /** A Sync or a Query was sent. */
   sync(): void {
     this.#sinceSync.clear()
@@ -115,6 +174,10 @@ export class Names<T> {
 
   values(): Iterable<T> {
     return this.#confirmed.values()
+  }
+
+  names(): Iterable<string> {
+    return this.#confirmed.keys()
   }
 
   /** The server has forgotten them all (portals, at the end of a transaction). */

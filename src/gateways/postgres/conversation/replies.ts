@@ -1,20 +1,26 @@
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
-import { cappedNotice } from '../refuse.ts'
 import { FROM_CLIENT, FROM_SERVER, type Status } from '../wire/codes.ts'
 import { type Passage, ServerScanner } from '../wire/scanner.ts'
 import { readErrorFields, readParameterStatus, readTag } from '../wire/server.ts'
-import { commandComplete } from '../wire/write.ts'
+import { type CopyFormat, copyHead, cutEnd, isCopyEnd, passes, stoppedEnd } from './caps.ts'
+import { Masking } from './masking.ts'
 import type { Item, Names, Portal, Run } from './prepared.ts'
 
 export interface RepliesParts {
   readonly clock: Clock
   readonly portals: Names<Portal>
   settle(run: Run, outcome: { readonly status: 'ok' | 'failed' | 'unknown'; readonly [fact: string]: unknown }): void
+  /** Stop what the server is at. */
   cancel(): void
   emit(bytes: Buffer): void
   pathMoved(): void
 }
+
+/** What a server may say at any time, whoever it is talking to. */
+const ALONGSIDE = new Set<number>([FROM_SERVER.parameterStatus, FROM_SERVER.notification, FROM_SERVER.readyForQuery])
+/** query_canceled */
+const CANCELED = '57014'
 
 const outOfStep = (what: string) => new ChaperoneError('upstream_unavailable', 'The database answers out of step.', { detail: what })
 
@@ -26,7 +32,10 @@ const outOfStep = (what: string) => new ChaperoneError('upstream_unavailable', '
 export class Replies {
   readonly #parts: RepliesParts
   readonly #scanner = new ServerScanner()
-  readonly #visitor = { see: (type: number, frame: Buffer | undefined) => this.#see(type, frame), emit: (bytes: Buffer) => this.#parts.emit(bytes) }
+  readonly #visitor = {
+    see: (type: number, frame: Buffer | undefined, size: number) => this.#see(type, frame, size),
+    emit: (bytes: Buffer) => this.#parts.emit(bytes),
+  }
   readonly #waiting: Item[] = []
   /** answered, and not settled before ReadyForQuery: until then a commit may fail */
   #answered: Run[] = []
@@ -34,14 +43,24 @@ export class Replies {
   /** how many messages on their way will read copy data */
   #copies = 0
   #copying = false
+  /** of the COPY TO STDOUT that the server is at */
+  #copyOut: CopyFormat
+  readonly #masking = new Masking((run, reason) => this.#parts.settle(run, { status: 'failed', ...this.#factsOf(run), reason }))
   #timed: Run | undefined
   #disarm: (() => void) | undefined
+  /** Counts the transactions of the connection: what ran in one has one number. */
+  #transaction = 1
   status: Status = 'I'
   /** The server said goodbye itself. */
   sawFatal = false
 
   constructor(parts: RepliesParts) {
     this.#parts = parts
+  }
+
+  /** The number of the transaction that is open now. When the connection ends, the server rolls it back. */
+  get openTransaction(): number | undefined {
+    return this.status === 'I' ? undefined : this.#transaction
   }
 
   get inFlight(): number {
@@ -124,24 +143,25 @@ export class Replies {
     return head && head.type !== FROM_CLIENT.bind ? head.runs[head.at] : undefined
   }
 
-  #see(type: number, frame: Buffer | undefined): Passage {
+  #see(type: number, frame: Buffer | undefined, size: number): Passage {
+    const question = this.#waiting[0]?.question
+    if (question && !ALONGSIDE.has(type)) return question.see(type, frame)
     switch (type) {
       case FROM_SERVER.dataRow:
-      case FROM_SERVER.copyData: {
-        const run = this.#current()
-        if (!run) return 'keep'
-        run.rows++
-        return run.cap > 0 && run.rows > run.cap ? 'drop' : 'keep'
-      }
-      case FROM_SERVER.parameterDescription:
+        return this.#masking.row(frame, this.#waiting[0], this.#current(), () => this.#row(size))
+      case FROM_SERVER.copyData:
+        return this.#row(size)
       case FROM_SERVER.notice:
+        return this.#words(frame!)
+      case FROM_SERVER.parameterDescription:
       case FROM_SERVER.notification:
-      case FROM_SERVER.copyOut:
       case FROM_SERVER.copyDone:
         return 'keep'
-      case FROM_SERVER.rowDescription:
-        if (this.#waiting[0]?.type === FROM_CLIENT.describe) this.#shift()
+      case FROM_SERVER.copyOut:
+        this.#copyOut = frame![5] === 1 ? 'binary' : 'text'
         return 'keep'
+      case FROM_SERVER.rowDescription:
+        return this.#description(frame)
       case FROM_SERVER.noData:
         this.#expect(FROM_CLIENT.describe)
         return 'keep'
@@ -160,8 +180,7 @@ export class Replies {
         if (this.#waiting[0]?.type === FROM_CLIENT.execute) this.#shift()
         return 'keep'
       case FROM_SERVER.portalSuspended:
-        this.#answer(this.#expect(FROM_CLIENT.execute).runs[0], 'ok')
-        return 'keep'
+        return this.#suspended(this.#expect(FROM_CLIENT.execute))
       case FROM_SERVER.error:
         return this.#error(frame!)
       case FROM_SERVER.readyForQuery:
@@ -173,6 +192,51 @@ export class Replies {
       default:
         throw outOfStep(`message type ${type}`)
     }
+  }
+
+  #description(frame: Buffer | undefined): Passage {
+    const head = this.#waiting[0]
+    const isDescribe = head?.type === FROM_CLIENT.describe
+    const passage = this.#masking.description(frame, head, isDescribe ? head.portal?.run : this.#current())
+    if (passage !== 'whole' && isDescribe) this.#shift()
+    return passage
+  }
+
+  #words(frame: Buffer): Passage {
+    return this.#masking.words(frame, [...(this.#waiting[0]?.runs ?? []), ...this.#answered])
+  }
+
+  #row(size: number): Passage {
+    const run = this.#current()
+    const portal = this.#waiting[0]?.portal
+    const before = run?.cut
+    if (!run || isCopyEnd(this.#copyOut, size) || passes(run, portal, size)) return 'keep'
+    if (before) return 'drop'
+    if (this.#mayStop(run)) {
+      run.stopped = true
+      this.#parts.cancel()
+    }
+    return this.#copyOut === 'binary' && run.rows === 0 ? copyHead() : 'drop'
+  }
+
+  /**
+   * The rest of a result that is over its cap would be made for nobody. The server is asked to stop only where its error is
+   * seen by nobody: a plain read outside a transaction block, alone in its message or segment, with nothing sent behind it.
+   * Elsewhere the error would abort a transaction that the client believes in, so the rest is read and thrown away.
+   */
+  #mayStop({ described: { kind, kinds, effects, opaque } }: Run): boolean {
+    const [head, next] = this.#waiting
+    const alone = head?.type === FROM_CLIENT.query ? head.runs.length === 1 && !next : next?.type === FROM_CLIENT.sync && this.#waiting.length === 2
+    const reads = effects.length === 1 && effects[0] === 'read' && !opaque
+    return (
+      alone && reads && this.status === 'I' && this.#answered.length === 0 && (kinds.length === 1 || kind === 'copy') && /^(select|copy)$/.test(kind)
+    )
+  }
+
+  #suspended({ runs: [run], portal }: Item): Passage {
+    this.#answer(run, 'ok')
+    // Whoever goes on with it would get nothing more.
+    return run?.cut ? cutEnd(run, portal, `SELECT ${run.rows}`) : 'keep'
   }
 
   #shift(): Item | undefined {
@@ -195,18 +259,24 @@ export class Replies {
     else head.at++
     if (!run) return 'keep'
     const tag = readTag(frame)
-    const capped = run.cap > 0 && run.rows > run.cap
-    if (run.rows === 0) run.rows = Number(/ (\d+)$/.exec(tag)?.[1] ?? 0)
+    if (!run.cut && (run.rows === 0 || this.#copyOut)) run.rows = Number(/ (\d+)$/.exec(tag)?.[1] ?? 0)
+    this.#copyOut = undefined
+    run.done?.()
     this.#answer(run, 'ok')
+    // A COMMIT of a transaction that failed says ROLLBACK, and so does a ROLLBACK TO, which ends nothing.
+    if (run.described.ends) run.ended = tag === 'COMMIT' ? 'committed' : 'rolled back'
     // What was committed stays so, whatever fails after it in the same message.
     if (tag === 'COMMIT') this.#settleAnswered()
-    return capped ? Buffer.concat([cappedNotice(run.cap), commandComplete(tag.replace(/\d+$/, String(run.cap)))]) : 'keep'
+    if (run.ended) this.#transaction++
+    return run.cut ? cutEnd(run, head.portal, tag) : 'keep'
   }
 
   #answer(run: Run | undefined, status: 'ok' | 'failed', sqlstate?: string): void {
     if (!run) return
     run.status = status
     run.sqlstate = sqlstate
+    run.transaction = this.#transaction
+    this.#masking.note(run)
     this.#answered.push(run)
   }
 
@@ -216,7 +286,10 @@ export class Replies {
     const sqlstate = fields.get('C') ?? ''
     this.sawFatal = fields.get('V') !== 'ERROR'
     if (!head) return 'keep'
+    const current = this.#current()
+    if (current?.stopped && sqlstate === CANCELED && !this.sawFatal) return this.#stopped(head, current)
     this.#failed = true
+    this.#copyOut = undefined
     this.#copying = false
     if (head.type === FROM_CLIENT.query) {
       this.#answer(head.runs[head.at], 'failed', sqlstate)
@@ -227,7 +300,17 @@ export class Replies {
       this.#answer(head.runs[0], 'failed', sqlstate)
       this.#skipToSync()
     }
-    return head.marker && !this.sawFatal ? head.marker : 'keep'
+    return head.marker && !this.sawFatal ? head.marker : this.#words(frame)
+  }
+
+  /** It stopped at the cap, as it was asked to: for the client that is the end of a result that was cut. */
+  #stopped(head: Item, run: Run): Passage {
+    const end = stoppedEnd(run, head.portal, this.#copyOut)
+    this.#copyOut = undefined
+    this.#answer(run, 'ok')
+    if (head.type === FROM_CLIENT.query) head.at++
+    else this.#shift()
+    return end
   }
 
   /** After an error in the extended protocol the server reads on to the Sync and answers nothing, not even a Query. */
@@ -243,6 +326,11 @@ export class Replies {
 
   #ready(frame: Buffer): Passage {
     const head = this.#shift()
+    if (head?.question) {
+      this.status = String.fromCharCode(frame[5]!) as Status
+      head.question.over()
+      return 'drop'
+    }
     if (head && head.type !== FROM_CLIENT.query && head.type !== FROM_CLIENT.sync) throw outOfStep(`ready, when ${head.type} was asked`)
     const implicit = this.status === 'I'
     // Outside a transaction block everything since the last Sync is one transaction: one failure undoes the rest.
@@ -252,6 +340,8 @@ export class Replies {
     this.#copying = false
     this.status = String.fromCharCode(frame[5]!) as Status
     if (this.status === 'I') {
+      this.#transaction++
+      this.#masking.transactionOver()
       for (const portal of this.#parts.portals.values()) this.neverRan(portal)
       this.#parts.portals.clear()
     }
@@ -275,12 +365,15 @@ export class Replies {
   }
 
   #factsOf(run: Run): Record<string, unknown> {
-    const capped = run.cap > 0 && run.rows > run.cap
     return {
-      rows: capped ? run.cap : run.rows,
-      ...(capped ? { capped: true } : {}),
+      rows: run.rows,
+      ...(run.bytes > 0 ? { bytes: run.bytes } : {}),
+      ...(run.cut ? { capped: true, cut_by: run.cut } : {}),
+      ...run.masks?.facts,
       ...(run.sqlstate === undefined || run.sqlstate === '' ? {} : { sqlstate: run.sqlstate }),
       ms: Math.max(0, this.#parts.clock.now() - run.startedAt),
+      ...(run.sent ? { transaction: run.transaction || this.#transaction } : {}),
+      ...(run.ended === undefined ? {} : { ended: run.ended }),
     }
   }
 

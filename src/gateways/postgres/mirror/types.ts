@@ -17,10 +17,19 @@ export interface Mirror {
   /** Functions and procedures outside pg_catalog, whatever their arguments. */
   routinesNamed(name: string): readonly Routine[]
   /** Functions behind operators outside pg_catalog, whatever their operands. */
-  operatorsNamed(name: string): readonly Routine[]
+  operatorsNamed(name: string): readonly UserOperator[]
   /** Code that runs when a value is cast to, or from, a type outside pg_catalog: casts, domain checks, input functions. */
   typesNamed(name: string): readonly UserType[]
+  typeByOid(oid: number): UserType | undefined
+  /** Casts that run something of the user's, or lead to or from a type of the user's without being asked for. */
+  readonly casts: readonly UserCast[]
   hasSchema(name: string): boolean
+  /** Whether pg_catalog has a function of this name: what is neither here nor a routine does not exist. */
+  isSystemFunction(name: string): boolean
+  /** Whether pg_catalog, or information_schema, holds a relation of this name. */
+  hasSystemRelation(schema: string, name: string): boolean
+  /** Every relation of the user's: masks may be written with globs, and foreign keys are followed backwards. */
+  all(): Iterable<Relation>
 }
 
 export type RelationKind = 'table' | 'partitioned table' | 'view' | 'materialized view' | 'foreign table' | 'sequence' | 'composite' | 'other'
@@ -30,11 +39,13 @@ export interface Relation {
   readonly schema: string
   readonly name: string
   readonly kind: RelationKind
+  /** Oid of the type of its rows, and of arrays of them; 0 where it has none. */
+  readonly rowType?: readonly [row: number, array: number]
   /** Without dropped ones, in order. */
   readonly columns: readonly Column[]
   /** The query of a view or materialized view, every name written in full. */
   readonly definition?: string
-  /** Expressions that run when it is read or written: row policies, with every name in full. */
+  /** Expressions that run when it is read or written: row policies, with every name in full; none while they are switched off. */
   readonly policies: readonly string[]
   /** Partitions and inheriting tables, direct ones; and those that it is one of. */
   readonly children: readonly number[]
@@ -46,6 +57,13 @@ export interface Relation {
   readonly uniques: readonly (readonly number[])[]
   /** columns that must exist elsewhere: writing them asks the other table whether a value is there */
   readonly references: readonly { readonly columns: readonly number[]; readonly relation: number; readonly theirs: readonly number[] }[]
+  /**
+   * What else can refuse a row for what other columns hold: pg_get_constraintdef of check and exclusion constraints,
+   * pg_get_indexdef of unique indexes on expressions or with a condition. Undefined: not looked at, so anything may be there.
+   */
+  readonly checks?: readonly string[]
+  /** pg_get_partkeydef of a partitioned table: which partition a row lies in tells what these columns hold. */
+  readonly partitionKey?: string
 }
 
 export interface Column {
@@ -54,6 +72,8 @@ export interface Column {
   readonly name: string
   /** oid of its type; of the type below, for a domain */
   readonly type: number
+  /** oid of the domain, where it has one */
+  readonly domain?: number
   /** what it is computed from, when it is generated */
   readonly generated?: string
 }
@@ -68,13 +88,46 @@ export interface Routine {
   readonly language: string
   /** oids of argument types: a function of one row type can be written like a column of it */
   readonly takes: readonly number[]
+  /** It can be called with so few arguments: the others have defaults, or are VARIADIC. Absent: all are needed. */
+  readonly least?: number
+  /** and with any number more than it takes */
+  readonly variadic?: boolean
+  /** oid of the type of its result; absent: of no user's type */
+  readonly returns?: number
+  /** pg_catalog has one of the same name and arguments, which is taken where pg_catalog is searched first. */
+  readonly shadowed?: boolean
+  /** What an aggregate is made of. The server calls every aggregate immutable, whatever these are. */
+  readonly parts?: readonly Routine[]
+}
+
+/** The function behind an operator. `takes` are the operands as the operator declares them. */
+export interface UserOperator extends Routine {
+  /** The schema of the operator, which may be another than that of its function. */
+  readonly from: string
+  /** Its own name, such as `<->`. */
+  readonly operator: string
+}
+
+export interface UserCast {
+  readonly source: number
+  readonly target: number
+  /** Whether it happens unasked: anywhere, where a column is written, or never. */
+  readonly unasked: 'anywhere' | 'assignment' | 'never'
+  /** Absent: the bytes stay as they are, or go through the text form. */
+  readonly runs?: Routine
 }
 
 export interface UserType {
   readonly schema: string
   readonly name: string
-  /** What runs with it; empty for what runs nothing of the user's. */
+  readonly oid: number
+  readonly kind: 'base' | 'domain' | 'enum' | 'range' | 'row' | 'array'
+  /** What runs when a value is made of text, or shown as text; empty for what runs nothing of the user's. */
   readonly runs: readonly Routine[]
+  /** Checks of a domain, with every name in full; `VALUE` stands for the value. They run wherever a value becomes one of it. */
+  readonly checks: readonly string[]
+  /** oids of the types it is made of: elements, what a domain or range lies over, columns of a row */
+  readonly parts: readonly number[]
 }
 
 /** What calling something of the user's does, and why. */

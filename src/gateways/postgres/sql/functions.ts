@@ -1,4 +1,6 @@
 import type { Effect } from '../../../policy/types.ts'
+import type { Routine } from '../mirror/types.ts'
+import type { Surroundings } from './surroundings.ts'
 
 /**
  * What calling a function does, by its name in pg_catalog. An allow-list: what is not in `READ` is not a read, because
@@ -73,7 +75,7 @@ const CATALOG = words(`
   pg_get_publication_tables pg_get_replica_identity_index pg_get_ruledef pg_get_serial_sequence pg_get_statisticsobjdef
   pg_get_statisticsobjdef_columns pg_get_statisticsobjdef_expressions pg_get_triggerdef pg_get_userbyid pg_get_viewdef pg_has_role
   pg_identify_object pg_identify_object_as_address pg_index_column_has_property pg_index_has_property pg_indexam_has_property
-  pg_input_error_info pg_input_is_valid pg_is_other_temp_schema pg_listening_channels pg_my_temp_schema pg_opclass_is_visible
+  pg_is_other_temp_schema pg_listening_channels pg_my_temp_schema pg_opclass_is_visible
   pg_operator_is_visible pg_opfamily_is_visible pg_options_to_table pg_partition_root pg_relation_filenode pg_relation_is_publishable
   pg_relation_is_updatable pg_sequence_parameters pg_settings_get_flags pg_show_all_settings pg_size_bytes pg_size_pretty
   pg_statistics_obj_is_visible pg_table_is_visible pg_tablespace_databases pg_tablespace_location pg_timezone_names pg_trigger_depth
@@ -89,7 +91,8 @@ const CATALOG = words(`
 /** Volatile for the planner's sake (a clock, a random number, a size on disk), and yet nothing changes. */
 export const VOLATILE_READS: readonly string[] = words(`
   array_sample array_shuffle clock_timestamp currval gen_random_uuid lastval pg_collation_actual_version pg_database_collation_actual_version
-  pg_database_size pg_indexes_size pg_is_in_recovery pg_jit_available pg_partition_ancestors pg_partition_tree pg_relation_size
+  pg_advisory_unlock_all pg_current_wal_insert_lsn pg_current_wal_lsn pg_database_size pg_indexes_size pg_is_in_recovery pg_is_wal_replay_paused pg_last_wal_receive_lsn
+  pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_jit_available pg_partition_ancestors pg_partition_tree pg_relation_size
   pg_table_size pg_tablespace_size pg_total_relation_size random random_normal timeofday uuidv4 uuidv7`)
 
 /** Written like functions in the tree, but they are syntax (`EXTRACT`, `SUBSTRING ... FROM`), or methods of TABLESAMPLE. */
@@ -130,8 +133,10 @@ const ANYTHING: readonly Effect[] = ['read', 'write', 'destroy', 'admin', 'egres
 
 export interface FunctionEffects {
   readonly effects: readonly Effect[]
-  /** Its code is not known here: it may read any table and change any setting. */
+  /** Its code is not known here: it may read any table. */
   readonly opaque: boolean
+  /** It may change any setting too; absent: as `opaque`. */
+  readonly loose?: boolean
 }
 
 const READ: FunctionEffects = { effects: ['read'], opaque: false }
@@ -144,4 +149,40 @@ export function effectsOfFunction(name: string, builtin: boolean): FunctionEffec
   const known = KNOWN.find(([pattern]) => pattern.test(name))
   // `query_to_xml`, `table_to_xml`, `ts_stat`, `ts_rewrite` run SQL that no parser saw: they stay unknown (B19).
   return known ? { effects: known[1], opaque: name === 'set_config' } : UNKNOWN
+}
+
+/** Stable, they say, so the planner runs them, also below an EXPLAIN that runs nothing (`LIMIT txid_current()`); and they take a transaction id. */
+export const RUN_BY_PLANNER: ReadonlySet<string> = new Set(['txid_current', 'pg_current_xact_id'])
+
+/** The functions of information_schema are all of one kind: they make columns of its views readable. JDBC calls them too. */
+export const isStandardRead = (name: string) => name.startsWith('_pg_')
+
+/** Named like a type: a call with one argument may be a cast. */
+const TYPES: ReadonlySet<string> = new Set(
+  words(`bit bool bpchar bytea char cidr date float4 float8 inet int2 int4 int8 interval json jsonb macaddr macaddr8 money name numeric oid
+    regclass text time timestamp timestamptz timetz uuid varbit varchar xid xml`),
+)
+export const isTypeFunction = (name: string) => TYPES.has(name)
+
+/** Declared to change nothing, known to read what it likes: nobody keeps a function to its word but a session that cannot write. */
+const DECLARED: FunctionEffects = { effects: ['read'], opaque: true, loose: false }
+
+/**
+ * What running something of the user's does. What it says of itself counts where the server holds it to that (a session
+ * that is read-only from its start), or the owner of the database has looked into it. A volatile one counts as reviewed only by its
+ * whole name: a glob would let in what somebody adds later.
+ */
+export function effectsOfRoutine(routine: Routine, { pinnedReadOnly, reviewed }: Surroundings): FunctionEffects {
+  const { schema, name, volatility } = routine
+  if (schema === 'pg_catalog' && routine.language === 'internal') return effectsOfInternal(name, volatility)
+  const full = `${schema}.${name}`
+  if (reviewed?.isNamed(full)) return DECLARED
+  if (volatility === 'volatile') return UNKNOWN
+  return pinnedReadOnly || reviewed?.isMatched(full) ? DECLARED : UNKNOWN
+}
+
+/** PostgreSQL's own, reached through an operator, cast or aggregate of the user's: `int4pl` is on no list of calls. */
+function effectsOfInternal(name: string, volatility: Routine['volatility']): FunctionEffects {
+  const listed = effectsOfFunction(name, true)
+  return listed === UNKNOWN && volatility !== 'volatile' && !/_to_xml|^ts_/.test(name) ? READ : listed
 }

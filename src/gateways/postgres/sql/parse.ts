@@ -1,4 +1,4 @@
-import { hasSqlDetails, loadModule, parseSync, scanSync } from 'libpg-query'
+import { fingerprintSync, hasSqlDetails, loadModule, parseSync, scanSync } from 'libpg-query'
 
 /** The parser is WebAssembly: it is loaded once, before the first statement. */
 let loading: Promise<void> | undefined
@@ -19,12 +19,41 @@ export type Parsed = { readonly statements: readonly ParsedStatement[] } | { rea
 /** Tokens that the tree of one text may stand for: what 64 KiB can hold without any copying. */
 const MOST_TOKENS = 65_536
 
+/**
+ * Texts over this many characters are not parsed on the thread that serves everybody: 64 KiB take about 10 ms, 1 MiB 200 and
+ * more. `big-texts.ts` has them parsed elsewhere, and the trees are remembered here.
+ */
+export const BIG_TEXT = 64 * 1024
+/** Large texts whose trees are at hand: one for each connection that is about to send one. */
+const MOST_REMEMBERED = 32
+const remembered = new Map<string, { readonly parsed: Parsed; readonly fingerprint: string | undefined }>()
+let isParser = false
+
+/** For the thread that does nothing else. */
+export const parseAnyLength = (): void => {
+  isParser = true
+}
+
+export function remember(text: string, parsed: Parsed, fingerprint: string | undefined): void {
+  remembered.delete(text)
+  remembered.set(text, { parsed, fingerprint })
+  for (const [old] of remembered) {
+    if (remembered.size <= MOST_REMEMBERED) break
+    remembered.delete(old)
+  }
+}
+
+/** Whether `parseSql` can be asked on this thread. */
+export const isAtHand = (text: string): boolean => text.length <= BIG_TEXT || isParser || remembered.has(text)
+
 /** SQL text to one tree a statement. Never throws. The text must hold no NUL: the parser stops there, the server may not. */
 export function parseSql(sql: string): Parsed {
   if (sql.includes('\0')) return { failure: 'the text holds a NUL', kind: 'syntax' }
+  if (sql.length > BIG_TEXT && !isParser) return remembered.get(sql)?.parsed ?? { failure: 'it is too large to be read here', kind: 'size' }
   if (/^\s*$/.test(sql)) return { statements: [] }
   try {
-    if (/update/i.test(sql) && expansion(sql) > MOST_TOKENS)
+    // Only `( ... ) = ( ... )` makes the tree larger than its text.
+    if (/update/i.test(sql) && (sql.length <= BIG_TEXT || /\)\s*=/.test(sql)) && expansion(sql) > MOST_TOKENS)
       return { failure: 'its assignments of several columns at once would need too much memory', kind: 'size' }
     const { stmts = [] } = parseSync(sql) as {
       stmts?: readonly { stmt?: Readonly<Record<string, unknown>>; stmt_location?: number; stmt_len?: number }[]
@@ -52,6 +81,17 @@ export function parseSql(sql: string): Parsed {
       failure: hasSqlDetails(error) ? error.message : 'it is too deep or too large to be read',
       kind: hasSqlDetails(error) ? 'syntax' : 'size',
     }
+  }
+}
+
+/** The same for all statements that differ in their constants alone; 16 hex digits. Undefined for what cannot be parsed. */
+export function fingerprintOf(text: string): string | undefined {
+  if (text.length > BIG_TEXT && !isParser) return remembered.get(text)?.fingerprint
+  try {
+    return fingerprintSync(text)
+  } catch {
+    // Without one it is still judged and recorded: it only is not found together with its like.
+    return undefined
   }
 }
 

@@ -8,7 +8,7 @@ export function setStatement(found: Tally, tree: Tree): void {
   const args = listOf(tree.args)
   switch (tree.kind) {
     case 'VAR_SET_VALUE':
-      found.sets(name, args.length === 1 ? (textOf(args[0]) ?? null) : null)
+      found.sets(name, constantOf(args))
       return
     case 'VAR_SET_DEFAULT':
     case 'VAR_RESET':
@@ -24,9 +24,10 @@ export function setStatement(found: Tally, tree: Tree): void {
       found.does('admin')
       return
     default:
-      // RESET ALL: every setting goes back to what the database gives (B07).
+      // RESET ALL: every setting goes back to what the connection began with. What holds the session stands there already, or is
+      // set again before anything else is read (B07); pools send it with each connection that comes back.
       found.settings.add('all')
-      found.does('admin')
+      found.does('read')
       found.loose = true
   }
 }
@@ -48,4 +49,23 @@ function transactionModes(found: Tally, options: readonly unknown[]): void {
       if (textOf(arg) !== '1') found.does('write')
     } else if (defname !== 'transaction_isolation' && defname !== 'transaction_deferrable') found.does('admin')
   }
+}
+
+/** `SET search_path TO app, public` takes a list; null when it is not all constants. */
+function constantOf(args: readonly unknown[]): string | null {
+  const values = args.map(textOf)
+  return values.length > 0 && values.every((value) => value !== undefined) ? values.join(', ') : null
+}
+
+const SCHEMA_KINDS = /^OBJECT_(SCHEMA|ROLE)$/
+
+/**
+ * Whether the search path, or what it leads to, may be another one after a definition: schemas come, go, and are shut to
+ * somebody, and the first temporary object puts the session's own schema before all others.
+ */
+export function movesPath(type: string, tree: Tree): boolean {
+  const made = (tree.relation ?? tree.view ?? tree.sequence) as Tree | undefined
+  if (made?.relpersistence === 't') return true
+  if (/^(CreateSchema|DropOwned|ReassignOwned|GrantRole|CreateExtension|AlterRole|DropRole)Stmt$/.test(type)) return true
+  return SCHEMA_KINDS.test(String(tree.removeType ?? tree.renameType ?? tree.objtype ?? tree.objectType ?? ''))
 }

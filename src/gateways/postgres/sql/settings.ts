@@ -11,7 +11,9 @@ export interface SettingEffect {
 const HARMLESS = new Set(
   `application_name bytea_output client_min_messages datestyle deadlock_timeout default_transaction_deferrable
    default_transaction_isolation escape_string_warning extra_float_digits geqo intervalstyle jit lc_monetary lc_numeric lc_time
-   plan_cache_mode quote_all_identifiers timezone transaction_deferrable transaction_isolation xmlbinary xmloption`.split(/\s+/),
+   plan_cache_mode quote_all_identifiers timezone transaction_deferrable transaction_isolation xmlbinary xmloption
+   random_page_cost seq_page_cost cpu_tuple_cost cpu_index_tuple_cost cpu_operator_cost effective_cache_size join_collapse_limit
+   from_collapse_limit geqo_threshold cursor_tuple_fraction constraint_exclusion parallel_setup_cost parallel_tuple_cost`.split(/\s+/),
 )
 
 /** A client may make these shorter than what the database gave the user, never longer (B21: `statement_timeout = 0`). */
@@ -23,8 +25,11 @@ export const CEILINGS = [
   'transaction_timeout',
 ] as const
 export type Ceiling = (typeof CEILINGS)[number]
-/** ms; 0 or absent: the database set no limit. */
-export type Ceilings = Readonly<Partial<Record<Ceiling, number>>>
+/** ms; 0 or absent: there is no limit. */
+export type Ceilings = Readonly<Partial<Record<Ceiling, number>>> & {
+  /** Those that the document of the database gives. No rule lifts them, and RESET would: they are set after the login. */
+  readonly pinned?: readonly Ceiling[]
+}
 
 const READ_ONLY = new Set(['default_transaction_read_only', 'transaction_read_only'])
 
@@ -35,16 +40,22 @@ const admin: SettingEffect = { effects: ['admin'] }
 /** `value` is undefined for RESET and SET ... TO DEFAULT, which go back to what the connection started with; null when it is not one plain constant. */
 export function effectOfSetting(name: string, value: string | null | undefined, ceilings: Ceilings): SettingEffect {
   const setting = name.toLowerCase()
+  if (setting.startsWith('chaperone.')) return { effects: ['admin'], unclear: `${setting} says who acts; row policies of the database may go by it` }
   // Sent by the gateway at startup, so "back to the start" is back to the pin.
   if (setting === 'standard_conforming_strings') return value === undefined || isOn(value) ? read : fenced(setting)
   if (setting === 'client_encoding') return value === undefined || (value !== null && /^(utf-?8|unicode)$/i.test(value)) ? read : fenced(setting)
   if (READ_ONLY.has(setting)) return value !== undefined && value !== null && isOn(value) ? read : write
+  // Where it leads is asked from the server again before names are resolved.
+  // With pg_temp first the server makes the schema of the session's temporary tables as soon as anybody asks for the current one.
+  if (setting === 'search_path') return value === null ? admin : /\bpg_temp/i.test(value ?? '') ? write : read
   if (HARMLESS.has(setting) || /^enable_[a-z_]+$/.test(setting)) return read
   if ((CEILINGS as readonly string[]).includes(setting)) {
-    if (value === undefined) return read
+    const pinned = ceilings.pinned?.includes(setting as Ceiling) === true
+    const lifts = pinned ? { ...admin, unclear: `the document of the database holds ${setting} to ${ceilings[setting as Ceiling]} ms` } : admin
+    if (value === undefined) return pinned ? lifts : read
     const limit = ceilings[setting as Ceiling] ?? 0
     const wanted = value === null ? undefined : milliseconds(value)
-    return wanted !== undefined && (limit === 0 || (wanted > 0 && wanted <= limit)) ? read : admin
+    return wanted !== undefined && (limit === 0 || (wanted > 0 && wanted <= limit)) ? read : lifts
   }
   return admin
 }

@@ -125,8 +125,8 @@ export const PLAIN_STATEMENTS: Readonly<Record<string, Plain>> = {
   // Only takes away: names of statements that are judged again when they run.
   DeallocateStmt: { kind: 'deallocate', effects: ['read'] },
   ClosePortalStmt: { kind: 'cursor', effects: ['read'] },
-  // Gives settings back their first values, role and session included: B07.
-  DiscardStmt: { kind: 'discard', effects: ['admin'], opaque: true },
+  // Gives the session's own back, settings included, as RESET ALL does; pools end with it.
+  DiscardStmt: { kind: 'discard', effects: ['read'] },
 }
 
 /** The kinds that `walk.ts` looks into. */
@@ -144,6 +144,8 @@ const WALKED = [
   'transaction',
   'cursor',
   'fetch',
+  'prepare',
+  'execute',
   'call',
   'create table as',
 ] as const
@@ -170,6 +172,8 @@ export const NATURAL_EFFECTS: Readonly<Record<string, readonly Effect[]>> = {
   transaction: ['read'],
   cursor: ['read'],
   fetch: ['read'],
+  prepare: ['read'],
+  execute: ['read'],
   call: ['read', 'write', 'destroy', 'admin', 'egress'],
   'create table as': ['read', 'write', 'admin'],
   ...naturalOfPlain(),
@@ -183,4 +187,4 @@ function naturalOfPlain(): Record<string, Effect[]> {
 }
 
 /** Comes along with any rule that allows something: without these no driver can work, and none of them does anything alone. */
-export const COMPANION_KINDS: ReadonlySet<string> = new Set(['transaction', 'set', 'show', 'deallocate', 'cursor', 'fetch', 'listen'])
+export const COMPANION_KINDS: ReadonlySet<string> = new Set(['transaction', 'set', 'show', 'deallocate', 'cursor', 'fetch', 'listen', 'discard'])

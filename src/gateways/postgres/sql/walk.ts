@@ -1,22 +1,33 @@
-import { type Findings, type Surroundings, Tally } from './findings.ts'
+import type { Relation } from '../mirror/types.ts'
+import { columnRef, fieldsOf, functionCall, newSyntax, operator, operators } from './calls.ts'
+import { type Findings, Tally } from './findings.ts'
 import { SHAPES } from './grammar.ts'
 import { listOf, namesOf, type Tree, textOf, unwrap } from './nodes.ts'
-import { setStatement, transactionStatement } from './session.ts'
+import { relationsOf } from './resolve.ts'
+import { type Entry, entriesOf, entryOf, NO_SCOPE, type Scope } from './scope.ts'
+import { movesPath, setStatement, transactionStatement } from './session.ts'
 import { PLAIN_STATEMENTS } from './statements.ts'
-
-/** Names of common table expressions that hide tables here. */
-type Scope = ReadonlySet<string>
-
-const NO_NAMES: Scope = new Set()
+import type { Budget, Surroundings } from './surroundings.ts'
 
 /** `CURSOR_OPT_HOLD` of nodes/parsenodes.h */
 const CURSOR_HOLD = 0x20
 
 /** Looks at every node of one parsed statement (`{ "SelectStmt": {...} }`). Never throws: what it cannot follow is unclear. */
-export function walkStatement(statement: Tree, around: Surroundings): Findings {
-  const found = new Tally(around)
+export function walkStatement(statement: Tree, around: Surroundings, budget: Budget): Findings {
+  return walked(around, budget, (walk) => walk.statement(statement, NO_SCOPE, true))
+}
+
+/** The same for `SELECT expression`, where `scope` says what its columns belong to. */
+export function walkExpression(statement: Tree, around: Surroundings, budget: Budget, scope: Scope): Findings {
+  return walked(around, budget, (walk) => walk.statement(statement, scope, true))
+}
+
+function walked(around: Surroundings, budget: Budget, look: (walk: Walk) => void): Findings {
+  const found = new Tally(around, budget)
   try {
-    new Walk(found).statement(statement, NO_NAMES, true)
+    found.meetsParameters()
+    look(new Walk(found))
+    found.finish()
   } catch (error) {
     // Deep nesting ends in a RangeError. Whatever it is, the statement was not read to its end.
     found.doubt(error instanceof RangeError ? 'it is nested too deeply' : 'it cannot be followed')
@@ -105,9 +116,15 @@ class Walk {
         transactionStatement(found, tree)
         break
       case 'PrepareStmt':
+        // Judged by what it prepares; conversation/handles.ts follows the name to its EXECUTE.
+        found.is('prepare')
+        for (const type of listOf(tree.argtypes)) this.#node(type, scope)
+        this.statement(tree.query, scope, true)
+        break
       case 'ExecuteStmt':
-        found.is(type === 'PrepareStmt' ? 'prepare' : 'execute')
-        found.doubt('PREPARE and EXECUTE in SQL are not followed; use the prepared statements of the protocol, as drivers do')
+        found.is('execute')
+        found.does('read')
+        for (const value of listOf(tree.params)) this.#node(value, scope)
         break
       default:
         this.#plain(type, tree)
@@ -116,7 +133,8 @@ class Walk {
 
   /** SELECT, also bare inside a set operation: `larg` and `rarg` come here through the table of shapes. */
   #query(type: string, tree: Tree, scope: Scope): void {
-    const inner = this.#with(tree.withClause as Tree | undefined, scope)
+    const named = this.#with(tree.withClause as Tree | undefined, scope)
+    const inner = this.#inFrom(tree.fromClause, named)
     if (tree.intoClause) {
       this.#found.is('create table as')
       this.#found.makes(tree.intoClause as Tree)
@@ -127,11 +145,44 @@ class Walk {
   }
 
   #change(type: string, tree: Tree, scope: Scope): void {
-    this.#found.does('write')
-    this.#found.writes(tree.relation as Tree)
+    const found = this.#found
+    found.does('write')
+    const target = tree.relation as Tree
+    const relations = found.writes(target)
     // Rows come back, or decide which rows change: both show what is in them.
-    if (tree.returningClause || tree.whereClause) this.#found.does('read')
-    this.#children(type, tree, this.#with(tree.withClause as Tree | undefined, scope), ['withClause', 'relation'])
+    if (tree.returningClause || tree.whereClause) found.does('read')
+    const named = this.#with(tree.withClause as Tree | undefined, scope)
+    this.#columnsOfChange(type, tree, relations ?? [])
+    const own = entryOf(target, relations)
+    const sources = tree.fromClause ?? tree.usingClause ?? (tree.sourceRelation && [tree.sourceRelation])
+    const reach: Entry[] = [own, ...['old', 'new', 'excluded'].map((alias) => ({ ...own, alias })), ...this.#entries(sources, named)]
+    this.#children(type, tree, { names: named.names, range: { entries: reach, outer: named.range } }, ['withClause', 'relation'])
+  }
+
+  #columnsOfChange(type: string, tree: Tree, relations: readonly Relation[]): void {
+    const set = (list: unknown) => {
+      for (const target of listOf(list)) this.#found.columns(relations, String(unwrap(target)[1].name ?? ''), true)
+    }
+    if (type === 'InsertStmt') {
+      if (listOf(tree.cols).length > 0) set(tree.cols)
+      else this.#found.columns(relations, '*', true)
+      set((tree.onConflictClause as Tree | undefined)?.targetList)
+    } else if (type === 'UpdateStmt') set(tree.targetList)
+    for (const clause of listOf(tree.mergeWhenClauses)) set(unwrap(clause)[1].targetList)
+  }
+
+  #entries(items: unknown, scope: Scope): readonly Entry[] {
+    const { around } = this.#found
+    return entriesOf(items, scope, (rangeVar) => {
+      if (!around.mirror || isHidden(rangeVar, scope)) return undefined
+      const led = relationsOf(rangeVar, around)
+      return led === 'unknown' || led.system.length > 0 ? undefined : led.relations
+    })
+  }
+
+  #inFrom(items: unknown, scope: Scope): Scope {
+    if (listOf(items).length === 0) return scope
+    return { names: scope.names, range: { entries: this.#entries(items, scope), outer: scope.range } }
   }
 
   #merge(type: string, tree: Tree, scope: Scope): void {
@@ -153,14 +204,15 @@ class Walk {
   #with(clause: Tree | undefined, scope: Scope): Scope {
     if (!clause) return scope
     const parts = listOf(clause.ctes).map((wrapped) => unwrap(wrapped)[1])
-    const inner = new Set(scope)
-    if (clause.recursive) for (const part of parts) inner.add(String(part.ctename))
+    const names = new Set(scope.names)
+    const inner: Scope = { names, range: scope.range }
+    if (clause.recursive) for (const part of parts) names.add(String(part.ctename))
     for (const part of parts) {
       const [type] = unwrap(part.ctequery)
-      this.statement(part.ctequery, clause.recursive ? inner : new Set(inner), type !== 'SelectStmt')
+      this.statement(part.ctequery, clause.recursive ? inner : { ...inner, names: new Set(names) }, type !== 'SelectStmt')
       if (part.search_clause) this.#visit('CTESearchClause', part.search_clause as Tree, inner)
       if (part.cycle_clause) this.#visit('CTECycleClause', part.cycle_clause as Tree, inner)
-      inner.add(String(part.ctename))
+      names.add(String(part.ctename))
     }
     return inner
   }
@@ -173,29 +225,46 @@ class Walk {
   }
 
   #visit(type: string, tree: Tree, scope: Scope): void {
+    newSyntax(this.#found, type)
     switch (type) {
       case 'A_Const':
         return
       case 'RangeVar':
-        if (tree.schemaname !== undefined || tree.catalogname !== undefined || !scope.has(String(tree.relname))) this.#found.reads(tree)
+        if (!isHidden(tree, scope)) this.#found.reads(tree)
         return
       case 'SelectStmt':
         this.#query(type, tree, scope)
         return
       case 'FuncCall':
-        this.#found.calls(namesOf(tree.funcname), listOf(tree.args))
+        functionCall(this.#found, tree, scope.range)
         break
       case 'RangeTableSample':
         this.#found.calls(namesOf(tree.method), [])
         break
+      case 'ColumnRef':
+        columnRef(this.#found, listOf(tree.fields), scope.range)
+        return
+      case 'A_Indirection':
+        fieldsOf(this.#found, tree, scope.range)
+        break
+      case 'TypeName':
+        this.#found.casts(tree)
+        break
       case 'A_Expr':
-        this.#operator(tree.name)
+        operators(this.#found, tree)
         break
       case 'SubLink':
-        this.#operator(tree.operName)
+        // `x IN (SELECT ...)` has no name, and means `=`.
+        if (tree.subLinkType === 'ANY_SUBLINK' || tree.operName) operator(this.#found, tree.operName, [tree.testexpr, {}])
+        break
+      case 'CaseExpr':
+        if (tree.arg) for (const when of listOf(tree.args)) operator(this.#found, undefined, [tree.arg, unwrap(when)[1].expr])
+        break
+      case 'JoinExpr':
+        if (tree.usingClause || tree.isNatural) operator(this.#found, undefined, [{}, {}])
         break
       case 'SortBy':
-        this.#operator(tree.useOp)
+        if (tree.useOp) operator(this.#found, tree.useOp, [tree.node, tree.node])
         break
       default:
     }
@@ -221,12 +290,6 @@ class Walk {
     }
   }
 
-  /** `OPERATOR(app.+)` runs whatever function that schema says. Unqualified ones are found in pg_catalog first. */
-  #operator(name: unknown): void {
-    const path = namesOf(name)
-    if (path.length > 1 && path[0] !== 'pg_catalog') this.#found.calls(path, [])
-  }
-
   #explain(tree: Tree, scope: Scope): void {
     const found = this.#found
     found.is('explain')
@@ -234,19 +297,14 @@ class Walk {
       const { defname, arg } = unwrap(option)[1]
       return defname === 'analyze' && !/^(false|off|0)$/i.test(textOf(arg) ?? 'true')
     })
-    if (runs) {
+    // A temporary table that is named, and not made, has its schema made for it all the same: planned or run, it counts.
+    const [type, query] = unwrap(tree.query)
+    if (runs || type === 'CreateTableAsStmt' || query.intoClause) {
       this.statement(tree.query, scope, true)
       return
     }
     // It plans and does not run. Planning calls functions that say of themselves that they only read, so these still count.
-    const inner = walkStatement(tree.query as Tree, found.around)
-    found.does('read', ...(inner.opaque ? inner.effects : []))
-    for (const table of [...inner.read, ...inner.written]) found.read.add(table)
-    for (const name of inner.functions) found.functions.add(name)
-    for (const name of inner.settings) found.settings.add(name)
-    found.opaque ||= inner.opaque
-    found.loose ||= inner.loose
-    if (inner.unclear !== undefined) found.doubt(inner.unclear)
+    found.plans(walkStatement(tree.query as Tree, found.around, found.budget))
   }
 
   #copy(tree: Tree, scope: Scope): void {
@@ -278,7 +336,7 @@ class Walk {
     found.is(plain.kind)
     found.does(...(temporary ? (['write'] as const) : plain.effects))
     if (plain.opaque && !this.#dropsByName(type, tree)) found.opaque = true
-    if (type === 'DoStmt' || type === 'DiscardStmt') found.loose = true
+    if (type === 'DoStmt' || type === 'DiscardStmt' || movesPath(type, tree)) found.loose = true
     this.#sweep(tree)
   }
 
@@ -287,7 +345,7 @@ class Walk {
     if (type !== 'DropStmt' || !/^OBJECT_(TABLE|VIEW|MATVIEW|FOREIGN_TABLE|SEQUENCE|INDEX)$/.test(String(tree.removeType))) return false
     for (const object of listOf(tree.objects)) {
       const path = namesOf(unwrap(object)[1].items)
-      this.#found.writes({ relname: path.at(-1), ...(path.length > 1 ? { schemaname: path.at(-2) } : {}) })
+      this.#found.mentions({ relname: path.at(-1), ...(path.length > 1 ? { schemaname: path.at(-2) } : {}) })
     }
     return tree.behavior !== 'DROP_CASCADE'
   }
@@ -300,7 +358,7 @@ class Walk {
       return
     }
     const tree = value as Tree
-    if (typeof tree.relname === 'string') this.#found.writes(tree)
+    if (typeof tree.relname === 'string') this.#found.mentions(tree)
     for (const key of Object.keys(tree)) {
       const inner = tree[key]
       // CREATE FUNCTION has a `funcname` too, and calls nothing.
@@ -312,3 +370,7 @@ class Walk {
 
 /** Whether a condition speaks of the rows at all: `WHERE true` is no condition. */
 const namesRows = (where: unknown): boolean => where !== undefined && /"(ColumnRef|CurrentOfExpr)":/.test(JSON.stringify(where))
+
+/** Whether a common table expression stands in for the table. */
+const isHidden = ({ schemaname, catalogname, relname }: Tree, { names }: Scope) =>
+  schemaname === undefined && catalogname === undefined && names.has(String(relname))

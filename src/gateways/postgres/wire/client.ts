@@ -10,6 +10,8 @@ export function readQuery(frame: Buffer): string {
 }
 
 export interface ParseMessage {
+  /** oids of the types of parameters, as the client declares them; 0: it does not */
+  readonly types: readonly number[]
   readonly name: string
   readonly text: string
 }
@@ -21,7 +23,9 @@ export function readParse(frame: Buffer): ParseMessage {
   const types = reader.int16()
   // A NUL inside the text shows here: what follows it is not a list of types.
   if (types < 0 || reader.left !== types * 4) throw malformed('its SQL holds a NUL, or its parameter types do not add up')
-  return { name, text }
+  const declared: number[] = []
+  for (let i = 0; i < types; i++) declared.push(reader.int32() >>> 0)
+  return { name, text, types: declared }
 }
 
 export interface BindMessage {

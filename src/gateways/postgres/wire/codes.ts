@@ -60,4 +60,4 @@ export interface WireLimits {
   readonly messageBytes: number
 }
 
-export const WIRE_LIMITS: WireLimits = { statementBytes: 64 * 1024, messageBytes: 16 * 1024 * 1024 }
+export const WIRE_LIMITS: WireLimits = { statementBytes: 1024 * 1024, messageBytes: 16 * 1024 * 1024 }

@@ -1,15 +1,19 @@
 import { ChaperoneError } from '../../../errors.ts'
 import { FROM_SERVER } from './codes.ts'
 
-/** What becomes of a message of the server: it goes on, it does not, or these bytes go in its place. */
-export type Passage = 'keep' | 'drop' | Buffer
+/**
+ * What becomes of a message of the server: it goes on, it does not, or these bytes go in its place. `whole`: it is held and
+ * asked about once more, when all of it is here (rows, copy data and descriptions only; the others always come whole).
+ */
+export type Passage = 'keep' | 'drop' | 'whole' | Buffer
 
 export interface ServerVisitor {
   /**
    * Called once a message, in order: for the small ones that steer (ready, errors, completions ...) with the whole
-   * frame, for data (rows, copy data, descriptions) with its type only, when its header is here (these cannot be replaced).
+   * frame, for data (rows, copy data, descriptions) with its type only, when its header is here.
+   * `size` is of the whole message, with its header.
    */
-  see(type: number, frame: Buffer | undefined): Passage
+  see(type: number, frame: Buffer | undefined, size: number): Passage
   /** Bytes for the client, in order. Never copied: parts of the chunks that came in. */
   emit(bytes: Buffer): void
 }
@@ -32,6 +36,8 @@ export class ServerScanner {
   /** a header or a message that is not whole yet */
   #held: Buffer[] = []
   #heldBytes = 0
+  /** What is held is a message that flows by otherwise, and was asked for whole. */
+  #whole = false
 
   /** True when a part of a message has been forwarded and the rest has not come: nothing may be written in between. */
   get midMessage(): boolean {
@@ -63,12 +69,18 @@ export class ServerScanner {
     while (at + 5 <= chunk.length) {
       const type = chunk[at]!
       const size = messageSize(chunk, at)
-      if (STREAMED.has(type)) {
-        const passage = visitor.see(type, undefined)
+      if (STREAMED.has(type) && !this.#whole) {
+        const passage = visitor.see(type, undefined, size)
+        if (passage === 'whole') {
+          if (size > LONGEST_HELD) throw tooLarge(type, size)
+          this.#whole = true
+          continue
+        }
         const end = at + size
         if (passage !== 'keep') {
           flush(at)
           run = Math.min(end, chunk.length)
+          if (typeof passage !== 'string') visitor.emit(passage)
         }
         if (end > chunk.length) {
           this.#left = end - chunk.length
@@ -78,11 +90,12 @@ export class ServerScanner {
         continue
       }
       if (at + size > chunk.length) break
-      const passage = visitor.see(type, chunk.subarray(at, at + size))
+      this.#whole = false
+      const passage = visitor.see(type, chunk.subarray(at, at + size), size)
       if (passage !== 'keep') {
         flush(at)
         run = at + size
-        if (passage !== 'drop') visitor.emit(passage)
+        if (typeof passage !== 'string') visitor.emit(passage)
       }
       at += size
     }
@@ -100,7 +113,7 @@ export class ServerScanner {
     this.#held = [Buffer.concat(this.#held)]
     const joined = this.#held[0]!
     // A message that flows by need not be whole.
-    return STREAMED.has(joined[0]!) ? 5 : messageSize(joined, 0)
+    return STREAMED.has(joined[0]!) && !this.#whole ? 5 : messageSize(joined, 0)
   }
 }
 
@@ -109,7 +122,9 @@ function messageSize(chunk: Buffer, at: number): number {
   const length = chunk.readInt32BE(at + 1)
   if (!KNOWN.has(type) || length < 4)
     throw new ChaperoneError('malformed', 'The database sent a message that cannot be read.', { detail: `type ${type}, length ${length}` })
-  if (!STREAMED.has(type) && length > LONGEST_HELD)
-    throw new ChaperoneError('too_large', 'The database sent a message over the limit.', { detail: `type ${type}, length ${length}` })
+  if (!STREAMED.has(type) && length > LONGEST_HELD) throw tooLarge(type, length)
   return length + 1
 }
+
+const tooLarge = (type: number, length: number) =>
+  new ChaperoneError('too_large', 'The database sent a message over the limit.', { detail: `type ${type}, length ${length}` })

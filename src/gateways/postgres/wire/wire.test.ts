@@ -117,7 +117,7 @@ test('NUL inside SQL, texts that are not UTF-8, and anything after the end are r
   for (const body of ['select 1\0; drop table x\0', 'select 1', '\xff\xfe\0', 'select 1\0 ']) {
     assert.throws(() => readQuery(frame(0x51, Buffer.from(body, 'latin1'))), { code: 'malformed' }, body)
   }
-  assert.deepEqual(readParse(parseMessage('a', 'select $1')), { name: 'a', text: 'select $1' })
+  assert.deepEqual(readParse(parseMessage('a', 'select $1')), { name: 'a', text: 'select $1', types: [] })
   for (const body of ['a\0select 1\0; drop\0\0\0', 'a\0select 1\0\0\x02\0\0\0\0', 'a\0select 1\0', 'a\0select 1\0\xff\xff']) {
     assert.throws(() => readParse(frame(0x50, Buffer.from(body, 'latin1'))), { code: 'malformed' }, body)
   }
@@ -212,30 +212,37 @@ test("rule 10: a server's bytes go through unchanged, and every message is seen 
   )
 })
 
-test('messages that are dropped or replaced leave no byte behind, however they are cut', () => {
+test('messages that are dropped, replaced or asked for whole leave no byte behind, however they are cut', () => {
   fc.assert(
     fc.property(
       fc.array(serverFrame, { maxLength: 20 }),
       places,
-      fc.array(fc.constantFrom('keep', 'drop', 'replace'), { minLength: 20, maxLength: 20 }),
+      fc.array(fc.constantFrom('keep', 'drop', 'replace', 'whole, then keep', 'whole, then drop', 'whole, then replace'), {
+        minLength: 20,
+        maxLength: 20,
+      }),
       (frames, where, fates) => {
         const scanner = new ServerScanner()
         const out: Buffer[] = []
         const replacement = errorMessage({ severity: 'ERROR', sqlstate: '42501', message: 'no' })
         let seen = 0
         const visitor = {
-          see(_: number, whole: Buffer | undefined) {
-            const fate = fates[seen++]!
-            return fate === 'replace' ? (whole ? replacement : 'keep') : (fate as 'keep' | 'drop')
+          see(_: number, whole: Buffer | undefined, size: number) {
+            assert.equal(size, frames[seen]!.length)
+            const fate = fates[seen]!
+            if (!whole && fate.startsWith('whole')) return 'whole'
+            if (whole) assert.deepEqual(whole, frames[seen])
+            seen++
+            return fate.endsWith('replace') ? replacement : fate.endsWith('drop') ? 'drop' : 'keep'
           },
           emit: (bytes: Buffer) => out.push(Buffer.from(bytes)),
-        }
+        } as const
         for (const chunk of cut(Buffer.concat(frames), where)) scanner.push(chunk, visitor)
-        const streamed = new Set<number>([FROM_SERVER.dataRow, FROM_SERVER.copyData, FROM_SERVER.rowDescription, FROM_SERVER.parameterDescription])
         const expected = frames.map((bytes, i) =>
-          fates[i] === 'drop' ? Buffer.alloc(0) : fates[i] === 'replace' && !streamed.has(bytes[0]!) ? replacement : bytes,
+          fates[i]!.endsWith('drop') ? Buffer.alloc(0) : fates[i]!.endsWith('replace') ? replacement : bytes,
         )
         assert.deepEqual(Buffer.concat(out), Buffer.concat(expected))
+        assert.equal(seen, frames.length)
       },
     ),
   )

@@ -31,13 +31,28 @@ export const startupPacket = (parameters: Readonly<Record<string, string>>) =>
 export const queryMessage = (sql: string) => message('Q', text(sql))
 export const parseMessage = (name: string, sql: string) => message('P', Buffer.concat([text(name), text(sql), Buffer.from([0, 0])]))
 
+/** A portal of a statement without parameters, results as text. */
+export const bindMessage = (portal: string, statement: string) => message('B', Buffer.concat([text(portal), text(statement), Buffer.alloc(6)]))
+export const executeMessage = (portal: string) => message('E', Buffer.concat([text(portal), int32(0)]))
+export const closeMessage = (of: 'S' | 'P', name: string) => message('C', Buffer.concat([Buffer.from(of), text(name)]))
+export const syncMessage = () => message('S', Buffer.alloc(0))
+export const copyDataMessage = (data: Buffer) => message('d', data)
+export const copyDoneMessage = () => message('c', Buffer.alloc(0))
+
+/** Answers to what a server asks for while it lets us in. */
+export const passwordMessage = (password: string) => message('p', text(password))
+export const saslInitialResponse = (mechanism: string, said: string) =>
+  message('p', Buffer.concat([text(mechanism), int32(Buffer.byteLength(said)), Buffer.from(said)]))
+export const saslResponse = (said: string) => message('p', Buffer.from(said))
+
 export const authenticationOk = () => message('R', int32(0))
 export const parameterStatus = (name: string, value: string) => message('S', Buffer.concat([text(name), text(value)]))
 export const backendKeyData = (process: number, secret: Buffer) => message('K', Buffer.concat([int32(process), secret]))
 export const readyForQuery = (status: Status) => message('Z', Buffer.from(status))
 export const commandComplete = (tag: string) => message('C', text(tag))
-/** Protocol 3.0 is spoken, and these `_pq_.` options are not known. */
-export const negotiateVersion = (options: readonly string[]) => message('v', Buffer.concat([int32(0), int32(options.length), ...options.map(text)]))
+/** The version that is spoken, and the `_pq_.` options that are not known. libpq reads the whole number, major version included. */
+export const negotiateVersion = (minor: number, options: readonly string[]) =>
+  message('v', Buffer.concat([int32((3 << 16) | minor), int32(options.length), ...options.map(text)]))
 
 /** Fields of ErrorResponse and NoticeResponse. */
 export interface ErrorFields {

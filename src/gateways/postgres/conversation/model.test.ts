@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import fc from 'fast-check'
+import { ANYTHING, bind, close, execute, type RawClient, READER, type Rig, startRig, sync, until } from '../rig.test.ts'
+import { parseMessage as parse, queryMessage as query } from '../wire/write.ts'
+
+/**
+ * The state machine against the server itself: whatever a client sends, in whatever order, everything being allowed, it gets the
+ * answers that the server gives to the same messages; and every statement ends with an outcome that is true.
+ */
+let rig: Rig
+before(async () => {
+  rig = await startRig({ roles: [ANYTHING] })
+  await rig.admin.query(
+    'create schema app; create table app.touched (what text); grant all on schema app to writer; grant all on app.touched to writer',
+  )
+})
+after(() => rig.stop())
+
+const name = fc.constantFrom('', 's', 't')
+const texts = [
+  "insert into touched values ('x') returning what",
+  'select what from touched order by what limit 2',
+  'select 1 / 0',
+  'selec',
+  '',
+  'begin',
+  'commit',
+  'rollback',
+  'rollback to a',
+  'set search_path = app',
+  'set local search_path = app, public',
+  'reset search_path',
+  'prepare s as select 5',
+  'prepare t as select count(*) from touched',
+  'execute s',
+  'execute t',
+  'deallocate s',
+  'deallocate all',
+  'declare s cursor for select generate_series(1, 5)',
+  'fetch 2 from s',
+  'close s',
+  'select 1; select 2',
+  'show search_path',
+] as const
+const sql = fc.constantFrom(...texts)
+
+// A SAVEPOINT that the protocol prepared stays out: its EXECUTE ends the session, directly as well (18.4: "DefineSavepoint: unexpected state STARTED").
+type Sent = { readonly kind: 'query' | 'batch'; readonly frames: readonly Buffer[]; readonly words: string }
+const simple: fc.Arbitrary<Sent> = fc
+  .constantFrom(...texts, 'savepoint a')
+  .map((text) => ({ kind: 'query', frames: [query(text)], words: `Q ${text}` }))
+const part = fc.oneof(
+  fc.tuple(name, sql).map(([to, text]) => ({ frame: parse(to, text), words: `P ${to} ${text}` })),
+  fc.tuple(name, name).map(([portal, of]) => ({ frame: bind(portal, of), words: `B ${portal} ${of}` })),
+  fc.tuple(name, fc.constantFrom(0, 1)).map(([portal, most]) => ({ frame: execute(portal, most), words: `E ${portal} ${most}` })),
+  fc.tuple(fc.constantFrom('S' as const, 'P' as const), name).map(([of, what]) => ({ frame: close(of, what), words: `C ${of} ${what}` })),
+)
+const batch: fc.Arbitrary<Sent> = fc.array(part, { minLength: 1, maxLength: 6 }).map((parts) => ({
+  kind: 'batch',
+  frames: [...parts.map(({ frame }) => frame), sync()],
+  words: `[${parts.map(({ words }) => words).join(' | ')}]`,
+}))
+/** Parse, Bind, Execute of one text, as drivers do. */
+const whole: fc.Arbitrary<Sent> = fc
+  .tuple(name, sql)
+  .map(([to, text]) => ({ kind: 'batch', frames: [parse(to, text), bind('', to), execute(''), sync()], words: `[${to}: ${text}]` }))
+
+/** What a client sees: types, rows, codes and status. */
+async function answers(raw: RawClient, sent: readonly Sent[], atOnce: boolean): Promise<string[]> {
+  const all: string[] = []
+  if (atOnce) raw.send(...sent.flatMap(({ frames }) => frames))
+  for (const { frames } of sent) {
+    if (!atOnce) raw.send(...frames)
+    const said = await raw.answers().catch(() => undefined)
+    all.push(said?.join(' ') ?? 'closed')
+    if (!said) break
+  }
+  return all
+}
+
+/** In an aborted transaction the server may know the unnamed portal of a Query that failed; that it cannot be run is said in two ways. */
+const aborted = (answer: string) => answer.replace(/E:(34000|26000) ZE$/, 'E:25P02 ZE')
+
+/** Refusals that the server does not know: in one batch, what may have changed hands is not used. */
+const OWN = /E:42501/
+
+const runs = Number(process.env.CHAPERONE_DEEP ? 400 : 20)
+
+test('rule 10: whatever is sent, one after the other or all at once, the answers are those of the server', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.oneof(simple, batch, whole), { minLength: 1, maxLength: 12 }), fc.boolean(), async (sent, atOnce) => {
+      rig.records.length = 0
+      await rig.admin.query('truncate touched, app.touched')
+      const direct = await rig.rawDirect('writer')
+      const expected = await answers(direct, sent, atOnce)
+      await ended(direct)
+      const after = await rows()
+      await rig.admin.query('truncate touched, app.touched')
+      const through = await rig.raw('writer')
+      const actual = await answers(through, sent, atOnce)
+      await ended(through)
+      const said = () => sent.map(({ words }, i) => `${words}\n   server: ${expected[i]}\n   got:    ${actual[i]}`).join('\n')
+      for (const [i, answer] of actual.entries()) {
+        // From a refusal of our own on the two may differ in all that follows.
+        if (OWN.test(answer) && !OWN.test(expected[i]!)) {
+          assert.equal(sent[i]!.kind, 'batch', said())
+          return
+        }
+        assert.equal(aborted(answer), aborted(expected[i]!), said())
+      }
+      assert.deepEqual(await rows(), after, said())
+      await until(() => rig.open.size === 0)
+      for (const record of rig.records) assert.ok(record.outcome || record.kind === 'refused', said())
+    }),
+    { numRuns: runs },
+  )
+})
+
+test('rule 2: whatever is sent by somebody who may only read, nothing is written, and every answer has its place', async () => {
+  rig.state.roles = [READER]
+  await rig.admin.query('truncate touched, app.touched')
+  const before = await rows()
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.oneof(simple, batch, whole), { minLength: 1, maxLength: 12 }), async (sent) => {
+      const raw = await rig.raw('writer')
+      const said = await answers(raw, sent, true)
+      if (said.at(-1) === 'closed') return
+      assert.ok(said.every((answer) => /Z[ITE]$/.test(answer)))
+      raw.send(query('rollback'), query('select 9'))
+      assert.deepEqual((await raw.answers(2)).slice(-3), ['D:9', 'C:SELECT 1', 'ZI'])
+      await ended(raw)
+      assert.deepEqual(await rows(), before)
+    }),
+    { numRuns: runs },
+  )
+})
+
+const rows = async () =>
+  (await rig.admin.query('select (select count(*) from touched)::int as here, (select count(*) from app.touched)::int as there')).rows[0]
+
+/** Its transaction, if it has one, is over in the database. */
+async function ended(raw: RawClient): Promise<void> {
+  raw.end()
+  await until(async () => (await rig.admin.query("select 1 from pg_stat_activity where usename = 'writer'")).rowCount === 0)
+}

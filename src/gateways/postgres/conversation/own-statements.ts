@@ -1,0 +1,18 @@
+import type { Described } from '../describe.ts'
+
+/** Statements that the gateway itself asks on a client's connection, and when. */
+
+/** `SELECT set_config(...)`: one statement, whatever the number of settings. `local`: to the end of the transaction. */
+export const setConfig = (settings: readonly (readonly [string, string])[], local = false): string =>
+  `SELECT ${settings.map(([name, value]) => `pg_catalog.set_config('${name}', '${value.replaceAll("'", "''")}', ${local})`).join(', ')}`
+
+/** A column more for the probe: which prepared statements there are, with hashes of the texts that made them. */
+export const STATEMENTS_THERE =
+  "(SELECT pg_catalog.json_object_agg(name, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(statement, 'UTF8')), 'hex')) FROM pg_catalog.pg_prepared_statements)"
+
+/** Statements that name nothing that the search path leads to. */
+const NAMELESS = new Set(['transaction', 'set', 'show', 'deallocate', 'listen', 'notify', 'discard', 'fetch'])
+
+/** Whether it must be known where names lead, before the statement can be described. */
+export const needsNames = ({ kinds, read, written, functions }: Described): boolean =>
+  read.length + written.length + functions.length > 0 || kinds.some((kind) => !NAMELESS.has(kind))

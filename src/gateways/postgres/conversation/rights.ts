@@ -1,0 +1,95 @@
+import type { Clock } from '../../../clock.ts'
+import { ChaperoneError } from '../../../errors.ts'
+import type { Status } from '../wire/codes.ts'
+import { setConfig } from './own-statements.ts'
+import type { Rows } from './question.ts'
+
+/** What holds the session itself, below the judging of its statements. */
+export interface Fence {
+  /** Settings that are made before anything of the client's is sent. */
+  readonly settings: Readonly<Record<string, string>>
+  /** The session began read-only, because no rule could allow it to change something. */
+  readonly pinned: boolean
+  /** Whether a rule could allow that now. */
+  mayWrite(): boolean
+}
+
+export interface RightsParts {
+  readonly clock: Clock
+  readonly fence: Fence
+  status(): Status
+  isIdle(): boolean
+  ask(sql: string, done: (rows: Rows | undefined) => void): void
+  /** What immutable and stable functions count as depends on it. */
+  setPinned(pinned: boolean): void
+}
+
+/** ms between two looks at whether a session may still write */
+const EVERY_MS = 1_000
+
+/**
+ * Keeps the session to what its rights are: when no rule lets it write any more, the database holds it to reading too. Looked at
+ * once a second; the check of every statement, which is the first fence, follows at once. A session that may write again stays
+ * read-only in the database until it connects anew.
+ */
+export class Rights {
+  readonly #parts: RightsParts
+  #lookedAt: number
+  #pinned: boolean
+  #mustPin = false
+  /** This transaction, which began when the session could still write, was made read-only. */
+  #pinnedInside = false
+
+  constructor(parts: RightsParts) {
+    this.#parts = parts
+    this.#lookedAt = parts.clock.now()
+    this.#pinned = parts.fence.pinned
+  }
+
+  /** Before the first message of the client. */
+  start(): void {
+    const settings = Object.entries(this.#parts.fence.settings)
+    if (settings.length > 0) this.#parts.ask(setConfig(settings), assertTaken)
+  }
+
+  /** Something ran that may have lifted what was set after the login: it is set again before anything else is read. */
+  doubt(): void {
+    if (!this.#pinned || this.#parts.fence.pinned) return
+    this.#pinned = false
+    this.#mustPin = true
+    this.#parts.setPinned(false)
+  }
+
+  /** Before something new of the client's begins. True: wait, a fence is being set. */
+  mustWait(inSegment: boolean): boolean {
+    const { clock, fence, status, isIdle, ask, setPinned } = this.#parts
+    const state = status()
+    if (state === 'I') this.#pinnedInside = false
+    const now = clock.now()
+    if (now - this.#lookedAt >= EVERY_MS) {
+      this.#lookedAt = now
+      const may = fence.mayWrite()
+      setPinned(this.#pinned && !may)
+      this.#mustPin = !this.#pinned && !may
+    }
+    if (!this.#mustPin || inSegment || state === 'E' || (state === 'T' && this.#pinnedInside)) return false
+    if (!isIdle()) return true
+    if (state === 'T') {
+      // ROLLBACK would take back what is set for the session in here.
+      this.#pinnedInside = true
+      ask(setConfig([['transaction_read_only', 'on']], true), assertTaken)
+      return true
+    }
+    ask(setConfig([['default_transaction_read_only', 'on']]), (rows) => {
+      assertTaken(rows)
+      this.#pinned = true
+      this.#mustPin = false
+      setPinned(true)
+    })
+    return true
+  }
+}
+
+function assertTaken(rows: Rows | undefined): void {
+  if (!rows) throw new ChaperoneError('upstream_unavailable', 'The database does not take the settings that hold this session.')
+}

@@ -1,0 +1,59 @@
+import type { Described } from '../describe.ts'
+import type { HeldMirror } from '../mirror/mirrors.ts'
+import type { Mirror } from '../mirror/types.ts'
+
+/** What one connection sees of what its database says of itself: always the newest, and when to wait for a newer one. */
+export class Sight {
+  readonly #mirror: HeldMirror | undefined
+  readonly #goOn: () => void
+  /** Statements through this connection changed a definition, which nobody else sees before the transaction ends. */
+  #changed = false
+  #soughtFor: unknown
+  isWaiting = false
+
+  /** `goOn`: the message that waited may be taken again. */
+  constructor(mirror: HeldMirror | undefined, goOn: () => void) {
+    this.#mirror = mirror
+    this.#goOn = goOn
+  }
+
+  /** False: definitions were just changed; `goOn` is called. */
+  isReady(): boolean {
+    if (!this.#mirror || this.#mirror.isSettled) return true
+    this.#waitFor(this.#mirror.settled())
+    return false
+  }
+
+  /** Throws ChaperoneError when the database has not shown itself for too long. */
+  current(): Mirror | undefined {
+    return this.#mirror?.current()
+  }
+
+  /** Whether everything that these statements name is known, or a look for it has just been made. False: `goOn` is called. */
+  knows(statements: readonly Described[], message: unknown): boolean {
+    if (!this.#mirror || this.#soughtFor === message || !statements.some((one) => one.unknown)) return true
+    this.#soughtFor = message
+    // When the look fails, the old mirror goes on, and the name stays unknown.
+    this.#waitFor(this.#mirror.fresher().catch(() => {}))
+    return false
+  }
+
+  /** What the server was told to do, and where its transaction stands afterwards. */
+  ran({ effects }: Described): void {
+    this.#changed ||= effects.includes('admin')
+  }
+
+  transactionOver(): void {
+    if (!this.#changed) return
+    this.#changed = false
+    this.#mirror?.stale()
+  }
+
+  #waitFor(work: Promise<unknown>): void {
+    this.isWaiting = true
+    void work.then(() => {
+      this.isWaiting = false
+      this.#goOn()
+    })
+  }
+}

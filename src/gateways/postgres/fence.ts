@@ -1,0 +1,71 @@
+import type { Guard } from '../../access/types.ts'
+import type { PostgresDatabaseSpec } from '../../catalog/postgres-database.ts'
+import { parseDuration } from '../../encoding/duration.ts'
+import { ChaperoneError } from '../../errors.ts'
+import type { LiveSession } from '../../identity/types.ts'
+import { mayWriteAction, type Place } from './describe.ts'
+import { type Ceiling, type Ceilings, effectOfSetting } from './sql/settings.ts'
+
+/** The second fence, below the judging of statements: what the session itself is held to in the database. */
+
+/**
+ * Whether any rule could let this connection change something. Where none could, the session is read-only: a view or
+ * operator that calls a writing function fails in the database too (B18). What only an approval would allow counts as a write.
+ */
+export function mayWrite(guard: Pick<Guard, 'judge'>, session: LiveSession, place: Place): boolean {
+  const { verdict, reason } = guard.judge(session, mayWriteAction(place))
+  return verdict !== 'deny' || reason === 'approval_unavailable' || reason === 'approval_required'
+}
+
+const CEILING_OF: Readonly<Record<'statement' | 'lock_wait' | 'idle_in_transaction' | 'idle', Ceiling>> = {
+  statement: 'statement_timeout',
+  lock_wait: 'lock_timeout',
+  idle_in_transaction: 'idle_in_transaction_session_timeout',
+  idle: 'idle_session_timeout',
+}
+
+/**
+ * The times of the document, where they are tighter than what the database gives this user (`given`), and those that the client
+ * wants to begin with (`wanted`), which may only be tighter still. They cannot go with the startup packet, where they would lift
+ * what the database's own `ALTER ROLE ... SET` says; `settings` are made after the login. `known`: what this server has
+ * (idle_session_timeout came with PostgreSQL 14, transaction_timeout with 17). Throws ChaperoneError.
+ */
+export function timesOf(
+  limits: PostgresDatabaseSpec['limits'],
+  wanted: readonly (readonly [Ceiling, string])[],
+  given: Ceilings,
+  known: (setting: Ceiling) => boolean,
+): { readonly ceilings: Ceilings; readonly settings: Readonly<Record<string, string>> } {
+  const ceilings: Partial<Record<Ceiling, number>> = { ...given }
+  const settings: Record<string, string> = {}
+  for (const [name, setting] of Object.entries(CEILING_OF) as [keyof typeof CEILING_OF, Ceiling][]) {
+    const text = limits[name]
+    const limit = text === undefined ? 0 : parseDuration(text)
+    const before = given[setting] ?? 0
+    if (limit === 0 || (before > 0 && before <= limit) || !known(setting)) continue
+    ceilings[setting] = limit
+    settings[setting] = String(limit)
+  }
+  const pinned = Object.keys(settings) as Ceiling[]
+  const all: Ceilings = pinned.length > 0 ? { ...ceilings, pinned } : ceilings
+  for (const [name, value] of wanted) {
+    const { effects, unclear } = effectOfSetting(name, value, all)
+    if (unclear !== undefined || effects.some((effect) => effect !== 'read'))
+      throw new ChaperoneError(
+        'unsupported',
+        `The startup parameter ${JSON.stringify(name)} is not accepted: it may only be shorter than ${all[name] ?? 0} ms.`,
+        {
+          fix: 'Leave it out, or make it shorter.',
+        },
+      )
+    if (known(name)) settings[name] = value
+  }
+  return { ceilings: all, settings }
+}
+
+/** The first version that knows a setting. */
+const SINCE: Readonly<Partial<Record<Ceiling, number>>> = { idle_session_timeout: 14, transaction_timeout: 17 }
+
+/** `serverVersion`: as the server says it in its ParameterStatus, such as `15.18 (Debian ...)`. */
+export const knowsSetting = (serverVersion: string | undefined) => (setting: Ceiling) =>
+  (Number.parseInt(serverVersion ?? '', 10) || 0) >= (SINCE[setting] ?? 0)

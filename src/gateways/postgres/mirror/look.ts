@@ -1,0 +1,231 @@
+import { setImmediate as breathe } from 'node:timers/promises'
+import { ChaperoneError } from '../../../errors.ts'
+import { CASTS, NAMES, OPERATORS, ROUTINES, relationsAfter, SIGNATURE, TYPES } from './catalog.ts'
+import { type Listed, makeMirror } from './make.ts'
+import type { Column, Mirror, RelationKind, Routine, UserCast, UserOperator, UserType } from './types.ts'
+
+/** Asks one statement on a connection of our own: read-only, with an empty search_path. */
+export type Ask = (sql: string) => Promise<readonly (readonly (string | null)[])[]>
+
+/** What a look may bring at most. A database that says more is refused, clearly and at connect. */
+export interface LookLimits {
+  readonly relations: number
+  /** of all answers together */
+  readonly characters: number
+}
+
+export const LOOK_LIMITS: LookLimits = { relations: 200_000, characters: 256 * 1024 * 1024 }
+
+/** Relations that one question asks for, and rows that are read in one go: measured, under 10 ms each. */
+const PAGE = 2_000
+const AT_ONCE = 500
+
+/** A text that stays the same as long as the mirror holds. */
+export async function lookForChanges(ask: Ask): Promise<string> {
+  const [row] = await ask(SIGNATURE)
+  return String(row?.[0] ?? '')
+}
+
+/** Reads what the database says of itself, in pages, so that nobody else on this process waits for it. Throws ChaperoneError. */
+export async function look(ask: Ask, now: () => number, limits: LookLimits = LOOK_LIMITS): Promise<{ mirror: Mirror; signature: string }> {
+  const takenAt = now()
+  let characters = 0
+  const read = async <T>(sql: string, each: (head: unknown[], more: string | null) => T): Promise<T[]> => {
+    const results: T[] = []
+    for (const [head, more] of await ask(sql)) {
+      characters += (head?.length ?? 0) + (more?.length ?? 0)
+      if (characters > limits.characters) throw tooLarge('its definitions are too long')
+      results.push(each(JSON.parse(head ?? '[]') as unknown[], more ?? null))
+      if (results.length % AT_ONCE === 0) await breathe()
+    }
+    return results
+  }
+  // One moment for all questions.
+  await ask('BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY')
+  const signature = await lookForChanges(ask)
+  const types = await read(TYPES, typeOf)
+  const domains = new Map(types.flatMap(({ domainOver, type }) => (domainOver === 0 ? [] : [[type.oid, domainOver] as const])))
+  const relations: Listed[] = []
+  for (let last = 0, more = true; more; ) {
+    const page = await read(relationsAfter(last, PAGE), (head, columns) => relationOf(head, columns, domains))
+    relations.push(...page)
+    if (relations.length > limits.relations) throw tooLarge(`it has more than ${limits.relations} relations`)
+    last = page.at(-1)?.oid ?? last
+    more = page.length === PAGE
+  }
+  const routines = await read(ROUTINES, (head, parts): Routine => {
+    const routine = routineOf(head)
+    return parts === null ? routine : { ...routine, parts: (JSON.parse(parts) as unknown[][]).map(routineOf) }
+  })
+  const operators = await read(OPERATORS, operatorOf)
+  const casts = await read(CASTS, castOf)
+  const [names] = await read(NAMES, (functions, more) => ({ functions, more: JSON.parse(more ?? '[[],[]]') as string[][] }))
+  const [version] = await ask("SELECT current_setting('server_version_num')")
+  await ask('COMMIT')
+  const mirror = makeMirror({
+    serverVersion: Number(version?.[0]),
+    takenAt,
+    schemas: names?.more[0] ?? [],
+    relations,
+    routines,
+    operators: operators.flat(),
+    types: types.map(({ type }) => type),
+    casts,
+    systemFunctions: (names?.functions ?? []) as string[],
+    systemRelations: names?.more[1] ?? [],
+  })
+  return { mirror, signature }
+}
+
+const tooLarge = (why: string) =>
+  new ChaperoneError('too_large', `The database says more of itself than can be looked at: ${why}.`, {
+    fix: 'Give Chaperone a database that holds less, or ask for a higher limit.',
+  })
+
+const KINDS: Readonly<Record<string, RelationKind>> = {
+  r: 'table',
+  p: 'partitioned table',
+  v: 'view',
+  m: 'materialized view',
+  f: 'foreign table',
+  S: 'sequence',
+  c: 'composite',
+}
+
+type Domains = ReadonlyMap<number, number>
+
+function relationOf(head: unknown[], columns: string | null, domains: Domains): Listed {
+  const [
+    oid,
+    schema,
+    name,
+    kind,
+    row,
+    array,
+    children,
+    parents,
+    hasTriggers,
+    hasRules,
+    uniques,
+    references,
+    policies,
+    definition,
+    checks,
+    partitionKey,
+  ] = head as [
+    number,
+    string,
+    string,
+    string,
+    number,
+    number,
+    number[] | null,
+    number[] | null,
+    boolean,
+    boolean,
+    number[][] | null,
+    [number[], number, number[]][] | null,
+    string[] | null,
+    string | null,
+    string[] | null,
+    string | null,
+  ]
+  return {
+    oid: Number(oid),
+    schema,
+    name,
+    kind: KINDS[kind] ?? 'other',
+    rowType: [Number(row), Number(array)],
+    columns: () => columnsOf(columns, domains),
+    ...(definition === null ? {} : { definition }),
+    ...(partitionKey === null ? {} : { partitionKey }),
+    checks: checks ?? [],
+    policies: policies ?? [],
+    children: oids(children),
+    parents: oids(parents),
+    hasTriggers,
+    hasRules,
+    uniques: uniques ?? [],
+    references: (references ?? []).map(([mine, relation, theirs]) => ({ columns: mine, relation: Number(relation), theirs })),
+  }
+}
+
+function columnsOf(text: string | null, domains: Domains): readonly Column[] {
+  return (JSON.parse(text ?? '[]') as [number, string, number, string | null][]).map(([attnum, name, declared, generated]) => {
+    let type = Number(declared)
+    for (let below = domains.get(type); below !== undefined; below = domains.get(type)) type = below
+    return { attnum, name, type, ...(type === Number(declared) ? {} : { domain: Number(declared) }), ...(generated === null ? {} : { generated }) }
+  })
+}
+
+const ROUTINE_KINDS: Readonly<Record<string, Routine['kind']>> = { f: 'function', p: 'procedure', a: 'aggregate', w: 'window' }
+const VOLATILITIES: Readonly<Record<string, Routine['volatility']>> = { i: 'immutable', s: 'stable' }
+
+function routineOf(head: unknown[]): Routine {
+  const [schema, name, kind, volatility, securityDefiner, language, takes, returns, least, variadic, shadowed] = head as [
+    string,
+    string,
+    string,
+    string,
+    boolean,
+    string,
+    number[] | null,
+    number,
+    number,
+    boolean,
+    boolean,
+  ]
+  return {
+    schema,
+    name,
+    kind: ROUTINE_KINDS[kind] ?? 'function',
+    volatility: VOLATILITIES[volatility] ?? 'volatile',
+    securityDefiner,
+    language,
+    takes: oids(takes),
+    returns: Number(returns),
+    least: Math.max(0, least),
+    variadic,
+    shadowed,
+  }
+}
+
+function operatorOf(head: unknown[], code: string | null): UserOperator[] {
+  const [from, operator, left, right, returns, shadowed] = head as [string, string, number, number, number, boolean]
+  const takes = oids([left, right]).filter((oid) => oid !== 0)
+  return routinesOf(code).map((routine) => ({ ...routine, from, operator, takes, returns: Number(returns), shadowed }))
+}
+
+function castOf(head: unknown[], code: string | null): UserCast {
+  const [source, target, context] = head as [number, number, string]
+  const [runs] = routinesOf(code)
+  return {
+    source: Number(source),
+    target: Number(target),
+    unasked: context === 'i' ? 'anywhere' : context === 'a' ? 'assignment' : 'never',
+    ...(runs ? { runs } : {}),
+  }
+}
+
+const TYPE_KINDS: Readonly<Record<string, UserType['kind']>> = { d: 'domain', e: 'enum', r: 'range', m: 'range', a: 'array', b: 'base' }
+
+function typeOf(head: unknown[], code: string | null): { readonly type: UserType; readonly domainOver: number } {
+  const [oid, schema, name, kind, element, base, subtype, range, checks] = head as [
+    number,
+    string,
+    string,
+    string,
+    number,
+    number,
+    number,
+    number,
+    string[] | null,
+  ]
+  const parts = oids([element, base, subtype, range]).filter((part) => part !== 0)
+  const type = { oid: Number(oid), schema, name, kind: TYPE_KINDS[kind] ?? 'base', parts, checks: checks ?? [], runs: routinesOf(code) }
+  return { type, domainOver: Number(base) }
+}
+
+const routinesOf = (text: string | null): Routine[] => (text === null ? [] : (JSON.parse(text) as unknown[][]).map(routineOf))
+/** JSON of an oid is a text in some versions and a number in others. */
+const oids = (list: readonly unknown[] | null): number[] => (list ?? []).map(Number)
