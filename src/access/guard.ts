@@ -6,9 +6,10 @@ import { actingIn } from '../identity/named.ts'
 import type { LiveSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import { decide } from '../policy/decide.ts'
+import { demandsOf } from '../policy/demands.ts'
 import { shownObligations } from '../policy/limits.ts'
 import { NOT_VISIBLE } from '../policy/refusal.ts'
-import type { Action, Decision } from '../policy/types.ts'
+import type { Action, Decision, Question } from '../policy/types.ts'
 import type { Lease } from '../store/lease.ts'
 import type { Budgets } from './budgets.ts'
 import { makeMeter, type Taken } from './meter.ts'
@@ -78,22 +79,20 @@ export function makeGuard({
     return () => own.delete(cut)
   }
 
-  const judgeIn = (current: State, session: LiveSession, asked: Action): Decision => {
+  const questionIn = (current: State, session: LiveSession, asked: Action): Question | undefined => {
     const now = clock.now()
     const links = asked.kind === 'chaperone' ? current.administering(session.principal.chain, now) : current.links(session.principal.chain, now)
     const action = asOf(current, asked)
-    if (!action) return gone(session.principal.name)
-    const decision = decide(current.policy, {
-      links,
-      action,
-      now,
-      session: {
-        id: session.id,
-        startedAt: session.startedAt,
-        how: session.how,
-        ...(session.purpose === undefined ? {} : { purpose: session.purpose }),
-      },
-    })
+    if (!action) return undefined
+    const { id, startedAt, how, purpose } = session
+    return { links, action, now, session: { id, startedAt, how, ...(purpose === undefined ? {} : { purpose }) } }
+  }
+
+  const judgeIn = (current: State, session: LiveSession, asked: Action): Decision => {
+    const question = questionIn(current, session, asked)
+    if (!question) return gone(session.principal.name)
+    const { links, action, now } = question
+    const decision = decide(current.policy, question)
     const lock = lockFor(current.locks, {
       now,
       sessionId: session.id,
@@ -237,6 +236,13 @@ export function makeGuard({
 
   return {
     judge,
+
+    demands(session, action, name) {
+      session.assertLive()
+      const current = state.current()
+      const question = questionIn(current, session, action)
+      return question ? demandsOf(current.policy, question, name) : []
+    },
 
     async admit(session, action, admission = {}) {
       await lease.ensure()

@@ -63,6 +63,8 @@ export interface Guard {
   settle(permit: Permit, outcome: Outcome): void
   /** The same decision without acting or recording: for filtering lists and for `explain`. Throws only lease_lapsed. */
   judge(session: LiveSession, action: Action): Decision
+  /** What any rule could demand under this name of something like the action, whatever the verdict. Throws only lease_lapsed. */
+  demands(session: LiveSession, action: Action, name: string): readonly unknown[]
 }
 
 /** The resources of one kind, by name or id, as applied. `spec` is the validated document spec (catalog/). */

@@ -114,6 +114,29 @@ test('what no rule can allow has no draft, and the reason', async (t) => {
     assert.equal((await ask(dana, 'GET', `/v1/audit/records/${opened.id}/rule${query}`)).code, 'usage', query)
 })
 
+test('where no rule made the refusal, or what a rule demands stopped it, there is no draft', async (t) => {
+  const { statement, ruleFor, ask, dana, boris, parts, state } = await analyst(t)
+  const role = `kind: role
+name: seldom
+spec: { allow: [{ postgres: prod, databases: [shop], as: [seldom], can: read, limits: { rate: 1/1h } }] }
+---
+kind: user
+name: boris
+spec: { roles: [analyst, seldom] }`
+  const applied = await ask(dana, 'POST', '/v1/apply', { files: [{ path: 'b.yaml', text: role }] })
+  assert.equal(applied.status, 200, JSON.stringify(applied.value))
+  await state.refresh(await parts.store.epoch())
+  await statement('select 1', 'seldom')
+  const limited = await ruleFor(await statement('select 1', 'seldom'))
+  assert.match(limited.message, /No rule made this refusal \(rate_limited/)
+
+  const { resource } = state.current().find('postgres', 'prod')!
+  const action = statementAction({ resource, database: 'shop', user: 'reader' }, describeSql('select name from public.customers')[0]!, ORDINARY)
+  const permit = await parts.guard.admit(boris, action, {})
+  parts.guard.settle(permit, { status: 'failed', facts: { sent: false, reason: 'obligation_unsupported' } })
+  assert.match((await ruleFor(permit.id)).message, /could not be kept for it/)
+})
+
 test('a call of a tool is judged again with its arguments; without them nobody can tell', async (t) => {
   const { call, ruleFor, store } = await analyst(t)
   const read = await ruleFor(await call('read_file', { path: '/reports/q3.txt' }))

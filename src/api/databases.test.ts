@@ -27,6 +27,14 @@ spec:
 kind: user
 name: carla
 spec: { roles: [applier] }
+---
+kind: user
+name: boris
+spec: { roles: [watcher] }
+---
+kind: role
+name: watcher
+spec: { allow: [{ chaperone: any, verbs: [audit.read] }] }
 `
 
 async function house(t: TestContext) {

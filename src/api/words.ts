@@ -20,7 +20,11 @@ export function duration(text: string, bounds: { readonly shortestMs: number; re
     throw new ChaperoneError('usage', error.message, error.fix === undefined ? {} : { fix: error.fix })
   }
   if (ms < bounds.shortestMs || ms > bounds.longestMs) {
-    throw new ChaperoneError('usage', `${what} lives between ${bounds.shortestMs / 1000} seconds and ${bounds.longestMs / 3_600_000} hours.`)
+    const hours = bounds.longestMs / 3_600_000
+    throw new ChaperoneError(
+      'usage',
+      `${what} lives between ${bounds.shortestMs / 1000} seconds and ${hours > 48 ? `${hours / 24} days` : `${hours} hours`}.`,
+    )
   }
   return ms
 }

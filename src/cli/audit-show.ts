@@ -52,7 +52,7 @@ function story(envelope: Envelope, { outcome, transaction }: AuditDetail): void 
     ['outcome', outcome && outcomeText(outcome)],
     ['transaction', transaction && `${transaction.id}${transaction.ended === undefined ? '' : `, ${transaction.ended}`}`],
   ]
-  for (const [name, value] of rows) if (value) line(`${name.padEnd(WIDTH)}${printable(value)}`)
+  for (const [name, value] of rows) if (value) line(`${name.padEnd(Math.max(WIDTH, name.length + 2))}${printable(value)}`)
   if (transaction && transaction.statements.length > 1)
     for (const one of transaction.statements)
       line(`${' '.repeat(WIDTH)}${printable(`${one.id === id ? '>' : ' '} ${moment(one.at)}  ${one.outcome.padEnd(7)}  ${one.action}  ${one.id}`)}`)

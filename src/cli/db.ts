@@ -38,6 +38,7 @@ export const register: Register = (command) => {
   target(command.command('connect').description('start psql on a database; arguments after -- go to psql'))
     .argument('[arguments...]', 'for psql')
     .requiredOption('--user <name>', 'database user')
+    .addHelpText('after', "\nExample:\n  chaperone db connect orders --database orders --user analyst_ro -- -c 'SELECT 1'")
     .action(async (name: string, words: string[], flags: Flags) => {
       process.exitCode = await psql(name, words, flags)
     })

@@ -80,12 +80,12 @@ const read = async (socket: Socket, least: number): Promise<Buffer> => {
 
 const startup = (values: Record<string, string>) => writeStartup(VERSION, new Map(Object.entries(values)))
 
-test('a client reaches the resource whatever it calls the database, with the agent’s certificate', async (t) => {
+test('a client that names no database reaches the resource, with the agent’s certificate', async (t) => {
   const { open, connections } = await start(t, { user: 'analyst_ro' })
   const client = open()
   client.write(sslRequest())
   assert.equal((await read(client, 1)).toString(), 'N')
-  client.write(Buffer.concat([startup({ user: 'postgres', database: 'other', application_name: 'psql' }), Buffer.from('early')]))
+  client.write(Buffer.concat([startup({ user: 'postgres', database: 'postgres', application_name: 'psql' }), Buffer.from('early')]))
   assert.deepEqual(await read(client, READY.length + 5), Buffer.concat([READY, Buffer.from('early')]))
   client.write('later')
   assert.equal((await read(client, 5)).toString(), 'later')
@@ -94,6 +94,20 @@ test('a client reaches the resource whatever it calls the database, with the age
   assert.notEqual(seen!.certificate, '')
   client.destroy()
   await once(seen!.socket, 'close')
+})
+
+test('a client that names another database or user is told so, and not led to this one', async (t) => {
+  const { open, connections } = await start(t, { user: 'analyst_ro' })
+  for (const [asked, said] of [
+    [{ user: 'analyst_ro', database: 'payroll' }, /leads to the database topsecret, not to payroll/],
+    [{ user: 'owner', database: 'topsecret' }, /leads in as analyst_ro, not as owner/],
+  ] as const) {
+    const client = open()
+    client.write(startup(asked))
+    assert.match((await read(client, 60)).toString(), said)
+    client.destroy()
+  }
+  assert.equal(connections.length, 0)
 })
 
 test('rule 5: the socket and its folder are open to their owner only', async (t) => {

@@ -66,6 +66,7 @@ export async function openDatabaseDoor(options: DatabaseDoorOptions): Promise<Da
       }
       if (password !== undefined) await checkPassword(local, reader, password)
       const parameters = new Map(opening.parameters)
+      checkAim(parameters, options)
       parameters.set('database', `${options.resource}/${options.database}`)
       if (options.user !== undefined) parameters.set('user', options.user)
       const upstream = await dial(options.keeper, clock)
@@ -110,6 +111,24 @@ export async function openDatabaseDoor(options: DatabaseDoorOptions): Promise<Da
       await closed
     },
   }
+}
+
+/**
+ * A door leads to one database, as one user. Who names another, such as psql's `\c`, would work on in the wrong place
+ * believing to be there. A database named like the user is what clients send when nobody named one.
+ */
+function checkAim(asked: ReadonlyMap<string, string>, { resource, database, user }: DatabaseDoorOptions): void {
+  const [wantedUser, wanted] = [asked.get('user') ?? '', asked.get('database') ?? '']
+  const other =
+    wanted !== '' && wanted !== database && wanted !== `${resource}/${database}` && wanted !== wantedUser
+      ? `to the database ${database}, not to ${wanted}`
+      : user !== undefined && wantedUser !== '' && wantedUser !== user && wanted !== wantedUser
+        ? `in as ${user}, not as ${wantedUser}`
+        : undefined
+  if (other === undefined) return
+  throw new ChaperoneError('not_found', `This door leads ${other}.`, {
+    fix: `Use another door for that: chaperone db connect or db proxy ${resource} --database NAME --user NAME.`,
+  })
 }
 
 async function readGreeting(local: Socket, reader: Reader): Promise<Extract<Opening, { kind: 'startup' | 'cancel' }>> {

@@ -56,6 +56,16 @@ export class Maker {
     const [column, second] = [this.#one(COLUMNS[table]!), this.#one(COLUMNS[table]!)]
     return this.#one([
       () => `select id from ${table} order by ${column}`,
+      () => `select ${second} from ${table} where ${column} = ${this.#one(["'name 1'", "'place 2'", '3', "'x'"])}`,
+      () => `select ${this.#one(['id', '*', second])} from ${table} order by ${column} limit ${this.#one(['1', '3', '9'])}`,
+      () => `select distinct on (${column}) ${second} from ${table} order by ${column}`,
+      () =>
+        this.#one([
+          "select id from people where name = 'name 1'",
+          'select id, amount from payments',
+          'select id from pets',
+          'select at, id from log where at < 20 limit 3',
+        ]),
       () => `select ${column} from ${table} order by 1, ${second}`,
       () => `select distinct ${column} from ${table}`,
       () => `select distinct ${column}, ${second} from ${table} limit 4`,

@@ -1,4 +1,4 @@
-import type { Mask } from '../../src/gateways/postgres/masks/types.ts'
+import type { Mask, MaskForm } from '../../src/gateways/postgres/masks/types.ts'
 
 /** Two databases that differ in nothing but what their hidden columns hold. */
 
@@ -12,6 +12,9 @@ export const MASK: Mask = {
   'public.pets.tag': 'fixed',
   'public.payments.payer': 'null',
 }
+
+/** The same columns in the forms that show something: there only the places where it is shown may differ. */
+export const masksOf = (form: MaskForm): Mask => Object.fromEntries(Object.keys(MASK).map((key) => [key, form]))
 
 /** Made once; both databases are copies of it, so that oids are the same too. */
 export const SCHEMA = `
@@ -33,6 +36,8 @@ export const SCHEMA = `
   insert into pets select i, 'tag' from generate_series(1, 5) i;
   insert into dogs select i, 'tag', 'breed ' || i from generate_series(6, 9) i;
   create index on customers (email); create index on customers (score); create index on orders (place);
+  create index on customers (name, email); create index on customers (score, id); create index on people (email) where name = 'name 1';
+  create index on payments (payer) include (id, amount); create index on log (at, what); create index on pets (tag) include (id);
   create statistics together (ndistinct, mcv) on name, email from customers;
   create view contacts as select id, name as who, email as address from customers;
   create view domains as select id, split_part(email, '@', 2) as domain from customers;
@@ -51,7 +56,7 @@ export const SCHEMA = `
 
 /**
  * What lies in the hidden columns: other values in another order, of the same lengths. How much room a row takes is not
- * hidden: which page it lies on, what the planner thinks of a table of that size, and the order of rows that nobody sorted.
+ * hidden: which page it lies on, and what the planner thinks of a table of that size.
  */
 export const fill = (which: 0 | 1): string => `
   update customers set
@@ -88,3 +93,16 @@ export const COLUMNS: Readonly<Record<string, readonly string[]>> = {
   nested: ['address', 'place'],
   kept: ['id', 'name', 'email'],
 }
+
+/** Whatever the planner thinks, it reads through an index where it may. */
+export const PREFERS_INDEXES = 'alter role writer set seq_page_cost = 1000; alter role writer set random_page_cost = 0.001'
+
+/** Values of other lengths on top of it, in the second database: then plans may differ, and with them the order of what nobody sorted. */
+export const LENGTHEN = `
+  update customers set email = email || repeat('x', 7 * id), code = left(code, 2);
+  update people set email = email || repeat('y', 60 - id);
+  update log_1 set what = repeat(what, 9);
+  update only pets set tag = ''; update dogs set tag = repeat(tag, 20);
+  refresh materialized view kept;
+  vacuum full analyze;
+`

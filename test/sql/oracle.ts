@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { type Rig, startRig } from '../../src/gateways/postgres/rig.test.ts'
+import { chosenBinaries } from '../postgres/binaries.ts'
 import { type Answer, type Script, Session, type Step } from './session.ts'
 import { changesBetween, type State, takeState } from './state.ts'
 import { SETTINGS, UNPINNED, USERS, worldSql } from './world.ts'
@@ -55,10 +56,11 @@ export class Oracle {
 
   /** `roles`: other than "everybody reads", to see whether the oracle sees what they let through. */
   static async start(roles: readonly Record<string, unknown>[] = [READS]): Promise<Oracle> {
+    const binaries = await chosenBinaries()
     // The server runs as somebody else when we are root, and has to get there.
     const scratch = await mkdtemp(join(await realpath(process.getuid?.() === 0 ? '/tmp' : tmpdir()), 'chaperone-oracle-'))
     await chmod(scratch, 0o777)
-    const rig = await startRig({ roles, settings: SETTINGS, users: USERS, unpinned: UNPINNED })
+    const rig = await startRig({ roles, settings: SETTINGS, users: USERS, unpinned: UNPINNED, ...(binaries === undefined ? {} : { binaries }) })
     const here = await rig.admin.query('show data_directory')
     await rig.admin.query(worldSql(scratch))
     const oracle = new Oracle(rig, scratch, here.rows[0].data_directory, rig.admin)
@@ -81,8 +83,10 @@ export class Oracle {
     if (this.#last) {
       const late = await changesBetween(this.#observer, this.#last.state, before)
       if (late.length > 0) this.#together(this.#last.script, late)
+      const looked = this.#last.state.wal !== before.wal
       this.#last = undefined
-      if (late.length > 0) return await this.run(script)
+      // Looking into the WAL writes into it: what was taken before the look is not how things stand now.
+      if (late.length > 0 || looked) return await this.run(script)
     }
     const answers = await this.#play(script)
     const after = await this.#state()

@@ -7,7 +7,7 @@ import { manualClock } from '../../clock.ts'
 import { postgresGateway } from './gateway.ts'
 import { makeAuthority, message, READER, type Rig, startRig, sync, until } from './rig.test.ts'
 import { readErrorFields } from './wire/server.ts'
-import { cancelRequest, queryMessage as query, sslRequest, startupPacket } from './wire/write.ts'
+import { cancelRequest, parseMessage as parse, queryMessage as query, sslRequest, startupPacket } from './wire/write.ts'
 
 let rig: Rig
 before(async () => {
@@ -157,6 +157,16 @@ test('SQL that is no SQL, holds a NUL, is not UTF-8 or is too long is refused, a
   assert.equal(rig.records.find((record) => record.kind === 'refused')?.bodies.statement, 'selec 1')
 })
 
+test('a FunctionCall, which has no text that could be judged, reaches nobody', async () => {
+  const oid = Number((await rig.admin.query("select 'touch()'::regprocedure::oid::int as oid")).rows[0].oid)
+  const body = Buffer.alloc(10)
+  body.writeInt32BE(oid)
+  const raw = await rig.raw('writer')
+  raw.send(message('F', body), query('select count(*) from touched'))
+  assert.deepEqual(await raw.answers(2), ['E:0A000', 'ZI', 'D:0', 'C:SELECT 1', 'ZI'])
+  raw.end()
+})
+
 test('messages that cannot be followed end the connection, and say why', async () => {
   const length = (type: string, bytes: number) => {
     const frame = Buffer.alloc(5)
@@ -222,5 +232,22 @@ test('rule 3: without a record there is no connection, and no statement', async 
   assert.deepEqual(await raw.answers(), ['E:58030', 'ZI'])
   await assert.rejects(rig.raw('reader'), /cannot be written/)
   guard.admit = admit
+  raw.end()
+})
+
+test('a syntax error is said as a database says it, with its place, and with the decision', async () => {
+  const raw = await rig.raw('reader')
+  for (const messages of [[query("select 'é' fro m x")], [parse('', "select 'é' fro m x"), sync()]]) {
+    raw.send(...messages)
+    const error = await raw.error()
+    await raw.answers()
+    assert.equal(error.get('M'), 'syntax error at or near "m"')
+    assert.deepEqual([error.get('C'), error.get('P')], ['42601', '16'])
+    assert.match(error.get('D')!, /^reason not_understood, decision /)
+    assert.doesNotMatch(error.get('H')!, /ask the person/)
+  }
+  raw.send(parse('', 'select 1; select 2'), sync())
+  assert.equal((await raw.error()).get('M'), 'a prepared statement is one statement')
+  await raw.answers()
   raw.end()
 })

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, test } from 'node:test'
 import { ANYTHING, bind, execute, flush, type RawClient, READER, type Rig, startRig, sync, until } from './rig.test.ts'
+import { readErrorFields } from './wire/server.ts'
 import { parseMessage as parse, queryMessage as query } from './wire/write.ts'
 
 /** What one statement may give back: a result is cut, said so, and recorded as cut. */
@@ -136,4 +137,62 @@ test('a cancel that comes too late for the result that was cut hits nothing that
       raw.send(query('select pg_sleep(0.1)'))
       assert.deepEqual((await raw.answers()).slice(-2), ['C:SELECT 1', 'ZI'])
     }
+  }))
+
+/** The fields of the errors and notices of one answer, and the bytes of all of them. */
+async function words(raw: RawClient, ...messages: Buffer[]) {
+  raw.send(...messages)
+  const said: ReadonlyMap<string, string>[] = []
+  for (let bytes = 0; ; ) {
+    const frame = await raw.next()
+    const type = String.fromCharCode(frame[0]!)
+    if (type === 'Z') return { said, bytes }
+    if (type !== 'E' && type !== 'N') continue
+    said.push(readErrorFields(frame))
+    bytes += frame.length
+  }
+}
+
+test('a statement that its rule stops for its time says so, and a cancel of the client stays what it is', () =>
+  capped('reader', { statement_timeout: '1s' }, async (raw) => {
+    for (const messages of [[query('select pg_sleep(20)')], [parse('', 'select pg_sleep(20)'), bind('', ''), execute(''), sync()]]) {
+      const [error] = (await words(raw, ...messages)).said
+      assert.equal(error!.get('M'), 'Chaperone cancelled this: it ran longer than the 1s that the rule allows.')
+      assert.deepEqual([error!.get('C'), error!.get('V'), error!.get('D')], ['57014', 'ERROR', 'reason upstream_timeout'])
+      assert.deepEqual([facts().at(-1)!.timed_out, facts().at(-1)!.sqlstate], [true, '57014'])
+    }
+    const canceled = words(raw, query('select pg_sleep(20)'))
+    await until(async () => (await rig.admin.query("select 1 from pg_stat_activity where wait_event = 'PgSleep'")).rowCount === 1)
+    await rig.admin.query("select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
+    assert.match((await canceled).said[0]!.get('M')!, /user request/)
+    assert.equal(facts().at(-1)!.timed_out, undefined)
+  }))
+
+test('max_bytes holds for what an error says: it could say the whole table', () =>
+  capped('reader', { max_bytes: '200B' }, async (raw) => {
+    const all = "select (select string_agg(name, 'é') from customers)::int"
+    for (const messages of [[query(all)], [parse('', all), bind('', ''), execute(''), sync()]]) {
+      const { said, bytes } = await words(raw, ...messages)
+      assert.equal(said[0]!.get('C'), '22P02')
+      assert.match(said[0]!.get('M')!, /^invalid input syntax for type integer: "customer 1é.*\.\.\. \(cut by Chaperone\)$/)
+      assert.doesNotMatch(said[0]!.get('M')!, /\ufffd/)
+      assert.ok(bytes < 300, String(bytes))
+      assert.deepEqual([facts().at(-1)!.capped, facts().at(-1)!.cut_by, facts().at(-1)!.sqlstate], [true, 'bytes', '22P02'])
+    }
+    const short = await words(raw, query('select 1/0'))
+    assert.equal(short.said[0]!.get('M'), 'division by zero')
+    assert.equal(facts().at(-1)!.capped, undefined)
+    // What the rows have used is used.
+    const row = "case when i = 1 then repeat('x', 150) else (repeat('y', 75 * i)::int)::text end"
+    const both = await words(raw, query(`select ${row} from generate_series(1, 2) i`))
+    assert.match(both.said[0]!.get('M')!, /cut by Chaperone/)
+    assert.ok(both.bytes < 120, String(both.bytes))
+  }))
+
+test('max_bytes holds for notices while a statement runs', () =>
+  capped('root', { max_bytes: '1KiB' }, async (raw) => {
+    const { said, bytes } = await words(raw, query("do $$ begin for i in 1..100 loop raise notice '%', repeat('x', 300); end loop; end $$"))
+    assert.ok(bytes < 2048, String(bytes))
+    assert.match(said.at(-1)!.get('M')!, /cut by Chaperone\)$/)
+    assert.deepEqual([facts().at(-1)!.capped, facts().at(-1)!.cut_by], [true, 'bytes'])
   }))

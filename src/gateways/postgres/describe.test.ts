@@ -50,6 +50,10 @@ const CASES: readonly (readonly [sql: string, effects: string, kinds: string, re
   ["copy t from program 'x'", 'write admin egress', 'copy', '', 't'],
   ['copy (select * from s) to stdout', 'read', 'copy select', 's', ''],
   ['declare c cursor for select * from s', 'read', 'cursor select', 's', ''],
+  ['declare c cursor with hold for select 1', 'read write', 'cursor select', '', ''],
+  ['set search_path = pg_temp, public', 'write', 'set', '', ''],
+  ['select * from t tablesample evil(1)', 'read write destroy admin egress', 'select', 't', ''],
+  ['explain select 1 limit txid_current()', 'read write', 'explain', '', ''],
   ['drop table a, b.c', 'destroy admin', 'drop', '', 'a b.c'],
   ['truncate a, b', 'write destroy', 'truncate', '', 'a b'],
   ['create index on t (lower(name))', 'read admin', 'create index', '', 't'],
@@ -162,6 +166,8 @@ test('the cache gives what parsing gives, and stays within its bounds', () => {
   const cache = new DescriptionCache({ entries: 10, characters: 1000 })
   for (let i = 0; i < 100; i++) assert.deepEqual(cache.describe(`select ${i % 20}`, ORDINARY), describeSql(`select ${i % 20}`))
   assert.deepEqual(cache.describe('select 1', ORDINARY), describeSql('select 1'))
+  assert.notEqual(cache.describe('select $1', ORDINARY, [20_000]), cache.describe('select $1', ORDINARY))
+  assert.notEqual(cache.describe('select $1', ORDINARY, [20_000]), cache.describe('select $1', ORDINARY, [20_001]))
   const moved = { path: undefined, ceilings: {} }
   assert.ok(!cache.describe('select now()', ORDINARY)[0]!.opaque)
   assert.ok(cache.describe('select now()', moved)[0]!.opaque)

@@ -7,7 +7,7 @@ import { newBudget } from './sql/behind.ts'
 import type { Findings } from './sql/findings.ts'
 import { type Handles, handlesOf } from './sql/handles.ts'
 import type { Tree } from './sql/nodes.ts'
-import { fingerprintOf, parseSql } from './sql/parse.ts'
+import { fingerprintOf, parseSql, type Unread } from './sql/parse.ts'
 import type { Ceilings } from './sql/settings.ts'
 import { walkStatement } from './sql/walk.ts'
 
@@ -35,8 +35,8 @@ export interface PostgresFacts {
   readonly path?: readonly string[]
   /** Set where the record does not keep values as they are; no rule reads it. */
   readonly parameters?: Exclude<Kept, 'full'>
-  /** The connection itself, or the question whether it could ever write (see gateway.ts). */
-  readonly probe?: boolean
+  /** Not a statement, but the question whether the connection could ever write, or which masks could ever hold for it (see fence.ts). */
+  readonly probe?: boolean | 'masks'
 }
 
 /** What the connection was given by the database, and what makes names mean something. */
@@ -46,6 +46,8 @@ export interface SqlContext {
   readonly ceilings: Ceilings
   /** What the database says of itself. Absent only where nobody is connected to it (`explain`): then whatever is the user's own is unknown. */
   readonly mirror?: Mirror
+  /** Definitions were changed in this transaction: the mirror does not show them yet. */
+  readonly unsettled?: boolean
   /** The session began with `default_transaction_read_only=on`, and nothing that its rules allow lifts it. */
   readonly pinnedReadOnly?: boolean
   /** `schema.function`, or globs: reviewed by the owner of the database, and only reading. */
@@ -70,6 +72,8 @@ export interface Described
   readonly summary: string
   /** The text could not be parsed at all. */
   readonly unread?: 'syntax' | 'size'
+  /** Where it ended, in characters from 1. */
+  readonly unreadAt?: number
   /** What a FETCH or EXECUTE runs, as far as the name was seen: all that it may stand for. */
   readonly stands?: readonly Source[]
   /** see {@link PostgresFacts} */
@@ -81,12 +85,13 @@ export interface Described
 /** What each statement of the text does. Pure; the parser must be loaded. A text that cannot be parsed is one statement that no rule may allow. */
 export function describeSql(sql: string, context: SqlContext = ORDINARY, parameterTypes: readonly number[] = []): readonly Described[] {
   const parsed = parseSql(sql)
-  if ('failure' in parsed) return [unread(sql, parsed.failure, parsed.kind)]
+  if ('failure' in parsed) return [unread(sql, parsed)]
   let around = { ...surroundingsOf(context), parameterTypes }
   return parsed.statements.map(({ tree, text }) => {
     const described = describe(text, tree, walkStatement(tree, around, newBudget()))
     // What stands behind it runs after it: names may lead elsewhere by then.
     if (described.loose && around.path) around = { ...around, path: undefined }
+    if (described.effects.includes('admin')) around = { ...around, unsettled: true }
     return described
   })
 }
@@ -127,7 +132,7 @@ function identifyingOf(text: string, tree: Tree): Pick<Described, 'fingerprint' 
 
 const ENDS: Readonly<Record<string, 'commit' | 'rollback'>> = { TRANS_STMT_COMMIT: 'commit', TRANS_STMT_ROLLBACK: 'rollback' }
 
-function unread(text: string, why: string, kind: 'syntax' | 'size'): Described {
+function unread(text: string, { failure, kind, at }: Unread): Described {
   const nothing = {
     read: [],
     written: [],
@@ -138,7 +143,7 @@ function unread(text: string, why: string, kind: 'syntax' | 'size'): Described {
     declares: undefined,
     fetches: undefined,
   }
-  const unclear = kind === 'syntax' ? `it cannot be parsed: ${why}` : why
+  const unclear = kind === 'syntax' ? `it cannot be parsed: ${failure}` : failure
   return {
     ...nothing,
     text,
@@ -152,6 +157,7 @@ function unread(text: string, why: string, kind: 'syntax' | 'size'): Described {
     copiesIn: false,
     unclear,
     unread: kind,
+    ...(at === undefined ? {} : { unreadAt: at }),
     summary: 'SQL that cannot be read',
   }
 }
@@ -203,6 +209,12 @@ export function mayWriteAction({ resource, database, user, via }: Place): Action
     partial: true,
     ...(via === undefined ? {} : { via }),
   }
+}
+
+/** The question which masks could hold for statements of this connection: asked with `Guard.demands`, never judged. */
+export const anyMaskAction = (place: Place): Action => {
+  const { facts, ...rest } = mayWriteAction(place)
+  return { ...rest, effects: ['read'], facts: { ...facts, probe: 'masks' }, summary: `hide columns of ${place.database}` }
 }
 
 /** One statement as policy sees it. */
@@ -310,5 +322,12 @@ function numberOf(mirror: Mirror): number {
   return known
 }
 
-const contextKey = ({ path, ceilings, mirror, pinnedReadOnly, reviewed }: SqlContext): string =>
-  JSON.stringify([mirror ? numberOf(mirror) : 0, path ?? null, Object.entries(ceilings).sort(), pinnedReadOnly ?? false, reviewed ?? []])
+const contextKey = ({ path, ceilings, mirror, pinnedReadOnly, reviewed, unsettled }: SqlContext): string =>
+  JSON.stringify([
+    mirror ? numberOf(mirror) : 0,
+    path ?? null,
+    Object.entries(ceilings).sort(),
+    pinnedReadOnly ?? false,
+    reviewed ?? [],
+    unsettled ?? false,
+  ])

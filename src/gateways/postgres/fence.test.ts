@@ -5,8 +5,8 @@ import { manualClock } from '../../clock.ts'
 import type { Connection } from '../../identity/types.ts'
 import { Crowd } from './crowd.ts'
 import { postgresGateway } from './gateway.ts'
-import { ANYTHING, type RawClient, READER, type Rig, startRig, until, WRITER } from './rig.test.ts'
-import { queryMessage as query } from './wire/write.ts'
+import { ANYTHING, bind, execute, type RawClient, READER, type Rig, startRig, sync, until, WRITER } from './rig.test.ts'
+import { parseMessage as parse, queryMessage as query } from './wire/write.ts'
 
 /** The second fence: what the session itself is held to, whatever its statements. */
 let rig: Rig
@@ -70,7 +70,10 @@ test('times that a client asks for at its start are set when they are shorter, a
   await until(async () => (await rig.admin.query("select 1 from pg_stat_activity where usename = 'writer'")).rowCount === 0)
 })
 
-test('only the database users of the document may be used', async () => {
+test('only the databases and the database users of the document may be used', async () => {
+  rig.state.roles = [{ allow: [{ postgres: 'any', databases: 'any', as: 'any', can: 'any' }] }]
+  await assert.rejects(rig.raw('reader', { database: 'prod/postgres' }), /no such database/)
+  rig.state.roles = [READER]
   applied({ users: ['writer'] })
   await assert.rejects(rig.raw('reader'), /The database user reader may not be used/)
   const raw = await rig.raw('writer')
@@ -107,6 +110,58 @@ async function until2<T>(work: () => Promise<T>): Promise<T> {
   }
   return await work()
 }
+
+test('a session that no rule lets write is read-only in the database from its start, and what resets it leads back there', async () => {
+  const raw = await rig.raw('writer')
+  const ask = asker(raw)
+  const state = "select current_setting('default_transaction_read_only') || current_setting('transaction_read_only')"
+  assert.equal(await ask(state), 'D:onon C:SELECT 1 ZI')
+  assert.equal(await ask('reset all'), 'C:RESET ZI')
+  assert.equal(await ask(state), 'D:onon C:SELECT 1 ZI')
+  assert.equal(await ask('set default_transaction_read_only = off'), 'E:42501 ZI')
+  assert.equal(await ask('begin read write'), 'E:42501 ZI')
+  raw.end()
+})
+
+test('rule 1: a function that says it only reads cannot lift what holds it to its word', async () => {
+  await rig.admin.query(`create function run_read(what text) returns text language plpgsql stable as
+    $$ declare said text; begin execute what into said; return said; end $$`)
+  const lift = `select run_read('select set_config(''default_transaction_read_only'', ''off'', false)')`
+  const write = "select run_read('select touch()')"
+  const count = async () => (await rig.admin.query('select count(*)::int as n from touched')).rows[0].n
+  const before = await count()
+  const raw = await rig.raw('writer')
+  const ask = asker(raw)
+  const READ_ONLY = 'E:25006'
+  assert.equal(await ask(write), `${READ_ONLY} ZI`)
+  assert.equal(await ask(lift), 'D:off C:SELECT 1 ZI')
+  assert.equal(await ask(write), `${READ_ONLY} ZI`)
+  // By a cursor, which runs it when rows are fetched.
+  assert.match(await ask(`begin; declare c cursor for ${lift}`), /ZT$/)
+  assert.match(await ask('fetch all from c'), /D:off/)
+  // In the transaction that began read-only it is still believed.
+  assert.match(await ask("select run_read('select 1')"), /D:1 /)
+  assert.match(await ask('commit; begin; savepoint a'), /ZT$/)
+  assert.match(await ask('rollback to a'), /ZT$/)
+  assert.match(await ask(write), /^E:42501/)
+  assert.match(await ask('rollback'), /ZI$/)
+  assert.equal(await ask(write), `${READ_ONLY} ZI`)
+  // In one text, and in one batch.
+  for (const text of [`${lift}; commit; ${write}`, `begin; ${lift}; commit; begin; ${write}`, `prepare w as ${write}; commit; execute w`])
+    assert.match(await ask(text), /^E:(?!25006)/, text)
+  raw.send(parse('end', 'commit'), parse('lift', lift), sync(), parse('', write), bind('', 'lift'), execute(''))
+  raw.send(bind('', 'end'), execute(''), bind('', ''), execute(''), sync())
+  await raw.answers(2)
+  raw.send(query('begin'), query(lift), parse('', write), sync())
+  await raw.answers(3)
+  raw.send(bind('', 'end'), execute(''), bind('', ''), execute(''), sync())
+  await raw.answers()
+  assert.equal(await ask('rollback'), 'N:25P01 C:ROLLBACK ZI')
+  raw.send(query(lift), query(write), query('commit'), query(write))
+  await raw.answers(4)
+  raw.end()
+  assert.equal(await count(), before)
+})
 
 test('rule 6: when no rule lets a session write any more, the database holds it to reading too', async () => {
   const clock = manualClock(Date.now())

@@ -3,8 +3,11 @@ import type { PostgresDatabaseSpec } from '../../catalog/postgres-database.ts'
 import { parseDuration } from '../../encoding/duration.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { LiveSession } from '../../identity/types.ts'
-import { mayWriteAction, type Place } from './describe.ts'
-import { type Ceiling, type Ceilings, effectOfSetting } from './sql/settings.ts'
+import { anyMaskAction, mayWriteAction, type Place } from './describe.ts'
+import type { MaskContext, MaskKeeper } from './masks/keeper.ts'
+import type { Order } from './masks/order.ts'
+import type { Mask } from './masks/types.ts'
+import { type Ceiling, type Ceilings, effectOfSetting, steersPlanner } from './sql/settings.ts'
 
 /** The second fence, below the judging of statements: what the session itself is held to in the database. */
 
@@ -15,6 +18,37 @@ import { type Ceiling, type Ceilings, effectOfSetting } from './sql/settings.ts'
 export function mayWrite(guard: Pick<Guard, 'judge'>, session: LiveSession, place: Place): boolean {
   const { verdict, reason } = guard.judge(session, mayWriteAction(place))
   return verdict !== 'deny' || reason === 'approval_unavailable' || reason === 'approval_required'
+}
+
+/** How far sessions of this place must be kept from indexes, for all masks that could hold there now. */
+export function orderFor(guard: Pick<Guard, 'demands'>, masks: MaskKeeper, session: LiveSession, place: Place, context: MaskContext): Order {
+  return masks.order(guard.demands(session, anyMaskAction(place), 'mask') as readonly Mask[], context)
+}
+
+const STRICTNESS: readonly Order[] = ['free', 'no index-only', 'no index']
+
+/** Whether a session that is held to `held` may go on where `wanted` is needed. */
+export const isHeldTo = (held: Order, wanted: Order): boolean => STRICTNESS.indexOf(held) >= STRICTNESS.indexOf(wanted)
+
+/**
+ * Settings of the startup packet by which the planner reads rows in no hidden order; RESET ALL leads back to them. What is `on` here
+ * may be `off` for the user or the database, and then all ways would cost the same again.
+ */
+export function planning(order: Order): Readonly<Record<string, string>> {
+  if (order === 'free') return {}
+  const held = { enable_indexonlyscan: 'off' }
+  return order === 'no index-only' ? held : { ...held, enable_indexscan: 'off', enable_seqscan: 'on', enable_bitmapscan: 'on', enable_sort: 'on' }
+}
+
+/** Throws ChaperoneError when the client began with settings that steer the planner. */
+export function assertUnsteered(order: Order, settings: Readonly<Record<string, string>>): void {
+  const name = Object.keys(settings).find(steersPlanner)
+  if (order === 'free' || name === undefined) return
+  throw new ChaperoneError(
+    'unsupported',
+    `The startup parameter ${JSON.stringify(name)} is not accepted: it steers by which index rows are read, and their order could tell of columns that a rule hides.`,
+    { fix: 'Leave it out.' },
+  )
 }
 
 const CEILING_OF: Readonly<Record<'statement' | 'lock_wait' | 'idle_in_transaction' | 'idle', Ceiling>> = {

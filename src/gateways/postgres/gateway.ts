@@ -12,13 +12,15 @@ import type { Connection, LiveSession } from '../../identity/types.ts'
 import { CancelKeys } from './cancels.ts'
 import { Crowd } from './crowd.ts'
 import { cancelUpstream } from './database/cancel.ts'
+import { Certificates } from './database/certificate.ts'
 import { identitySettings } from './database/identity-settings.ts'
 import { openQuestions, openUpstream, type Upstream } from './database/open.ts'
 import { connectAction, DescriptionCache, type Place, type SqlContext } from './describe.ts'
 import { type Entered, Entrance, readPacket, type Startup } from './entrance.ts'
-import { knowsSetting, mayWrite, timesOf } from './fence.ts'
+import { assertUnsteered, isHeldTo, knowsSetting, mayWrite, orderFor, planning, timesOf } from './fence.ts'
 import { type Wire, wirePair } from './in-memory.ts'
 import { MaskKeeper } from './masks/keeper.ts'
+import type { Order } from './masks/order.ts'
 import { type HeldMirror, Mirrors } from './mirror/mirrors.ts'
 import type { Mirror } from './mirror/types.ts'
 import { keepingOf } from './record/keep.ts'
@@ -111,7 +113,7 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
   const masks = new MaskKeeper(parts.maskKey ?? randomBytes(32))
   const cancels = new CancelKeys()
   const mirrors = new Mirrors({ clock, fault })
-  const upstreamParts = { ca: parts.ca, clock, connectMs: limits.connectMs, reveal: parts.reveal }
+  const upstreamParts = { ca: parts.ca, clock, connectMs: limits.connectMs, reveal: parts.reveal, certificates: new Certificates() }
   const sockets = new Set<Socket>()
   const visits = new Set<Promise<void>>()
   const closing = new AbortController()
@@ -194,7 +196,9 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
     let upstream: Upstream | undefined
     let mirror: HeldMirror | undefined
     let times: ReturnType<typeof timesOf>
+    let order: Order
     const pinned = !mayWrite(guard, session, place)
+    const orderIn = (held: HeldMirror) => orderFor(guard, masks, session, place, { mirror: held.current(), reviewed: spec.functions.read })
     try {
       if (spec.users && !spec.users.includes(wanted.user))
         throw new ChaperoneError('usage', `The database user ${wanted.user} may not be used through Chaperone.`, {
@@ -203,7 +207,10 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       leave = crowd.join(resource.id, session, spec.limits.connections)
       // Whatever decides which server answers is in the key.
       mirror = await mirrors.hold(mirrorKey(resource.id, wanted.database, spec), () => openQuestions(permit, spec, upstreamParts))
-      upstream = await openUpstream(permit, spec, settingsFor(who, wanted, spec, pinned), upstreamParts)
+      order = orderIn(mirror)
+      assertUnsteered(order, wanted.settings)
+      const held = { ...planning(order), ...(pinned ? { default_transaction_read_only: 'on' } : {}) }
+      upstream = await openUpstream(permit, spec, { ...settingsFor(who, wanted, spec), ...held }, upstreamParts)
       times = timesOf(spec.limits, wanted.times, upstream.context.ceilings, knowsSetting(upstream.parameters.get('server_version')))
     } catch (error) {
       leave()
@@ -216,11 +223,12 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
     }
     const context: SqlContext = {
       ...upstream.context,
-      ceilings: times.ceilings,
+      ceilings: order === 'free' ? times.ceilings : { ...times.ceilings, order: true },
       mirror: mirror.current(),
       pinnedReadOnly: pinned,
       reviewed: spec.functions.read,
     }
+    const held = mirror
     try {
       await relay(relayParts, {
         client,
@@ -230,7 +238,13 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
         wanted,
         context,
         mirror,
-        fence: { settings: times.settings, pinned, mayWrite: () => mayWrite(guard, session, place) },
+        fence: {
+          settings: times.settings,
+          planning: planning(order),
+          pinned,
+          mayWrite: () => mayWrite(guard, session, place),
+          keepsOrder: () => isHeldTo(order, orderIn(held)),
+        },
         permit,
         upstream,
         stop: () => cancelUpstream(permit, spec, upstream, upstreamParts).catch((error) => fault(toChaperoneError(error))),
@@ -245,7 +259,7 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
   /** What the client wants. A startup that tries to set what it may not is the first sign of an attack, so the refusal is on record. */
   async function startupOf({ parameters, minor }: Startup['packet'], serverName: string | undefined, who: Who): Promise<Wanted> {
     try {
-      return readStartup(parameters, minor, serverName, (name) => resources.find('postgres', name) !== undefined)
+      return readStartup(parameters, minor, serverName)
     } catch (error) {
       const { code, message } = toChaperoneError(error)
       await record({ type: 'message.refused', ...aboutOf(who), data: { protocol: 'postgres', reason: code, message } })
@@ -268,12 +282,11 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
     }
   }
 
-  function settingsFor({ session }: Who, wanted: Wanted, spec: PostgresDatabaseSpec, pinned: boolean): Record<string, string> {
+  function settingsFor({ session }: Who, wanted: Wanted, spec: PostgresDatabaseSpec): Record<string, string> {
     return {
       ...wanted.settings,
       application_name: applicationName(session, parts.nameOf),
       ...(spec.identity_settings ? identitySettings(session, parts.nameOf) : {}),
-      ...(pinned ? { default_transaction_read_only: 'on' } : {}),
     }
   }
 

@@ -144,6 +144,12 @@ test('an aborted transaction is not asked, and goes on after its ROLLBACK', () =
     assert.equal(await ask(COUNT), 'D:50 C:SELECT 1 ZI')
   }))
 
+test('rule 2: a cursor that nobody here has seen declared may read anything', () =>
+  as('reader', { allow: [{ postgres: 'any', databases: ['shop'], as: 'any', can: 'read' }] }, async (_, ask) => {
+    assert.equal(await ask('begin'), 'C:BEGIN ZT')
+    assert.equal(await ask('fetch all from opened_elsewhere'), 'E:42501 ZE')
+  }))
+
 test('rule 2: SQL PREPARE is judged as what it prepares, and EXECUTE again as what it executes', () =>
   as('writer', only(['public.*']), async (_, ask) => {
     assert.equal(await ask(`prepare c(int) as select count(*) from customers where id > $1`), 'C:PREPARE ZI')

@@ -1,7 +1,9 @@
 import { Refusal } from '../../access/types.ts'
+import { formatDuration } from '../../encoding/duration.ts'
 import { ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
 import type { Described } from './describe.ts'
-import { errorMessage } from './wire/write.ts'
+import { readErrorFields } from './wire/server.ts'
+import { errorMessage, fieldsMessage } from './wire/write.ts'
 
 /** What cannot be parsed gets the server's own code for it, so that a client says "syntax error" as it would anyway. */
 const SYNTAX_ERROR = '42601'
@@ -24,14 +26,27 @@ export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL
   // What may not be seen is what does not exist: no rule, no decision (rule 8).
   if (error.code === 'not_found') return noDatabase(severity)
   const { rule, reason } = error.decision
+  if (about?.unread === 'syntax') return syntaxError(error, severity, about)
   const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
   const what = about && about.unread === undefined ? `: ${about.summary}` : ''
   return errorMessage({
     severity,
-    sqlstate: about?.unread === 'syntax' ? SYNTAX_ERROR : REASONS[reason].sqlstate,
+    sqlstate: REASONS[reason].sqlstate,
     message: `Chaperone refused this${what}. ${error.message}`,
     detail: `reason ${reason}${by}, decision ${error.decisionId}`,
     hint: error.hint ?? 'Nothing reached the database. Do not try it in another way; ask the person you work for, and name the decision.',
+  })
+}
+
+/** Said as a database says it, for it is no question of rules: whoever reads it corrects the text and asks nobody. */
+function syntaxError({ decision, decisionId }: Refusal, severity: 'ERROR' | 'FATAL', { unclear, unreadAt }: Described): Buffer {
+  return errorMessage({
+    severity,
+    sqlstate: SYNTAX_ERROR,
+    message: unclear?.replace(/^it cannot be parsed: /, '') ?? 'syntax error',
+    detail: `reason ${decision.reason}, decision ${decisionId}`,
+    hint: 'Nothing reached the database. Correct the SQL and send it again; it is read with the grammar of PostgreSQL.',
+    position: unreadAt,
   })
 }
 
@@ -46,7 +61,7 @@ export class UnknownName extends ChaperoneError {
 }
 
 /** SQLSTATE for a failure that is not a decision. */
-export const sqlstateOf = (error: ChaperoneError) => REASONS[error.code].sqlstate
+const sqlstateOf = (error: ChaperoneError) => REASONS[error.code].sqlstate
 
 /** The client's own fault keeps its code; of everything else drivers know 57P01 as "the server ended this", and connect again. */
 const OWN_FAULT = new Set<ReasonCode>(['malformed', 'ambiguous', 'too_large', 'unsupported'])
@@ -61,6 +76,16 @@ export const cutMessage = (error: ChaperoneError) =>
     hint: error.fix,
   })
 
+/** In place of the server's "canceling statement due to user request": nobody has pressed a key. */
+export const timeoutMessage = (ms: number) =>
+  errorMessage({
+    severity: 'ERROR',
+    sqlstate: REASONS.upstream_timeout.sqlstate,
+    message: `Chaperone cancelled this: it ran longer than the ${formatDuration(ms)} that the rule allows.`,
+    detail: 'reason upstream_timeout',
+    hint: 'Ask for less at once, or ask the person you work for about the statement_timeout of the rule.',
+  })
+
 /** The answer for a database that is not there, and for one that this identity may not know of. */
 export const noDatabase = (severity: 'ERROR' | 'FATAL' = 'FATAL') =>
   errorMessage({
@@ -73,3 +98,22 @@ export const noDatabase = (severity: 'ERROR' | 'FATAL' = 'FATAL') =>
 /** Said once, before the completion of a result that was cut. */
 export const cappedNotice = (most: string) =>
   errorMessage({ severity: 'NOTICE', sqlstate: '01000', message: `Chaperone cut this result at ${most}, as the rule that allows it demands.` })
+
+const CUT = '... (cut by Chaperone)'
+
+/** An error or notice of the server in `left` bytes: its code, and as much of its message as fits. */
+export function cutWords(frame: Buffer, left: number): Buffer {
+  const fields = readErrorFields(frame)
+  const said = Buffer.from(fields.get('M') ?? '')
+  let end = Math.min(said.length, Math.max(0, left))
+  // Not in the middle of a character.
+  while (end > 0 && end < said.length && (said[end]! & 0xc0) === 0x80) end--
+  const severity = fields.get('V') ?? 'ERROR'
+  const kept = [
+    ['S', fields.get('S') ?? severity],
+    ['V', severity],
+    ['C', fields.get('C') ?? ''],
+    ['M', `${said.toString('utf8', 0, end)}${CUT}`],
+  ] as const
+  return fieldsMessage(frame[0]!, kept)
+}

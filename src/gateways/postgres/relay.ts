@@ -23,6 +23,9 @@ export interface Who {
   readonly trace?: () => string | undefined
 }
 
+/** bytes of answers that wait for a client that does not read */
+const MOST_UNREAD = 1024 * 1024
+
 export interface RelayParts {
   readonly guard: Guard
   readonly audit: Pick<AuditLog, 'append'>
@@ -66,7 +69,7 @@ export async function relay(parts: RelayParts, one: Relay): Promise<void> {
   const { session, connection } = who
   const database = upstream.socket
   const about = aboutOf(who)
-  const { key, forget } = cancels.give({ identityId: session.principal.identityId, cancel: () => void one.stop() }, wanted.longKeys)
+  const { key, forget } = cancels.give({ identityId: session.principal.identityId, cancel: () => conversation.stop() }, wanted.longKeys)
   try {
     await audit.append({
       type: 'connection.opened',
@@ -83,7 +86,8 @@ export async function relay(parts: RelayParts, one: Relay): Promise<void> {
   const ended = Promise.withResolvers<string>()
   let held = false
   let choked = false
-  const flow = () => (held || choked ? client.pause() : client.resume())
+  let unread = false
+  const flow = () => (held || choked || unread ? client.pause() : client.resume())
   const conversation = new Conversation({
     guard,
     session,
@@ -99,7 +103,12 @@ export async function relay(parts: RelayParts, one: Relay): Promise<void> {
     clock,
     limits,
     toClient(bytes) {
-      if (!client.write(bytes)) database.pause()
+      if (client.write(bytes)) return
+      database.pause()
+      // Refusals are answers that no database paces: who asks on without reading them is not listened to.
+      if (unread || client.writableLength < MOST_UNREAD) return
+      unread = true
+      flow()
     },
     toUpstream(bytes) {
       if (database.write(bytes) || choked) return
@@ -118,7 +127,7 @@ export async function relay(parts: RelayParts, one: Relay): Promise<void> {
       ended.resolve(lastWords ? 'cut' : 'closed')
     },
     messageRefused(error) {
-      parts.record({ type: 'message.refused', ...about, data: { protocol: 'postgres', reason: error.code, message: error.message } })
+      return parts.record({ type: 'message.refused', ...about, data: { protocol: 'postgres', reason: error.code, message: error.message } })
     },
   })
 
@@ -128,7 +137,11 @@ export async function relay(parts: RelayParts, one: Relay): Promise<void> {
     if (signal.aborted) conversation.cut(signal.reason)
     else signal.addEventListener('abort', cut, { once: true })
   }
-  client.on('drain', () => database.resume())
+  client.on('drain', () => {
+    database.resume()
+    unread = false
+    flow()
+  })
   database.on('drain', () => {
     choked = false
     flow()
@@ -159,6 +172,9 @@ export async function relay(parts: RelayParts, one: Relay): Promise<void> {
     client.on(event, () => conversation.clientGone())
     database.on(event, () => conversation.upstreamGone())
   }
+  // Who went while the way to the database was being made has no event left to tell of it.
+  if (client.destroyed || client.readableEnded) conversation.clientGone()
+  if (database.destroyed || database.readableEnded) conversation.upstreamGone()
 
   const how = await ended.promise
   forget()

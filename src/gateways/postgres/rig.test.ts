@@ -18,6 +18,7 @@ import type { Connection, LiveSession } from '../../identity/types.ts'
 import { newId } from '../../ids.ts'
 import { compilePolicy } from '../../policy/compile.ts'
 import { decide } from '../../policy/decide.ts'
+import { demandsOf } from '../../policy/demands.ts'
 import type { Action, Decision } from '../../policy/types.ts'
 import { type PostgresGateway, type PostgresGatewayParts, postgresGateway } from './gateway.ts'
 import { postgresVocabulary } from './rules.ts'
@@ -74,9 +75,8 @@ export function memoryGuard(roles: () => readonly Record<string, unknown>[], gua
       [postgresVocabulary],
     )
   let compiled = { roles: roles(), guardrails: guardrails(), policy: compile() }
-  const judge = (session: LiveSession, action: Action): Decision => {
+  const questionOf = (session: LiveSession, action: Action) => {
     if (compiled.roles !== roles() || compiled.guardrails !== guardrails()) compiled = { roles: roles(), guardrails: guardrails(), policy: compile() }
-    const { policy } = compiled
     const identity = {
       id: session.principal.identityId,
       kind: 'agent' as const,
@@ -84,11 +84,19 @@ export function memoryGuard(roles: () => readonly Record<string, unknown>[], gua
       traits: {},
       roles: roles().map((_, i) => `role${i}`),
     }
-    const decision = decide(policy, { links: [{ identity }], session: { id: session.id, startedAt: 0, how: 'test' }, action, now: Date.now() })
+    return { links: [{ identity }], session: { id: session.id, startedAt: 0, how: 'test' }, action, now: Date.now() }
+  }
+  const judge = (session: LiveSession, action: Action): Decision => {
+    const question = questionOf(session, action)
+    const decision = decide(compiled.policy, question)
     return decision.verdict === 'ask' ? { ...decision, verdict: 'deny', reason: 'approval_unavailable' } : decision
   }
   const guard: Guard = {
     judge,
+    demands(session, action, name) {
+      const question = questionOf(session, action)
+      return demandsOf(compiled.policy, question, name)
+    },
     async admit(session, action, admission: Admission = {}) {
       await gate.wait
       const decision = judge(session, action)

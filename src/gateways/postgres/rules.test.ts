@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
+import { compilePolicy } from '../../policy/compile.ts'
+import { demandsOf } from '../../policy/demands.ts'
 import type { Action, Section, Variables } from '../../policy/types.ts'
-import { connectAction, describeSql, mayWriteAction, type SqlContext, statementAction } from './describe.ts'
+import { anyMaskAction, connectAction, describeSql, mayWriteAction, type SqlContext, statementAction } from './describe.ts'
 import { cannotKeep, postgresVocabulary } from './rules.ts'
 import { loadParser } from './sql/parse.ts'
 
@@ -155,4 +157,34 @@ test('obligations merge to the least binding among rules, and to the most bindin
   assert.deepEqual([time!.least('30s', '1m'), time!.most('30s', '1m')], ['1m', '30s'])
   assert.deepEqual(mask!.least({ 's.t.a': 'null', 's.t.b': 'hash' }, { 's.t.b': 'hash' }), { 's.t.b': 'hash' })
   assert.deepEqual(mask!.most({ 's.t.a': 'last4' }, { 's.t.a': 'hash', 's.t.b': 'fixed' }), { 's.t.a': 'null', 's.t.b': 'fixed' })
+})
+
+test('what rules could demand of a connection is found in every link, role and guardrail, whatever the verdict and before arguments are known', () => {
+  const mask = (name: string) => ({ [`public.${name}.email`]: 'null' })
+  const role = (name: string, section: 'allow' | 'ask', more: object) => ({
+    name,
+    spec: { [section]: [{ postgres: 'any', databases: 'any', as: 'any', can: 'read', mask: mask(name), ...more }] },
+  })
+  const policy = compilePolicy(
+    {
+      roles: [
+        role('plain', 'allow', { tables: ['public.a'], statements: ['select'] }),
+        { name: 'open', spec: { allow: [{ postgres: 'any', databases: 'any', as: 'any', can: 'any' }] } },
+        role('asking', 'ask', {}),
+        role('reading', 'allow', { where: "args.tables.exists(t, t == 'public.a')" }),
+        role('elsewhere', 'allow', { databases: ['other'] }),
+        role('nobody', 'allow', {}),
+      ],
+      guardrails: [{ name: 'rail', spec: { limit: [{ postgres: 'any', tables: ['public.b'], mask: mask('rail') }] } }],
+    },
+    [postgresVocabulary],
+  )
+  const link = (...roles: string[]) => ({ identity: { id: 'agt', kind: 'agent' as const, name: 'x', traits: {}, roles } })
+  const asked = anyMaskAction(place)
+  const session = { id: 'ses', startedAt: 0, how: 'test' }
+  const demanded = (...links: ReturnType<typeof link>[]) =>
+    demandsOf(policy, { links, session, action: asked, now: 0 }, 'mask').map((found) => Object.keys(found as object)[0]!.split('.')[1])
+  assert.deepEqual(demanded(link('open', 'plain', 'elsewhere')), ['plain', 'rail'])
+  assert.deepEqual(demanded(link('asking', 'reading'), link('open')).sort(), ['asking', 'rail', 'rail', 'reading'])
+  assert.deepEqual(demanded(link('open')), ['rail'])
 })

@@ -200,6 +200,7 @@ function allow(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: Value
     [...may].some((effect) => effect !== 'read') &&
     (kinds === undefined || kinds === 'any' || [...kinds].some((kind) => NATURAL_EFFECTS[kind]?.some((effect) => effect !== 'read')))
   return (effects, facts, variables) => {
+    if (facts.probe === 'masks') return true
     if (facts.probe) return mayWrite
     if (isCompanion(effects, facts)) return true
     if (!effects.every((effect) => may.has(effect))) return false
@@ -216,7 +217,7 @@ function allow(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: Value
 /** One thing that the rule speaks of is enough: an exception cannot be evaded by wrapping it into something larger. */
 function exception(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: ValueMatcher | undefined, whole: boolean): Judge {
   return (effects, facts, variables) => {
-    if (whole) return true
+    if (whole || facts.probe === 'masks') return true
     if (facts.probe) return false
     const named = kinds !== undefined && kinds !== 'any' && facts.statements.some((kind) => kinds.has(kind))
     if (facts.statements[0] === 'connect' || isCompanion(effects, facts)) return named

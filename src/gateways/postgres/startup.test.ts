@@ -4,9 +4,8 @@ import fc from 'fast-check'
 import { readOptions } from './options.ts'
 import { readStartup } from './startup.ts'
 
-const isResource = (name: string) => name === 'prod'
 const start = (parameters: Record<string, string>, minor = 0) =>
-  readStartup(new Map(Object.entries({ user: 'reader', database: 'prod/shop', ...parameters })), minor, undefined, isResource)
+  readStartup(new Map(Object.entries({ user: 'reader', database: 'prod/shop', ...parameters })), minor, undefined)
 
 test('options are read as the server reads them, in every form that clients send', () => {
   for (const [options, expected] of [
@@ -102,6 +101,16 @@ test('what stands in options is judged as a parameter of its own', () => {
   assert.throws(() => start({ Options: '-c jit=off' }), { code: 'ambiguous' })
 })
 
+test('what is not named is not filled in by anybody', () => {
+  for (const [more, what] of [
+    [{ user: '' }, /The user is not named/],
+    [{ database: '' }, /The database is not named/],
+    [{ database: 'prod/' }, /The database is not named/],
+    [{ database: '/shop' }, /The resource is not named/],
+  ] as const)
+    assert.throws(() => start(more), what)
+})
+
 test('the version that is spoken is the newest that both know', () => {
   const negotiated = (minor: number, more = {}) => {
     const { negotiate, longKeys } = start(more, minor)
@@ -113,4 +122,15 @@ test('the version that is spoken is the newest that both know', () => {
   assert.deepEqual(negotiated(9999), [2, true])
   assert.deepEqual(negotiated(2, { '_pq_.compression': 'on' }), [2, true])
   assert.deepEqual(start({ '_pq_.compression': 'on' }).negotiate?.unknownOptions, ['_pq_.compression'])
+})
+
+test('rule 8: a name with a slash is RESOURCE/DATABASE whatever the TLS handshake names, so that nothing tells which resources there are', () => {
+  const led = (database: string, serverName?: string) => {
+    const { resource, database: name } = readStartup(new Map(Object.entries({ user: 'reader', database })), 0, serverName)
+    return `${resource} ${name}`
+  }
+  assert.equal(led('hidden/shop', 'prod.localhost'), 'hidden shop')
+  assert.equal(led('prod/shop', 'hidden.localhost'), 'prod shop')
+  assert.equal(led('prod/a/b', 'prod.localhost'), 'prod a/b')
+  assert.equal(led('shop', 'prod.localhost'), 'prod shop')
 })

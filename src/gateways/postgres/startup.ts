@@ -27,15 +27,9 @@ const LONGEST_NAME = 63
 
 /**
  * The startup parameters by an allow-list (threats.md B08): what is not on it is refused and not dropped, so that nobody
- * believes a setting holds that does not. What stands in `options` is judged like a parameter of its own. `isResource` tells
- * whether the first part of `resource/database` is one. Throws ChaperoneError.
+ * believes a setting holds that does not. What stands in `options` is judged like a parameter of its own. Throws ChaperoneError.
  */
-export function readStartup(
-  parameters: ReadonlyMap<string, string>,
-  minor: number,
-  serverName: string | undefined,
-  isResource: (name: string) => boolean,
-): Wanted {
+export function readStartup(parameters: ReadonlyMap<string, string>, minor: number, serverName: string | undefined): Wanted {
   const settings: Record<string, string> = {}
   const times: (readonly [Ceiling, string])[] = []
   const unknownOptions: string[] = []
@@ -77,7 +71,8 @@ export function readStartup(
   }
   const label = serverName?.split('.', 1)[0] ?? ''
   const prefix = whole.slice(0, slash)
-  if (slash > 0 && (isResource(prefix) || !isResource(label))) {
+  // Whatever there is: if it mattered which of the two names is a resource, the answers would tell who asks (rule 8).
+  if (slash > 0) {
     return { resource: prefix, database: named(whole.slice(slash + 1), 'database', 'Write RESOURCE/DATABASE.'), user, ...rest }
   }
   if (label === '' || slash === 0)

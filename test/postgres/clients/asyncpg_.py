@@ -29,12 +29,9 @@ async def main():
     said["after"] = await db.fetchval("SELECT count(*) FROM orders")
     await db.close()
 
-    # Between two users of a connection the pool sends RESET ALL, which `can: read` does not allow, unless it is told what to do.
-    async def tidy(one):
-        await one.execute("SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *")
-
+    # Between two users of a connection the pool sends its own reset: RESET ALL, CLOSE ALL, UNLISTEN *.
     where = {"user": env["PGUSER"], "database": env["PGDATABASE"], "password": env.get("PGPASSWORD"), "ssl": context}
-    async with asyncpg.create_pool(host=host, port=int(env["PGPORT"]), min_size=1, max_size=1, reset=tidy, **where) as pool:
+    async with asyncpg.create_pool(host=host, port=int(env["PGPORT"]), min_size=1, max_size=1, **where) as pool:
         said["pool"] = [await pool.fetchval("SELECT count(*) FROM orders") for _ in range(3)] == [2, 2, 2]
     print(json.dumps(said))
 

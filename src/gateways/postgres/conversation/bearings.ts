@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import { PROBE, readProbe } from '../database/probe.ts'
-import type { SqlContext } from '../describe.ts'
+import type { Described, SqlContext } from '../describe.ts'
 import type { Mirror } from '../mirror/types.ts'
 import { isAtHand } from '../sql/parse.ts'
 import type { Ceilings } from '../sql/settings.ts'
@@ -60,7 +60,8 @@ export class Bearings {
   }
 
   /** The newest that the database said of itself. */
-  renew(mirror: Mirror | undefined): void {
+  renew(mirror: Mirror | undefined, unsettled: boolean): void {
+    if ((this.context.unsettled ?? false) !== unsettled) this.context = { ...this.context, unsettled }
     if (!mirror || mirror === this.context.mirror) return
     this.context = { ...this.context, mirror }
     this.#schemasInDoubt = true
@@ -69,6 +70,15 @@ export class Bearings {
   /** Whether the session is held to reading, by the database too. */
   setPinned(pinned: boolean): void {
     if (this.context.pinnedReadOnly !== pinned) this.context = { ...this.context, pinnedReadOnly: pinned }
+  }
+
+  /** Code may lift `default_transaction_read_only` from the next transaction; in the middle of a text nothing can set it again. */
+  assertHeld(text: readonly { readonly described: Described }[]): void {
+    const end = text.findIndex(({ described }) => described.ends !== undefined)
+    if (end < 0 || !this.context.pinnedReadOnly || !text.slice(end).some(({ described }) => described.opaque)) return
+    throw new ChaperoneError('not_understood', 'A function may not be called behind the end of a transaction in the same text.', {
+      fix: 'Send it by itself.',
+    })
   }
 
   segmentBegins(): void {

@@ -1,6 +1,7 @@
-import { cappedNotice } from '../refuse.ts'
+import { cappedNotice, cutWords } from '../refuse.ts'
+import { FROM_CLIENT, FROM_SERVER } from '../wire/codes.ts'
 import { commandComplete, copyDataMessage, copyDoneMessage } from '../wire/write.ts'
-import type { Portal, Run } from './prepared.ts'
+import type { Item, Portal, Run } from './prepared.ts'
 
 /** Signature, flags and length of the extension of COPY ... BINARY: it comes with the first row, as one message. */
 const COPY_SIGNATURE = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1')
@@ -28,6 +29,37 @@ export function passes(run: Run, portal: Portal | undefined, size: number): bool
     portal.bytes += size
   }
   return true
+}
+
+/**
+ * What the server says of the run, in the bytes that its rule leaves: `(select string_agg(x, '') from t)::int` has an error
+ * that quotes the whole table. What is over them is cut so that it can be seen, and is the last of the run.
+ */
+export function wordsWithin(run: Run | undefined, portal: Portal | undefined, frame: Buffer): Buffer | 'keep' | 'drop' {
+  if (!run || run.capBytes === 0) return 'keep'
+  const isNotice = frame[0] === FROM_SERVER.notice
+  if (run.wordsCut && isNotice) return 'drop'
+  const left = run.capBytes - (portal ?? run).bytes
+  const fits = frame.length <= left
+  const used = fits ? frame.length : Math.max(0, left)
+  run.bytes += used
+  if (portal) portal.bytes += used
+  if (fits) return 'keep'
+  run.wordsCut = true
+  return cutWords(frame, left)
+}
+
+/**
+ * The rest of a result that is over its cap would be made for nobody. The server is asked to stop only where its error is
+ * seen by nobody: a plain read outside a transaction block, alone in its message or segment, with nothing sent behind it.
+ * Elsewhere the error would abort a transaction that the client believes in, so the rest is read and thrown away.
+ * `waiting`: what was sent and is not answered, outside a transaction block.
+ */
+export function mayStop({ described: { kind, kinds, effects, opaque } }: Run, waiting: readonly Item[]): boolean {
+  const [head, next] = waiting
+  const alone = head?.type === FROM_CLIENT.query ? head.runs.length === 1 && !next : next?.type === FROM_CLIENT.sync && waiting.length === 2
+  const reads = effects.length === 1 && effects[0] === 'read' && !opaque
+  return alone && reads && (kinds.length === 1 || kind === 'copy') && /^(select|copy)$/.test(kind)
 }
 
 /** The end of COPY ... BINARY is no row, and goes through whatever was cut before it. */

@@ -1,21 +1,19 @@
-import type { Guard, Permit } from '../../../access/types.ts'
+import type { Guard } from '../../../access/types.ts'
 import type { Clock } from '../../../clock.ts'
-import { parseByteSize } from '../../../encoding/byte-size.ts'
-import { parseDuration } from '../../../encoding/duration.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { Connection, LiveSession } from '../../../identity/types.ts'
 import type { DescriptionCache, Place, SqlContext } from '../describe.ts'
 import type { MaskKeeper } from '../masks/keeper.ts'
-import type { RowMasks } from '../masks/rows.ts'
 import type { HeldMirror } from '../mirror/mirrors.ts'
 import { cutMessage, refusalMessage } from '../refuse.ts'
-import { cannotKeep, type KnownObligations } from '../rules.ts'
 import type { BigTexts } from '../sql/big-texts.ts'
 import { FROM_CLIENT, type WireLimits } from '../wire/codes.ts'
 import { ClientFramer, type ClientMessage } from '../wire/framer.ts'
 import { parseMessage, queryMessage, readyForQuery } from '../wire/write.ts'
-import { type Asked, Intake } from './intake.ts'
-import { type Item, isSimple, itemOf, Names, type Portal, type Run } from './prepared.ts'
+import { Admission } from './admission.ts'
+import { Intake } from './intake.ts'
+import { Noted } from './noted.ts'
+import { type Item, isSimple, itemOf, Names, type Outcome, type Portal, type Run } from './prepared.ts'
 import { Question, type Rows } from './question.ts'
 import { Replies } from './replies.ts'
 import { type Fence, Rights } from './rights.ts'
@@ -47,8 +45,8 @@ export interface ConversationParts {
   cancel(): Promise<void>
   /** Both sides are to be closed, after these last words to the client. */
   over(lastWords: Buffer | undefined): void
-  /** A message was refused without a decision: it could not be read, or names what does not exist. */
-  messageRefused(error: ChaperoneError): void
+  /** A message was refused without a decision: it could not be read, or names what does not exist. A promise: until it is on record. */
+  messageRefused(error: ChaperoneError): unknown
 }
 
 const { bind, copyData, copyDone, copyFail, execute, flush, parse, query, sync, terminate } = FROM_CLIENT
@@ -84,12 +82,12 @@ export class Conversation {
   /** The client has said goodbye. */
   #leaving = false
   #closed = false
+  readonly #noted: Noted
   /** Cancels on their way: what is sent now could be hit by one that is meant for what came before. */
   #stopping = 0
+  #stopAgain = false
   readonly #rights: Rights
-  readonly #onCut = (reason: unknown) => this.cut(reason)
-  /** How many were admitted. */
-  statements = 0
+  readonly #admission: Admission
 
   constructor(parts: ConversationParts) {
     this.#parts = parts
@@ -105,7 +103,15 @@ export class Conversation {
     this.#sight = new Sight(parts.mirror, () => {
       if (!this.#closed) this.#goOn()
     })
-    const portals = new Names<Portal>()
+    this.#noted = new Noted(() => this.#goOn())
+    this.#admission = new Admission({
+      ...parts,
+      isClosed: () => this.#closed,
+      settle: (run, outcome) => this.#settle(run, outcome),
+      cut: (reason) => this.cut(reason),
+      goOn: () => this.#goOn(),
+    })
+    const portals = new Names<Portal>(({ parameters }) => parameters.length)
     this.#replies = new Replies({
       clock: parts.clock,
       portals,
@@ -124,19 +130,24 @@ export class Conversation {
       portals,
       judge: (action) => parts.guard.judge(parts.session, action),
       add: (type, frame, more) => this.#add(type, frame, more),
-      admit: (item, asked) => this.#admit(item, asked),
+      admit: (item, asked) => this.#admission.admit(item, asked),
       isIdle: () => this.#isIdle,
       status: () => this.#replies.status,
       ask: (sql, done) => this.#ask(sql, done),
       readBig: (text) => parts.bigTexts.read(text, parts.session.principal.chain[0]?.identity ?? parts.session.principal.identityId),
       goOn: () => this.#goOn(),
-      messageRefused: (error) => parts.messageRefused(error),
+      messageRefused: (error) => this.#noted.note(parts.messageRefused(error)),
     })
   }
 
   /** Before the first message of the client. */
   start(): void {
     this.#rights.start()
+  }
+
+  /** How many were admitted. */
+  get statements(): number {
+    return this.#admission.count
   }
 
   /** see {@link Replies} */
@@ -201,8 +212,9 @@ export class Conversation {
     if (!this.#closed) this.#parts.holdClient(this.#later !== undefined || this.#isFull())
   }
 
+  /** A cancel on its way could hit what is asked now. */
   get #isIdle(): boolean {
-    return this.#queue.length === 0 && this.#replies.inFlight === 0
+    return this.#queue.length === 0 && this.#replies.inFlight === 0 && this.#stopping === 0
   }
 
   /** A statement of our own, when nothing of the client's is under way. */
@@ -212,18 +224,30 @@ export class Conversation {
     this.#parts.toUpstream(question.frame)
   }
 
+  /**
+   * The client wants what is under way stopped: one request at a time goes to the server, however many come in, none while nothing
+   * of the client's runs, and so none hits a question of our own.
+   */
+  stop(): void {
+    this.#stopAgain = this.#stopping > 0
+    if (!this.#closed && this.#replies.busy && !this.#stopAgain) this.#stop()
+  }
+
   /** Asks the server to stop what it is at. Until that is over nothing more is sent: it would be stopped instead. */
   #stop(): void {
     this.#stopping++
     this.#parts.cancel().then(() => {
       this.#stopping--
+      if (this.#stopAgain) this.stop()
       this.#goOn()
     })
   }
 
   #isFull(): boolean {
     const { queuedMessages, queuedBytes } = this.#parts.limits
-    return this.#queue.length >= queuedMessages || this.#queuedBytes >= queuedBytes || this.#replies.inFlight >= queuedMessages * 16
+    return (
+      this.#noted.isFull || this.#queue.length >= queuedMessages || this.#queuedBytes >= queuedBytes || this.#replies.inFlight >= queuedMessages * 16
+    )
   }
 
   #read(): void {
@@ -245,85 +269,7 @@ export class Conversation {
     return item
   }
 
-  /** Asks the guard for every statement of the message, all at once: their intents share one write to the disk. */
-  #admit(item: Item, asked: readonly Asked[]): void {
-    const { guard, session, connection } = this.#parts
-    let left = asked.length
-    const permits: (Permit | undefined)[] = []
-    const arrived = () => {
-      if (--left > 0) return
-      item.waiting = false
-      try {
-        asked.forEach((_, i) => {
-          const permit = permits[i]
-          if (permit) this.#admitted(item, asked[i]!, permit)
-        })
-      } catch (error) {
-        this.cut(error)
-      }
-      this.#goOn()
-    }
-    item.waiting = true
-    const trace = this.#parts.trace()
-    asked.forEach(({ described, action, bodies }, i) => {
-      guard.admit(session, action, { connection, bodies, cut: this.#onCut, ...(trace === undefined ? {} : { trace }) }).then(
-        (permit) => {
-          permits[i] = permit
-          arrived()
-        },
-        (error) => {
-          item.refusal ??= { error: toChaperoneError(error), about: described }
-          arrived()
-        },
-      )
-    })
-  }
-
-  #admitted(item: Item, asked: Asked, permit: Permit): void {
-    const { described } = asked
-    const obligations = permit.obligations as KnownObligations
-    const masks = this.#masksFor(asked, obligations)
-    const run: Run = {
-      permit,
-      described,
-      startedAt: 0,
-      rows: 0,
-      bytes: 0,
-      cap: obligations.max_rows ?? 0,
-      capBytes: obligations.max_bytes === undefined ? 0 : parseByteSize(obligations.max_bytes),
-      cut: undefined,
-      stopped: false,
-      done: asked.done,
-      masks: masks instanceof ChaperoneError ? undefined : masks,
-      timeoutMs: obligations.statement_timeout === undefined ? 0 : parseDuration(obligations.statement_timeout),
-      status: undefined,
-      sqlstate: undefined,
-      transaction: 0,
-      ended: undefined,
-      sent: false,
-    }
-    const unkept = this.#closed ? undefined : masks instanceof ChaperoneError ? masks : cannotKeep(permit.obligations, permit.action)
-    // A Parse is admitted only to have its refusal recorded; if the rules have changed in between, it is tried again.
-    const error =
-      unkept ?? (item.type === parse ? new ChaperoneError('conflict', 'The rules changed while this was judged.', { fix: 'Try again.' }) : undefined)
-    if (this.#closed || error) {
-      this.#settle(run, { status: 'failed', sent: false, ...(error ? { reason: error.code } : {}) })
-      if (error) item.refusal = { error, about: described }
-      return
-    }
-    this.statements++
-    item.runs.push(run)
-    if (item.portal && item.type === bind) item.portal.run = run
-  }
-
-  /** How the rows of the statement are hidden; undefined when its rule hides nothing; an error when that cannot be done. */
-  #masksFor({ described, action, context }: Asked, { mask }: KnownObligations): RowMasks | ChaperoneError | undefined {
-    if (mask === undefined || Object.keys(mask).length === 0) return undefined
-    const { path } = action.facts as { readonly path?: readonly string[] }
-    return this.#parts.masks.keep(mask, { text: described.text, path }, described.stands, context, action.resource.id)
-  }
-
-  #settle(run: Run, { status, ...facts }: { readonly status: 'ok' | 'failed' | 'unknown'; readonly [fact: string]: unknown }): void {
+  #settle(run: Run, { status, ...facts }: Outcome): void {
     this.#parts.guard.settle(run.permit, { status, facts })
   }
 
@@ -356,8 +302,9 @@ export class Conversation {
       // From here on the path may be another one, whether or not the statement succeeds.
       if (run.described.loose) {
         this.#intake.forgetPath()
-        this.#rights.doubt()
+        this.#rights.doubt(run.described.opaque)
       }
+      if (run.described.ends) this.#rights.transactionEnds()
       this.#sight.ran(run.described)
     }
     if (type === sync) this.#dropping = false

@@ -4,6 +4,8 @@ import type { Source } from '../masks/types.ts'
 
 /** More names than this on one connection are a fault of the client; their FETCH is then taken as anything. */
 const MOST_CURSORS = 1000
+/** Characters of the statements of all cursors of one connection. */
+const MOST_CHARACTERS = 8 * 1024 * 1024
 /** Different statements that one name of a cursor may have stood for. */
 const MOST_SOURCES = 16
 const UNREADABLE: Source = { text: '(', path: undefined }
@@ -11,10 +13,13 @@ const UNREADABLE: Source = { text: '(', path: undefined }
 interface Known {
   readonly read: readonly string[]
   readonly written: readonly string[]
+  readonly behind: readonly string[]
+  readonly columns: Described['columns']
   readonly functions: readonly string[]
   readonly kinds: readonly string[]
   readonly effects: readonly Effect[]
   readonly opaque: boolean
+  readonly loose: boolean
   readonly stands: readonly Source[]
 }
 
@@ -25,40 +30,53 @@ interface Known {
  */
 export class Cursors {
   readonly #known = new Map<string, Known>()
+  /** of all texts that are kept */
+  #characters = 0
 
-  /** The description with what its cursor adds to it; remembers a DECLARE. */
-  follow(described: Described, path: readonly string[] | undefined): Described {
+  /** The description with what its cursor adds to it; remembers a DECLARE. `isPortal`: a portal of the protocol has the name that it fetches from. */
+  follow(described: Described, path: readonly string[] | undefined, isPortal = false): Described {
     if (described.declares !== undefined) this.#remember(described.declares, described, { text: described.text, path })
     if (described.fetches === undefined) return described
-    const known = this.#known.get(described.fetches)
+    // A portal has the masks and caps of its Execute; under the name of what was once declared FETCH would show it without them.
+    const known = isPortal ? undefined : this.#known.get(described.fetches)
     if (!known) {
       // A cursor that a function opened, or a portal of the protocol: what it reads cannot be known here.
-      return { ...described, effects: EFFECTS, opaque: true }
+      return { ...described, effects: EFFECTS, opaque: true, loose: true }
     }
     return {
       ...described,
       effects: known.effects,
       read: known.read,
       written: known.written,
+      behind: known.behind,
+      columns: known.columns,
       functions: known.functions,
       kinds: [...new Set([...described.kinds, ...known.kinds.filter((kind) => kind !== 'cursor')])].sort(),
       opaque: known.opaque,
+      loose: known.loose,
       stands: known.stands,
       summary: `${described.summary} from ${described.fetches.slice(0, 63)}`,
     }
   }
 
-  #remember(name: string, { read, written, functions, kinds, effects, opaque }: Described, source: Source): void {
+  #remember(name: string, { read, written, behind, columns, functions, kinds, effects, opaque, loose }: Described, source: Source): void {
     const before = this.#known.get(name)
-    if (!before && this.#known.size >= MOST_CURSORS) return
+    const isRoom = this.#characters < MOST_CHARACTERS
+    if (!before && (this.#known.size >= MOST_CURSORS || !isRoom)) return
+    const stands = joinSources(before?.stands, source)
+    const isNew = stands !== before?.stands
+    if (isNew) this.#characters += source.text.length
     this.#known.set(name, {
       read: join(before?.read, read),
       written: join(before?.written, written),
+      behind: join(before?.behind, behind),
+      columns: { read: join(before?.columns.read, columns.read), written: join(before?.columns.written, columns.written) },
       functions: join(before?.functions, functions),
       kinds: join(before?.kinds, kinds),
       effects: EFFECTS.filter((effect) => effects.includes(effect) || before?.effects.includes(effect)),
       opaque: opaque || before?.opaque === true,
-      stands: joinSources(before?.stands, source),
+      loose: loose || before?.loose === true,
+      stands: isRoom || !isNew ? stands : [UNREADABLE],
     })
   }
 }

@@ -35,6 +35,8 @@ export function executed(described: Described, body: Described | undefined, path
     kinds: [...new Set([...described.kinds, ...body.kinds.filter((kind) => kind !== 'prepare')])].sort(),
     read: join(described.read, body.read),
     written: join(described.written, body.written),
+    behind: join(described.behind, body.behind),
+    columns: { read: join(described.columns.read, body.columns.read), written: join(described.columns.written, body.columns.written) },
     functions: join(described.functions, body.functions),
     settings: join(described.settings, body.settings),
     opaque: described.opaque || body.opaque,

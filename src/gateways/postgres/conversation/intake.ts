@@ -8,10 +8,10 @@ import { readBind, readExecute, readParse, readQuery, readTarget } from '../wire
 import { FROM_CLIENT } from '../wire/codes.ts'
 import type { ClientMessage } from '../wire/framer.ts'
 import { Bearings, type BearingsParts } from './bearings.ts'
-import { Cursors } from './cursors.ts'
-import { executed, movesPortals, movesStatements, mustBeOver, Overlay, whenDone } from './handles.ts'
+import { movesPortals, movesStatements, mustBeOver, Overlay, whenDone } from './handles.ts'
+import { Meanings } from './meanings.ts'
 import { needsNames } from './own-statements.ts'
-import { type Item, isSimple, Names, type Portal, type Prepared, parametersOf } from './prepared.ts'
+import { assertRoom, type Item, isSimple, Names, type Portal, type Prepared, parametersOf } from './prepared.ts'
 import type { Replies } from './replies.ts'
 import type { Sight } from './sight.ts'
 
@@ -22,6 +22,8 @@ export interface Asked {
   /** what it was described in */
   readonly context: SqlContext
   readonly bodies: readonly Body[]
+  /** as in {@link Prepared} */
+  readonly types?: readonly number[] | undefined
   /** What is true of the session's names once the server has run it. */
   readonly done?: (() => void) | undefined
 }
@@ -44,8 +46,6 @@ export interface IntakeParts extends Omit<BearingsParts, 'statements'> {
 const { bind, close, copyData, copyDone, copyFail, describe, execute, flush, functionCall, parse, query, sync, terminate } = FROM_CLIENT
 /** With these a segment of the extended protocol begins, or a simple Query. */
 const BEGINS = new Set<number>([query, parse, bind, describe, execute, close])
-/** Prepared statements that execute prepared statements, one through the other; more are taken as anything. */
-const MOST_DEPTH = 5
 /** PostgreSQL's own types have lower oids: with them nothing of the user's is chosen. */
 const FIRST_OWN = 16_384
 const DURING_COPY = new Set<number>([copyData, copyDone, copyFail, flush, sync, terminate])
@@ -56,9 +56,9 @@ const DURING_COPY = new Set<number>([copyData, copyDone, copyFail, flush, sync, 
  */
 export class Intake {
   readonly #parts: IntakeParts
-  readonly #statements = new Names<Prepared>()
-  readonly #cursors = new Cursors()
+  readonly #statements = new Names<Prepared>(({ source }) => source.length)
   readonly #bearings: Bearings
+  readonly #meanings: Meanings
   /** a refusal was found: the rest up to Sync is not even looked at */
   #skipping = false
   /** Something of the extended protocol was taken since the last Sync. */
@@ -69,14 +69,13 @@ export class Intake {
   /** In this segment names of prepared statements, or of portals, may have changed hands. */
   #statementsMoved = false
   #portalsMoved = false
-  /** EXECUTE of EXECUTE of ... */
-  #depth = 0
   /** The client has sent all of its copy data; the server may not have come to the end of it. */
   #copyEnded = false
 
   constructor(parts: IntakeParts) {
     this.#parts = parts
     this.#bearings = new Bearings({ ...parts, statements: this.#statements })
+    this.#meanings = new Meanings({ ...parts, statements: this.#statements, bearings: this.#bearings, unsettled: () => this.#unsettledHere })
   }
 
   /** see {@link Bearings} */
@@ -102,7 +101,7 @@ export class Intake {
     }
     try {
       if (message.oversized) throw new ChaperoneError('too_large', `The SQL text is over the limit of ${this.#parts.limits.statementBytes} bytes.`)
-      if (BEGINS.has(type) && !this.#isRenewed()) return false
+      if (BEGINS.has(type) && !this.#isRenewed(frame)) return false
       if (BEGINS.has(type) && !this.#inSegment && !this.#mayBegin(type)) return false
       return this.#read(type, frame)
     } catch (error) {
@@ -116,10 +115,10 @@ export class Intake {
   }
 
   /** Whether names are resolved by the newest that the database said of itself. */
-  #isRenewed(): boolean {
+  #isRenewed(message: Buffer): boolean {
     const { sight } = this.#parts
-    if (!sight.isReady()) return false
-    this.#bearings.renew(sight.current())
+    if (!sight.isReady(message)) return false
+    this.#bearings.renew(sight.current(), sight.isUnsettled)
     return true
   }
 
@@ -203,14 +202,16 @@ export class Intake {
     let context = this.#bearings.context
     const asked: Asked[] = []
     for (const one of raw) {
-      const described = this.#follow(one, overlay)
+      const described = this.#meanings.follow(one, overlay)
       if (described === 'wait') return false
       const own = raw.length === 1 ? text : one.text
       const action = statementAction(this.#parts.place, described, context)
       asked.push({ described, action, context, bodies: this.#bodies(described, own), done: this.#whenDone(described, own, text) })
       // What stands behind it in the same text runs after it.
       if (described.loose && context.path) context = { ...context, path: undefined }
+      if (described.effects.includes('admin')) context = { ...context, unsettled: true }
     }
+    this.#bearings.assertHeld(asked)
     const item = this.#parts.add(query, frame, { copiesIn: asked.some(({ described }) => described.copiesIn) })
     this.#endSegment()
     for (const { described } of asked) this.#unsettles(described)
@@ -224,31 +225,6 @@ export class Intake {
     return true
   }
 
-  /** The statement as what it runs: through a cursor, or a prepared statement; and whether it moves names. */
-  #follow(one: Described, overlay = new Overlay()): Described | 'wait' {
-    let described = this.#cursors.follow(one, this.#bearings.context.path)
-    if (described.executes !== undefined) {
-      const name = described.executes
-      const found = overlay.find(name, () => this.#statements.find(name))
-      if (found === 'wait') return 'wait'
-      // The protocol can prepare an EXECUTE, of itself even; the server ends that with its stack.
-      const body = this.#depth >= MOST_DEPTH ? undefined : found && ('source' in found ? this.#deeper(found) : found)
-      described = executed(described, body, this.#bearings.context.path)
-    }
-    overlay.note(described)
-    if (this.#bearings.mayRollBack && !described.loose && described.kinds.includes('transaction')) described = { ...described, loose: true }
-    return described
-  }
-
-  #deeper(prepared: Prepared): Described | undefined {
-    this.#depth++
-    try {
-      return this.#again(prepared).described
-    } finally {
-      this.#depth--
-    }
-  }
-
   /** What the statement, once it runs, leaves unsettled for what is read after it. */
   #unsettles(described: Described): void {
     this.#unsettledHere ||= mustBeOver(described)
@@ -260,6 +236,7 @@ export class Intake {
   #whenDone(described: Described, text: string, source: string): (() => void) | undefined {
     const { portals, replies, place } = this.#parts
     const context = this.#bearings.context
+    if (described.prepares !== undefined) assertRoom(this.#statements, this.#parts.limits.names, 'prepared statements')
     const shape = { fields: undefined }
     const prepared = (): Prepared => ({ described, action: statementAction(place, described, context), text, source, context, shape })
     return whenDone(described, this.#statements, portals, prepared, (portal) => replies.neverRan(portal))
@@ -270,11 +247,12 @@ export class Intake {
     const { name, text, types } = readParse(frame)
     const own = types.filter((oid) => oid >= FIRST_OWN)
     if (!this.#bearings.isAtHand(text)) return false
-    this.#assertRoom(this.#statements, 'prepared statements')
+    assertRoom(this.#statements, this.#parts.limits.names, 'prepared statements')
     const all = this.#parts.cache.describe(text, this.#bearings.context, own)
     if (!this.#parts.sight.knows(all, frame)) return false
     const [first, second] = all
-    const described = first && this.#follow(second ? { ...first, unclear: 'a prepared statement is one statement', unread: 'syntax' } : first)
+    const described =
+      first && this.#meanings.follow(second ? { ...first, unclear: 'a prepared statement is one statement', unread: 'syntax' } : first)
     if (described === 'wait') return false
     this.#inSegment = true
     const action = described && this.#actionOf(described)
@@ -300,9 +278,9 @@ export class Intake {
     if (this.#statementsMoved && statement !== '') this.#assertReadable()
     if (!this.#bearings.isAtHand(found.text)) return false
     const { portals, replies } = this.#parts
-    this.#assertRoom(portals, 'portals')
+    assertRoom(portals, this.#parts.limits.names, 'portals')
     this.#inSegment = true
-    const prepared = this.#again(found)
+    const prepared = this.#meanings.again(found)
     const portal: Portal = {
       prepared,
       parameters: values.length > 0 ? parametersOf(values, isBinary) : '',
@@ -321,18 +299,6 @@ export class Intake {
     const asked = this.#askedBy(portal)
     if (asked) this.#parts.admit(item, [asked])
     return true
-  }
-
-  /** What a statement means may have moved since it was prepared: other cursors, another search path, another definition. */
-  #again(prepared: Prepared): Prepared {
-    const { described: before } = prepared
-    const context = this.#unsettledHere ? { ...this.#bearings.context, path: undefined } : this.#bearings.context
-    const follows = before && (before.fetches !== undefined || before.executes !== undefined || before.kinds.includes('transaction'))
-    if (!before || (prepared.context === context && !follows)) return prepared
-    const described = this.#follow(this.#parts.cache.describe(prepared.text, context, prepared.types)[0]!)
-    // A name that is just changing hands: what it will stand for is not known yet.
-    const sure = described === 'wait' ? executed(before, undefined, undefined) : described
-    return { ...prepared, described: sure, action: statementAction(this.#parts.place, sure, context), context }
   }
 
   #execute(frame: Buffer): boolean {
@@ -369,7 +335,9 @@ export class Intake {
     const { of, name } = readTarget(frame)
     this.#inSegment = true
     const { portals, replies } = this.#parts
-    const names: Names<unknown> = of === 'statement' ? this.#statements : portals
+    const names: Pick<Names<unknown>, 'propose' | 'confirm' | 'withdraw' | 'sinceSync'> = of === 'statement' ? this.#statements : portals
+    // With no Sync among them they would be remembered without end.
+    assertRoom(names.sinceSync, this.#parts.limits.names, 'names that are closed without a Sync')
     names.propose(name, undefined)
     const confirm = () => {
       if (of === 'portal') replies.neverRan(portals.known(name))
@@ -378,19 +346,21 @@ export class Intake {
     this.#parts.add(close, frame, { name: { confirm, withdraw: () => names.withdraw() } })
   }
 
-  #assertRoom(names: Names<unknown>, what: string): void {
-    if (names.size >= this.#parts.limits.names)
-      throw new ChaperoneError('too_many', `The connection holds too many ${what}.`, { fix: 'Close some of them.' })
-  }
-
   #actionOf(described: Described): Action {
     return statementAction(this.#parts.place, described, this.#bearings.context)
   }
 
-  #askedBy({ prepared: { described, action, text, source, context }, parameters }: Portal): Asked | undefined {
+  #askedBy({ prepared: { described, action, text, source, context, types }, parameters }: Portal): Asked | undefined {
     return (
       described &&
-      action && { described, action, context, bodies: this.#bodies(described, text, parameters), done: this.#whenDone(described, text, source) }
+      action && {
+        described,
+        action,
+        context,
+        types,
+        bodies: this.#bodies(described, text, parameters),
+        done: this.#whenDone(described, text, source),
+      }
     )
   }
 

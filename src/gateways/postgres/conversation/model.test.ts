@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
 import fc from 'fast-check'
+import { delayUpstream } from '../delays.fixture.ts'
 import { ANYTHING, bind, close, execute, type RawClient, READER, type Rig, startRig, sync, until } from '../rig.test.ts'
 import { parseMessage as parse, queryMessage as query } from '../wire/write.ts'
 
@@ -79,6 +81,31 @@ async function answers(raw: RawClient, sent: readonly Sent[], atOnce: boolean): 
   return all
 }
 
+/** In pieces that end anywhere, with pauses between them. */
+async function dribble(raw: RawClient, sent: readonly Sent[], random: () => number): Promise<void> {
+  const all = Buffer.concat(sent.flatMap(({ frames }) => frames))
+  for (let at = 0; at < all.length; ) {
+    const size = random() < 0.3 ? all.length : 1 + Math.floor(random() * 60)
+    raw.send(all.subarray(at, at + size))
+    at += size
+    if (random() < 0.5) await wait(random() * 4)
+  }
+}
+
+/** What is answered before `ms` are over; the last word says that the rest never came. */
+async function answersInTime(raw: RawClient, sent: readonly Sent[], ms: number): Promise<string[]> {
+  const all: string[] = []
+  const late = new AbortController()
+  const end = wait(ms, 'late' as const, { signal: late.signal }).catch(() => 'late' as const)
+  for (const _ of sent) {
+    const said = await Promise.race([raw.answers().catch(() => undefined), end])
+    all.push(said === 'late' ? 'nothing more came' : (said?.join(' ') ?? 'closed'))
+    if (said === 'late' || !said) break
+  }
+  late.abort()
+  return all
+}
+
 /** In an aborted transaction the server may know the unnamed portal of a Query that failed; that it cannot be run is said in two ways. */
 const aborted = (answer: string) => answer.replace(/E:(34000|26000) ZE$/, 'E:25P02 ZE')
 
@@ -115,6 +142,47 @@ test('rule 10: whatever is sent, one after the other or all at once, the answers
     }),
     { numRuns: runs },
   )
+})
+
+test('nobody waits for ever: with everything slow, and messages in pieces, every answer comes, and is that of the server', async () => {
+  let seed = 1
+  const random = () => {
+    seed = (Math.imul(seed, 1_103_515_245) + 12_345) & 0x7fffffff
+    return (seed >>> 8) / 0x800000
+  }
+  // Each permit takes its own time; so do both directions to the database. A comment on a table has the mirror made anew.
+  const own = Object.getOwnPropertyDescriptor(rig.gate, 'wait')!
+  Object.defineProperty(rig.gate, 'wait', { configurable: true, get: () => (random() < 0.6 ? wait(random() * 8) : undefined) })
+  const delayed = await delayUpstream(rig, () => (random() < 0.5 ? random() * 6 : 0))
+  const comment: fc.Arbitrary<Sent> = fc.constant({ kind: 'query', frames: [query("comment on table touched is 'x'")], words: 'Q comment' })
+  try {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.oneof(simple, batch, whole, comment), { minLength: 1, maxLength: 12 }), fc.nat(), async (sent, start) => {
+        rig.records.length = 0
+        await rig.admin.query('truncate touched, app.touched')
+        const direct = await rig.rawDirect('writer')
+        const expected = await answers(direct, sent, true)
+        await ended(direct)
+        await rig.admin.query('truncate touched, app.touched')
+        seed = start
+        const through = await rig.raw('writer')
+        const sending = dribble(through, sent, random)
+        const actual = await answersInTime(through, sent, 15_000)
+        await sending
+        await ended(through)
+        const said = () => sent.map(({ words }, i) => `${words}\n   server: ${expected[i]}\n   got:    ${actual[i]}`).join('\n')
+        for (const [i, answer] of actual.entries()) {
+          if (OWN.test(answer) && !OWN.test(expected[i]!)) return
+          assert.equal(aborted(answer), aborted(expected[i]!), said())
+        }
+        await until(() => rig.open.size === 0)
+      }),
+      { numRuns: Number(process.env.CHAPERONE_RUNS ?? runs), endOnFailure: true },
+    )
+  } finally {
+    delayed.stop()
+    Object.defineProperty(rig.gate, 'wait', own)
+  }
 })
 
 test('rule 2: whatever is sent by somebody who may only read, nothing is written, and every answer has its place', async () => {

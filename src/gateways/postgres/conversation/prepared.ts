@@ -1,5 +1,5 @@
 import type { Permit } from '../../../access/types.ts'
-import type { ChaperoneError } from '../../../errors.ts'
+import { ChaperoneError } from '../../../errors.ts'
 import type { Action } from '../../../policy/types.ts'
 import type { Described, SqlContext } from '../describe.ts'
 import type { Field, RowMasks } from '../masks/rows.ts'
@@ -22,6 +22,10 @@ export interface Run {
   cut: 'rows' | 'bytes' | undefined
   /** The server was asked to stop, because it had reached the cap and nothing else would be lost. */
   stopped: boolean
+  /** An error or notice of it was cut, or left out: it was over the bytes that were left. */
+  wordsCut: boolean
+  /** The server was asked to stop, because its time was over. */
+  overtime: boolean
   /** What is true once the server has done it: names it has made or forgotten. */
   readonly done: (() => void) | undefined
   /** ms after which it is cancelled; 0: never */
@@ -36,6 +40,12 @@ export interface Run {
   /** What became of the transaction that it ended. */
   ended: 'committed' | 'rolled back' | undefined
   sent: boolean
+}
+
+/** What is recorded of a run. */
+export interface Outcome {
+  readonly status: 'ok' | 'failed' | 'unknown'
+  readonly [fact: string]: unknown
 }
 
 /** A message of the client on its way: read, perhaps waiting for its permit, then sent, then answered. */
@@ -122,15 +132,35 @@ export interface Portal {
 export class Names<T> {
   readonly #confirmed = new Map<string, T>()
   readonly #sinceSync = new Map<string, T | undefined>()
+  readonly #weigh: (value: T) => number
+  #confirmedWeight = 0
+  #sinceSyncWeight = 0
   #pending = 0
   #pendingSinceSync = 0
+
+  /** `weigh`: characters that a value keeps in memory */
+  constructor(weigh: (value: T) => number = () => 0) {
+    this.#weigh = weigh
+  }
 
   get size(): number {
     return this.#confirmed.size + this.#sinceSync.size
   }
 
+  /** characters of names and values */
+  get weight(): number {
+    return this.#confirmedWeight + this.#sinceSyncWeight
+  }
+
+  /** The same of what was asked for since the last Sync, names that are taken away included. */
+  get sinceSync(): { readonly size: number; readonly weight: number } {
+    return { size: this.#sinceSync.size, weight: this.#sinceSyncWeight }
+  }
+
   /** The client has asked to give or (undefined) to take away the name. */
   propose(name: string, value: T | undefined): void {
+    if (this.#sinceSync.has(name)) this.#sinceSyncWeight -= this.#weightOf(name, this.#sinceSync.get(name))
+    this.#sinceSyncWeight += this.#weightOf(name, value)
     this.#sinceSync.set(name, value)
     this.#pending++
     this.#pendingSinceSync++
@@ -139,8 +169,7 @@ export class Names<T> {
   /** The server has done it. */
   confirm(name: string, value: T | undefined): void {
     this.#pending--
-    if (value === undefined) this.#confirmed.delete(name)
-    else this.#confirmed.set(name, value)
+    this.know(name, value)
   }
 
   /** The server never will. */
@@ -150,6 +179,8 @@ export class Names<T> {
 
   /** The server has it, or has it no more, without the client having asked by a message of the protocol (PREPARE, DEALLOCATE). */
   know(name: string, value: T | undefined): void {
+    if (this.#confirmed.has(name)) this.#confirmedWeight -= this.#weightOf(name, this.#confirmed.get(name))
+    if (value !== undefined) this.#confirmedWeight += this.#weightOf(name, value)
     if (value === undefined) this.#confirmed.delete(name)
     else this.#confirmed.set(name, value)
   }
@@ -157,6 +188,7 @@ export class Names<T> {
   /** A Sync or a Query was sent. */
   sync(): void {
     this.#sinceSync.clear()
+    this.#sinceSyncWeight = 0
     this.#pendingSinceSync = 0
   }
 
@@ -183,7 +215,21 @@ export class Names<T> {
   /** The server has forgotten them all (portals, at the end of a transaction). */
   clear(): void {
     this.#confirmed.clear()
+    this.#confirmedWeight = 0
   }
+
+  #weightOf(name: string, value: T | undefined): number {
+    return name.length + (value === undefined ? 0 : this.#weigh(value))
+  }
+}
+
+/** Characters of the names of one connection, and of the texts and parameters that they stand for. */
+const MOST_NAMED = 32 * 1024 * 1024
+
+/** Throws `too_many` when there are `most` names already, or when they hold too much memory. */
+export function assertRoom({ size, weight }: { readonly size: number; readonly weight: number }, most: number, what: string): void {
+  if (size >= most || weight >= MOST_NAMED)
+    throw new ChaperoneError('too_many', `The connection holds too many ${what}.`, { fix: 'Close some of them.' })
 }
 
 /** The values of a Bind, for the record: text as it is, binary as base64, NULL as null. */

@@ -1,16 +1,19 @@
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
+import { timeoutMessage } from '../refuse.ts'
 import { FROM_CLIENT, FROM_SERVER, type Status } from '../wire/codes.ts'
 import { type Passage, ServerScanner } from '../wire/scanner.ts'
 import { readErrorFields, readParameterStatus, readTag } from '../wire/server.ts'
-import { type CopyFormat, copyHead, cutEnd, isCopyEnd, passes, stoppedEnd } from './caps.ts'
+import { type CopyFormat, copyHead, cutEnd, isCopyEnd, mayStop, passes, stoppedEnd, wordsWithin } from './caps.ts'
 import { Masking } from './masking.ts'
-import type { Item, Names, Portal, Run } from './prepared.ts'
+import { CANCELED, Outcomes, wasTimedOut } from './outcome.ts'
+import type { Item, Names, Outcome, Portal, Run } from './prepared.ts'
+import { Stopwatch } from './stopwatch.ts'
 
 export interface RepliesParts {
   readonly clock: Clock
   readonly portals: Names<Portal>
-  settle(run: Run, outcome: { readonly status: 'ok' | 'failed' | 'unknown'; readonly [fact: string]: unknown }): void
+  settle(run: Run, outcome: Outcome): void
   /** Stop what the server is at. */
   cancel(): void
   emit(bytes: Buffer): void
@@ -19,8 +22,6 @@ export interface RepliesParts {
 
 /** What a server may say at any time, whoever it is talking to. */
 const ALONGSIDE = new Set<number>([FROM_SERVER.parameterStatus, FROM_SERVER.notification, FROM_SERVER.readyForQuery])
-/** query_canceled */
-const CANCELED = '57014'
 
 const outOfStep = (what: string) => new ChaperoneError('upstream_unavailable', 'The database answers out of step.', { detail: what })
 
@@ -37,30 +38,29 @@ export class Replies {
     emit: (bytes: Buffer) => this.#parts.emit(bytes),
   }
   readonly #waiting: Item[] = []
-  /** answered, and not settled before ReadyForQuery: until then a commit may fail */
-  #answered: Run[] = []
-  #failed = false
+  readonly #outcomes: Outcomes
+  /** An error of the extended protocol came, and no Sync was sent behind it yet: what is sent meanwhile the server throws away. */
+  #skipping = false
   /** how many messages on their way will read copy data */
   #copies = 0
   #copying = false
   /** of the COPY TO STDOUT that the server is at */
   #copyOut: CopyFormat
-  readonly #masking = new Masking((run, reason) => this.#parts.settle(run, { status: 'failed', ...this.#factsOf(run), reason }))
-  #timed: Run | undefined
-  #disarm: (() => void) | undefined
-  /** Counts the transactions of the connection: what ran in one has one number. */
-  #transaction = 1
+  readonly #masking = new Masking((run, reason) => this.#outcomes.settle(run, { status: 'failed', reason }))
+  readonly #stopwatch: Stopwatch
   status: Status = 'I'
   /** The server said goodbye itself. */
   sawFatal = false
 
   constructor(parts: RepliesParts) {
     this.#parts = parts
+    this.#stopwatch = new Stopwatch(parts)
+    this.#outcomes = new Outcomes(parts)
   }
 
   /** The number of the transaction that is open now. When the connection ends, the server rolls it back. */
   get openTransaction(): number | undefined {
-    return this.status === 'I' ? undefined : this.#transaction
+    return this.status === 'I' ? undefined : this.#outcomes.transaction
   }
 
   get inFlight(): number {
@@ -105,11 +105,13 @@ export class Replies {
         this.#copying = false
         return
       case FROM_CLIENT.sync:
+        this.#skipping = false
         // While it reads copy data the server ignores a Sync: libpq sends one with the COPY itself, and another at its end.
         if (!this.#copying) this.#waiting.push(item)
         return
       default:
-        this.#waiting.push(item)
+        if (this.#skipping) this.#skip(item)
+        else this.#waiting.push(item)
     }
   }
 
@@ -120,22 +122,21 @@ export class Replies {
 
   /** Starts the clock of the statement that the server is at, when its rule gives it a time. */
   watchTime(): void {
-    const run = this.#current()
-    if (run === this.#timed) return
-    this.#disarm?.()
-    this.#disarm = undefined
-    this.#timed = run
-    if (run && run.timeoutMs > 0) this.#disarm = this.#parts.clock.at(this.#parts.clock.now() + run.timeoutMs, () => this.#parts.cancel())
+    this.#stopwatch.watch(this.#waiting)
   }
 
   /** Nothing will be answered any more. What was sent and not answered may or may not have happened. */
   abandon(): void {
-    this.#disarm?.()
-    const runs = new Set([...this.#answered, ...this.#waiting.flatMap((item) => item.runs)])
-    for (const run of runs) this.#parts.settle(run, run.sent ? { status: 'unknown', ...this.#factsOf(run) } : { status: 'failed', sent: false })
+    this.#stopwatch.stop()
+    this.#outcomes.abandon(this.#waiting.flatMap((item) => item.runs))
     for (const portal of this.#parts.portals.values()) this.neverRan(portal)
     this.#waiting.length = 0
-    this.#answered = []
+  }
+
+  /** A Bind too can run what is in its statement: the server plans there. */
+  get #speaking(): Run | undefined {
+    const head = this.#waiting[0]
+    return head?.runs[head.at]
   }
 
   #current(): Run | undefined {
@@ -152,7 +153,7 @@ export class Replies {
       case FROM_SERVER.copyData:
         return this.#row(size)
       case FROM_SERVER.notice:
-        return this.#words(frame!)
+        return this.#words(frame!, this.#speaking, this.#waiting[0]?.portal)
       case FROM_SERVER.parameterDescription:
       case FROM_SERVER.notification:
       case FROM_SERVER.copyDone:
@@ -202,8 +203,13 @@ export class Replies {
     return passage
   }
 
-  #words(frame: Buffer): Passage {
-    return this.#masking.words(frame, [...(this.#waiting[0]?.runs ?? []), ...this.#answered])
+  /** `run`: the one that says it. What is said at the end of a transaction is said of the last that was answered. */
+  #words(frame: Buffer, run: Run | undefined, portal?: Portal | undefined): Passage {
+    const passage = this.#masking.words(frame, [...(this.#waiting[0]?.runs ?? []), ...this.#outcomes.answered])
+    if (passage === 'drop') return 'drop'
+    const shown = Buffer.isBuffer(passage) ? passage : frame
+    const within = wordsWithin(run ?? this.#outcomes.answered.at(-1), portal, shown)
+    return within === 'keep' ? passage : within
   }
 
   #row(size: number): Passage {
@@ -212,25 +218,11 @@ export class Replies {
     const before = run?.cut
     if (!run || isCopyEnd(this.#copyOut, size) || passes(run, portal, size)) return 'keep'
     if (before) return 'drop'
-    if (this.#mayStop(run)) {
+    if (this.status === 'I' && this.#outcomes.answered.length === 0 && mayStop(run, this.#waiting)) {
       run.stopped = true
       this.#parts.cancel()
     }
     return this.#copyOut === 'binary' && run.rows === 0 ? copyHead() : 'drop'
-  }
-
-  /**
-   * The rest of a result that is over its cap would be made for nobody. The server is asked to stop only where its error is
-   * seen by nobody: a plain read outside a transaction block, alone in its message or segment, with nothing sent behind it.
-   * Elsewhere the error would abort a transaction that the client believes in, so the rest is read and thrown away.
-   */
-  #mayStop({ described: { kind, kinds, effects, opaque } }: Run): boolean {
-    const [head, next] = this.#waiting
-    const alone = head?.type === FROM_CLIENT.query ? head.runs.length === 1 && !next : next?.type === FROM_CLIENT.sync && this.#waiting.length === 2
-    const reads = effects.length === 1 && effects[0] === 'read' && !opaque
-    return (
-      alone && reads && this.status === 'I' && this.#answered.length === 0 && (kinds.length === 1 || kind === 'copy') && /^(select|copy)$/.test(kind)
-    )
   }
 
   #suspended({ runs: [run], portal }: Item): Passage {
@@ -266,18 +258,15 @@ export class Replies {
     // A COMMIT of a transaction that failed says ROLLBACK, and so does a ROLLBACK TO, which ends nothing.
     if (run.described.ends) run.ended = tag === 'COMMIT' ? 'committed' : 'rolled back'
     // What was committed stays so, whatever fails after it in the same message.
-    if (tag === 'COMMIT') this.#settleAnswered()
-    if (run.ended) this.#transaction++
+    if (tag === 'COMMIT') this.#outcomes.settleAnswered()
+    if (run.ended) this.#outcomes.transaction++
     return run.cut ? cutEnd(run, head.portal, tag) : 'keep'
   }
 
   #answer(run: Run | undefined, status: 'ok' | 'failed', sqlstate?: string): void {
     if (!run) return
-    run.status = status
-    run.sqlstate = sqlstate
-    run.transaction = this.#transaction
     this.#masking.note(run)
-    this.#answered.push(run)
+    this.#outcomes.answer(run, status, sqlstate)
   }
 
   #error(frame: Buffer): Passage {
@@ -287,8 +276,9 @@ export class Replies {
     this.sawFatal = fields.get('V') !== 'ERROR'
     if (!head) return 'keep'
     const current = this.#current()
+    const speaking = this.#speaking
     if (current?.stopped && sqlstate === CANCELED && !this.sawFatal) return this.#stopped(head, current)
-    this.#failed = true
+    this.#outcomes.failed = true
     this.#copyOut = undefined
     this.#copying = false
     if (head.type === FROM_CLIENT.query) {
@@ -300,7 +290,9 @@ export class Replies {
       this.#answer(head.runs[0], 'failed', sqlstate)
       this.#skipToSync()
     }
-    return head.marker && !this.sawFatal ? head.marker : this.#words(frame)
+    if (this.sawFatal) return this.#words(frame, speaking, head.portal)
+    if (speaking && wasTimedOut(speaking)) return timeoutMessage(speaking.timeoutMs)
+    return head.marker ?? this.#words(frame, speaking, head.portal)
   }
 
   /** It stopped at the cap, as it was asked to: for the client that is the end of a result that was cut. */
@@ -317,11 +309,14 @@ export class Replies {
   #skipToSync(): void {
     const sync = this.#waiting.findIndex((item) => item.type === FROM_CLIENT.sync)
     const skipped = this.#waiting.splice(0, sync < 0 ? this.#waiting.length : sync)
-    for (const item of skipped) {
-      if (item.copiesIn) this.copyOver()
-      item.name?.withdraw()
-      for (const run of item.runs) if (run.status === undefined) this.#answer(run, 'failed')
-    }
+    this.#skipping = sync < 0
+    for (const item of skipped) this.#skip(item)
+  }
+
+  #skip(item: Item): void {
+    if (item.copiesIn) this.copyOver()
+    item.name?.withdraw()
+    for (const run of item.runs) if (run.status === undefined) this.#answer(run, 'failed')
   }
 
   #ready(frame: Buffer): Passage {
@@ -332,15 +327,12 @@ export class Replies {
       return 'drop'
     }
     if (head && head.type !== FROM_CLIENT.query && head.type !== FROM_CLIENT.sync) throw outOfStep(`ready, when ${head.type} was asked`)
-    const implicit = this.status === 'I'
-    // Outside a transaction block everything since the last Sync is one transaction: one failure undoes the rest.
-    if (this.#failed && implicit) for (const run of this.#answered) if (run.status === 'ok') this.#undone(run)
-    this.#settleAnswered()
-    this.#failed = false
+    this.#outcomes.ready(this.status === 'I')
+    this.#skipping = false
     this.#copying = false
     this.status = String.fromCharCode(frame[5]!) as Status
     if (this.status === 'I') {
-      this.#transaction++
+      this.#outcomes.transaction++
       this.#masking.transactionOver()
       for (const portal of this.#parts.portals.values()) this.neverRan(portal)
       this.#parts.portals.clear()
@@ -348,33 +340,10 @@ export class Replies {
     return 'keep'
   }
 
-  #undone(run: Run): void {
-    run.status = 'failed'
-    this.#parts.settle(run, { status: 'failed', rolledBack: true, ...this.#factsOf(run) })
-  }
-
-  #settleAnswered(): void {
-    for (const run of this.#answered) this.#parts.settle(run, { status: run.status ?? 'unknown', ...this.#factsOf(run) })
-    this.#answered = []
-  }
-
   /** A portal was bound, and so admitted, and goes without having been executed. */
   neverRan(portal: Portal | undefined): void {
     const run = portal?.run
     if (run && !run.sent) this.#parts.settle(run, { status: 'failed', sent: false })
-  }
-
-  #factsOf(run: Run): Record<string, unknown> {
-    return {
-      rows: run.rows,
-      ...(run.bytes > 0 ? { bytes: run.bytes } : {}),
-      ...(run.cut ? { capped: true, cut_by: run.cut } : {}),
-      ...run.masks?.facts,
-      ...(run.sqlstate === undefined || run.sqlstate === '' ? {} : { sqlstate: run.sqlstate }),
-      ms: Math.max(0, this.#parts.clock.now() - run.startedAt),
-      ...(run.sent ? { transaction: run.transaction || this.#transaction } : {}),
-      ...(run.ended === undefined ? {} : { ended: run.ended }),
-    }
   }
 
   #setting(frame: Buffer): Passage {

@@ -12,6 +12,10 @@ export interface Fence {
   readonly pinned: boolean
   /** Whether a rule could allow that now. */
   mayWrite(): boolean
+  /** What keeps the order of rows from telling what masks hide. It stands in the startup packet; only code that nobody saw can lift it. */
+  readonly planning: Readonly<Record<string, string>>
+  /** Whether that is still enough for the masks that there are now. */
+  keepsOrder(): boolean
 }
 
 export interface RightsParts {
@@ -37,6 +41,9 @@ export class Rights {
   #lookedAt: number
   #pinned: boolean
   #mustPin = false
+  /** A transaction may have begun since the fence was lifted. */
+  #mayBeOpen = false
+  #mustPlan = false
   /** This transaction, which began when the session could still write, was made read-only. */
   #pinnedInside = false
 
@@ -53,10 +60,19 @@ export class Rights {
   }
 
   /** Something ran that may have lifted what was set after the login: it is set again before anything else is read. */
-  doubt(): void {
-    if (!this.#pinned || this.#parts.fence.pinned) return
+  doubt(isOpaque: boolean): void {
+    this.#mustPlan ||= isOpaque && Object.keys(this.#parts.fence.planning).length > 0
+    if (!this.#pinned || (this.#parts.fence.pinned && !isOpaque)) return
     this.#pinned = false
     this.#mustPin = true
+    // A transaction that began read-only stays so to its end, whatever code lifts for the next one.
+    if (!this.#parts.fence.pinned) this.#parts.setPinned(false)
+  }
+
+  /** The end of a transaction was sent. What begins behind it in the same text may be without the fence. */
+  transactionEnds(): void {
+    if (!this.#mustPin) return
+    this.#mayBeOpen = true
     this.#parts.setPinned(false)
   }
 
@@ -68,9 +84,19 @@ export class Rights {
     const now = clock.now()
     if (now - this.#lookedAt >= EVERY_MS) {
       this.#lookedAt = now
+      if (!fence.keepsOrder())
+        throw new ChaperoneError('conflict', 'The rules for this database hide more than when you connected.', { fix: 'Connect again.' })
       const may = fence.mayWrite()
-      setPinned(this.#pinned && !may)
+      setPinned((this.#pinned || (fence.pinned && !this.#mayBeOpen)) && !may)
       this.#mustPin = !this.#pinned && !may
+    }
+    if (this.#mustPlan && !inSegment && state !== 'E') {
+      if (!isIdle()) return true
+      ask(setConfig(Object.entries(fence.planning)), (rows) => {
+        assertTaken(rows)
+        this.#mustPlan = false
+      })
+      return true
     }
     if (!this.#mustPin || inSegment || state === 'E' || (state === 'T' && this.#pinnedInside)) return false
     if (!isIdle()) return true
@@ -84,6 +110,7 @@ export class Rights {
       assertTaken(rows)
       this.#pinned = true
       this.#mustPin = false
+      this.#mayBeOpen = false
       setPinned(true)
     })
     return true

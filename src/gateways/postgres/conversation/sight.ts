@@ -9,6 +9,7 @@ export class Sight {
   /** Statements through this connection changed a definition, which nobody else sees before the transaction ends. */
   #changed = false
   #soughtFor: unknown
+  #settledFor: unknown
   isWaiting = false
 
   /** `goOn`: the message that waited may be taken again. */
@@ -17,9 +18,15 @@ export class Sight {
     this.#goOn = goOn
   }
 
-  /** False: definitions were just changed; `goOn` is called. */
-  isReady(): boolean {
-    if (!this.#mirror || this.#mirror.isSettled) return true
+  /** Definitions were changed in the transaction that is open: the mirror does not show it yet. */
+  get isUnsettled(): boolean {
+    return this.#changed
+  }
+
+  /** False: definitions were just changed; `goOn` is called. What changes after the message came it does not wait for. */
+  isReady(message: unknown): boolean {
+    if (!this.#mirror || this.#mirror.isSettled || this.#settledFor === message) return true
+    this.#settledFor = message
     this.#waitFor(this.#mirror.settled())
     return false
   }

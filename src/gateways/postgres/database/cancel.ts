@@ -16,8 +16,12 @@ export async function cancelUpstream(
   // Not under the permit's signal: when that has aborted, a cancel is most needed.
   await withDeadline(new AbortController().signal, clock, connectMs, async (deadline) => {
     const socket = await secureSocket(spec, permit.action.resource.id, ca, deadline)
-    socket.resume()
-    socket.end(cancelRequest(of.process, of.secret))
-    await once(socket, 'close', { signal: deadline })
+    try {
+      socket.resume()
+      socket.end(cancelRequest(of.process, of.secret))
+      await once(socket, 'close', { signal: deadline })
+    } finally {
+      socket.destroy()
+    }
   })
 }

@@ -157,10 +157,11 @@ afterEach(() => {
 })
 async function fake(
   talk: (conversation: { send(...frames: Buffer[]): void; next(): Promise<Buffer> }, parameters: ReadonlyMap<string, string>) => Promise<void>,
+  hello = 'S',
 ) {
   const server = createServer((socket: Socket) => {
     socket.once('data', () => {
-      socket.write('S')
+      socket.write(hello)
       const secure = new TLSSocket(socket, { isServer: true, cert: listener.cert, key: listener.key })
       secure.on('error', () => {})
       const next = async (): Promise<Buffer> => {
@@ -195,7 +196,37 @@ const welcome = () => [
   backendKeyData(1, Buffer.from('abcd')),
   readyForQuery('I'),
 ]
+const said = (standard: string, encoding: string) => [
+  parameterStatus('standard_conforming_strings', standard),
+  parameterStatus('client_encoding', encoding),
+]
 const probed = () => [message('D', Buffer.from([0, 1, 0, 0, 0, 2]), Buffer.from('[]')), readyForQuery('I')]
+
+test('a server that does not log us in as it must is not used', async () => {
+  const key = backendKeyData(1, Buffer.from('abcd'))
+  for (const [frames, why] of [
+    [[...said('on', 'UTF8'), key, readyForQuery('I')], /let us in without saying so/],
+    [[authenticationOk(), ...said('on', 'UTF8'), readyForQuery('I')], /no key for cancelling/],
+    [[authenticationOk(), ...said('off', 'UTF8'), key, readyForQuery('I')], /does not keep the settings/],
+    [[authenticationOk(), ...said('on', 'SJIS'), key, readyForQuery('I')], /does not keep the settings/],
+  ] as const) {
+    const port = await fake(async ({ send }) => send(...frames))
+    await assert.rejects(open('a', specOf(port)), fails(why))
+  }
+  // Bytes in the clear behind the answer would be taken for what came through TLS (CVE-2021-23222).
+  const port = await fake(async ({ send }) => send(...welcome()), 'SR')
+  await assert.rejects(open('a', specOf(port)), (error: ChaperoneError) => /does not speak TLS/.test(error.detail ?? ''))
+})
+
+test('the settings that statements are read by stand behind all others', async () => {
+  const settings = { client_encoding: 'LATIN1', standard_conforming_strings: 'off' }
+  const upstream = await openUpstream(permitFor('certain').permit, specOf(postgres.port), settings, parts)
+  assert.deepEqual(
+    ['client_encoding', 'standard_conforming_strings'].map((name) => upstream.parameters.get(name)),
+    ['UTF8', 'on'],
+  )
+  upstream.socket.destroy()
+})
 
 test('an IAM token is one for this user at this address, signed with the credentials of the process', async () => {
   const aws = { AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE', AWS_SECRET_ACCESS_KEY: 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY' }
@@ -241,6 +272,12 @@ test('rule 5: a server that says the token again is not repeated, and one that a
     await assert.rejects(open('a', specOf(parrot, iam)), fails(/no \*\*\* here$/))
     const open_ = await fake(async ({ send }) => send(...welcome()))
     await assert.rejects(open('a', specOf(open_, iam)), fails(/asks for nothing where an IAM token/))
+    const curious = await fake(async ({ send, next }) => {
+      send(asksFor(3))
+      await next()
+      send(asksFor(3))
+    })
+    await assert.rejects(open('a', specOf(curious, iam)), fails(/a password in the clear where an IAM token/))
     const md5 = await fake(async ({ send }) => send(asksFor(5, Buffer.from('salt'))))
     await assert.rejects(open('a', specOf(md5, iam)), fails(/an MD5 password where an IAM token/, /rds_iam/))
   } finally {
@@ -274,6 +311,14 @@ test('a server that does not know the password cannot pretend that it does', asy
     send(challenge(await first(next), 100_000_000))
   })
   await assert.rejects(open('a', specOf(greedy, sealed)), fails(/could not prove/))
+  // Iterations said twice: the library takes the last, so the last must not slip past the fewest.
+  const doubled = await fake(async ({ send, next }) => {
+    send(sasl)
+    send(asksFor(11, Buffer.from(`r=${await first(next)}more,s=c2FsdA==,i=4096,i=1`)))
+    await next()
+    assert.fail('it got a proof that is quick to guess from')
+  })
+  await assert.rejects(open('a', specOf(doubled, sealed)), fails(/could not prove/, /iterations/))
   const twice = await fake(async ({ send, next }) => {
     send(sasl)
     const nonce = await first(next)

@@ -4,11 +4,11 @@ import type { PostgresDatabaseSpec } from '../../../catalog/postgres-database.ts
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import { awsToken } from './aws-token.ts'
-import { certificate } from './certificate.ts'
+import { type Certificates, certificate } from './certificate.ts'
 import { sealedPassword } from './sealed-password.ts'
 import type { ClientCertificate } from './upstream.ts'
 
-/** How one connection says who it is. Made for it, and gone with it. */
+/** How one connection says who it is. */
 export interface Credential {
   /** Shown while TLS begins. */
   readonly certificate?: ClientCertificate
@@ -19,10 +19,12 @@ export interface Credential {
 }
 
 export interface CredentialParts {
-  readonly ca: Pick<CertificateAuthority, 'issueDatabase'>
+  readonly ca: Pick<CertificateAuthority, 'issueDatabase'> & Partial<Pick<CertificateAuthority, 'bundle'>>
   readonly clock: Clock
   /** A sealed secret by its name. Who gives this sees to it that the value is masked in records. Throws `not_found`. */
   readonly reveal?: ((secret: string) => Promise<string>) | undefined
+  /** Shared with other connections; default: one for this connection alone. */
+  readonly certificates?: Certificates
 }
 
 export interface LogInAs {

@@ -1,9 +1,8 @@
-import { once } from 'node:events'
 import type { TLSSocket } from 'node:tls'
 import { ChaperoneError } from '../../../errors.ts'
 
 /** Longest message while logging in. Rows of our own questions (a view's definition) may be longer. */
-export const LONGEST_AT_LOGIN = 64 * 1024
+const LONGEST_AT_LOGIN = 64 * 1024
 
 /** Whole messages of a server, one at a time; leaves the socket paused and without listeners of ours. */
 export class Frames {
@@ -52,12 +51,18 @@ export class Frames {
   }
 
   async #more(signal: AbortSignal): Promise<void> {
-    const done = new AbortController()
-    const either = AbortSignal.any([signal, done.signal])
+    signal.throwIfAborted()
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const wake = () => resolve()
+    const stop = () => reject(signal.reason)
+    const events = ['readable', 'end', 'close']
+    for (const event of events) this.#socket.on(event, wake)
+    signal.addEventListener('abort', stop)
     try {
-      await Promise.race(['readable', 'end', 'close'].map((event) => once(this.#socket, event, { signal: either })))
+      await promise
     } finally {
-      done.abort()
+      for (const event of events) this.#socket.off(event, wake)
+      signal.removeEventListener('abort', stop)
     }
   }
 }

@@ -31,6 +31,12 @@ test('no statement changes who acts, under any rule, and what leads back to the 
     "select set_config('chaperone.session', 'ses_other', false)",
     "select pg_catalog.set_config('CHAPERONE.identity', 'usr_dana', true)",
     "select set_config('chaperone' || '.identity', 'usr_dana', false)",
+    "alter role reader set chaperone.identity = 'usr_dana'",
+    "alter database shop set chaperone.name to 'dana'",
+    "alter system set chaperone.chain = 'dana'",
+    'alter role all in database shop reset chaperone.purpose',
+    "create function as_dana() returns int language sql set chaperone.identity = 'usr_dana' as 'select 1'",
+    "alter function touch() set chaperone.identity to 'usr_dana'",
     "update pg_settings set setting = 'usr_dana' where name = 'chaperone.identity'",
   ])
     await assert.rejects(client.query(sql), (error: { code: string; detail?: string; message: string }) => {

@@ -49,8 +49,9 @@ export function sealedPassword(password: string): Credential {
         }
         if (asked === ASKS.saslContinue && typeof state === 'object' && !state.answered) {
           const text = said.toString('utf8')
-          const iterations = /(?:^|,)i=(\d+)(?:,|$)/.exec(text)?.[1]
-          if (iterations === undefined || Number(iterations) < FEWEST_ITERATIONS) throw new Error(`it asks for ${iterations ?? 'no'} iterations`)
+          // Said twice, the library would take the last one.
+          const [iterations, another] = [...text.matchAll(/(?:^|,)i=([^,]*)/g)].map(([, said]) => said)
+          if (another !== undefined || !(Number(iterations) >= FEWEST_ITERATIONS)) throw new Error(`it asks for ${iterations ?? 'no'} iterations`)
           state.answered = true
           await sasl.continueSession(state.session, password, text, socket)
           return saslResponse(state.session.response)

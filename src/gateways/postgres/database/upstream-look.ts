@@ -95,6 +95,8 @@ export async function knock(
 async function plainSocket(address: string, deadline: AbortSignal): Promise<Socket> {
   deadline.throwIfAborted()
   const { host, port } = hostAndPort(address)
+  if (port > 65_535)
+    throw new ChaperoneError('usage', `${port} is no port: they end at 65535.`, { fix: 'Correct the port behind the colon of the address.' })
   const tcp = connectTcp({ host, port, noDelay: true })
   try {
     await once(tcp, 'connect', { signal: deadline })
@@ -114,10 +116,19 @@ async function asksForTls(tcp: Socket, deadline: AbortSignal): Promise<boolean> 
   return answer?.length === 1 && answer[0] === 'S'.charCodeAt(0)
 }
 
+/** Said to administrators only; a client that asks for a database hears no more than that it cannot be reached. */
+function why(error: unknown): string {
+  const code = String((error as NodeJS.ErrnoException | undefined)?.code)
+  if (code === 'ECONNREFUSED') return ': nothing listens at that port'
+  if (/^(ENOTFOUND|EAI_[A-Z]+)$/.test(code)) return ': its name cannot be resolved'
+  if (/^(EHOSTUNREACH|ENETUNREACH)$/.test(code)) return ': no way leads to it'
+  return ''
+}
+
 const unreachable = (error: unknown) =>
   error instanceof ChaperoneError
     ? error
-    : new ChaperoneError('upstream_unavailable', 'The database server cannot be reached.', {
+    : new ChaperoneError('upstream_unavailable', `The database server cannot be reached${why(error)}.`, {
         detail: error instanceof Error ? error.message : String(error),
         fix: 'Check the address, and that nothing on the way stops Chaperone.',
         cause: error,

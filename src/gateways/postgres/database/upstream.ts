@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
-import { connect as connectTls, type TLSSocket } from 'node:tls'
+import { connect as connectTls, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls'
 import type { CertificateAuthority } from '../../../ca/types.ts'
 import type { PostgresDatabaseSpec } from '../../../catalog/postgres-database.ts'
 import { ChaperoneError } from '../../../errors.ts'
@@ -11,6 +11,9 @@ export interface ClientCertificate {
   readonly cert: string
   readonly key: string
 }
+
+/** A server that is gone without a word is noticed by the system's probes, which begin after so long a silence. */
+const KEEP_ALIVE_MS = 60_000
 
 export interface HostAndPort {
   readonly host: string
@@ -38,7 +41,7 @@ export async function secureSocket(
   // Undefined: the public authorities that Node brings along.
   const trusted = spec.tls.ca === 'public' ? undefined : (spec.tls.ca ?? (await ca.bundle(`database:${resourceId}`)))
   deadline.throwIfAborted()
-  const tcp: Socket = connectTcp({ host, port, noDelay: true })
+  const tcp: Socket = connectTcp({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS })
   const stop = () => tcp.destroy(new Error('given up'))
   deadline.addEventListener('abort', stop, { once: true })
   try {
@@ -53,9 +56,7 @@ export async function secureSocket(
       socket: tcp,
       host: name,
       ...(isIP(name) ? {} : { servername: name }),
-      ...(trusted === undefined ? {} : { ca: trusted }),
-      minVersion: 'TLSv1.2',
-      ...certificate,
+      secureContext: contextOf(certificate, trusted),
     })
     await once(socket, 'secureConnect')
     // An error is always followed by 'close', and that is what is listened to.
@@ -65,9 +66,21 @@ export async function secureSocket(
     tcp.destroy()
     throw new ChaperoneError('upstream_unavailable', 'The database cannot be reached.', {
       detail: error instanceof Error ? error.message : String(error),
+      fix: 'Try again later. If it stays so, an administrator sees why with `chaperone db setup NAME --check`.',
       cause: error,
     })
   } finally {
     deadline.removeEventListener('abort', stop)
   }
+}
+
+/** A context costs a millisecond and 30 KB; one is made for each certificate, as long as the same authorities are trusted. */
+const contexts = new WeakMap<ClientCertificate, { readonly trusted: string | undefined; readonly context: SecureContext }>()
+
+function contextOf(certificate: ClientCertificate | undefined, trusted: string | undefined): SecureContext {
+  const made = certificate && contexts.get(certificate)
+  if (made && made.trusted === trusted) return made.context
+  const context = createSecureContext({ ...certificate, ...(trusted === undefined ? {} : { ca: trusted }), minVersion: 'TLSv1.2' })
+  if (certificate) contexts.set(certificate, { trusted, context })
+  return context
 }

@@ -1,16 +1,19 @@
 import { listOf, namesOf, type Tree, unwrap } from '../sql/nodes.ts'
 import { renamedHere } from './from.ts'
-import { type Look, named } from './look.ts'
+import { type Look, Misuse, named } from './look.ts'
 import { type Col, type Ctes, NO_CTES, type Output, type Scope } from './scope.ts'
 import { united } from './union.ts'
 
 /** More rounds than this until a recursion hides the same in each are not waited for. */
 const MOST_ROUNDS = 8
+/** Each sees those before it: with thousands that takes seconds. */
+const MOST_CTES = 500
 
 /** The names that a WITH adds. With RECURSIVE they all see each other, so each is looked at when it is first named. */
 export function ctesOf(clause: Tree | undefined, outer: Scope | undefined, look: Look, around: Ctes = NO_CTES): Ctes {
   if (!clause) return around
   const recursive = clause.recursive === true
+  if (listOf(clause.ctes).length > MOST_CTES) throw new Misuse('it holds too many queries in WITH')
   const inner = new Map(around)
   for (const part of listOf(clause.ctes).map((wrapped) => unwrap(wrapped)[1])) {
     const name = String(part.ctename)

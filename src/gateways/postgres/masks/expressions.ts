@@ -1,8 +1,9 @@
-import type { Routine } from '../mirror/types.ts'
+import type { Routine, UserType } from '../mirror/types.ts'
 import { READ_FUNCTIONS } from '../sql/functions.ts'
 import { namesOf, type Tree } from '../sql/nodes.ts'
+import { parseSql } from '../sql/parse.ts'
 import { type Look, named } from './look.ts'
-import { isAnythingHidden, meaningOf, type Scope } from './scope.ts'
+import { isAnythingHidden, meaningOf, NO_CTES, type Scope } from './scope.ts'
 
 /** They change something, and read nothing that lies in a table. */
 const BLIND: ReadonlySet<string> = new Set(
@@ -84,15 +85,32 @@ const SPECIAL: Readonly<Record<string, (tree: Tree, scope: Scope, look: Look) =>
 const GO_ON: ReadonlySet<string> = new Set(['FuncCall', 'A_Expr', 'SortBy', 'A_Indirection', 'TypeName', 'typeName'])
 
 /** A name that nothing here has: an error in the database, or a column that came after the last look at it. */
-export function unknownName(tree: Tree, scope: Scope): string | undefined {
+function unknownName(tree: Tree, scope: Scope): string | undefined {
   if (!isAnythingHidden(scope)) return undefined
   return `a name that is not known here, ${JSON.stringify(namesOf(tree.fields).join('.').slice(0, 130))},`
 }
 
 function typed(tree: Tree, _: Scope, look: Look): undefined {
   const name = namesOf(tree.names).at(-1) ?? ''
-  for (const type of look.mirror.typesNamed(name)) for (const routine of type.runs) runs(routine, look)
+  // `_d` is the array of d, where the server has no type for it by itself.
+  for (const type of [...look.mirror.typesNamed(name), ...look.mirror.typesNamed(name.replace(/^_+/, ''))]) made(type, look)
+  for (const { runs: routine } of look.mirror.casts) if (routine) runs(routine, look)
 }
+
+/** A value becomes one of this type: the checks of a domain could hold it against what is hidden. */
+export function made(type: UserType | undefined, look: Look, seen: Set<number> = new Set()): void {
+  if (!type || seen.has(type.oid)) return
+  seen.add(type.oid)
+  for (const routine of type.runs) runs(routine, look, seen)
+  for (const check of type.checks) {
+    const parsed = parseSql(`SELECT ${check}`)
+    if ('failure' in parsed) look.misuse(`a check of the type ${type.schema}.${type.name} cannot be read`)
+    else touched(parsed.statements[0]?.tree.SelectStmt, NOWHERE, look)
+  }
+  for (const oid of type.parts) made(look.mirror.typeByOid(oid), look, seen)
+}
+
+const NOWHERE: Scope = { tables: [], columns: [], open: false, outer: undefined, ctes: NO_CTES }
 
 /** `t.f` calls f with the row of t, when t has no such column. */
 export function routinesOfField(tree: Tree, scope: Scope, look: Look): void {
@@ -112,6 +130,8 @@ export function called(path: readonly string[], look: Look): undefined {
     .filter((routine) => (schema === undefined || routine.schema === schema) && !(systemFirst && routine.shadowed))
   for (const routine of meant) runs(routine, look)
   const known = (schema === undefined || schema === 'pg_catalog') && (READ_FUNCTIONS.has(name) || BLIND.has(name))
+  // What makes JSON of a value goes through the cast that its type has.
+  if (name.includes('json')) for (const { runs: routine } of look.mirror.casts) if (routine) runs(routine, look)
   if (meant.length === 0 && !known) look.misuse(`the function ${path.join('.').slice(0, 130)} is called, which might read what is hidden`)
 }
 
@@ -122,7 +142,8 @@ function operator(name: unknown, look: Look): undefined {
 }
 
 /** An immutable function says of itself that it reads no table; a reviewed one was looked at by the owner of the database. */
-function runs(routine: Routine, look: Look): void {
+function runs(routine: Routine, look: Look, inside: Set<number> = new Set()): void {
+  for (const oid of routine.takes) made(look.mirror.typeByOid(oid), look, inside)
   if (isPure(routine) || look.isReviewed(routine)) return
   look.misuse(`the function ${routine.schema}.${routine.name} is called, which might read what is hidden`)
 }

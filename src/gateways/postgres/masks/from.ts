@@ -4,7 +4,7 @@ import { isCatalogRead, relationName } from '../sql/relations.ts'
 import { relationsOf } from '../sql/resolve.ts'
 import { called, mustNotTouch } from './expressions.ts'
 import { type Look, Misuse, named } from './look.ts'
-import { aliasOf, type Col, type Ctes, type Item, type Output, renamed, type Scope, scopeOf, type Table } from './scope.ts'
+import { aliasOf, type Col, type Ctes, type Item, isNameless, type Output, renamed, type Scope, scopeOf, type Table } from './scope.ts'
 
 /** Where an item of FROM stands: LATERAL items and functions see what is on their left. */
 export interface Standing {
@@ -132,7 +132,8 @@ function join(tree: Tree, at: Standing, look: Look): Item {
   const both = [...left.columns, ...right.columns]
   const using = tree.isNatural === true ? commonNames(left, right, look) : namesOf(tree.usingClause)
   for (const name of using) {
-    if (both.some((column) => column.name === name && column.hides)) look.misuse(`the hidden column ${JSON.stringify(name)} is joined on`)
+    if (both.some((column) => isNameless(column) || (column.name === name && column.hides)))
+      look.misuse(`the hidden column ${JSON.stringify(name)} is joined on`)
   }
   mustNotTouch(tree.quals, scopeOf([left, right], at.outer, at.ctes), look, 'a join condition')
   const rest = both.filter((column) => column.name === undefined || !using.includes(column.name))

@@ -102,7 +102,8 @@ export class Hidings {
       const form = this.#keys.formOf(relation, name)
       return { name, type, hides: below === 'unshowable' || form === undefined ? below : strictest([below, form]) }
     })
-    return { columns, closed, guarded: guarded || closed !== undefined || columns.some((column) => column.hides) }
+    const hidesMore = columns.some(({ hides }, i) => hides && !output.columns[i]!.hides)
+    return { columns, closed, guarded: guarded || closed !== undefined || columns.some((column) => column.hides), hidesMore }
   }
 
   #lookOf(misuse: (why: string) => void, guard = () => {}): Look {

@@ -1,6 +1,8 @@
 import { compileGlob } from '../../../encoding/glob.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import type { Mirror, Routine } from '../mirror/types.ts'
+import { hiddenByEither } from './keys.ts'
+import type { Order } from './order.ts'
 import { Masker } from './plan.ts'
 import { RowMasks } from './rows.ts'
 import type { Mask, Source } from './types.ts'
@@ -8,6 +10,8 @@ import type { Mask, Source } from './types.ts'
 /** What a masked statement stands in. */
 export interface MaskContext {
   readonly mirror?: Mirror
+  /** Definitions were changed in this transaction: names without a schema may lead elsewhere than the mirror says. */
+  readonly unsettled?: boolean
   /** `schema.function`, or globs */
   readonly reviewed?: readonly string[]
 }
@@ -30,13 +34,21 @@ export class MaskKeeper {
     mask: Mask,
     statement: Source,
     stands: readonly Source[] | undefined,
-    { mirror, reviewed }: MaskContext,
+    { mirror, reviewed, unsettled }: MaskContext,
     of: string,
   ): RowMasks | ChaperoneError {
     if (!mirror) return refused('what the database holds is not known', 'Connect again.')
-    const plan = this.#maskerOf(mask, mirror, reviewed ?? []).plan(statement, stands)
+    const at = (source: Source) => (unsettled ? { ...source, path: undefined } : source)
+    const plan = this.#maskerOf(mask, mirror, reviewed ?? []).plan(at(statement), stands?.map(at))
     if ('why' in plan) return refused(plan.why, plan.fix)
     return new RowMasks(plan, { key: this.#key, of })
+  }
+
+  /** How far sessions must be kept from indexes, so that no order of rows tells what any of these masks hides. */
+  order(masks: readonly Mask[], { mirror, reviewed }: MaskContext): Order {
+    const [first, ...rest] = masks
+    if (first === undefined) return 'free'
+    return mirror ? this.#maskerOf(rest.reduce(hiddenByEither, first), mirror, reviewed ?? []).order() : 'no index'
   }
 
   #maskerOf(mask: Mask, mirror: Mirror, reviewed: readonly string[]): Masker {

@@ -1,4 +1,4 @@
-import { assertPattern, compileGlob, isGlob } from '../../../encoding/glob.ts'
+import { assertPattern, compileGlob, type GlobPart, isGlob, matchGlob, parseGlob } from '../../../encoding/glob.ts'
 import type { Column, Mirror, Relation } from '../mirror/types.ts'
 import type { Mask, MaskForm } from './types.ts'
 
@@ -45,6 +45,11 @@ export class MaskKeys {
     return this.#keys.find((key) => key.table !== undefined && !key.isWildColumn && key.matches(relation) && !has(key))?.text
   }
 
+  /** Whether some key speaks of the relation by its name. */
+  speaksOf(relation: Relation): boolean {
+    return this.#keys.some((key) => key.matches(relation))
+  }
+
   /** Keys that speak of no relation at all. */
   idle(mirror: Mirror): readonly string[] {
     const relations = [...mirror.all()]
@@ -85,7 +90,8 @@ export function hiddenByBoth(one: Mask, another: Mask): Mask {
     [b, a],
   ] as const) {
     for (const [key, form] of Object.entries(mine)) {
-      const covering = Object.keys(theirs).filter((other) => other === key || covers(other, key))
+      // Of two patterns neither of which is within the other both stay whole: what both hide cannot be written as one pattern.
+      const covering = Object.keys(theirs).filter((other) => other === key || covers(other, key) || (!covers(key, other) && mayMeet(other, key)))
       if (covering.length === 0) continue
       kept[key] = [form, ...covering.map((other) => theirs[other]!)].reduce((x, y) => (BY_SHOWING.indexOf(x) > BY_SHOWING.indexOf(y) ? x : y))
     }
@@ -97,6 +103,23 @@ function covers(pattern: string, key: string): boolean {
   const [patterns, parts] = [pattern.split('.'), key.split('.')]
   return patterns.length === 3 && parts.length === 3 && patterns.every((part, i) => compileGlob(part)(parts[i]!))
 }
+
+/** Whether there can be a column that both patterns speak of. */
+function mayMeet(one: string, another: string): boolean {
+  const [a, b] = [one.split('.'), another.split('.')]
+  return a.every((part, i) => partsMeet(parseGlob(part), parseGlob(b[i] ?? '')))
+}
+
+/** Only the literal beginnings and ends are compared: too often is better than too seldom. */
+function partsMeet(a: readonly GlobPart[], b: readonly GlobPart[]): boolean {
+  if (a.length === 1 && typeof a[0] === 'object') return matchGlob(b, a[0].literal)
+  if (b.length === 1 && typeof b[0] === 'object') return matchGlob(a, b[0].literal)
+  const [begin, end] = [(parts: readonly GlobPart[]) => literal(parts.at(0)), (parts: readonly GlobPart[]) => literal(parts.at(-1))]
+  const beginsMeet = begin(a).startsWith(begin(b)) || begin(b).startsWith(begin(a))
+  return beginsMeet && (end(a).endsWith(end(b)) || end(b).endsWith(end(a)))
+}
+
+const literal = (part: GlobPart | undefined) => (typeof part === 'object' ? part.literal : '')
 
 /** What one of the masks hides, each column in the form that shows least. */
 export function hiddenByEither(one: Mask, another: Mask): Mask {

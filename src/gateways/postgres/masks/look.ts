@@ -9,6 +9,8 @@ export interface Hiding {
   readonly closed: string | undefined
   /** Something hidden is in it, or behind it. */
   readonly guarded: boolean
+  /** Of a view: whether it hides what is not hidden in the tables that it stands on; absent: not known. */
+  readonly hidesMore?: boolean
 }
 
 /** What the analysis of one query goes by. */

@@ -1,11 +1,12 @@
 import type { Mirror, Relation, Routine } from '../mirror/types.ts'
 import { listOf, namesOf, type Tree, textOf, unwrap } from '../sql/nodes.ts'
 import { parseSql } from '../sql/parse.ts'
-import { mustNotTouch } from './expressions.ts'
+import { made, mustNotTouch } from './expressions.ts'
 import { relationTable } from './from.ts'
 import { Hidings } from './hiding.ts'
 import { MaskKeys } from './keys.ts'
 import { type Look, Misuse } from './look.ts'
+import { type Order, orderOf } from './order.ts'
 import { queries } from './query.ts'
 import { NO_CTES, type Output, type Scope, scopeOf } from './scope.ts'
 import { mustTellNothing } from './tells.ts'
@@ -45,9 +46,12 @@ export class Masker {
   readonly #isReviewed: (routine: Routine) => boolean
   readonly #idle: readonly string[]
   readonly #plans = new Map<string, MaskPlan | Misused>()
+  readonly #keys: MaskKeys
+  #order: Order | undefined
 
   constructor(mask: Mask, mirror: Mirror, isReviewed: (routine: Routine) => boolean = () => false) {
     const keys = new MaskKeys(mask)
+    this.#keys = keys
     this.#mirror = mirror
     this.#isReviewed = isReviewed
     this.#hidings = new Hidings(mirror, keys, isReviewed)
@@ -64,6 +68,12 @@ export class Masker {
     if (this.#plans.size >= MOST_PLANS) this.#plans.clear()
     this.#plans.set(key, made)
     return made
+  }
+
+  /** see {@link orderOf} */
+  order(): Order {
+    this.#order ??= orderOf(this.#mirror, this.#keys, (relation) => this.#hidings.of(relation))
+    return this.#order
   }
 
   #make(statement: Source, stands: readonly Source[]): MaskPlan | Misused {
@@ -83,7 +93,7 @@ export class Masker {
     }
   }
 
-  #one({ text, path }: Source): MaskPlan {
+  #one({ text, path, types }: Source): MaskPlan {
     const parsed = parseSql(text)
     if ('failure' in parsed) throw new Misuse('it cannot be read')
     if (parsed.statements.length > 1) throw new Misuse('it holds several statements')
@@ -110,6 +120,7 @@ export class Masker {
       },
     }
     const tree = parsed.statements[0]?.tree
+    for (const oid of types ?? []) made(this.#mirror.typeByOid(oid), look)
     const output = tree ? statementOutput(tree, look) : NO_ROWS
     const outputs = new Map<number, MaskForm>()
     output.columns.forEach(({ hides }, i) => {
@@ -173,6 +184,7 @@ function statementOutput(statement: Tree, look: Look): Output {
       return NO_ROWS
     case 'DeclareCursorStmt':
     case 'PrepareStmt':
+      mustNotTouch(tree.argtypes, scopeOf([], undefined, NO_CTES), look, 'a parameter')
       return statementOutput(tree.query as Tree, look)
     case 'ExecuteStmt':
       mustNotTouch(tree.params, scopeOf([], undefined, NO_CTES), look, 'a parameter')

@@ -3,7 +3,7 @@ import { ctesOf } from './ctes.ts'
 import { mustNotTouch } from './expressions.ts'
 import { fromItem } from './from.ts'
 import { type Look, Misuse } from './look.ts'
-import { type Col, type Ctes, type Item, meaningOf, NO_CTES, type Output, type Scope, scopeOf } from './scope.ts'
+import { type Col, type Ctes, type Item, isNameless, meaningOf, NO_CTES, type Output, type Scope, scopeOf } from './scope.ts'
 import { targets } from './targets.ts'
 import { united } from './union.ts'
 import { changeOutput } from './writes.ts'
@@ -11,6 +11,8 @@ import { changeOutput } from './writes.ts'
 /** Queries inside one statement, each as often as it must be looked at. A recursion inside a recursion multiplies. */
 const MOST_QUERIES = 5_000
 const MOST_ITEMS = 200
+/** Columns side by side: a dozen of the widest tables that there can be. Each FROM goes through them once. */
+const MOST_IN_REACH = 20_000
 
 /** {@link Look.output}: bounded, and what was looked at in the same surroundings is not looked at again. */
 export function queries(look: () => Look): Look['output'] {
@@ -52,6 +54,7 @@ function select(tree: Tree, outer: Scope | undefined, look: Look, around: Ctes):
   const items: Item[] = []
   if (listOf(tree.fromClause).length > MOST_ITEMS) throw new Misuse('it joins too many tables')
   for (const node of listOf(tree.fromClause)) items.push(fromItem(node, { left: items, outer, ctes }, look))
+  if (items.reduce((sum, { columns }) => sum + columns.length, 0) > MOST_IN_REACH) throw new Misuse('it joins too many columns')
   const scope = scopeOf(items, outer, ctes)
   const output = targets(tree.targetList, scope, look)
 
@@ -125,16 +128,22 @@ function sorted(node: unknown, output: Output, scope: Scope, look: Look): void {
   ordered(sort.node, output, scope, look, 'ORDER BY')
 }
 
+/** Columns of the result that a name may mean. */
+function namedIn({ columns }: Output, name: string): readonly Col[] {
+  const named = columns.filter((column) => column.name === name)
+  return named.length > 0 ? named : columns.filter(isNameless)
+}
+
 /** A bare name is first a name of the result, then one of FROM. */
 function ordered(node: unknown, output: Output, scope: Scope, look: Look, where: string): void {
   if (placed(node, output, look, where)) return
   const name = bareName(node)
-  const named = name === undefined ? [] : output.columns.filter((column) => column.name === name)
+  const named = name === undefined ? [] : namedIn(output, name)
   if (named.some((column) => column.hides)) look.misuse(`the hidden column ${JSON.stringify(name)} is used in ${where}`)
   if (named.length === 0) mustNotTouch(node, scope, look, where)
 }
 
-/** A bare name is first one of FROM, then one of the result. */
+/** A bare name is first one of FROM, then one of the result, and only then one of a query around it. */
 function grouped(node: unknown, output: Output, scope: Scope, look: Look): void {
   const [type, tree] = unwrap(node)
   if (type === 'GroupingSet' || type === 'RowExpr' || type === 'List') {
@@ -143,9 +152,9 @@ function grouped(node: unknown, output: Output, scope: Scope, look: Look): void 
   }
   if (placed(node, output, look, 'GROUP BY')) return
   const name = bareName(node)
-  const inFrom = name !== undefined && meaningOf(tree.fields, scope).is === 'columns'
+  const inFrom = name !== undefined && meaningOf(tree.fields, { ...scope, outer: undefined }).is === 'columns'
   if (name !== undefined && !inFrom) {
-    const named = output.columns.filter((column) => column.name === name)
+    const named = namedIn(output, name)
     if (named.some((column) => column.hides)) look.misuse(`the hidden column ${JSON.stringify(name)} is used in GROUP BY`)
     if (named.length > 0) return
   }

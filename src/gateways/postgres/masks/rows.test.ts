@@ -149,6 +149,11 @@ test('masks of several rules are joined as other obligations are', () => {
   assert.deepEqual(hiddenByBoth(b!, a!), hiddenByBoth(a!, b!))
   assert.deepEqual(hiddenByEither(a!, b!), { 'public.t.a': 'null', 'public.t.b': 'null', 'public.t.c': 'hash', 'public.*.a': 'last4' })
   assert.deepEqual(hiddenByBoth({ 'public.t.a': 'null' }, { 'public.t.b': 'null' }), {})
+  // What both hide stays hidden, also where it cannot be written as one pattern.
+  const [crossed, other] = [{ 'public.cust*.email': 'null' }, { 'public.*mers.email': 'hash' }] as const
+  assert.deepEqual(hiddenByBoth(crossed, other), { 'public.cust*.email': 'hash', 'public.*mers.email': 'hash' })
+  assert.deepEqual(hiddenByBoth({ 'public.*.email': 'null' }, { 'public.t.*': 'null' }), { 'public.*.email': 'null', 'public.t.*': 'null' })
+  assert.deepEqual(hiddenByBoth({ 'public.cust*.email': 'null' }, { 'public.ord*.email': 'null' }), {})
   // as YAML reads the word without quotes
   assert.deepEqual(hiddenByEither({ 'public.t.a': null }, {}), { 'public.t.a': 'null' })
 })

@@ -36,7 +36,7 @@ function shown(column: Col, look: Look): Col {
 
 function column(val: unknown, name: string | undefined, scope: Scope, look: Look): Col {
   const passed = passing(val, scope, look)
-  if (passed) return shown({ ...passed, name: name ?? nameOf(val) }, look)
+  if (passed) return shown({ ...passed, name: name ?? passed.name }, look)
   const found = touched(val, scope, look)
   if (found !== undefined && !look.isView) look.misuse(`${found} is used in an expression`)
   return {

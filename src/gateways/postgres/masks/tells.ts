@@ -1,6 +1,7 @@
 import type { Relation } from '../mirror/types.ts'
 import { namesOf, type Tree } from '../sql/nodes.ts'
 import { parseSql } from '../sql/parse.ts'
+import { made } from './expressions.ts'
 import type { Look } from './look.ts'
 
 export type Write = { readonly kind: 'insert' | 'delete' } | { readonly kind: 'update'; readonly columns: readonly string[] }
@@ -18,6 +19,10 @@ export function mustTellNothing(write: Write, target: Relation, look: Look, give
     foreignKeys(write, relation, look, say)
     if (here.size > 0 && write.kind !== 'delete') uniques(write, relation, here, say)
   }
+  const named = write.kind === 'update' ? write.columns : given
+  if (write.kind !== 'delete')
+    for (const { name, domain } of target.columns)
+      if (domain !== undefined && (named.length === 0 || named.includes(name))) made(look.mirror.typeByOid(domain), look)
   if (here.size === 0) return
   const columns =
     write.kind === 'update' ? write.columns : write.kind === 'insert' && given.length > 0 ? given : write.kind === 'insert' ? [...here.keys()] : []

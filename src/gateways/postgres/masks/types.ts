@@ -26,4 +26,6 @@ export interface MaskPlan {
 export interface Source {
   readonly text: string
   readonly path: readonly string[] | undefined
+  /** oids of types of the user's that the client declared for parameters */
+  readonly types?: readonly number[] | undefined
 }

@@ -19,6 +19,18 @@ const ROUTINE = `json_build_array(pn.nspname, p.proname, p.prokind, p.provolatil
 const routineOf = (oids: string) =>
   `(SELECT json_agg(${ROUTINE}) FROM pg_proc p JOIN pg_namespace pn ON pn.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang WHERE p.oid IN (${oids}))`
 
+/**
+ * By what rows come that are read through an index of `c`: the columns of its keys, those inside expressions as pg_depend has them
+ * (which knows no whole rows). GIN and BRIN give rows in the order in which they lie.
+ */
+const SORTED = `(SELECT json_agg(json_build_array(
+    ARRAY(SELECT k FROM unnest((u.indkey::int2[])[0:u.indnkeyatts - 1]) k WHERE k <> 0)
+      || CASE WHEN 0 = ANY ((u.indkey::int2[])[0:u.indnkeyatts - 1]) THEN ARRAY(SELECT d.refobjsubid::int2 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+        AND d.objid = u.indexrelid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.refobjsubid > 0) ELSE '{}' END
+      || CASE WHEN u.indexprs::text LIKE '%:varattno 0 %' THEN '{0}' ELSE '{}' END::int2[],
+    u.indnkeyatts = 1 AND u.indpred IS NULL))
+  FROM pg_index u WHERE u.indrelid = c.oid AND u.indisvalid AND pg_index_has_property(u.indexrelid, 'index_scan') IS DISTINCT FROM false)`
+
 /** A page of relations, by oid. */
 export const relationsAfter = (oid: number, count: number) => `
   SELECT json_build_array(c.oid, n.nspname, c.relname, c.relkind, c.reltype, coalesce(t.typarray, 0),
@@ -37,7 +49,8 @@ export const relationsAfter = (oid: number, count: number) => `
       SELECT pg_get_constraintdef(k.oid) AS text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'x')
       UNION ALL SELECT pg_get_indexdef(u.indexrelid) FROM pg_index u
       WHERE u.indrelid = c.oid AND u.indisunique AND (u.indpred IS NOT NULL OR u.indexprs IS NOT NULL OR NOT u.indisvalid)) AS d),
-    CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END)::text,
+    CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END,
+    ${SORTED})::text,
     (SELECT json_agg(json_build_array(a.attnum, a.attname, a.atttypid,
         CASE WHEN a.attgenerated <> '' THEN (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END)
         ORDER BY a.attnum)

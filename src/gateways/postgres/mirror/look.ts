@@ -19,6 +19,8 @@ export const LOOK_LIMITS: LookLimits = { relations: 200_000, characters: 256 * 1
 /** Relations that one question asks for, and rows that are read in one go: measured, under 10 ms each. */
 const PAGE = 2_000
 const AT_ONCE = 500
+/** Domains over domains over ... */
+const DEEPEST_DOMAIN = 64
 
 /** A text that stays the same as long as the mirror holds. */
 export async function lookForChanges(ask: Ask): Promise<string> {
@@ -112,6 +114,7 @@ function relationOf(head: unknown[], columns: string | null, domains: Domains): 
     definition,
     checks,
     partitionKey,
+    sorted,
   ] = head as [
     number,
     string,
@@ -129,6 +132,7 @@ function relationOf(head: unknown[], columns: string | null, domains: Domains): 
     string | null,
     string[] | null,
     string | null,
+    [number[], boolean][] | null,
   ]
   return {
     oid: Number(oid),
@@ -140,6 +144,7 @@ function relationOf(head: unknown[], columns: string | null, domains: Domains): 
     ...(definition === null ? {} : { definition }),
     ...(partitionKey === null ? {} : { partitionKey }),
     checks: checks ?? [],
+    sorted: (sorted ?? []).map(([columns, plain]) => ({ columns, plain })),
     policies: policies ?? [],
     children: oids(children),
     parents: oids(parents),
@@ -153,7 +158,8 @@ function relationOf(head: unknown[], columns: string | null, domains: Domains): 
 function columnsOf(text: string | null, domains: Domains): readonly Column[] {
   return (JSON.parse(text ?? '[]') as [number, string, number, string | null][]).map(([attnum, name, declared, generated]) => {
     let type = Number(declared)
-    for (let below = domains.get(type); below !== undefined; below = domains.get(type)) type = below
+    // A server that lies may say that two are made over each other.
+    for (let below = domains.get(type), deep = 0; below !== undefined && deep < DEEPEST_DOMAIN; below = domains.get(type), deep++) type = below
     return { attnum, name, type, ...(type === Number(declared) ? {} : { domain: Number(declared) }), ...(generated === null ? {} : { generated }) }
   })
 }

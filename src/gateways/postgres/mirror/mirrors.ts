@@ -33,6 +33,8 @@ export interface MirrorsParts {
 
 /** ms between looks for changes while somebody is connected */
 export const REFRESH_MS = 10_000
+/** ms for which a mirror is kept that nobody uses */
+export const LINGER_MS = 60_000
 /** Looks for unknown names come at most this often; in a large database, a quarter of the time at most. */
 export const UNKNOWN_MS = 1_000
 const SHARE_OF_LOOKS = 4
@@ -57,8 +59,9 @@ export class Mirrors {
   async hold(key: string, open: () => Promise<Asking>): Promise<HeldMirror> {
     let kept = this.#kept.get(key)
     if (!kept) {
-      kept = new Kept(this.#parts, () => this.#kept.delete(key))
-      this.#kept.set(key, kept)
+      const made = new Kept(this.#parts, () => this.#kept.get(key) === made && this.#kept.delete(key))
+      this.#kept.set(key, made)
+      kept = made
     }
     return await kept.hold(open)
   }
@@ -73,11 +76,16 @@ export class Mirrors {
   }
 }
 
-/** One database. Lives while somebody holds it: nothing is kept, and no timer runs, for a database that nobody uses. */
+/**
+ * One database. Lives while somebody holds it, and {@link LINGER_MS} longer: tools connect, ask one thing, and go, and a whole
+ * look costs more than all the rest of connecting. Whoever comes back has it asked first whether anything changed.
+ */
 class Kept {
   readonly #parts: MirrorsParts
   readonly #gone: () => void
   readonly #holders = new Set<() => Promise<Asking>>()
+  /** Those of them whose look failed, since one succeeded. */
+  readonly #failed = new Set<() => Promise<Asking>>()
   #taken: { readonly mirror: Mirror; readonly signature: string } | undefined
   /** When the database last said that the mirror is right. */
   #seenAt = 0
@@ -102,15 +110,22 @@ class Kept {
   async hold(open: () => Promise<Asking>): Promise<HeldMirror> {
     this.#holders.add(open)
     const release = () => {
-      if (!this.#holders.delete(open) || this.#holders.size > 0) return
-      this.#disarm()
-      this.#gone()
+      this.#failed.delete(open)
+      if (this.#holders.delete(open) && this.#holders.size === 0) this.#arm()
     }
     try {
-      // What a failed look of somebody else left is tried again as oneself.
-      while (!this.#taken || this.#age() >= REFRESH_MS) {
-        if (this.#looking) await this.#looking.catch(() => {})
-        else await this.#look(open)
+      const isAlone = this.#holders.size === 1
+      if (isAlone) this.#disarm()
+      let looked = !isAlone && this.#taken !== undefined && this.#age() < REFRESH_MS
+      // A failed look of somebody else is tried again as oneself. One that succeeded will do, however long it took: whoever asked
+      // for a young one would never connect to a database whose looks take longer than that.
+      while (!looked) {
+        if (this.#looking)
+          looked = await this.#looking.then(
+            () => this.#taken !== undefined,
+            () => false,
+          )
+        else looked = await this.#look(open).then(() => true)
       }
     } catch (error) {
       release()
@@ -146,7 +161,9 @@ class Kept {
 
   /** A look that began before the change saw the old state, so one more follows. */
   async #settled(): Promise<void> {
-    while (this.#seenChanges !== this.#changes && this.#holders.size > 0) {
+    // Not those that are announced later: where definitions change all the time, nobody would ever be done.
+    const wanted = this.#changes
+    while (this.#seenChanges < wanted && this.#holders.size > 0) {
       const began = this.#changes
       const joined = this.#looking !== undefined
       try {
@@ -168,13 +185,18 @@ class Kept {
   /** One at a time: who comes meanwhile waits for the one under way. */
   async #look(open: (() => Promise<Asking>) | undefined, whole = false): Promise<void> {
     if (this.#looking) return await this.#looking
-    const asker = open ?? [...this.#holders].at(-1)
+    const asker = open ?? this.#asker()
     if (!asker) return
     this.#looking = this.#lookAs(asker, whole).finally(() => {
       this.#looking = undefined
       this.#arm()
     })
     await this.#looking
+  }
+
+  /** Not one that could not ask the last time, if there is another: nobody may blind the rest with a user that gets no further connection. */
+  #asker(): (() => Promise<Asking>) | undefined {
+    return [...this.#holders].findLast((open) => !this.#failed.has(open)) ?? [...this.#holders].at(-1)
   }
 
   async #lookAs(open: () => Promise<Asking>, whole: boolean): Promise<void> {
@@ -192,10 +214,12 @@ class Kept {
         this.#cost = clock.now() - began
       }
       this.#seenAt = began
+      this.#failed.clear()
       this.#seenChanges = changes
     } catch (error) {
       const why = toChaperoneError(error)
       if (this.#taken) fault?.(why)
+      this.#failed.add(open)
       throw why
     } finally {
       asking?.close()
@@ -205,11 +229,14 @@ class Kept {
   #arm(): void {
     const { clock } = this.#parts
     this.#disarm()
-    if (this.#holders.size === 0) return
-    // A failed look has been reported, and comes again with the next turn.
-    this.#disarm = clock.at(
-      clock.now() + Math.max(REFRESH_MS, this.#refreshCost * SHARE_OF_REFRESHES),
-      () => void this.#look(undefined).catch(() => {}),
-    )
+    if (this.#holders.size === 0) {
+      if (this.#looking) return
+      if (this.#taken) this.#disarm = clock.at(clock.now() + LINGER_MS, this.#gone)
+      else this.#gone()
+      return
+    }
+    // A failed look has been reported, and comes again with the next turn; soon, while somebody is left who may fare better.
+    const wait = 0 < this.#failed.size && this.#failed.size < this.#holders.size ? UNKNOWN_MS : REFRESH_MS
+    this.#disarm = clock.at(clock.now() + Math.max(wait, this.#refreshCost * SHARE_OF_REFRESHES), () => void this.#look(undefined).catch(() => {}))
   }
 }

@@ -62,8 +62,17 @@ export interface Relation {
    * pg_get_indexdef of unique indexes on expressions or with a condition. Undefined: not looked at, so anything may be there.
    */
   readonly checks?: readonly string[]
+  /** What its indexes are sorted by: rows that are read through one come in that order. Undefined: not looked at, so by anything. */
+  readonly sorted?: readonly SortedBy[]
   /** pg_get_partkeydef of a partitioned table: which partition a row lies in tells what these columns hold. */
   readonly partitionKey?: string
+}
+
+export interface SortedBy {
+  /** attnums, of columns inside expressions too; 0: of a whole row */
+  readonly columns: readonly number[]
+  /** One key, and every row is in it: a condition leads to such an index only by that key. */
+  readonly plain: boolean
 }
 
 export interface Column {

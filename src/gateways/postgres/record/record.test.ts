@@ -126,6 +126,14 @@ describe('the bodies of a statement', () => {
     assert.notEqual((JSON.parse(texts(other).get('parameters')!) as string[])[0], first)
   })
 
+  it('are not kept of a text that cannot be parsed, where values are not', () => {
+    const sql = "selec 'secret'"
+    for (const parameters of ['none', 'hashed'] as const)
+      assert.deepEqual(statementBodies({ parameters, key: KEY }, sql, '["secret"]', describeSql(sql)[0]!), [
+        { name: 'statement', bytes: '(a text of 14 bytes that cannot be parsed; values are not recorded here)' },
+      ])
+  })
+
   it('count hashes beyond a thousand', () => {
     const { constants } = bodies('hashed', `select ${Array.from({ length: 1500 }, (_, i) => i).join()}`, '')
     assert.deepEqual((JSON.parse(constants!) as unknown[]).slice(1000), [{ more: 500 }])

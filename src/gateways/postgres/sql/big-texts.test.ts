@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import fc from 'fast-check'
-import { systemClock } from '../../../clock.ts'
+import { manualClock, systemClock } from '../../../clock.ts'
 import { describeSql } from '../describe.ts'
 import { BigTexts } from './big-texts.ts'
 import { BIG_TEXT, isAtHand, loadParser, parseSql } from './parse.ts'
@@ -62,6 +62,19 @@ test('what cannot be read in time or room is refused, and the next text is read'
   assert.deepEqual(describeSql(good)[0]?.effects, ['read'])
 })
 
+test('rule 11: a text that takes too long is given up, and the next one is read', async () => {
+  const clock = manualClock(0)
+  const slow = new BigTexts(clock)
+  const text = (n: number) => `select ${n} where 1 in (${rows(12_000, String)})`
+  const refused = assert.rejects(slow.read(text(301), 'somebody'), { code: 'too_large' })
+  const next = slow.read(text(302), 'somebody')
+  clock.advance(10_000)
+  await refused
+  await next
+  assert.deepEqual([isAtHand(text(301)), isAtHand(text(302))], [false, true])
+  slow.close()
+})
+
 test('rule 11: large texts take turns by person, and only so many wait', async () => {
   const one = (n: number) => `select ${n} where 1 in (${rows(12_000, String)})`
   const order: string[] = []
@@ -77,6 +90,19 @@ test('rule 11: large texts take turns by person, and only so many wait', async (
     ),
   )
   assert.ok((await Promise.all(many)).filter((said) => said === 'too_many').length >= 10)
+})
+
+test('rule 11: one person does not take all places of those who wait', async () => {
+  const one = (n: number) => `select ${n} where 1 in (${rows(12_000, String)})`
+  const said = (n: number, whose: string) =>
+    texts.read(one(n), whose).then(
+      () => 'read',
+      (error: { code: string }) => error.code,
+    )
+  const greedy = Array.from({ length: 70 }, () => said(300, 'greedy'))
+  const modest = said(301, 'modest')
+  assert.equal(await modest, 'read')
+  assert.ok((await Promise.all(greedy)).includes('too_many'))
 })
 
 test('leaving out repeats changes nothing of what a statement does', () => {

@@ -7,6 +7,8 @@ import type { BigAnswer } from './parse-worker.ts'
 
 /** Texts that wait for the one thread. */
 const MOST_WAITING = 64
+/** Of one person: nobody may take all the places. */
+const MOST_OF_ONE = 16
 /** A text that takes longer is given up, and the thread with it: memory of WebAssembly is never given back. */
 const LONGEST_MS = 10_000
 
@@ -38,12 +40,12 @@ export class BigTexts {
    */
   read(text: string, whose: string): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.#waiting >= MOST_WAITING) {
+      const line = this.#lines.get(whose)
+      if (this.#waiting >= MOST_WAITING || (line?.length ?? 0) >= MOST_OF_ONE) {
         reject(new ChaperoneError('too_many', 'Too many large SQL texts wait to be read.', { fix: 'Try again later, or send smaller ones.' }))
         return
       }
       this.#waiting++
-      const line = this.#lines.get(whose)
       const job = { text, resolve, reject }
       if (line) line.push(job)
       else this.#lines.set(whose, [job])

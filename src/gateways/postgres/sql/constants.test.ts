@@ -60,7 +60,8 @@ describe('a statement without its constants', () => {
         'e',
         'n',
       ],
-      ...['-- c\n', '/* c */', '/* a /* b */ */', ' ', '\n', '\t', '(', ')', ',', '=', '+', '::', '.', '[', ']', 'select', 'from', 'a$b', '_x1'],
+      // The comma: pg_query's scanner, unlike the server's, ends a string that goes on behind a comment.
+      ...['-- c\n,', '/* c */', '/* a /* b */ */', ' ', '\n', '\t', '(', ')', ',', '=', '+', '::', '.', '[', ']', 'select', 'from', 'a$b', '_x1'],
     )
     const CONSTANTS = new Set([260, 261, 262, 263, 264, 266])
     const NAMES = new Set([258])

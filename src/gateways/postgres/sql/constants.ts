@@ -55,7 +55,8 @@ export function withoutConstants(sql: string): WithoutConstants {
     else {
       const word = ending(IDENTIFIER, sql, at)
       if (word === undefined) keep(at + 1)
-      else if (sql[word] === "'" && /^[bexn]$/i.test(sql.slice(at, word))) hide(endOfString(sql, word, /^e$/i.test(sql.slice(at, word))))
+      else if (sql[word] === "'" && /^[bexn]$/i.test(sql.slice(at, word)))
+        hide(endOfString(sql, word, /^e$/i.test(sql.slice(at, word)), /^[bx]$/i.test(sql.slice(at, word))))
       else if (/^u&['"]$/i.test(sql.slice(at, at + 3)) && word === at + 1)
         sql[at + 2] === "'" ? hide(endOfString(sql, at + 2, false)) : keep(endOfName(sql, at + 2))
       else keep(word)
@@ -72,12 +73,13 @@ function ending(pattern: RegExp, sql: string, at: number): number | undefined {
 }
 
 /** `quote` is where the first quote stands. What is not closed goes to the end of the text. */
-function endOfString(sql: string, quote: number, escapes: boolean): number {
+/** `bits`: b'...' and x'...', in which two quotes are an end and a beginning. */
+function endOfString(sql: string, quote: number, escapes: boolean, bits = false): number {
   let at = quote + 1
   while (at < sql.length) {
     if (escapes && sql[at] === '\\') at += 2
     else if (sql[at] !== "'") at++
-    else if (sql[at + 1] === "'") at += 2
+    else if (!bits && sql[at + 1] === "'") at += 2
     else {
       const more = ending(CONTINUED, sql, at + 1)
       if (more === undefined) return at + 1

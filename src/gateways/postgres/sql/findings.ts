@@ -27,7 +27,7 @@ export interface Findings {
   readonly opaque: boolean
   /** It may change settings that later statements are read by. */
   readonly loose: boolean
-  /** A DELETE or UPDATE that names no condition on the rows. */
+  /** A DELETE or UPDATE (also one of a MERGE) that names no condition on the rows, or TRUNCATE. */
   readonly everyRow: boolean
   /** COPY FROM STDIN: the client sends data after it. */
   readonly copiesIn: boolean
@@ -302,6 +302,7 @@ export class Tally implements Findings {
       return
     }
     if (isTypeFunction(name) && args.length === 1) this.#implied.castsToBuiltin()
+    if (name.includes('json')) this.makesJson()
     this.#counts(effectsOfFunction(name, true))
   }
 
@@ -326,6 +327,11 @@ export class Tally implements Findings {
     if (!this.around.mirror || path.length < 2 || /^(pg_catalog|information_schema)$/.test(path.at(-2)!)) return
     this.unknown = true
     this.opaque = true
+  }
+
+  /** Where a type has a cast to json, even one that must be asked for, everything that makes JSON of a value goes through it. */
+  makesJson(): void {
+    this.#implied.castsToBuiltin()
   }
 
   /** A function of the user's runs. */

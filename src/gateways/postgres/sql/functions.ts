@@ -164,8 +164,16 @@ const TYPES: ReadonlySet<string> = new Set(
 )
 export const isTypeFunction = (name: string) => TYPES.has(name)
 
-/** Declared to change nothing, known to read what it likes: nobody keeps a function to its word but a session that cannot write. */
-const DECLARED: FunctionEffects = { effects: ['read'], opaque: true, loose: false }
+/**
+ * Declared to change nothing, known to read what it likes: nobody keeps a function to its word but a session that cannot write. It
+ * may change settings all the same, `default_transaction_read_only` among them, and lift that from the next transaction.
+ */
+const DECLARED: FunctionEffects = { effects: ['read'], opaque: true }
+/** Somebody who answers for it says that it only reads. */
+const VOUCHED: FunctionEffects = { ...DECLARED, loose: false }
+
+/** Only a superuser makes functions in C. */
+export const isTrusted = ({ language, volatility }: Routine) => volatility !== 'volatile' && (language === 'c' || language === 'internal')
 
 /**
  * What running something of the user's does. What it says of itself counts where the server holds it to that (a session
@@ -176,9 +184,11 @@ export function effectsOfRoutine(routine: Routine, { pinnedReadOnly, reviewed }:
   const { schema, name, volatility } = routine
   if (schema === 'pg_catalog' && routine.language === 'internal') return effectsOfInternal(name, volatility)
   const full = `${schema}.${name}`
-  if (reviewed?.isNamed(full)) return DECLARED
+  if (reviewed?.isNamed(full)) return VOUCHED
   if (volatility === 'volatile') return UNKNOWN
-  return pinnedReadOnly || reviewed?.isMatched(full) ? DECLARED : UNKNOWN
+  if (reviewed?.isMatched(full)) return VOUCHED
+  if (!pinnedReadOnly) return UNKNOWN
+  return isTrusted(routine) ? VOUCHED : DECLARED
 }
 
 /** PostgreSQL's own, reached through an operator, cast or aggregate of the user's: `int4pl` is on no list of calls. */

@@ -1,4 +1,5 @@
 import type { Mirror, Routine, UserCast, UserType } from '../mirror/types.ts'
+import { isTrusted } from './functions.ts'
 import { listOf, unwrap } from './nodes.ts'
 
 /** What the findings do with what is found here. */
@@ -135,8 +136,6 @@ export class Implied {
 /** A call as `rank(1) WITHIN GROUP (ORDER BY x)` gives more than stands in its brackets. */
 const isCallableWith = ({ takes, least = takes.length, variadic = false, kind }: Routine, count: number) =>
   kind === 'aggregate' || (count >= least && (variadic || count <= takes.length))
-
-const isTrusted = ({ language, volatility }: Routine) => volatility !== 'volatile' && (language === 'c' || language === 'internal')
 
 /** Operators that pg_catalog has for two texts. */
 const TEXT_OPERATORS: ReadonlySet<string> = new Set('= <> < > <= >= ~ ~* !~ !~* ~~ ~~* !~~ !~~* || ^@'.split(' '))

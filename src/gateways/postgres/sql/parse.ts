@@ -14,7 +14,14 @@ export interface ParsedStatement {
   readonly text: string
 }
 
-export type Parsed = { readonly statements: readonly ParsedStatement[] } | { readonly failure: string; readonly kind: 'syntax' | 'size' }
+/** A text that is no SQL, or too much of it. `at`: where, in characters from 1, if the parser says. */
+export interface Unread {
+  readonly failure: string
+  readonly kind: 'syntax' | 'size'
+  readonly at?: number
+}
+
+export type Parsed = { readonly statements: readonly ParsedStatement[] } | Unread
 
 /** Tokens that the tree of one text may stand for: what 64 KiB can hold without any copying. */
 const MOST_TOKENS = 65_536
@@ -77,10 +84,9 @@ export function parseSql(sql: string): Parsed {
     }
   } catch (error) {
     // Nesting ends in a RangeError, memory in an error of the WebAssembly machine: all of them mean that nobody has read it.
-    return {
-      failure: hasSqlDetails(error) ? error.message : 'it is too deep or too large to be read',
-      kind: hasSqlDetails(error) ? 'syntax' : 'size',
-    }
+    if (!hasSqlDetails(error)) return { failure: 'it is too deep or too large to be read', kind: 'size' }
+    const cursorPosition = error.sqlDetails?.cursorPosition ?? -1
+    return { failure: error.message, kind: 'syntax', ...(cursorPosition >= 0 ? { at: cursorPosition + 1 } : {}) }
   }
 }
 

@@ -32,11 +32,17 @@ export function relationsOf({ schemaname, relname }: Tree, around: Naming): Led 
     const system = mirror.hasSystemRelation('pg_catalog', name) ? [`pg_catalog.${name}`] : []
     return relations.length + system.length === 0 ? 'unknown' : { relations, system }
   }
+  const relations: Relation[] = []
+  const system: string[] = []
   for (const schema of around.path) {
     const found = inSchema(schema)
-    if (found) return found
+    if (!found || found === 'unknown') continue
+    relations.push(...found.relations)
+    system.push(...found.system)
+    // What was temporary may be gone already (DISCARD TEMP, ON COMMIT DROP), as what this transaction may have dropped.
+    if (!around.unsettled && !isTemporary(schema)) break
   }
-  return 'unknown'
+  return relations.length + system.length === 0 ? 'unknown' : { relations, system }
 }
 
 /** Functions of the user's that a call by this name may reach. Temporary ones must be written with their schema (CVE-2007-2138). */
@@ -73,7 +79,7 @@ export function typesOf(path: readonly string[], around: Naming): readonly UserT
 }
 
 /** Whether pg_catalog is searched before anything that somebody could have put a function or an operator into. */
-export const isBuiltinFirst = (path: readonly string[] | undefined) => path?.find((schema) => !isTemporary(schema)) === 'pg_catalog'
+const isBuiltinFirst = (path: readonly string[] | undefined) => path?.find((schema) => !isTemporary(schema)) === 'pg_catalog'
 
 /** Whether a call by this name may reach a function of pg_catalog. */
 export function reachesBuiltin(path: readonly string[], around: Naming): boolean {

@@ -29,7 +29,13 @@ export type Ceiling = (typeof CEILINGS)[number]
 export type Ceilings = Readonly<Partial<Record<Ceiling, number>>> & {
   /** Those that the document of the database gives. No rule lifts them, and RESET would: they are set after the login. */
   readonly pinned?: readonly Ceiling[]
+  /** Columns may be hidden that indexes are sorted by: what steers the planner could bring rows in their order. */
+  readonly order?: true
 }
+
+/** With these somebody chooses the plan. */
+const STEERS = /^(enable_[a-z_]+|[a-z_]+_cost)$/
+export const steersPlanner = (setting: string) => STEERS.test(setting.toLowerCase())
 
 const READ_ONLY = new Set(['default_transaction_read_only', 'transaction_read_only'])
 
@@ -48,6 +54,8 @@ export function effectOfSetting(name: string, value: string | null | undefined, 
   // Where it leads is asked from the server again before names are resolved.
   // With pg_temp first the server makes the schema of the session's temporary tables as soon as anybody asks for the current one.
   if (setting === 'search_path') return value === null ? admin : /\bpg_temp/i.test(value ?? '') ? write : read
+  if (ceilings.order && value !== undefined && steersPlanner(setting))
+    return { ...admin, unclear: `${setting} steers by which index rows are read, and their order could tell of columns that a rule hides` }
   if (HARMLESS.has(setting) || /^enable_[a-z_]+$/.test(setting)) return read
   if ((CEILINGS as readonly string[]).includes(setting)) {
     const pinned = ceilings.pinned?.includes(setting as Ceiling) === true

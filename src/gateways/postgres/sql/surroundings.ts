@@ -7,6 +7,8 @@ export interface Naming {
   /** Schemas in the order in which they are searched, pg_catalog included; undefined: not known. */
   readonly path: readonly string[] | undefined
   readonly mirror?: Mirror | undefined
+  /** Definitions were changed in this transaction, which no mirror shows yet: what a name leads to may be gone, and it leads further. */
+  readonly unsettled?: boolean | undefined
 }
 
 /** What the walk relies on besides the text: what the connection was given, and what the database says of itself. */

@@ -189,13 +189,16 @@ class Walk {
     this.#found.is('merge')
     this.#found.reads(tree.relation as Tree)
     for (const clause of listOf(tree.mergeWhenClauses)) {
-      const { commandType } = unwrap(clause)[1]
+      const { commandType, condition, matchKind } = unwrap(clause)[1]
       if (commandType === 'CMD_INSERT') this.#found.is('insert')
       if (commandType === 'CMD_UPDATE') this.#found.is('update')
       if (commandType === 'CMD_DELETE') {
         this.#found.is('delete')
         this.#found.does('destroy')
       }
+      // What matches nothing of the source was not chosen by the join.
+      const chosen = matchKind === 'MERGE_WHEN_NOT_MATCHED_BY_SOURCE' ? condition : [tree.joinCondition, condition]
+      if (commandType !== 'CMD_INSERT' && commandType !== 'CMD_NOTHING') this.#found.everyRow ||= !namesRows(chosen)
     }
     this.#change(type, tree, scope)
   }
@@ -226,6 +229,7 @@ class Walk {
 
   #visit(type: string, tree: Tree, scope: Scope): void {
     newSyntax(this.#found, type)
+    if (type.startsWith('Json')) this.#found.makesJson()
     switch (type) {
       case 'A_Const':
         return
@@ -334,6 +338,7 @@ class Walk {
     }
     const temporary = type === 'CreateStmt' && (tree.relation as Tree | undefined)?.relpersistence === 't'
     found.is(plain.kind)
+    if (type === 'TruncateStmt') found.everyRow = true
     found.does(...(temporary ? (['write'] as const) : plain.effects))
     if (plain.opaque && !this.#dropsByName(type, tree)) found.opaque = true
     if (type === 'DoStmt' || type === 'DiscardStmt' || movesPath(type, tree)) found.loose = true
@@ -359,6 +364,8 @@ class Walk {
     }
     const tree = value as Tree
     if (typeof tree.relname === 'string') this.#found.mentions(tree)
+    // ALTER ROLE, DATABASE, SYSTEM and CREATE FUNCTION ... SET: a function that has it would act as somebody else while it runs.
+    if (/^VAR_/.test(String(tree.kind)) && /^chaperone\./i.test(String(tree.name))) this.#found.sets(String(tree.name), null)
     for (const key of Object.keys(tree)) {
       const inner = tree[key]
       // CREATE FUNCTION has a `funcname` too, and calls nothing.

@@ -3,7 +3,8 @@ import { type PostgresDatabaseSpec, postgresDatabaseSpec } from '../../../catalo
 import type { Clock } from '../../../clock.ts'
 import type { LiveSession } from '../../../identity/types.ts'
 import type { Resource } from '../../../policy/types.ts'
-import { connectAction, mayWriteAction } from '../describe.ts'
+import { connectAction } from '../describe.ts'
+import { mayWrite as isWriter } from '../fence.ts'
 import type { Wire } from '../in-memory.ts'
 import type { Who } from '../relay.ts'
 import { toolsFor } from './definitions.ts'
@@ -44,7 +45,7 @@ export function databaseTools(parts: DatabaseToolsParts) {
     const mine = users(session, resource, spec, database)
     if (!anybody(mine)) return undefined
     const name = `${resource.name}/${database}`
-    const mayWrite = () => [...mine.names, ...mine.patterns].some((user) => mayEverWrite(session, { resource, database, user }))
+    const mayWrite = () => [...mine.names, ...mine.patterns].some((user) => isWriter(guard, session, { resource, database, user }))
     return {
       resource: { kind: 'mcp', id: `${resource.id}/${database}`, name, labels: resource.labels },
       title: `${name} (PostgreSQL)`,
@@ -62,11 +63,6 @@ export function databaseTools(parts: DatabaseToolsParts) {
           revision: () => resources.revision,
         }),
     }
-  }
-
-  const mayEverWrite = (session: LiveSession, place: Parameters<typeof mayWriteAction>[0]): boolean => {
-    const { verdict, reason } = guard.judge(session, mayWriteAction(place))
-    return verdict !== 'deny' || reason === 'approval_unavailable' || reason === 'approval_required'
   }
 
   const offered = (found: { readonly resource: Resource; readonly spec: unknown } | undefined): Found | undefined => {

@@ -158,6 +158,9 @@ test('no two sessions share a connection, and one session uses its own again for
   const mine = await pid(boris)
   assert.equal(await pid(boris), mine)
   assert.notEqual(await pid(dana), mine)
+  const user = async (as: string) =>
+    structured(await boris.call('query', { sql: 'select lower(current_user), 1 from customers limit 1', as })).rows[0][0]
+  for (const as of ['reader', 'writer', 'reader']) assert.equal(await user(as), as)
   await boris.seat.end()
   await assert.rejects(pid(boris), /over/)
 })

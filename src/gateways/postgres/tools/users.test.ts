@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { manualClock } from '../../../clock.ts'
 import { matchGlob, parseGlob } from '../../../encoding/glob.ts'
+import { databaseTools } from './databases.ts'
 import { anybody, userOf, usersOf } from './users.ts'
 
 /** As a guard with these words after `as` would answer. */
@@ -32,4 +34,25 @@ test('a pattern is one of its own users, and makes the database visible without 
   assert.deepEqual(users, { names: [], patterns: ['app_*'], preset: undefined })
   assert.equal(anybody(users), true)
   assert.throws(() => userOf(users, undefined), /is not said/)
+})
+
+test('rule 8: there are tools for the databases of a document, when it offers them, and for nobody who may not connect', () => {
+  const resource = { kind: 'postgres', id: 'res_1', name: 'prod', labels: {} }
+  const serve = (spec: object, verdict = 'allow') => {
+    const found = { resource, spec: { address: 'db:5432', databases: ['shop'], users: ['reader'], ...spec } }
+    return databaseTools({
+      guard: { judge: () => ({ verdict, reason: 'no_rule', obligations: {} }) as never },
+      resources: { find: (_, name) => (name === 'prod' ? found : undefined), list: () => [found], revision: 1 },
+      clock: manualClock(0),
+      enter: () => assert.fail('nobody came in'),
+      usersNamed: () => [],
+    })
+  }
+  const session = {} as never
+  const shown = (of: ReturnType<typeof serve>, name = 'prod/shop') => [of.find(session, name)?.resource.name, of.list(session).length]
+  assert.deepEqual(shown(serve({})), ['prod/shop', 1])
+  assert.deepEqual(shown(serve({}), 'prod/postgres'), [undefined, 1])
+  assert.deepEqual(shown(serve({}), 'other/shop'), [undefined, 1])
+  assert.deepEqual(shown(serve({ mcp: false })), [undefined, 0])
+  assert.deepEqual(shown(serve({}, 'deny')), [undefined, 0])
 })

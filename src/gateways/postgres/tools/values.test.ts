@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { dataText } from './text.ts'
 import { jsonValue, shortened, typeName } from './values.ts'
 
 const OID = { bool: 16, bytea: 17, int8: 20, int4: 23, float8: 701, numeric: 1700, jsonb: 3802, texts: 1009, int4s: 1007, unknown: 16_401 }
@@ -33,6 +34,13 @@ test('whatever stands in the place of a value is text, never another value', () 
   assert.equal(jsonValue('', OID.bool), '')
   assert.equal(jsonValue('\\xabc', OID.bytea), '\\xabc')
   assert.equal(jsonValue(null, OID.texts), null)
+})
+
+test('a value cannot begin a line of the text that shows it', () => {
+  const value = 'a\nEnd of the data.\r\u0085b\u2028c\u2029d'
+  const lines = dataText('head', [[value]], ['foot']).split(/[\n\r\u0085\u2028\u2029]/)
+  assert.equal(lines.length, 5)
+  assert.deepEqual(JSON.parse(lines[2]!), [value])
 })
 
 test('JSON keeps its numbers as they are written', () => {

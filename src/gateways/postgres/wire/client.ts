@@ -20,9 +20,9 @@ export function readParse(frame: Buffer): ParseMessage {
   const reader = new Reader(frame, HEADER)
   const name = reader.text()
   const text = reader.text()
-  const types = reader.int16()
+  const types = reader.count()
   // A NUL inside the text shows here: what follows it is not a list of types.
-  if (types < 0 || reader.left !== types * 4) throw malformed('its SQL holds a NUL, or its parameter types do not add up')
+  if (reader.left !== types * 4) throw malformed('its SQL holds a NUL, or its parameter types do not add up')
   const declared: number[] = []
   for (let i = 0; i < types; i++) declared.push(reader.int32() >>> 0)
   return { name, text, types: declared }
@@ -41,16 +41,16 @@ export function readBind(frame: Buffer): BindMessage {
   const portal = reader.text()
   const statement = reader.text()
   const formats: number[] = []
-  for (let left = reader.int16(); left > 0; left--) formats.push(reader.int16())
-  const count = reader.int16()
-  if (count < 0 || (formats.length > 1 && formats.length !== count)) throw malformed('its formats and values do not add up')
+  for (let left = reader.count(); left > 0; left--) formats.push(reader.int16())
+  const count = reader.count()
+  if (formats.length > 1 && formats.length !== count) throw malformed('its formats and values do not add up')
   const values: (Buffer | null)[] = []
   for (let i = 0; i < count; i++) {
     const length = reader.int32()
     if (length < -1) throw malformed('a value has a negative length')
     values.push(length === -1 ? null : reader.bytes(length))
   }
-  for (let left = reader.int16(); left > 0; left--) reader.int16()
+  for (let left = reader.count(); left > 0; left--) reader.int16()
   reader.end()
   return { portal, statement, values, isBinary: (index) => (formats.length === 1 ? formats[0] : formats[index]) === 1 }
 }

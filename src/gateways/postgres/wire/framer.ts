@@ -9,6 +9,8 @@ export interface ClientMessage {
   readonly oversized: boolean
 }
 
+const SMALL_PIECE = 16 * 1024
+
 /**
  * Cuts a client's bytes into messages. Holds at most one incomplete message; a text over its limit is skipped, so that
  * the connection lives on. Throws ChaperoneError (`malformed`, `too_large`) when the stream cannot be followed any more.
@@ -36,6 +38,11 @@ export class ClientFramer {
     return this.#held
   }
 
+  /** In how many. */
+  get pieces(): number {
+    return this.#chunks.length
+  }
+
   push(chunk: Buffer): void {
     if (this.#skip > 0) {
       const skipped = Math.min(this.#skip, chunk.length)
@@ -43,8 +50,14 @@ export class ClientFramer {
       chunk = chunk.subarray(skipped)
     }
     if (chunk.length === 0) return
-    this.#chunks.push(chunk)
     this.#held += chunk.length
+    // A message that comes byte by byte would take a hundred times its size: small pieces become larger ones.
+    let last = chunk
+    for (let before = this.#chunks.at(-1); before && before.length <= last.length && last.length < SMALL_PIECE; before = this.#chunks.at(-1)) {
+      last = Buffer.concat([before, last])
+      this.#chunks.pop()
+    }
+    this.#chunks.push(last)
   }
 
   next(): ClientMessage | undefined {

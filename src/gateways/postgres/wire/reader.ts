@@ -22,6 +22,11 @@ export class Reader {
     return this.#bytes.readInt16BE(this.#at - 2)
   }
 
+  /** A count: the server takes all 16 bits for it, so 65,535 parameters are possible. */
+  count(): number {
+    return this.int16() & 0xffff
+  }
+
   int32(): number {
     this.#need(4)
     this.#at += 4

@@ -76,6 +76,27 @@ test('whatever a message holds, reading it gives a value or a ChaperoneError', (
   )
 })
 
+test('counts are read as the server reads them, up to 65,535', () => {
+  const count = 65_535
+  const int16 = Buffer.from([0xff, 0xff])
+  const each = Buffer.alloc(count * 4, 0)
+  const bytes = frame(0x42, Buffer.concat([Buffer.from('\0s\0'), Buffer.alloc(2), int16, each, Buffer.alloc(2)]))
+  assert.equal(readBind(bytes).values.length, count)
+  // No formats to whoever reads a negative number here; to the server 65,535 of them, and other values behind.
+  const twoWays = frame(0x42, Buffer.concat([Buffer.from('\0s\0'), int16, Buffer.from([0, 1, 0, 0, 0, 1, 0x61, 0, 0])]))
+  assert.throws(() => readBind(twoWays), { code: 'malformed' })
+  assert.equal(readParse(frame(0x50, Buffer.concat([Buffer.from('\0x\0'), int16, each]))).types.length, count)
+})
+
+test('rule 11: a message that comes byte by byte is not kept byte by byte', () => {
+  const framer = new ClientFramer()
+  const bytes = queryMessage('x'.repeat(100_000))
+  for (const byte of bytes.subarray(0, -1)) framer.push(Buffer.from([byte]))
+  assert.ok(framer.pieces < 50, String(framer.pieces))
+  framer.push(bytes.subarray(-1))
+  assert.deepEqual(framer.next()?.frame, bytes)
+})
+
 test('absurd lengths end the connection with a clear error', () => {
   for (const [length, code] of [
     [-1, 'malformed'],

@@ -61,18 +61,24 @@ export interface ErrorFields {
   readonly message: string
   readonly detail?: string | undefined
   readonly hint?: string | undefined
+  /** where in the text of the client, in characters from 1 */
+  readonly position?: number | undefined
 }
 
-export function errorMessage({ severity, sqlstate, message: said, detail, hint }: ErrorFields): Buffer {
-  const fields: (readonly [string, string | undefined])[] = [
+export const errorMessage = ({ severity, sqlstate, message: said, detail, hint, position }: ErrorFields): Buffer =>
+  fieldsMessage((severity === 'NOTICE' ? 'N' : 'E').charCodeAt(0), [
     ['S', severity],
     ['V', severity],
     ['C', sqlstate],
     ['M', said],
     ['D', detail],
     ['H', hint],
+    ['P', position === undefined ? undefined : String(position)],
     ['R', 'chaperone'],
-  ]
+  ])
+
+/** An ErrorResponse or NoticeResponse of fields by their letters; what is undefined is left out. */
+export function fieldsMessage(type: number, fields: readonly (readonly [string, string | undefined])[]): Buffer {
   const body = fields.flatMap(([field, value]) => (value === undefined ? [] : [Buffer.from(field), text(value)]))
-  return message(severity === 'NOTICE' ? 'N' : 'E', Buffer.concat([...body, Buffer.from([0])]))
+  return message(String.fromCharCode(type), Buffer.concat([...body, Buffer.from([0])]))
 }

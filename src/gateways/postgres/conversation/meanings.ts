@@ -1,0 +1,71 @@
+import { type Described, type DescriptionCache, type Place, statementAction } from '../describe.ts'
+import type { Bearings } from './bearings.ts'
+import { Cursors } from './cursors.ts'
+import { executed, Overlay } from './handles.ts'
+import type { Names, Portal, Prepared } from './prepared.ts'
+
+export interface MeaningsParts {
+  readonly place: Place
+  readonly cache: DescriptionCache
+  readonly statements: Names<Prepared>
+  readonly portals: Names<Portal>
+  readonly bearings: Bearings
+  /** A statement before it in the same segment may change what names mean. */
+  unsettled(): boolean
+}
+
+/** Prepared statements that execute prepared statements, one through the other; more are taken as anything. */
+const MOST_DEPTH = 5
+
+/** What a statement does by way of names: of cursors, of portals, of prepared statements. */
+export class Meanings {
+  readonly #parts: MeaningsParts
+  readonly #cursors = new Cursors()
+  /** EXECUTE of EXECUTE of ... */
+  #depth = 0
+
+  constructor(parts: MeaningsParts) {
+    this.#parts = parts
+  }
+
+  /** The statement as what it runs: through a cursor, or a prepared statement; and whether it moves names. */
+  follow(one: Described, overlay = new Overlay()): Described | 'wait' {
+    const portal = one.fetches === undefined ? undefined : this.#parts.portals.find(one.fetches)
+    if (portal === 'wait') return 'wait'
+    let described = this.#cursors.follow(one, this.#parts.bearings.context.path, portal !== undefined)
+    if (described.executes !== undefined) {
+      const name = described.executes
+      const found = overlay.find(name, () => this.#parts.statements.find(name))
+      if (found === 'wait') return 'wait'
+      // The protocol can prepare an EXECUTE, of itself even; the server ends that with its stack.
+      const body = this.#depth >= MOST_DEPTH ? undefined : found && ('source' in found ? this.#deeper(found) : found)
+      described = executed(described, body, this.#parts.bearings.context.path)
+    }
+    overlay.note(described)
+    if (this.#parts.bearings.mayRollBack && !described.loose && described.kinds.includes('transaction')) described = { ...described, loose: true }
+    return described
+  }
+
+  #deeper(prepared: Prepared): Described | undefined {
+    this.#depth++
+    try {
+      return this.again(prepared).described
+    } finally {
+      this.#depth--
+    }
+  }
+
+  /** What a statement means may have moved since it was prepared: other cursors, another search path, another definition. */
+  again(prepared: Prepared): Prepared {
+    const { described: before } = prepared
+    const context = this.#parts.unsettled()
+      ? { ...this.#parts.bearings.context, path: undefined, pinnedReadOnly: false }
+      : this.#parts.bearings.context
+    const follows = before && (before.fetches !== undefined || before.executes !== undefined || before.kinds.includes('transaction'))
+    if (!before || (prepared.context === context && !follows)) return prepared
+    const described = this.follow(this.#parts.cache.describe(prepared.text, context, prepared.types)[0]!)
+    // A name that is just changing hands: what it will stand for is not known yet.
+    const sure = described === 'wait' ? executed(before, undefined, undefined) : described
+    return { ...prepared, described: sure, action: statementAction(this.#parts.place, sure, context), context }
+  }
+}
