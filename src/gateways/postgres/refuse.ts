@@ -43,7 +43,8 @@ function syntaxError({ decision, decisionId }: Refusal, severity: 'ERROR' | 'FAT
   return errorMessage({
     severity,
     sqlstate: SYNTAX_ERROR,
-    message: unclear?.replace(/^it cannot be parsed: /, '') ?? 'syntax error',
+    // Several statements in one Parse are read well, and are none of what the server would take.
+    message: /^it cannot be parsed: (.*)$/s.exec(unclear ?? '')?.[1] ?? `Chaperone refused this: ${unclear ?? 'it cannot be read'}.`,
     detail: `reason ${decision.reason}, decision ${decisionId}`,
     hint: 'Nothing reached the database. Correct the SQL and send it again; it is read with the grammar of PostgreSQL.',
     position: unreadAt,
