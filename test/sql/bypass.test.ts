@@ -58,6 +58,8 @@ const FENCES = "select current_setting('standard_conforming_strings') as strings
 interface PgError {
   readonly code: string
   readonly message: string
+  /** Ours say `chaperone` there; a syntax error has the words of a database. */
+  readonly routine?: string
 }
 
 /** Undefined when it passed; otherwise what the client was told. */
@@ -77,7 +79,7 @@ async function tryOne(client: pg.Client, { texts, because }: Bypass): Promise<vo
     return
   }
   assert.ok(error, 'it passed')
-  assert.match(error.message, /^Chaperone/)
+  assert.equal(error.routine, 'chaperone', error.message)
   assert.equal(error.code, because === 'syntax' ? '42601' : '42501', error.message)
   const refused = rig.records.filter((record) => record.kind === 'refused')
   assert.equal(refused.length, 1)
@@ -89,7 +91,7 @@ async function tryOne(client: pg.Client, { texts, because }: Bypass): Promise<vo
     assert.ok(action.effects.includes(because), `its effects are ${action.effects}`)
   }
   // The same through Parse, Bind and Execute, where a statement is one message of its own.
-  if (texts.length === 1) assert.match((await refusalOf(client, last, 'extended'))?.message ?? 'it passed', /^Chaperone/)
+  if (texts.length === 1) assert.equal((await refusalOf(client, last, 'extended'))?.routine, 'chaperone')
 }
 
 for (const line of new Set(BYPASSES.map((bypass) => bypass.line))) {

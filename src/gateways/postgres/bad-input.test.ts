@@ -247,7 +247,7 @@ test('a syntax error is said as a database says it, with its place, and with the
     assert.doesNotMatch(error.get('H')!, /ask the person/)
   }
   raw.send(parse('', 'select 1; select 2'), sync())
-  assert.equal((await raw.error()).get('M'), 'a prepared statement is one statement')
+  assert.equal((await raw.error()).get('M'), 'Chaperone refused this: a prepared statement is one statement.')
   await raw.answers()
   raw.end()
 })
