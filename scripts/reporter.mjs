@@ -10,7 +10,11 @@ const place = (data) => (data.file ? `${relative(root, data.file)}:${data.line ?
 function reasonOf(error) {
   // node:test wraps what a test threw; the cause is what the reader wants, with its own stack.
   const cause = error?.cause ?? error
-  if (cause instanceof Error || typeof cause?.stack === 'string') return cause.stack
+  if (cause instanceof Error || typeof cause?.stack === 'string') {
+    // fast-check keeps what the property threw as the cause of its own report.
+    const own = cause.cause?.stack
+    return own === undefined ? cause.stack : `${cause.stack}\n${own}`
+  }
   return typeof cause === 'string' ? cause : (error?.message ?? String(cause))
 }
 

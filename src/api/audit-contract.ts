@@ -1,7 +1,9 @@
+import type { FactFilter } from '../audit/fact-filter.ts'
+
 /** Of `contract.ts`, what the record answers with. */
 
 /** What to look for, as the query string of `GET /v1/audit`. All that is given must hold; newest first. */
-export interface AuditQuery {
+export interface AuditQuery extends FactFilter {
   /** name or id of an identity; a person's agents are found with him */
   readonly actor?: string
   readonly type?: string
@@ -14,19 +16,6 @@ export interface AuditQuery {
   readonly until?: number
   /** found in the record or beside it, in any case */
   readonly text?: string
-  /** `schema.table` or `table`, also behind a view; `schema.table.column` or the end of it */
-  readonly table?: string
-  readonly column?: string
-  readonly database?: string
-  /** database user */
-  readonly user?: string
-  /** kind of statement, or method */
-  readonly operation?: string
-  readonly fingerprint?: string
-  readonly effect?: string
-  readonly sqlstate?: string
-  /** `<connection>.<number>` */
-  readonly transaction?: string
   /** at most 1000, default 100 */
   readonly limit?: number
   /** `next` of the page before */

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ChaperoneError } from '../errors.ts'
-import { POSTGRES_PACKAGE } from './postgres.ts'
+import { POSTGRES_PACKAGE } from './postgres-binaries.ts'
 
 /** npm packages that the demo starts as they are; they are no dependencies of Chaperone itself. */
 const PACKAGES = {

@@ -7,18 +7,20 @@ import type { Clock } from '../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import type { UpstreamLogins } from '../../vault/logins.ts'
 import { type Answer, Collector, finish, HttpAnswer } from './answer.ts'
+import { batches } from './batch.ts'
 import { makeDesk } from './builtin/desk.ts'
 import { type Builtin, type Builtins, isBuiltin } from './builtin/types.ts'
 import { makeCrowd, personOf } from './crowd.ts'
 import { describeMcp } from './describe.ts'
-import { BATCH_VERSION, LEGACY_VERSIONS, MODERN_VERSIONS } from './era.ts'
+import { LEGACY_VERSIONS, MODERN_VERSIONS } from './era.ts'
 import { bodiesOf, type McpCaller, makeExchange, type Turn } from './exchange.ts'
 import type { Handles } from './handles.ts'
 import { requestHeaders } from './http/upstream.ts'
+import { nobodyAsked } from './inquiries.ts'
 import { ALL, type Lane, type McpSession, type Server } from './lanes.ts'
 import { MCP_LIMITS, type McpLimits } from './limits.ts'
 import { makeMany } from './many/many.ts'
-import { noBatches, readPost } from './post.ts'
+import { readPost } from './post.ts'
 import { quiet } from './quiet.ts'
 import { makeRecords } from './records.ts'
 import { type Asked, replyTo } from './refuse.ts'
@@ -28,7 +30,7 @@ import { isolator } from './stdio/isolation.ts'
 import type { TaskOwners } from './tasks.ts'
 import { spanAt } from './text/json-text.ts'
 import { continueTrace } from './trace.ts'
-import type { ClientHeaders } from './types.ts'
+import type { Visit } from './visit.ts'
 import { INVALID_REQUEST, type Message, type Notification, ProtocolError, type Request, type Response, sessionGone } from './wire.ts'
 
 export type { McpCaller } from './exchange.ts'
@@ -71,22 +73,6 @@ export interface McpGateway {
   close(): Promise<void>
   /** open MCP sessions, for metrics */
   readonly sessions: number
-}
-
-/** One HTTP request on its way. */
-interface Visit {
-  readonly request: IncomingMessage
-  readonly caller: McpCaller
-  /** as the client wrote it */
-  readonly name: string
-  /** undefined when there is none of that name: the answers are those of a server that may not be seen (rule 8) */
-  readonly server: Server | Builtin | undefined
-  /** the endpoint of all servers */
-  readonly all: boolean
-  readonly answer: Answer
-  readonly headers: ClientHeaders
-  /** W3C trace id */
-  readonly trace?: string | undefined
 }
 
 type Sent = Request | Notification
@@ -147,6 +133,18 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     return found && { resource: found.resource, spec: found.spec as McpServerSpec }
   }
   const turnIn = ({ caller, headers, trace }: Visit, of: () => McpSession): Turn => ({ caller, headers, of, trace })
+  const answerBatch = batches({
+    records,
+    lineBytes: limits.lineBytes,
+    send: (visit, of, message, answer) =>
+      exchange.send(
+        turnIn(visit, () => of),
+        known(visit),
+        message,
+        answer,
+      ),
+    failure: (visit, message, error) => replyTo(toChaperoneError(error), asked(visit, message)).message,
+  })
 
   const post = async (visit: Visit): Promise<void> => {
     let bytes: Buffer | undefined
@@ -158,7 +156,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
       await records.refused(visit.caller, visit.name, toChaperoneError(error), bytes)
       throw error
     })
-    if (batch) return postBatch(visit, messages)
+    if (batch) return answerBatch(visit, await sessionOf(visit), messages)
     const message = messages[0]!
     try {
       if (message.kind === 'response') await responded(visit, message, bytes!)
@@ -284,35 +282,6 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     throw sessionGone('This MCP session does not exist: open one with `initialize`.')
   }
 
-  /** Only 2025-03-26 had batches. Each message is judged, sent and recorded by itself. */
-  const postBatch = async (visit: Visit, messages: readonly Message[]): Promise<void> => {
-    const of = await sessionOf(visit)
-    if (of.version !== BATCH_VERSION || visit.all) {
-      await records.refused(visit.caller, visit.name, noBatches())
-      throw noBatches()
-    }
-    const answers: string[] = []
-    for (const message of messages) {
-      if (message.kind === 'response') {
-        if (!of.inquiries?.answered(message)) await records.refused(visit.caller, visit.name, nobodyAsked(message), Buffer.from(message.text))
-        continue
-      }
-      const collector = new Collector(limits.lineBytes)
-      try {
-        if (message.method === 'initialize') throw new ProtocolError(INVALID_REQUEST, '`initialize` cannot be part of a batch.')
-        const traced = continueTrace(message, visit.headers)
-        const turn = turnIn({ ...visit, headers: traced.headers, trace: traced.trace }, () => of)
-        await exchange.send(turn, known(visit), traced.message, collector)
-        collector.end()
-        if (collector.text !== undefined) answers.push(collector.text)
-      } catch (error) {
-        if (message.kind === 'request') answers.push(JSON.stringify(replyTo(toChaperoneError(error), asked(visit, message)).message))
-      }
-    }
-    if (answers.length === 0) visit.answer.send(202)
-    else visit.answer.send(200, `[${answers.join(',')}]`, { 'content-type': 'application/json' })
-  }
-
   const stream = async (visit: Visit): Promise<void> => {
     checkVersion(visit.request)
     const of = await sessionOf(visit)
@@ -418,8 +387,6 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     },
   }
 }
-
-const nobodyAsked = ({ id }: Response) => new ProtocolError(INVALID_REQUEST, 'Nobody asked for this response.', { id, code: 'not_found' })
 
 /** GET and DELETE have no body to say the version in; the modern era has neither. */
 function checkVersion(request: IncomingMessage): void {

@@ -4,7 +4,7 @@ import type { Answer } from './answer.ts'
 import type { McpLimits } from './limits.ts'
 import { edited, onOneLine } from './text/json-text.ts'
 import { sseEvent } from './text/sse.ts'
-import type { RequestId, Response, UpstreamMessage } from './wire.ts'
+import { INVALID_REQUEST, ProtocolError, type RequestId, type Response, type UpstreamMessage } from './wire.ts'
 
 export interface InquiriesParts {
   readonly clock: Clock
@@ -112,3 +112,5 @@ export class Inquiries {
     for (const open of [...this.#open.values()]) open.settle(why)
   }
 }
+
+export const nobodyAsked = ({ id }: Response) => new ProtocolError(INVALID_REQUEST, 'Nobody asked for this response.', { id, code: 'not_found' })

@@ -45,6 +45,16 @@ const FIXTURE = `
   create operator app.~~~ (rightarg = int, function = app.test);
   create operator app.!!! (rightarg = regclass, function = pg_catalog.nextval);
   create operator public.||| (rightarg = int, function = app.test);
+  create type app.shade as enum ('light', 'dark');
+  create table shaded (shade app.shade); insert into shaded values ('light');
+  create function app.alike(app.shade, app.shade) returns bool language sql as $$ insert into app.log values ('alike'); select true $$;
+  create operator public.= (leftarg = app.shade, rightarg = app.shade, function = app.alike);
+  create function app.below(int, int) returns bool language sql as $$ insert into app.log values ('below'); select true $$;
+  create function app.compare(int, int) returns int language sql as $$ insert into app.log values ('compare'); select 0 $$;
+  create operator app.<<< (leftarg = int, rightarg = int, function = app.below);
+  create operator class app.odd for type int using btree as operator 1 app.<<<, function 1 app.compare(int, int);
+  create table told_twice (told int); insert into told_twice values (1);
+  create function public.told(told_twice) returns int language sql as $$ insert into app.log values ('told'); select 1 $$;
   create function public.lower(app.color) returns text language sql as $$ insert into app.log values ('lower'); select 'x' $$;
   create table guarded (id int); insert into guarded values (1); alter table guarded enable row level security;
   create policy guard on guarded using (app.test(id)); alter table guarded force row level security;
@@ -53,6 +63,8 @@ const FIXTURE = `
   create aggregate app.sum_of(int) (sfunc = app.step, stype = regclass, finalfunc = pg_catalog.nextval, initcond = 'app.counter');
   create function app.logging(int, int) returns int language sql as $$ insert into app.log values ('agg'); select 1 $$;
   create aggregate app.total(int) (sfunc = app.logging, stype = int, initcond = '0');
+  create function app.last(int) returns int language sql as $$ insert into app.log values ('last'); select 1 $$;
+  create aggregate app.ended(int) (sfunc = int4pl, stype = int, finalfunc = app.last, initcond = '0');
   create table parted (id int) partition by list (id); create table parted_1 partition of parted for values in (1);
   create materialized view stored as select app.boom() as n, id from items;
   create function app.lower(text) returns text language sql as $$ insert into app.log values ('path'); select 'x' $$;
@@ -92,6 +104,9 @@ const CHANGING: readonly string[] = [
   "select color = 'red' from colored",
   "select color in ('red', 'blue') from colored",
   'select * from colored a join colored b using (color)',
+  'select * from shaded a join shaded b using (shade)',
+  'select * from shaded natural join shaded b',
+  'select id from items order by id using operator(app.<<<)',
   "select case color when 'red' then 1 end from colored",
   "select nullif(color, 'blue') from colored",
   'select lower(color) from colored',
@@ -107,12 +122,14 @@ const CHANGING: readonly string[] = [
   'select i.of_item from items i where i.of_item = 1',
   'select public.items.of_item from public.items',
   'select of_item(items) from items',
+  'select told(t) from told_twice t',
   'select of_item(row(1, $$x$$)::items)',
   'select g.of_any from generate_series(1, 1) g',
   'select (1).of_any',
   'select app.sum_of(id) from items',
   'select app.total(id) from items',
   'select app.total(id) over () from items',
+  'select app.ended(id) from items',
   'select app.lower(name) from items',
   'select * from app.boom()',
   'select * from rows from (app.boom(), generate_series(1, 2))',
@@ -130,6 +147,7 @@ const READING: readonly string[] = [
   'select i.id, i.name, i.* from items i',
   "select upper(name), lower(name) from items where name = 'one' and id = 1",
   'select q.of_item from (select 1 as of_item) q',
+  'select t.told from told_twice t',
   'select * from parted',
   'select * from stored',
   'select id from "Items"',
@@ -228,6 +246,9 @@ test('a declared reader is read where the session cannot write, or where the own
   await pinned.query('select * from v_keep')
   await pinned.query('select app.keep(1)')
   await assert.rejects(pinned.query('select app.boom()'), { code: '42501' })
+  // The server calls every aggregate immutable: what counts is what it is made of.
+  for (const name of ['total', 'sum_of', 'ended'])
+    await assert.rejects(pinned.query(`select app.${name}(id) from items`), { code: '42501', message: /^Chaperone refused this/ }, name)
   await assert.rejects(pinned.query('select * from v_busy'), { code: '42501' })
   await assert.rejects(pinned.query('select * from v_lock'), { code: '42501' })
   await pinned.end()
@@ -269,6 +290,25 @@ test('a view that is changed through the gateway is seen at once, and one that s
   assert.deepEqual((await client.query('select * from v_plain')).rows, [{ n: 2 }])
   // What does not exist is the server's to say.
   await assert.rejects(client.query('select * from v_nowhere'), { code: '42P01' })
+  await owner.end()
+  await client.end()
+  rig.state.roles = [ALMOST_READER]
+})
+
+test('a schema of the search path that comes to be is searched from the next statement on, and one that goes no more', async () => {
+  rig.state.roles = [ALMOST_READER, { allow: [{ postgres: 'any', databases: ['shop'], as: 'root', can: 'any' }] }]
+  const owner = await rig.connect('root')
+  const client = await rig.connect('writer')
+  const meant = async () => {
+    const { rows } = await client.query('select id from items')
+    return [(rig.records.at(-1)!.action.facts.tables as { read: string[] }).read, rows.length]
+  }
+  assert.deepEqual(await meant(), [['public.items'], 2])
+  // The path begins with "$user", which leads nowhere until somebody makes it.
+  await owner.query('create schema writer authorization writer; create table writer.items (id int); grant select on writer.items to writer')
+  assert.deepEqual(await meant(), [['writer.items'], 0])
+  await owner.query('drop schema writer cascade')
+  assert.deepEqual(await meant(), [['public.items'], 2])
   await owner.end()
   await client.end()
   rig.state.roles = [ALMOST_READER]

@@ -197,6 +197,7 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
     let mirror: HeldMirror | undefined
     let times: ReturnType<typeof timesOf>
     let order: Order
+    let context: SqlContext
     const pinned = !mayWrite(guard, session, place)
     const orderIn = (held: HeldMirror) => orderFor(guard, masks, session, place, { mirror: held.current(), reviewed: spec.functions.read })
     try {
@@ -212,6 +213,13 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       const held = { ...planning(order), ...(pinned ? { default_transaction_read_only: 'on' } : {}) }
       upstream = await openUpstream(permit, spec, { ...settingsFor(who, wanted, spec), ...held }, upstreamParts)
       times = timesOf(spec.limits, wanted.times, upstream.context.ceilings, knowsSetting(upstream.parameters.get('server_version')))
+      context = {
+        ...upstream.context,
+        ceilings: order === 'free' ? times.ceilings : { ...times.ceilings, order: true },
+        mirror: mirror.current(),
+        pinnedReadOnly: pinned,
+        reviewed: spec.functions.read,
+      }
     } catch (error) {
       leave()
       mirror?.release()
@@ -220,13 +228,6 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       guard.settle(permit, { status: 'failed', facts: { reason: why.code } })
       fault(why)
       throw why
-    }
-    const context: SqlContext = {
-      ...upstream.context,
-      ceilings: order === 'free' ? times.ceilings : { ...times.ceilings, order: true },
-      mirror: mirror.current(),
-      pinnedReadOnly: pinned,
-      reviewed: spec.functions.read,
     }
     const held = mirror
     try {

@@ -170,6 +170,12 @@ export const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
       'explain (costs off) execute q(4)',
       'deallocate q',
     ),
+    // The unnamed statement outlives all that DEALLOCATE ALL and DISCARD ALL forget, itself included.
+    step(parse('q', 'select 2'), parse('', 'deallocate all'), bind('', ''), execute(''), sync()),
+    step(bind('', ''), execute(''), sync()),
+    step(bind('', 'q'), sync()),
+    step(parse('', 'discard all'), bind('', ''), execute(''), sync()),
+    step(bind('', ''), execute(''), sync()),
   ],
   'rows wider than a packet, and many of them': [
     asks(

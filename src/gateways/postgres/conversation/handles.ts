@@ -74,7 +74,7 @@ export function whenDone(
   }
   return () => {
     if (prepares !== undefined) statements.know(prepares, prepared())
-    if (forgets === null) statements.clear()
+    if (forgets === null) statements.clearNamed()
     else if (forgets !== undefined) statements.know(forgets, undefined)
     if (closes === null) for (const name of [...portals.names()]) drop(name)
     else if (closes !== undefined) drop(closes)

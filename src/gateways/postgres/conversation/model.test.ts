@@ -39,6 +39,7 @@ const texts = [
   'execute t',
   'deallocate s',
   'deallocate all',
+  'discard all',
   'declare s cursor for select generate_series(1, 5)',
   'fetch 2 from s',
   'close s',

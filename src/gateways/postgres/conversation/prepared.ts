@@ -218,6 +218,13 @@ export class Names<T> {
     this.#confirmedWeight = 0
   }
 
+  /** DEALLOCATE ALL and DISCARD ALL: the server keeps its unnamed statement in another place, and keeps it. */
+  clearNamed(): void {
+    const unnamed = this.#confirmed.get('')
+    this.clear()
+    this.know('', unnamed)
+  }
+
   #weightOf(name: string, value: T | undefined): number {
     return name.length + (value === undefined ? 0 : this.#weigh(value))
   }

@@ -1,6 +1,6 @@
 import { HEADER } from '../wire/reader.ts'
 
-/** What an Authentication message asks for (protocol-message-formats, AuthenticationXXX). */
+/** What an Authentication message asks for (protocol-message-formats, the messages whose names begin with Authentication). */
 export const ASKS = { nothing: 0, cleartext: 3, md5: 5, sasl: 10, saslContinue: 11, saslFinal: 12 } as const
 
 /** -1 for a message too short to ask for anything. */
