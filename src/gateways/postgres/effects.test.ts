@@ -52,7 +52,7 @@ const FIXTURE = `
   create function app.below(int, int) returns bool language sql as $$ insert into app.log values ('below'); select true $$;
   create function app.compare(int, int) returns int language sql as $$ insert into app.log values ('compare'); select 0 $$;
   create operator app.<<< (leftarg = int, rightarg = int, function = app.below);
-  create operator class app.odd for type int using btree as operator 1 app.<<<, function 1 app.compare(int, int);
+  create operator class app.odd for type int using btree as operator 1 app.<<<, operator 3 =, function 1 app.compare(int, int);
   create table told_twice (told int); insert into told_twice values (1);
   create function public.told(told_twice) returns int language sql as $$ insert into app.log values ('told'); select 1 $$;
   create function public.lower(app.color) returns text language sql as $$ insert into app.log values ('lower'); select 'x' $$;
