@@ -74,9 +74,31 @@ export async function makeRequest(trx: Write, asked: NewRequest & { readonly id:
       decided_by: null,
       decided_at: null,
       created_at: now,
+      updated_at: now,
+      below: 0,
+      ...NOTHING_MORE,
     })
     .execute()
 }
+
+const NOTHING_MORE = {
+  session_id: null,
+  purpose: null,
+  needs: null,
+  expires_at: null,
+  starts_at: null,
+  ends_at: null,
+  role: null,
+  resource_id: null,
+  digest: null,
+  permit: null,
+  node_id: null,
+  outcome: null,
+  escalated_at: null,
+  review_due: null,
+  reviewed_by: null,
+  reviewed_at: null,
+} as const
 
 export const newRequestId = (now: number): string => newId('req', now)
 

@@ -33,8 +33,10 @@ export class Refusal extends ChaperoneError {
   /** id of the record */
   readonly decisionId: string
   readonly hint: string | undefined
+  /** Set when a human is asked about it: the same call succeeds once after the yes. */
+  readonly parked: Parked | undefined
 
-  constructor(decision: Decision, decisionId: string) {
+  constructor(decision: Decision, decisionId: string, parked?: Parked) {
     super(decision.visible ? decision.reason : 'not_found', decision.message, {
       detail: `${decision.reason} ${JSON.stringify(decision.rule ?? null)}`,
     })
@@ -42,10 +44,49 @@ export class Refusal extends ChaperoneError {
     this.decision = decision
     this.decisionId = decisionId
     this.hint = decision.visible ? decision.hint : undefined
+    this.parked = decision.visible ? parked : undefined
   }
 }
 
+/** A call as a human is asked about it, and as he is shown it (rule 12). Made by the gateway from what it would send. */
+export interface ExactCall {
+  /**
+   * All that makes it this call and no other, as canonical JSON: mcp: method, name, arguments; postgres: text, parameters, database
+   * user, settings, resolved relations. The guard adds identity, chain, resource, its definition and pin, and the rules that ask.
+   */
+  readonly bound: string
+  /** What the approver reads, in order. Known secrets are masked and long texts cut visibly where it is stored. */
+  readonly shown: readonly Shown[]
+}
+
+export interface Shown {
+  readonly title: string
+  readonly text: string
+  readonly form: 'text' | 'sql' | 'json'
+}
+
+export interface Asking {
+  /** Made only when a human must be asked, or was. */
+  call(): ExactCall | Promise<ExactCall>
+  /** Why nobody can be asked now (an open transaction): then it is refused at once, and the refusal says so. */
+  readonly cannot?: string
+}
+
+/** The question that a refused call waits for. */
+export interface Parked {
+  /** id of the request */
+  readonly request: string
+  /** where it is decided; opening it approves nothing */
+  readonly url: string
+  /** ms since 1970 */
+  readonly expiresAt: number
+  /** who can say yes, in words */
+  readonly approvers: string
+}
+
 export interface Admission {
+  /** Without it, what a rule wants asked is refused. */
+  readonly asking?: Asking
   readonly connection?: Connection
   /** arguments, statement ...: stored beside the intent (or the refusal) */
   readonly bodies?: readonly Body[]

@@ -52,6 +52,7 @@
  *   POST /v1/requests/:id/withdraw {}   -> RequestRow                 one's own
  *   GET  /v1/secrets | PUT /v1/secrets/:name { value } | DELETE /v1/secrets/:name   verb secrets; values are never shown
  */
+import type { RequestKind, RequestState } from '../access/requests/types.ts'
 import type { Flag } from '../catalog/flag-types.ts'
 import type { PinKind, PinState } from '../catalog/pins.ts'
 import type { RoleNotice } from '../documents/offers.ts'
@@ -338,11 +339,11 @@ export interface RequestDecide {
 }
 export interface RequestRow {
   readonly id: string
-  readonly kind: 'server'
+  readonly kind: RequestKind
   readonly by: string
   readonly wish: ServerWish
   readonly reason: string
-  readonly state: 'pending' | 'approved' | 'denied' | 'withdrawn'
+  readonly state: RequestState
   readonly createdAt: number
   readonly decidedBy?: string
   readonly decidedAt?: number

@@ -11,7 +11,7 @@ export type DraftText = readonly [beforeAt: string, beforeNode: string, beforeSe
 const GROUPS = [
   ['action', 'actor'],
   ['chain', 'connection', 'credential', 'data', 'decision', 'id', 'issuer'],
-  ['outcome', 'permit', 'purpose', 'resource'],
+  ['outcome', 'permit', 'purpose', 'request', 'resource'],
   ['session', 'trace', 'type'],
 ] as const satisfies readonly (readonly (keyof Draft)[])[]
 

@@ -8,6 +8,7 @@ export const RECORD_TYPES = {
   'action.intent': 'An action was allowed and is about to be sent on.',
   'action.outcome': 'What came of an action: ok, failed, unknown.',
   'action.refused': 'An action was refused, and why.',
+  'action.asked': 'An action was not done yet: a human is asked about exactly this one.',
   'connection.opened': 'A connection was accepted.',
   'connection.closed': 'A connection ended, and why.',
   'connection.refused': 'Somebody without a valid credential was turned away.',
@@ -38,7 +39,11 @@ export const RECORD_TYPES = {
   'pin.approved': 'A definition of an MCP server was approved.',
   'pin.kept': 'A changed definition was turned down; the approved one holds.',
   'request.made': 'Somebody asked for something that another must give.',
+  'request.voted': 'One of several who must agree has decided about a request.',
   'request.decided': 'A request was approved, denied or withdrawn.',
+  'request.ended': 'A request expired, was revoked, or nobody knows what came of its call.',
+  'request.escalated': 'Nobody answered a request in time, so others may.',
+  'request.reviewed': 'What was taken without asking (break-glass) was looked at afterwards.',
   'upstream.login': 'A login at an MCP server was begun, finished, refreshed or removed.',
   'node.started': 'A Chaperone node started.',
   'node.stopped': 'A Chaperone node stopped.',
@@ -84,7 +89,9 @@ export interface Draft {
     /** why no rule may allow it */
     readonly unclear?: string
   }
-  readonly decision?: Pick<Decision, 'verdict' | 'reason' | 'rule' | 'link' | 'obligations'>
+  readonly decision?: Pick<Decision, 'verdict' | 'reason' | 'rule' | 'link' | 'obligations' | 'grant' | 'shadow'>
+  /** The request that it rests on: the one that was made of it, or whose approval it uses up. */
+  readonly request?: string
   /** id of the intent that an outcome belongs to */
   readonly permit?: string
   readonly outcome?: { readonly status: 'ok' | 'failed' | 'refused' | 'unknown'; readonly [key: string]: unknown }
@@ -122,9 +129,21 @@ export type Envelope = Omit<Draft, 'bodies'> & {
  */
 export type Urgency = 'now' | 'later'
 
+/** The one use of an approved call. Taken in the transaction that makes its intent durable (rule 12): both happen, or neither. */
+export interface Claim {
+  /** id of the request; it must be approved, of this digest, and not past its end */
+  readonly request: string
+  readonly digest: string
+  /** id of the permit that uses it up */
+  readonly permit: string
+}
+
 export interface AuditLog {
-  /** Durable on return. Rejects with ChaperoneError('audit_unavailable') when it is not; then nothing may happen. */
-  append(draft: Draft, urgency?: Urgency): Promise<{ readonly id: string; readonly seq: number }>
+  /**
+   * Durable on return. Rejects with ChaperoneError('audit_unavailable') when it is not; then nothing may happen. With a claim:
+   * rejects with `approval_used` when the approval is not there to be used (any more), and nothing is recorded.
+   */
+  append(draft: Draft, urgency?: Urgency, claim?: Claim): Promise<{ readonly id: string; readonly seq: number }>
   /** Values that must never be stored: they are masked in every body and text from now on. */
   addSecrets(values: readonly string[]): void
   /** Sees every record of this node once it is durable (tail, metrics). Returns a function that ends it. */

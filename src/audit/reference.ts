@@ -18,9 +18,11 @@ const FIELDS = {
   trace: 'W3C trace id that the request belongs to, as its caller claims.',
   action:
     'What was asked: `{kind, operation, effects, summary, via, resource: {id, name, kind}, definition, facts, unclear}`; `definition` is the SHA-256 of the tool definition that was approved, `facts` what the rules read of it (below), `unclear` why no rule may allow it.',
-  decision: 'What was decided and by which rule: `{verdict, reason, rule: {document, kind, section, index, digest}, link, obligations}`.',
+  decision:
+    'What was decided and by which rule: `{verdict, reason, rule: {document, kind, section, index, digest}, link, obligations, grant, shadow}`; `grant` is the request by which a role was given for a while, `shadow` what a rule in shadow mode would have made of it.',
   permit: 'Of an outcome: id of the intent that it belongs to.',
   outcome: 'What came of it: `{status: ok | failed | refused | unknown, ...}`.',
+  request: "The request for a human's yes: the one that was made of the action, or whose approval it used up.",
   resource: 'What a record without an action is about: `{id, name, kind}`.',
   data: 'What else a type carries. Small, without secrets.',
   bodies: 'What lies beside the leaf: `[{name, size, commitment, cut, masked}]`.',

@@ -23,6 +23,7 @@ const lock = (target_kind: LockTable['target_kind'], target: string, more: Parti
   created_by: null,
   created_at: 0,
   expires_at: null,
+  made_by: null,
   lifted_at: null,
   lifted_by: null,
   ...more,

@@ -30,6 +30,12 @@ function isActive(lock: LockTable, now: number): boolean {
 
 function falls({ target_kind, target }: LockTable, { sessionId, resourceId, links }: LockFacts): boolean {
   switch (target_kind) {
+    case 'owner':
+      return links.some(({ identity }) => identity.ownerId === target)
+    case 'agents':
+    case 'credential':
+    case 'tool':
+      throw new ChaperoneError('unsupported', 'This lock is not known yet.')
     case 'everything':
       return resourceId !== undefined
     case 'session':
@@ -75,6 +81,7 @@ export async function makeLock(trx: Write, ask: MakeLock): Promise<LockTable> {
     expires_at: ask.expiresAt ?? null,
     lifted_at: null,
     lifted_by: null,
+    made_by: null,
   }
   await trx.insertInto('locks').values(lock).execute()
   return lock

@@ -282,6 +282,9 @@ export function openSessions(parts: SessionsParts): Sessions {
             end_reason: null,
             factor_at: ask.factorGiven ? now : null,
             parent_id: ask.parentId ?? null,
+            newest_credential: null,
+            previous_credential: null,
+            last_used_at: null,
           })
           .execute()
       })

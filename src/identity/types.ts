@@ -14,7 +14,7 @@ export interface Principal {
   /** ms since 1970 */
   readonly notAfter: number
   /** Only a proof by mTLS moves the deadline of the session's other connections (design 3.2). */
-  readonly proof: 'mtls' | 'bearer'
+  readonly proof: 'mtls' | 'bearer' | 'browser'
 }
 
 export interface ChainLink {
@@ -76,7 +76,7 @@ export interface Sessions {
 export interface StartSession {
   readonly identityId: string
   readonly chain: readonly ChainLink[]
-  readonly how: 'enrol' | 'login' | 'join' | 'issue' | 'client'
+  readonly how: 'enrol' | 'login' | 'join' | 'issue' | 'client' | 'browser'
   readonly client?: string
   readonly purpose?: string
   readonly issuerId?: string

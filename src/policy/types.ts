@@ -59,6 +59,19 @@ export interface Link {
   readonly delegationId?: string
   /** When set, only these roles of the identity count on this link. */
   readonly onlyRoles?: readonly string[]
+  /** Roles that this link was given for a while, beside its own; `onlyRoles` limits them as well (rule 7). */
+  readonly grants?: readonly GrantedRole[]
+}
+
+/** A role that somebody asked for and was given for a while. */
+export interface GrantedRole {
+  readonly role: string
+  /** id of the request */
+  readonly request: string
+  /** It counts on this resource alone. */
+  readonly resourceId?: string
+  /** ms since 1970; what rests on it ends there */
+  readonly until: number
 }
 
 export interface Question {
@@ -83,6 +96,47 @@ export interface RuleRef {
   readonly digest: string
 }
 
+/** One rule that wants a human's yes. Along a chain, and from guardrails, there may be several. */
+export interface Ask {
+  readonly rule: RuleRef
+  /** id of the identity whose link it is */
+  readonly link: string
+  readonly approvers: Approvers | undefined
+  /** Whether the one who asks must say why, and the form of it (a regular expression for a ticket). */
+  readonly reason?: 'required' | 'optional' | { readonly pattern: string }
+  /** Nobody answered for this long (ms): these may as well. */
+  readonly escalate?: { readonly afterMs: number; readonly approvers: Approvers }
+  /** ms that the question stays open; and an approval that is not used */
+  readonly expiresMs?: number
+}
+
+/** Who may say yes. */
+export type Approvers =
+  /** the person behind the agent: a confirmation, never an approval */
+  | 'owner'
+  | ApproverGroup
+  /** each of these groups must be satisfied, by different people */
+  | { readonly all: readonly ApproverGroup[] }
+
+export interface ApproverGroup {
+  /** holders of one of these roles */
+  readonly role?: string | readonly string[]
+  /** names of users */
+  readonly users?: readonly string[]
+  /** how many of them; default 1 */
+  readonly count?: number
+}
+
+/** What may be asked for: an entry of a role's `request`. */
+export interface Way {
+  readonly role: string
+  /** id of the link that may ask */
+  readonly link: string
+  /** ms at the most */
+  readonly maxMs?: number
+  readonly reason?: Ask['reason']
+}
+
 /** What must be kept when an allowed action goes on. Each vocabulary says how its fields merge. */
 export type Obligations = Readonly<Record<string, unknown>>
 
@@ -102,6 +156,14 @@ export interface Decision {
   readonly message: string
   /** How to ask, when a role's `request` names a way. */
   readonly hint?: string
+  /** Set when the verdict is `ask`: every one of them must be answered with yes. */
+  readonly asks?: readonly Ask[]
+  /** id of the request whose granted role this verdict rests on */
+  readonly grant?: string
+  /** What a rule in shadow mode would have made of it: recorded, and nothing else. */
+  readonly shadow?: { readonly verdict: 'deny' | 'ask'; readonly rule: RuleRef }
+  /** What may be asked for instead, when it is refused: each would come to a yes, or to a question. */
+  readonly ways?: readonly Way[]
   /** Seconds after which the same may be tried again: a limit is reached. */
   readonly retryAfter?: number
   /** For the log only: which rules failed and how (they did not match in allow and ask, and matched elsewhere). */

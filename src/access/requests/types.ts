@@ -1,0 +1,171 @@
+import type { ChainLink, LiveSession } from '../../identity/types.ts'
+import type { Approvers, RuleRef, Way } from '../../policy/types.ts'
+import type { RequestTable } from '../../store/tables.ts'
+import type { ExactCall, Shown } from '../types.ts'
+
+/**
+ * One object for every "may I": a role for a while, a resource for a while, one exact call, a server to be added.
+ *
+ *   pending ──▶ approved ──▶ used          a call that ran, once
+ *      │           ├───────▶ unknown       it was sent, and nobody can say what came of it
+ *      │           ├───────▶ expired       its time is over, used or not
+ *      │           └───────▶ revoked       taken away again
+ *      ├──▶ denied   ├──▶ withdrawn   └──▶ expired
+ */
+export type RequestState = RequestTable['state']
+export type RequestKind = RequestTable['kind']
+
+/** A role for a while; with a resource, on that alone. */
+export interface AccessWish {
+  readonly role: string
+  readonly resource?: { readonly kind: string; readonly id: string; readonly name: string }
+  /** ms */
+  readonly forMs: number
+  /** ms since 1970; without: from the yes on */
+  readonly startsAt?: number
+  /** taken at once, loudly; somebody must look at it afterwards */
+  readonly breakGlass?: true
+}
+
+/** One exact call, as it was asked about. */
+export interface CallWish {
+  readonly kind: string
+  readonly operation: string
+  readonly effects: readonly string[]
+  readonly summary: string
+  readonly resource: { readonly id: string; readonly name: string }
+  /** why somebody is asked */
+  readonly message: string
+  readonly rules: readonly RuleRef[]
+  readonly shown: readonly (Shown & { readonly cut?: { readonly size: number; readonly sha256: string } })[]
+}
+
+/** Who must say yes. Every need must be met, by people who are not the one who asks (rule 12). */
+export interface Need {
+  /** undefined: whoever holds the verb `approve` */
+  readonly approvers: Approvers | undefined
+  /** the identity whose rule it is: `owner` is the person behind it */
+  readonly link: string
+  readonly escalate?: { readonly afterMs: number; readonly approvers: Approvers }
+}
+
+export interface Vote {
+  readonly identityId: string
+  readonly verdict: 'approve' | 'deny'
+  readonly reason?: string
+  readonly how: string
+  readonly at: number
+}
+
+export interface AccessRequest {
+  readonly id: string
+  readonly kind: RequestKind
+  readonly identityId: string
+  readonly chain: readonly ChainLink[]
+  /** `AccessWish`, `CallWish`, or what a server request holds */
+  readonly body: unknown
+  readonly reason: string
+  readonly purpose?: string
+  readonly sessionId?: string
+  readonly state: RequestState
+  readonly needs: readonly Need[]
+  readonly votes: readonly Vote[]
+  readonly createdAt: number
+  readonly updatedAt: number
+  readonly expiresAt?: number
+  readonly startsAt?: number
+  readonly endsAt?: number
+  readonly below: boolean
+  readonly digest?: string
+  readonly permit?: string
+  readonly outcome?: string
+  readonly decidedBy?: string
+  readonly decidedAt?: number
+  readonly escalatedAt?: number
+  readonly reviewDue?: number
+  readonly reviewedBy?: string
+}
+
+/** Where a person stands to a request. `no`: why he cannot decide, in a sentence. */
+export interface Standing {
+  /** it is his own, or asked by what acts for him */
+  readonly own: boolean
+  /** a yes of his would be a confirmation of his own agent's call, not an approval */
+  readonly confirms: boolean
+  readonly no?: string
+}
+
+export interface Decide {
+  readonly verdict: 'approve' | 'deny'
+  readonly reason?: string
+  /** `seen` of what was shown: when it is another one by now, nothing is decided (peers R47) */
+  readonly seen: string
+  /** access: shorter than was asked for, never longer */
+  readonly forMs?: number
+  /** access: those who act for the one who asked have it as well */
+  readonly below?: boolean
+  /** `cli`, `browser` */
+  readonly how: string
+}
+
+/** What happened to a request: for streams, notifications, and who waits. */
+export interface RequestEvent {
+  readonly type:
+    | 'made'
+    | 'voted'
+    | 'approved'
+    | 'denied'
+    | 'expired'
+    | 'withdrawn'
+    | 'used'
+    | 'revoked'
+    | 'unknown'
+    | 'escalated'
+    | 'broke_glass'
+    | 'reviewed'
+    | 'review_overdue'
+  readonly request: AccessRequest
+}
+
+export interface AskAccess {
+  readonly role: string
+  readonly resource?: { readonly kind: string; readonly name: string }
+  readonly forMs?: number
+  readonly startsAt?: number
+  readonly reason?: string
+  readonly purpose?: string
+  readonly breakGlass?: boolean
+}
+
+/** Requests of every kind: the only place that makes, decides and ends them. Each change is a record before it is a row. */
+export interface Requests {
+  /** A role for a while. It may come back approved: by a rule, or by break-glass. Throws `not_found` for what may not be asked for, `usage`, `too_many`. */
+  ask(session: LiveSession, ask: AskAccess): Promise<AccessRequest>
+  /** What this session may ask for. */
+  ways(session: LiveSession): readonly (Way & { readonly resources: readonly { readonly kind: string; readonly name: string }[] })[]
+  /** One vote. A person's own, with a second factor of the last five minutes. Throws `approval_refused`, `factor_required`, `conflict`, `not_found`. */
+  decide(session: LiveSession, id: string, decide: Decide): Promise<AccessRequest>
+  /** Who asked, or what he acts for, needs it no more; also gives back what was granted. */
+  withdraw(session: LiveSession, id: string): Promise<AccessRequest>
+  /** Takes away what was approved. Whoever may have approved it, or may lock. */
+  revoke(session: LiveSession, id: string, reason: string): Promise<AccessRequest>
+  /** Break-glass was looked at. Nobody reviews his own. */
+  review(session: LiveSession, id: string, note: string): Promise<AccessRequest>
+  /** What this session may see of it: its own, what it may decide, or all with the verb `approve` or `audit.read`. Throws `not_found`. */
+  show(session: LiveSession, id: string): Promise<AccessRequest & { readonly standing: Standing; readonly seen: string }>
+  list(session: LiveSession, filter: RequestFilter): Promise<readonly (AccessRequest & { readonly standing: Standing; readonly seen: string })[]>
+  /** Resolves with the request once it is not pending any more, or as it is when `ms` are over or the signal fires. Wakes also for what other nodes decide. */
+  decided(id: string, wait: { readonly ms: number; readonly signal?: AbortSignal }): Promise<AccessRequest>
+  /** Every change of any request, from every node, once per node. */
+  watch(see: (event: RequestEvent) => void): () => void
+}
+
+export interface RequestFilter {
+  readonly state?: RequestState
+  readonly kind?: RequestKind
+  /** only what this session may decide now */
+  readonly mine?: 'asked' | 'to_decide'
+  readonly limit?: number
+}
+
+export type { ExactCall }
