@@ -57,14 +57,16 @@ test('What has no canonical form, or is not known, has no short way.', () => {
 
 test('Records come out of a parcel as they went in.', () => {
   const nullable = fc.option(text)
-  const incoming: fc.Arbitrary<Incoming> = fc.record({
+  const shape = {
     text: fc.oneof(text, fc.tuple(text, text, text, text)),
     columns: fc.record({
       ...{ id: text, at: fc.nat(), type: text, identity_id: nullable, session_id: nullable },
       ...{ resource_id: nullable, verdict: nullable, permit: nullable },
     }),
     bodies: fc.array(fc.record({ name: text, bytes: fc.oneof(text, fc.uint8Array({ maxLength: 5 })) }), { maxLength: 3 }),
-  })
+    claim: fc.record({ request: text, digest: text, permit: text }),
+  }
+  const incoming: fc.Arbitrary<Incoming> = fc.record(shape, { requiredKeys: ['text', 'columns', 'bodies'] })
   fc.assert(
     fc.property(fc.array(incoming, { maxLength: 5 }), (records) => {
       const parcel = emptyParcel()

@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { type Ledger, type Placement, SEQUENCER_TTL_MS, type SequencerRow } from './ledger.ts'
+import { claimLost, type Ledger, type Placement, SEQUENCER_TTL_MS, type SequencerRow } from './ledger.ts'
 import { frontierToBytes, hashFromBytes, hashToBytes } from './tree.ts'
 
 const CONNECT_MS = 5000
@@ -39,6 +39,9 @@ const PLACE = `with
 const CLAIM = `update audit_sequencer set node_id = $1, token = token + 1, expires_at = ${deadline()}
   where id = 1 and (node_id = $1 or expires_at <= ${time()}) returning token, size, frontier`
 
+const CLAIM_APPROVAL = `update requests set state = 'used', permit = $1, node_id = $2, updated_at = greatest(${time()}, updated_at + 1)
+  where id = $3 and kind = 'call' and state = 'approved' and digest = $4 and expires_at > ${time()}`
+
 const OUTLOOK = `select token, size, frontier,
   exists (select 1 from audit_leaves where position is null) as waiting,
   coalesce((select max(size) from audit_checkpoints), 0) as signed from audit_sequencer where id = 1`
@@ -69,24 +72,39 @@ export async function openPostgresLedger(url: string): Promise<Ledger> {
   )
   const one = async <T>(text: string, values: unknown[]): Promise<T | undefined> => (await client.query(text, values)).rows[0] as T | undefined
 
+  const store: Ledger['commit'] = async (node, rows, bodies, placement) => {
+    const column = <K extends keyof (typeof rows)[number]>(key: K) => rows.map((row) => row[key])
+    const values = [
+      ...(placement ? growth(placement) : [0, Buffer.alloc(0), -1, 0]),
+      ...[node, column('seq'), column('id'), column('at'), column('type'), column('identity_id'), column('session_id'), column('resource_id')],
+      ...[column('verdict'), column('permit'), column('leaf'), rows.map(({ hash }) => hashToBytes(hash))],
+      ...[
+        bodies.map(({ seq }) => seq),
+        bodies.map(({ name }) => name),
+        bodies.map(({ salt }) => Buffer.from(salt)),
+        bodies.map(({ body }) => Buffer.from(body)),
+      ],
+    ]
+    const result = await client.query<{ placed: number }>({ name: 'commit', text: COMMIT, values })
+    return result.rows[0]!.placed === 1
+  }
+
   return {
     lastSeq: async (node) =>
       Number((await one<{ seq: string }>('select coalesce(max(node_seq), 0) as seq from audit_leaves where node_id = $1', [node]))!.seq),
-    commit: async (node, rows, bodies, placement) => {
-      const column = <K extends keyof (typeof rows)[number]>(key: K) => rows.map((row) => row[key])
-      const values = [
-        ...(placement ? growth(placement) : [0, Buffer.alloc(0), -1, 0]),
-        ...[node, column('seq'), column('id'), column('at'), column('type'), column('identity_id'), column('session_id'), column('resource_id')],
-        ...[column('verdict'), column('permit'), column('leaf'), rows.map(({ hash }) => hashToBytes(hash))],
-        ...[
-          bodies.map(({ seq }) => seq),
-          bodies.map(({ name }) => name),
-          bodies.map(({ salt }) => Buffer.from(salt)),
-          bodies.map(({ body }) => Buffer.from(body)),
-        ],
-      ]
-      const result = await client.query<{ placed: number }>({ name: 'commit', text: COMMIT, values })
-      return result.rows[0]!.placed === 1
+    commit: store,
+    commitClaim: async (node, { request, digest, permit }, row, bodies, placement) => {
+      await client.query('begin')
+      try {
+        const { rowCount } = await client.query(CLAIM_APPROVAL, [permit, node, request, digest])
+        if (rowCount !== 1) throw claimLost()
+        const placed = await store(node, [row], bodies, placement)
+        await client.query('commit')
+        return placed
+      } catch (error) {
+        await client.query('rollback').catch(() => {}) // a connection that is broken is opened anew with the next batch
+        throw error
+      }
     },
     claim: async (node) => sequencerRow(await one(CLAIM, [node])),
     outlook: async () => {

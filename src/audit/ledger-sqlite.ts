@@ -1,6 +1,7 @@
 import { openSqlite } from '../store/sqlite-dialect.ts'
 import { turnstileOf, writeAsleep } from '../store/turnstile.ts'
-import { type Ledger, type Placement, SEQUENCER_TTL_MS, type SequencerRow } from './ledger.ts'
+import { claimLost, type Ledger, type Placement, SEQUENCER_TTL_MS, type SequencerRow } from './ledger.ts'
+import type { BodyRow, LeafRow } from './prepare.ts'
 import { frontierToBytes, hashFromBytes, hashToBytes } from './tree.ts'
 
 /** The pages of the indexes that each append touches should stay in memory: a third more records a second than with 2 MB. */
@@ -30,25 +31,34 @@ export function openSqliteLedger(path: string, { busyMs, maxPages }: { readonly 
     unplaced: database.prepare(
       'select node_id, node_seq, leaf_hash from audit_leaves indexed by audit_leaves_waiting where position is null order by node_id, node_seq limit ?',
     ),
+    // Each time of a change is newer than the one before, whatever the clock does: who looks for changes asks by it.
+    use: database.prepare(`update requests set state = 'used', permit = ?1, node_id = ?2, updated_at = max(?4, updated_at + 1)
+      where id = ?3 and kind = 'call' and state = 'approved' and digest = ?5 and expires_at > ?4`),
     newest: database.prepare('select size, root, note from audit_checkpoints order by size desc limit 1'),
     checkpoint: database.prepare('insert into audit_checkpoints (size, root, note, at) values (?, ?, ?, ?) on conflict do nothing'),
   }
   const grow = ({ token, before, after, now }: Placement) =>
     sql.grow.run(after.size, frontierToBytes(after), now + SEQUENCER_TTL_MS, token, before.size).changes === 1
 
+  const store = (node: string, rows: readonly LeafRow[], bodies: readonly BodyRow[], placement: Placement | undefined) => {
+    const placed = placement !== undefined && grow(placement)
+    let position = placed ? placement.before.size : null
+    for (const row of rows) {
+      const { seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, leaf, hash } = row
+      sql.leaf.run(node, seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, leaf, hashToBytes(hash), position)
+      if (position !== null) position++
+    }
+    for (const { seq, name, salt, body } of bodies) sql.body.run(node, seq, name, salt, body, body.length)
+    return placed
+  }
+
   return {
     lastSeq: async (node) => Number(sql.lastSeq.get(node)!.seq),
-    commit: async (node, rows, bodies, placement) =>
+    commit: async (node, rows, bodies, placement) => writeAsleep(database, turns, () => store(node, rows, bodies, placement)),
+    commitClaim: async (node, claim, row, bodies, placement) =>
       writeAsleep(database, turns, () => {
-        const placed = placement !== undefined && grow(placement)
-        let position = placed ? placement.before.size : null
-        for (const row of rows) {
-          const { seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, leaf, hash } = row
-          sql.leaf.run(node, seq, id, at, type, identity_id, session_id, resource_id, verdict, permit, leaf, hashToBytes(hash), position)
-          if (position !== null) position++
-        }
-        for (const { seq, name, salt, body } of bodies) sql.body.run(node, seq, name, salt, body, body.length)
-        return placed
+        if (sql.use.run(claim.permit, node, claim.request, row.at, claim.digest).changes !== 1) throw claimLost()
+        return store(node, [row], bodies, placement)
       }),
     claim: async (node, now) => sql.claim.get(node, now, now + SEQUENCER_TTL_MS) as SequencerRow | undefined,
     outlook: async () => {

@@ -1,4 +1,6 @@
+import { ChaperoneError } from '../errors.ts'
 import type { BodyRow, LeafRow } from './prepare.ts'
+import type { Claim } from './record.ts'
 import type { Frontier, Hash } from './tree.ts'
 
 /**
@@ -13,6 +15,11 @@ export interface Ledger {
    * tree's size, and the result is true, unless somebody else has become the sequencer: then they wait for their positions.
    */
   commit(node: string, rows: readonly LeafRow[], bodies: readonly BodyRow[], placement?: Placement): Promise<boolean>
+  /**
+   * The same for one leaf, and the approval that it uses up (rule 12): both are durable, or neither. Throws `approval_used`
+   * when that is not there to be used; then nothing is stored, and the connection is as good as before.
+   */
+  commitClaim(node: string, claim: Claim, row: LeafRow, bodies: readonly BodyRow[], placement?: Placement): Promise<boolean>
   /** What there is for a sequencer to do. */
   outlook(): Promise<Outlook>
   /** Makes this node the sequencer if nobody else is: raises the token. `now` counts on SQLite only; PostgreSQL has its own clock. */
@@ -26,6 +33,11 @@ export interface Ledger {
   newestCheckpoint(): Promise<{ readonly size: number; readonly root: Hash; readonly note: string } | undefined>
   close(): Promise<void>
 }
+
+export const claimLost = () =>
+  new ChaperoneError('approval_used', 'The approval of exactly this was used already, or is over.', {
+    fix: 'Send the same again: a human is asked anew.',
+  })
 
 /** The right to grow the tree from `before` to `after`: holds only while the sequencer's row still says `token` and `before.size`. */
 export interface Placement {

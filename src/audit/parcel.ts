@@ -1,6 +1,6 @@
 import type { Columns } from './envelope.ts'
 import type { Incoming } from './prepare.ts'
-import type { Body } from './record.ts'
+import type { Body, Claim } from './record.ts'
 
 /**
  * Records on the way to the writer's thread, field after field: the copy of a few long lists costs half of that of a
@@ -13,20 +13,23 @@ export interface Parcel {
   readonly fields: (string | null)[]
   /** for each body the place of its record, then name and bytes */
   readonly bodies: (number | string | Uint8Array)[]
+  /** what some of them use up, by the place of the record */
+  readonly claims: Map<number, Claim>
 }
 
 /** Columns, then the text: in four parts, or whole in the first and null in the others. */
 const COLUMNS = ['id', 'type', 'identity_id', 'session_id', 'resource_id', 'verdict', 'permit'] as const satisfies readonly (keyof Columns)[]
 const WIDTH = COLUMNS.length + 4
 
-export const emptyParcel = (): Parcel => ({ at: [], fields: [], bodies: [] })
+export const emptyParcel = (): Parcel => ({ at: [], fields: [], bodies: [], claims: new Map() })
 
-export function pack(parcel: Parcel, { text, columns, bodies }: Incoming): void {
+export function pack(parcel: Parcel, { text, columns, bodies, claim }: Incoming): void {
   const place = parcel.at.push(columns.at) - 1
   for (const name of COLUMNS) parcel.fields.push(columns[name])
   if (typeof text === 'string') parcel.fields.push(text, null, null, null)
   else parcel.fields.push(...text)
   for (const { name, bytes } of bodies) parcel.bodies.push(place, name, bytes)
+  if (claim) parcel.claims.set(place, claim)
 }
 
 /** UTF-16 units and bytes, about: what waits is bounded by it. */
@@ -36,7 +39,7 @@ export function sizeOf(text: Incoming['text'], bodies: readonly Body[]): number 
   return size
 }
 
-export function unpack({ at, fields, bodies }: Parcel): Incoming[] {
+export function unpack({ at, fields, bodies, claims }: Parcel): Incoming[] {
   let body = 0
   return at.map((time, place) => {
     const own: Body[] = []
@@ -57,6 +60,7 @@ export function unpack({ at, fields, bodies }: Parcel): Incoming[] {
         permit: maybe(6),
       },
       bodies: own,
+      ...(claims.size > 0 && claims.has(place) ? { claim: claims.get(place) } : {}),
     }
   })
 }

@@ -7,6 +7,7 @@ import { after, test } from 'node:test'
 import pg from 'pg'
 import { startPostgres } from '../demo/postgres.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
+import { claimSuite } from './claim-suite.ts'
 import { fill, intent, openRoom, type Place } from './fixtures.ts'
 import { querySuite } from './query-suite.ts'
 import { sequencerSuite } from './sequencer-suite.ts'
@@ -41,6 +42,7 @@ const place: Place = async () => {
 const options = 'stop' in server ? {} : { skip: `no PostgreSQL here: ${server.message} ${server.fix ?? ''}` }
 
 writerSuite('PostgreSQL', place, options)
+claimSuite('PostgreSQL', place, options)
 sequencerSuite('PostgreSQL', place, options)
 verifySuite('PostgreSQL', place, options)
 querySuite('PostgreSQL', place, options)

@@ -5,7 +5,7 @@ import { ChaperoneError } from '../errors.ts'
 import { type DraftText, leafText } from './draft-text.ts'
 import { type Columns, encodeEnvelope, fits, MAX_LEAF_BYTES, makeEnvelope, wholeText } from './envelope.ts'
 import type { Masker } from './mask.ts'
-import type { Body, BodyRef, Draft, Envelope } from './record.ts'
+import type { Body, BodyRef, Claim, Draft, Envelope } from './record.ts'
 import type { Hash } from './tree.ts'
 
 /** A record on its way to the writer's thread. */
@@ -14,6 +14,7 @@ export interface Incoming {
   readonly text: DraftText | string
   readonly columns: Columns
   readonly bodies: readonly Body[]
+  readonly claim?: Claim | undefined
 }
 
 export interface LeafRow extends Columns {

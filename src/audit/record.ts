@@ -139,11 +139,13 @@ export interface Claim {
 }
 
 export interface AuditLog {
+  /** Durable on return. Rejects with ChaperoneError('audit_unavailable') when it is not; then nothing may happen. */
+  append(draft: Draft, urgency?: Urgency): Promise<{ readonly id: string; readonly seq: number }>
   /**
-   * Durable on return. Rejects with ChaperoneError('audit_unavailable') when it is not; then nothing may happen. With a claim:
-   * rejects with `approval_used` when the approval is not there to be used (any more), and nothing is recorded.
+   * The same, and uses the approval up. Rejects with `approval_used` when it is not there to be used (any more); then nothing
+   * is recorded. A method of its own: whoever wraps this log and forgets it must not be able to leave out the claim.
    */
-  append(draft: Draft, urgency?: Urgency, claim?: Claim): Promise<{ readonly id: string; readonly seq: number }>
+  claim(draft: Draft, claim: Claim): Promise<{ readonly id: string; readonly seq: number }>
   /** Values that must never be stored: they are masked in every body and text from now on. */
   addSecrets(values: readonly string[]): void
   /** Sees every record of this node once it is durable (tail, metrics). Returns a function that ends it. */

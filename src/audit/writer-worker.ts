@@ -117,7 +117,10 @@ async function commit(batch: readonly Waiting[]): Promise<void> {
         rows.map(({ hash }) => hash),
         lastNow,
       )
-  const placed = await ledger.commit(settings.nodeId, rows, bodies, placement)
+  const claim = stored[0]?.claim
+  const placed = claim
+    ? await ledger.commitClaim(settings.nodeId, claim, rows[0]!, bodies, placement)
+    : await ledger.commit(settings.nodeId, rows, bodies, placement)
   open!.seq = seq + rows.length
   if (placement) sequencer.placed(placement, placed)
   report(stored, rows)
@@ -143,14 +146,18 @@ function report(stored: readonly Waiting[], rows: readonly LeafRow[]): void {
 function takeBatch(): Waiting[] {
   let bytes = 0
   let count = 0
-  while (count < queue.length && count < BATCH_RECORDS && bytes < BATCH_BYTES) bytes += queue[count++]!.bytes
+  // What uses an approval up goes alone: if that fails, nobody else is refused with it.
+  if (queue[0]?.claim) return queue.splice(0, 1)
+  while (count < queue.length && count < BATCH_RECORDS && bytes < BATCH_BYTES && !queue[count]!.claim) bytes += queue[count++]!.bytes
   return queue.splice(0, count)
 }
 
 async function refuse(batch: readonly Waiting[], error: unknown): Promise<void> {
-  await disconnect()
+  if (!isClaimLost(error)) await disconnect()
   say({ kind: 'refused', numbers: batch.map(({ number }) => number), failure: failureOf(error) })
 }
+
+const isClaimLost = (error: unknown) => error instanceof ChaperoneError && error.code === 'approval_used'
 
 async function commitAll(): Promise<void> {
   if (committing) return
@@ -218,8 +225,8 @@ function hear(message: ToWorker): void {
   if ('now' in message) lastNow = message.now
   switch (message.kind) {
     case 'append':
-      for (const [i, { text, columns, bodies }] of unpack(message.parcel).entries()) {
-        queue.push({ text, columns, bodies, bytes: sizeOf(text, bodies), number: message.first + i, watched: message.watched })
+      for (const [i, { text, columns, bodies, claim }] of unpack(message.parcel).entries()) {
+        queue.push({ text, columns, bodies, claim, bytes: sizeOf(text, bodies), number: message.first + i, watched: message.watched })
         lastNow = columns.at
       }
       void commitAll()

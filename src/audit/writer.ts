@@ -10,7 +10,7 @@ import { columnsOf, decodeEnvelope } from './envelope.ts'
 import type { Failure, FromWorker, ToWorker, WorkerSettings } from './messages.ts'
 import { originOf, signCheckpoint } from './note.ts'
 import { emptyParcel, type Parcel, pack, sizeOf } from './parcel.ts'
-import type { AuditLog, Body, Draft, Envelope, Urgency } from './record.ts'
+import type { AuditLog, Body, Claim, Draft, Envelope, Urgency } from './record.ts'
 
 export interface AuditOptions {
   readonly nodeId: string
@@ -110,16 +110,29 @@ class Writer implements AuditLog {
   }
 
   append(draft: Draft, urgency: Urgency = 'now'): Promise<{ readonly id: string; readonly seq: number }> {
+    return this.#write(draft, urgency, undefined)
+  }
+
+  claim(draft: Draft, claim: Claim): Promise<{ readonly id: string; readonly seq: number }> {
+    return this.#write(draft, 'now', claim)
+  }
+
+  #write(draft: Draft, urgency: Urgency, claim: Claim | undefined): Promise<{ readonly id: string; readonly seq: number }> {
     const { promise, resolve, reject } = Promise.withResolvers<{ readonly id: string; readonly seq: number }>()
     try {
-      this.#enqueue(draft, urgency, resolve, reject)
+      this.#enqueue(draft, { urgency, claim }, resolve, reject)
     } catch (error) {
       reject(error instanceof ChaperoneError ? error : unavailable(error instanceof Error ? error.message : String(error), undefined, error))
     }
     return promise
   }
 
-  #enqueue({ bodies = [], ...rest }: Draft, urgency: Urgency, resolve: Append['resolve'], reject: Append['reject']): void {
+  #enqueue(
+    { bodies = [], ...rest }: Draft,
+    { urgency, claim }: { readonly urgency: Urgency; readonly claim: Claim | undefined },
+    resolve: Append['resolve'],
+    reject: Append['reject'],
+  ): void {
     if (this.#closing) throw unavailable('the record is closed')
     const at = this.#options.clock.now()
     const id = rest.id ?? newId('rec', at)
@@ -133,7 +146,7 @@ class Writer implements AuditLog {
         'Try again: records come faster than the store takes them.',
       )
     }
-    pack(this.#outbox, { text, columns: columnsOf({ ...draft, id, at }), bodies: bodies.length === 0 ? bodies : bodies.map(ownBytes) })
+    pack(this.#outbox, { text, columns: columnsOf({ ...draft, id, at }), bodies: bodies.length === 0 ? bodies : bodies.map(ownBytes), claim })
     if (urgency === 'now') this.#flushThisTurn()
     else this.#company ??= setTimeout(() => this.#flush(), COMPANY_MS)
     this.#appends.set(++this.#number, { id, bytes, resolve, reject })
@@ -272,7 +285,11 @@ class Writer implements AuditLog {
         break
       case 'refused':
         for (const number of message.numbers)
-          this.#take(number)?.reject(unavailable(`${message.failure.message} ${message.failure.detail ?? ''}`, message.failure.fix))
+          this.#take(number)?.reject(
+            message.failure.code === 'approval_used'
+              ? errorOf(message.failure)
+              : unavailable(`${message.failure.message} ${message.failure.detail ?? ''}`, message.failure.fix),
+          )
         break
       case 'sign':
         void this.#sign(message.call, message.checkpoint)

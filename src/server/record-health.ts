@@ -1,5 +1,6 @@
-import type { AuditLog } from '../audit/record.ts'
+import type { AuditLog, Draft } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
+import { toChaperoneError } from '../errors.ts'
 import type { Metrics } from './metrics.ts'
 
 /** So long a failure counts: without traffic nothing would ever show that there is room again. */
@@ -11,24 +12,26 @@ const FAILED_FOR_MS = 10_000
  */
 export function watched(audit: AuditLog, metrics: Pick<Metrics, 'recorded'>, clock: Pick<Clock, 'now'>): AuditLog & { failing(): boolean } {
   let failedAt = Number.NEGATIVE_INFINITY
+  const counted = <T>(draft: Draft, place: Promise<T>): Promise<T> =>
+    place.then(
+      (done) => {
+        failedAt = Number.NEGATIVE_INFINITY
+        metrics.recorded(draft)
+        return done
+      },
+      (error: unknown) => {
+        // That an approval is used up says nothing of the record.
+        if (toChaperoneError(error).code !== 'approval_used') failedAt = clock.now()
+        throw error
+      },
+    )
   return {
     addSecrets: (values) => audit.addSecrets(values),
     watch: (see) => audit.watch(see),
     checkpoint: () => audit.checkpoint(),
     close: () => audit.close(),
     failing: () => clock.now() - failedAt < FAILED_FOR_MS,
-    append(draft, urgency) {
-      return audit.append(draft, urgency).then(
-        (place) => {
-          failedAt = Number.NEGATIVE_INFINITY
-          metrics.recorded(draft)
-          return place
-        },
-        (error: unknown) => {
-          failedAt = clock.now()
-          throw error
-        },
-      )
-    },
+    append: (draft, urgency) => counted(draft, audit.append(draft, urgency)),
+    claim: (draft, claim) => counted(draft, audit.claim(draft, claim)),
   }
 }
