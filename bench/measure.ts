@@ -38,6 +38,52 @@ export interface Result {
   readonly known_texts?: Readonly<Record<string, number>>
 }
 
+/** W6: what a lock did to what was running. */
+export interface LockResult {
+  readonly workload: 'w6'
+  readonly slipped: number
+  /** the slowest of all, on one node and over two */
+  readonly cut_ms: number
+  readonly cut_ms_nodes: number
+  readonly rows: readonly LockRowResult[]
+  readonly notes: readonly string[]
+}
+
+export interface LockRowResult {
+  readonly workload: 'w6'
+  readonly name: string
+  readonly nodes: number
+  readonly running: number
+  /** received by the resource after the acknowledgement, over all passes; streams are counted with the calls */
+  readonly slipped: number
+  readonly cut_ms: number
+  readonly cut_ms_max: number
+  readonly ack_ms: number
+  /** how many ended, in each pass */
+  readonly cut: readonly number[]
+}
+
+/** W7: what became of calls that waited for a human when the process was killed. */
+export interface ApprovalResult {
+  readonly workload: 'w7'
+  readonly lost: number
+  readonly twice: number
+  readonly rows: readonly {
+    readonly workload: 'w7'
+    readonly parked: number
+    /** questions that were there after the restart */
+    readonly kept: number
+    readonly ran: number
+    /** never reached the resource */
+    readonly lost: number
+    /** reached it more than once */
+    readonly twice: number
+    /** from the kill until the questions could be read again */
+    readonly restart_ms: number
+  }[]
+  readonly notes: readonly string[]
+}
+
 /** Resident memory of the measured process with many connections at once. */
 export interface Memory {
   readonly connections: number
@@ -89,7 +135,7 @@ export function start<T>(
 ): Promise<{ readonly child: ChildProcess; readonly said: T }> {
   // BENCH_PROFILE=DIR writes a CPU profile of Chaperone's process there.
   const profile = process.env.BENCH_PROFILE
-  const execArgv = profile !== undefined && file === 'chaperone.ts' ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []
+  const execArgv = profile !== undefined && (file === 'chaperone.ts' || file === 'lock-node.ts') ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []
   const child = fork(fileURLToPath(new URL(file, import.meta.url)), [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], execArgv, ...options })
   return new Promise((done, fail) => {
     child.once('message', (said: T) => done({ child, said }))

@@ -30,6 +30,40 @@ export const systemClock: Clock = {
   },
 }
 
+/** Two clocks of one machine drift apart by seconds a day; a machine's time that is kept right is followed, and waited for. */
+const SLEWED_MS = 1_000
+
+/**
+ * A clock that never goes back, and never slower than the monotonic one: set back by an hour, it goes on as before. What ends
+ * at a minute then ends at that minute, whatever somebody does to the machine's time (rule 4).
+ */
+export function steadyClock(clock: Clock): Clock {
+  const monotonic = () => clock.monotonic?.() ?? 0
+  let wall = clock.now()
+  let since = monotonic()
+  const now = () => {
+    const [machine, passed] = [clock.now(), monotonic()]
+    const expected = wall + Math.max(0, passed - since)
+    wall = expected - machine > SLEWED_MS ? expected : Math.max(wall, machine)
+    since = passed
+    // Fractions come from the monotonic clock, and times are whole milliseconds.
+    return Math.floor(wall)
+  }
+  return {
+    now,
+    at(at, wake) {
+      let cancel = () => {}
+      const arm = () => {
+        const left = at - now()
+        cancel = clock.at(clock.now() + Math.min(Math.max(0, left), LONGEST_STEP_MS), () => (now() >= at ? wake() : arm()))
+      }
+      arm()
+      return () => cancel()
+    },
+    ...(clock.monotonic ? { monotonic: clock.monotonic } : {}),
+  }
+}
+
 /** A clock for tests: stands still until `advance` moves it, then wakes whoever is due, in order. */
 export function manualClock(start: number): Clock & { advance(ms: number): void } {
   let now = start

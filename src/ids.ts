@@ -19,6 +19,9 @@ export type IdKind =
   | 'req'
   | 'fac'
   | 'dev'
+  | 'dlv'
+  | 'brw'
+  | 'chl'
 
 /** Crockford's base 32: no I, L, O or U, so an id can be read over the telephone. */
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'

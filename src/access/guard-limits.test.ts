@@ -78,6 +78,7 @@ function world(roles: Record<string, object>, guardrail?: object, more: { readon
         await beforeAppend(draft)
         return { id: 'rec', seq: records.push(draft) }
       },
+      claim: async () => assert.fail('no approval is used here'),
     },
     clock,
     ...(more.withoutBudgets ? {} : { budgets: openBudgets(store, clock) }),

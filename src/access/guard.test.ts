@@ -79,6 +79,7 @@ beforeEach(async () => {
       await beforeAppend(draft)
       return { id: 'rec', seq: records.push(draft) }
     },
+    claim: async () => assert.fail('no approval is used here'),
   }
   sessions = openSessions({ store, clock, audit: { append: async () => ({ id: '', seq: 0 }) }, raised: async () => {}, mayAct: async () => {} })
   guard = makeGuard({

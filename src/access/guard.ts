@@ -7,37 +7,35 @@ import type { LiveSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import { decide } from '../policy/decide.ts'
 import { demandsOf } from '../policy/demands.ts'
-import { shownObligations } from '../policy/limits.ts'
-import { NOT_VISIBLE } from '../policy/refusal.ts'
 import type { Action, Decision, Question } from '../policy/types.ts'
 import type { Lease } from '../store/lease.ts'
+import { type Approval, changed, type Judged, makeApprovals } from './approvals.ts'
 import type { Budgets } from './budgets.ts'
+import { draftAction, gone, makeDrafts } from './drafts.ts'
 import { makeMeter, type Taken } from './meter.ts'
 import { whyQuarantined } from './quarantine.ts'
+import type { Calls } from './requests/calls.ts'
 import type { State, StateKeeper } from './state.ts'
 import { type Admission, type Guard, type Outcome, type Permit, Refusal } from './types.ts'
 
 export interface GuardParts {
   readonly state: StateKeeper
   readonly lease: Pick<Lease, 'ensure'>
-  readonly audit: Pick<AuditLog, 'append'>
+  readonly audit: Pick<AuditLog, 'append' | 'claim'>
   readonly clock: Clock
+  /** Absent: what a rule wants asked is refused. */
+  readonly calls?: Calls
   /** Absent: a rule with a budget allows nothing. */
   readonly budgets?: Budgets
   /** An outcome could not be recorded, or a budget not given back: the operator must know (metrics, log). The next intent will fail by itself. */
   readonly outcomeLost: (error: unknown) => void
 }
 
-/** `why` is thrown when there is more to a refusal than its decision. */
-interface Judged {
-  readonly decision: Decision
-  readonly why?: ChaperoneError
-}
-
 /** A permit that is out: what must still hold while it is. */
 interface Open {
   readonly permit: Permit
   readonly session: LiveSession
+  readonly approval: Approval | undefined
   /** Ends what it permits. */
   cut(reason: unknown): void
   release(): void
@@ -46,8 +44,9 @@ interface Open {
 /**
  * The whole product on one page.
  *
- *   admit    is this node up to date? is the session live? what does policy say? is it within its limits?
- *            the intent is on disk; and all of it still holds; then, and only then, there is a permit
+ *   admit    is this node up to date? is the session live? what does policy say? has a human said yes to exactly this?
+ *            is it within its limits? the intent is on disk, and with it the approval used up; and all of it still holds;
+ *            then, and only then, there is a permit
  *   settle   what came of it is recorded
  *   review   when the epoch rises (a lock, a revoked role), every permit that is out is judged again and cut where it no longer holds
  */
@@ -56,9 +55,10 @@ export function makeGuard({
   lease,
   audit,
   clock,
+  calls,
   budgets,
   outcomeLost,
-}: GuardParts): Guard & { review(): void; readonly open: number; underWay(): Action[] } {
+}: GuardParts): Guard & { review(): void; readonly open: number; underWay(): Action[]; has(permit: string): boolean } {
   const open = new Map<string, Open>()
   const meter = makeMeter({ clock, budgets, failed: outcomeLost })
   const cuts = new WeakMap<AbortSignal, Set<(reason: unknown) => void>>()
@@ -88,7 +88,7 @@ export function makeGuard({
     return { links, action, now, session: { id, startedAt, how, ...(purpose === undefined ? {} : { purpose }) } }
   }
 
-  const judgeIn = (current: State, session: LiveSession, asked: Action): Decision => {
+  const judgeIn = (current: State, session: LiveSession, asked: Action, credentialId?: string): Decision => {
     const question = questionIn(current, session, asked)
     if (!question) return gone(session.principal.name)
     const { links, action, now } = question
@@ -97,16 +97,18 @@ export function makeGuard({
       now,
       sessionId: session.id,
       links,
+      ...(credentialId === undefined ? {} : { credentialId }),
       ...(action.kind === 'chaperone' ? {} : { resourceId: action.resource.id }),
+      ...(action.subject?.kind === 'tool' ? { tool: action.subject.name } : {}),
     })
-    // A lock on a resource tells nobody that the resource exists who could not see it (rule 8).
+    // A lock on a resource or its tool tells nobody that it exists who could not see it (rule 8).
     if (lock) {
       return {
         ...decision,
         verdict: 'deny',
         reason: 'locked',
         message: `A lock stops this: ${lock.reason}`,
-        visible: decision.visible || lock.target_kind !== 'resource',
+        visible: decision.visible || (lock.target_kind !== 'resource' && lock.target_kind !== 'tool'),
       }
     }
     const quarantined = decision.verdict === 'deny' ? undefined : whyQuarantined(current, action)
@@ -115,14 +117,12 @@ export function makeGuard({
       const { hint, rule, ...rest } = decision
       return { ...rest, verdict: 'deny', reason: 'quarantined', message: quarantined }
     }
-    // Until approvals exist, what a human would have to allow is refused.
-    if (decision.verdict === 'ask') return { ...decision, verdict: 'deny', reason: 'approval_unavailable' }
     return decision
   }
 
-  const judge = (session: LiveSession, action: Action) => {
+  const judge = (session: LiveSession, action: Action, credentialId?: string) => {
     session.assertLive()
-    return judgeIn(state.current(), session, action)
+    return judgeIn(state.current(), session, action, credentialId)
   }
 
   /** A session that ended, or a link that is gone, is a refusal like any other: it is recorded, with the reason that is thrown. */
@@ -130,20 +130,21 @@ export function makeGuard({
     try {
       // Asked, not only listened for: on a machine that slept, the timer of a deadline is late (rule 4).
       connection?.assertOpen()
-      return { decision: judge(session, action) }
+      return { decision: judge(session, action, connection?.credentialId) }
     } catch (thrown) {
       const why = toChaperoneError(thrown)
       return { decision: { ...gone(session.principal.name), reason: why.code, message: why.message }, why }
     }
   }
 
-  /** Counts what is allowed against its limits. What cannot be counted is refused (rule 1). */
+  /** Counts what is allowed, or approved, against its limits. What cannot be counted is refused (rule 1). */
   const withinLimits = async (judged: Judged, action: Action): Promise<Judged & { readonly taken?: Taken }> => {
-    const { decision } = judged
-    if (decision.verdict !== 'allow') return judged
+    const { decision, approval } = judged
+    if (decision.verdict !== 'allow' && !approval) return judged
     try {
       const vocabulary = state.current().policy.vocabularies.get(action.kind)
-      return await meter.take(decision, action, vocabulary?.item?.(action) ?? '')
+      const metered = await meter.take(decision, action, vocabulary?.item?.(action) ?? '')
+      return approval && metered.decision === decision ? { ...metered, approval } : metered
     } catch (thrown) {
       const why = toChaperoneError(thrown)
       return { decision: { ...decision, verdict: 'deny', reason: why.code, message: why.message }, why }
@@ -151,45 +152,8 @@ export function makeGuard({
   }
 
   const nameOf = (id: string) => state.current().identity(id)?.name
-
-  /** A refusal is recorded also when what it was about cannot be said, least of all when deciding itself has failed. */
-  const recordedOf = (type: Draft['type'], action: Action) => {
-    try {
-      return state.current().policy.vocabularies.get(action.kind)?.recorded?.(action)
-    } catch (error) {
-      if (type !== 'action.refused') throw error
-      return undefined
-    }
-  }
-
-  const draftOf = (type: Draft['type'], id: string, session: LiveSession, action: Action, decision: Decision, admission: Admission): Draft => {
-    const recorded = recordedOf(type, action)
-    const bodies = [...(admission.bodies ?? []), ...(recorded?.bodies ?? [])]
-    return {
-      type,
-      id,
-      ...actingIn(session, nameOf),
-      ...(admission.connection ? { connection: admission.connection.id } : {}),
-      ...(session.issuerId === undefined ? {} : { issuer: session.issuerId }),
-      ...(session.purpose === undefined ? {} : { purpose: session.purpose }),
-      ...(admission.trace === undefined ? {} : { trace: admission.trace }),
-      action: {
-        ...draftAction(action),
-        ...definition(state.current(), action),
-        ...(recorded ? { facts: recorded.facts } : {}),
-        ...(action.unclear === undefined ? {} : { unclear: recorded?.unclear ?? action.unclear }),
-        ...(action.via === undefined ? {} : { via: action.via }),
-      },
-      decision: {
-        verdict: decision.verdict,
-        reason: decision.reason,
-        link: decision.link,
-        obligations: shownObligations(decision.obligations),
-        ...(decision.rule ? { rule: decision.rule } : {}),
-      },
-      ...(bodies.length > 0 ? { bodies } : {}),
-    }
-  }
+  const draftOf = makeDrafts(state)
+  const { answered, holds } = makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf })
 
   const permitFor = (
     id: string,
@@ -198,6 +162,7 @@ export function makeGuard({
     decision: Decision,
     admission: Admission,
     taken: Taken | undefined,
+    approval: Approval | undefined,
   ): Permit => {
     // Most permits are over before anybody asks for their signal, and a signal costs more than deciding.
     let controller: AbortController | undefined
@@ -224,6 +189,7 @@ export function makeGuard({
     open.set(id, {
       permit,
       session,
+      approval,
       cut,
       release() {
         unhook?.()
@@ -235,7 +201,7 @@ export function makeGuard({
   }
 
   return {
-    judge,
+    judge: (session, action) => judge(session, action),
 
     demands(session, action, name) {
       session.assertLive()
@@ -245,24 +211,33 @@ export function makeGuard({
     },
 
     async admit(session, action, admission = {}) {
+      session.touch?.()
       await lease.ensure()
-      const judgedIn = state.current()
+      let judgedIn = state.current()
       const id = newId('per', clock.now())
-      const { decision, why, taken } = await withinLimits(judgeOrWhyNot(session, action, admission), action)
-      if (decision.verdict !== 'allow') {
+      let judged = judgeOrWhyNot(session, action, admission)
+      if (judged.decision.verdict === 'ask') ({ judgedIn, ...judged } = await answered(id, session, action, judged.decision, admission))
+      if (judged.parked) throw new Refusal(judged.decision, id, judged.parked)
+      const { decision, why, taken, approval } = await withinLimits(judged, action)
+      if (decision.verdict !== 'allow' && !approval) {
         await audit.append(draftOf('action.refused', id, session, action, decision, admission))
         throw why ?? new Refusal(decision, id)
       }
+      let used = false
       try {
-        await audit.append(draftOf('action.intent', id, session, action, decision, admission))
+        const intent = draftOf('action.intent', id, session, action, decision, admission)
+        if (approval?.follows) await audit.append({ ...intent, request: approval.request })
+        else if (approval) used = await useUp(approval, intent)
+        else await audit.append(intent)
         // Much may have happened while the intent was being written. The lease may have run out, and then others no longer
         // wait for us; a lock may have come, and what was judged under an older epoch is judged again.
         await lease.ensure().catch(abandon)
         const still = state.current() === judgedIn ? { decision } : judgeOrWhyNot(session, action, admission)
-        if (still.decision.verdict !== 'allow') {
-          const { reason } = still.decision
+        if (!holds(still.decision, session, action, approval)) {
+          const refused = approval && still.decision.verdict === 'ask' ? changed(still.decision) : still.decision
+          const { reason } = refused
           await audit.append({ type: 'action.outcome', permit: id, session: session.id, outcome: { status: 'refused', reason } })
-          throw still.why ?? new Refusal(still.decision, id)
+          throw still.why ?? new Refusal(refused, id)
         }
         try {
           admission.connection?.assertOpen()
@@ -270,9 +245,11 @@ export function makeGuard({
         } catch (error) {
           return abandon(error)
         }
-        return permitFor(id, session, action, still.decision, admission, taken)
+        return permitFor(id, session, action, still.decision, admission, taken, approval)
       } catch (error) {
         taken?.undo()
+        // It was one use, and it is gone: a second one would need a second yes.
+        if (used && approval) calls?.settled(approval.request, id, 'refused')
         throw error
       }
 
@@ -281,6 +258,20 @@ export function makeGuard({
         audit.append({ type: 'action.outcome', permit: id, session: session.id, outcome: { status: 'refused', reason } }).catch(outcomeLost)
         throw why
       }
+
+      /** The approval and the intent in one transaction: of two who come with the same yes, one has it (rule 12). */
+      async function useUp({ request, digest, continues }: Approval, intent: Draft): Promise<true> {
+        try {
+          await audit.claim({ ...intent, request }, { request, digest, permit: id, ...(continues === undefined ? {} : { continues }) })
+        } catch (error) {
+          if (!(error instanceof ChaperoneError) || error.code !== 'approval_used') throw error
+          const refused = { ...decision, verdict: 'deny', reason: error.code, message: error.message } as const
+          await audit.append({ ...draftOf('action.refused', id, session, action, refused, admission), request })
+          throw new Refusal(refused, id)
+        }
+        calls?.used(request)
+        return true
+      }
     },
 
     settle(permit: Permit, outcome: Outcome) {
@@ -288,6 +279,7 @@ export function makeGuard({
       if (!mine) return
       open.delete(permit.id)
       mine.release()
+      if (mine.approval && !mine.approval.follows) calls?.settled(mine.approval.request, permit.id, outcome.status)
       const { actor } = actingIn(mine.session, nameOf)
       audit
         .append(
@@ -306,11 +298,16 @@ export function makeGuard({
     },
 
     review() {
-      for (const { permit, session, cut } of open.values()) {
-        const why = whyNot(() => judge(session, permit.action))
+      for (const { permit, session, approval, cut } of open.values()) {
+        const why = whyNot(
+          () => judge(session, permit.action),
+          (decision) => holds(decision, session, permit.action, approval),
+        )
         if (why) cut(why)
       }
     },
+
+    has: (permit) => open.has(permit),
 
     get open() {
       return open.size
@@ -331,35 +328,11 @@ function asOf(current: State, action: Action): Action | undefined {
   return resource?.id === action.resource.id ? { ...action, resource } : undefined
 }
 
-/** The same answer as for what this identity may not see (rule 8). */
-const gone = (link: string): Decision => ({
-  verdict: 'deny',
-  reason: 'not_found',
-  link,
-  obligations: {},
-  visible: false,
-  message: NOT_VISIBLE,
-})
-
-const draftAction = (action: Action) => ({
-  kind: action.kind,
-  operation: action.operation,
-  effects: action.effects,
-  summary: action.summary,
-  resource: { id: action.resource.id, name: action.resource.name, kind: action.resource.kind },
-})
-
-/** Under which definition of the tool it was asked for: a later reader must be able to tell which one the model had seen. */
-function definition({ pins }: State, { subject, resource }: Action): { readonly definition?: string } {
-  const approved = subject && pins(resource.id).get(subject.kind, subject.name)?.approved
-  return approved === undefined ? {} : { definition: approved }
-}
-
 /** The error that ends a permit whose action would not be allowed now, or undefined. */
-function whyNot(judgeAgain: () => Decision): ChaperoneError | undefined {
+function whyNot(judgeAgain: () => Decision, holds: (decision: Decision) => boolean): ChaperoneError | undefined {
   try {
     const decision = judgeAgain()
-    return decision.verdict === 'allow' ? undefined : new ChaperoneError(decision.reason, decision.message)
+    return holds(decision) ? undefined : new ChaperoneError(decision.reason, decision.message)
   } catch (error) {
     return error instanceof ChaperoneError ? error : new ChaperoneError('policy_error', 'Judging again failed.', { cause: error })
   }

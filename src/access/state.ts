@@ -6,6 +6,7 @@ import { compilePolicy, type Policy } from '../policy/compile.ts'
 import type { Identity, Link, Resource, Vocabulary } from '../policy/types.ts'
 import type { Database } from '../store/store.ts'
 import type { DelegationTable, IdentityTable, LockTable } from '../store/tables.ts'
+import { GRANTING, type GrantRow, type Grants, grantsOf } from './requests/grants.ts'
 import type { Resources } from './types.ts'
 
 /** Everything a decision reads, as of one epoch. Immutable but for identities made after it, which are added on first sight. */
@@ -20,6 +21,8 @@ export interface State extends Resources {
    * the record. The person's own verbs are for the person, who gives a second factor (design 3.3).
    */
   administering(chain: readonly ChainLink[], now: number): readonly Link[]
+  /** Somebody was given a role for a while: what may be done changes with the time alone. */
+  readonly granting: boolean
   /** The row of an identity in sight, or undefined. */
   identity(id: string): IdentityTable | undefined
   /** The approved definitions of what an MCP server offers. */
@@ -57,6 +60,7 @@ async function readAll(db: Database) {
       db.selectFrom('identities').selectAll().where('state', '=', 'active').execute(),
       db.selectFrom('delegations').selectAll().where('ended_at', 'is', null).execute(),
       db.selectFrom('pins').select(DECIDING).execute(),
+      db.selectFrom('requests').select(GRANTING).where('kind', '=', 'access').where('state', '=', 'approved').execute(),
     ])
     if ((await epochNow()) === before) return rows
   }
@@ -64,7 +68,7 @@ async function readAll(db: Database) {
 }
 
 async function load(db: Database, vocabularies: readonly Vocabulary[], epoch: number, revision: number) {
-  const [documents, locks, identities, delegations, pinned] = await readAll(db)
+  const [documents, locks, identities, delegations, pinned, granted] = await readAll(db)
   const specs = (kind: string) =>
     documents.filter((row) => row.kind === kind).map((row) => ({ name: row.name, spec: JSON.parse(row.spec) as unknown }))
   const policy = compilePolicy({ roles: specs('role'), guardrails: specs('guardrail') }, vocabularies)
@@ -75,7 +79,7 @@ async function load(db: Database, vocabularies: readonly Vocabulary[], epoch: nu
     resources.set(kind, ofKind)
   }
   const pins = pinsByServer(pinned.map((row): [string, Pin] => [row.resource_id, pinOf(row)]))
-  return snapshot({ epoch, revision, policy, locks, resources, identities, delegations, pins })
+  return snapshot({ epoch, revision, policy, locks, resources, identities, delegations, pins, granted })
 }
 
 interface Loaded {
@@ -87,6 +91,7 @@ interface Loaded {
   readonly identities: readonly IdentityTable[]
   readonly delegations: readonly DelegationTable[]
   readonly pins: State['pins']
+  readonly granted: readonly GrantRow[]
 }
 
 function snapshot({
@@ -98,6 +103,7 @@ function snapshot({
   identities,
   delegations,
   pins,
+  granted,
 }: Loaded): State & { add(row: IdentityTable | DelegationTable): void } {
   const people = new Map(identities.map((row) => [row.id, row]))
   const given = new Map(delegations.map((row) => [row.id, row]))
@@ -134,16 +140,25 @@ function snapshot({
     }
   }
 
-  const linksOf = (chain: readonly ChainLink[], now: number): readonly Link[] =>
-    chain.map(({ identity, delegation }) => {
-      if (delegation === undefined) return { identity: identityOf(identity) }
-      const row = given.get(delegation)
-      if (!row || row.to_id !== identity || (row.expires_at !== null && row.expires_at <= now)) {
-        throw new ChaperoneError('session_ended', 'The delegation that this session rests on has ended.', { detail: delegation })
-      }
-      const limits = JSON.parse(row.limits) as { roles?: readonly string[] }
-      return { identity: identityOf(identity), delegationId: delegation, ...(limits.roles ? { onlyRoles: limits.roles } : {}) }
+  const grants: Grants | undefined = grantsOf(granted)
+  const linksOf = (chain: readonly ChainLink[], now: number): readonly Link[] => {
+    const links = chain.map((link) => linkOf(link, now))
+    if (!grants) return links
+    return links.map((link, at) => {
+      const given = grants.of(chain, at, now)
+      return given.length === 0 ? link : { ...link, grants: given }
     })
+  }
+
+  const linkOf = ({ identity, delegation }: ChainLink, now: number): Link => {
+    if (delegation === undefined) return { identity: identityOf(identity) }
+    const row = given.get(delegation)
+    if (!row || row.to_id !== identity || (row.expires_at !== null && row.expires_at <= now)) {
+      throw new ChaperoneError('session_ended', 'The delegation that this session rests on has ended.', { detail: delegation })
+    }
+    const limits = JSON.parse(row.limits) as { roles?: readonly string[] }
+    return { identity: identityOf(identity), delegationId: delegation, ...(limits.roles ? { onlyRoles: limits.roles } : {}) }
+  }
 
   return {
     epoch,
@@ -153,6 +168,7 @@ function snapshot({
     find: (kind, name) => resources.get(kind)?.get(name),
     list: (kind) => [...(resources.get(kind)?.values() ?? [])],
     pins,
+    granting: grants !== undefined,
     identity: (id) => people.get(id),
     links: linksOf,
     administering: (chain, now) =>

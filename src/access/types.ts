@@ -70,6 +70,16 @@ export interface Asking {
   call(): ExactCall | Promise<ExactCall>
   /** Why nobody can be asked now (an open transaction): then it is refused at once, and the refusal says so. */
   readonly cannot?: string
+  /**
+   * Id of the permit under which an approval let the round before this one run: a server of MCP asks back in its answer, and
+   * the client sends the call again with what it was asked for. It goes on once, as the same call, under the same approval.
+   */
+  readonly continues?: string
+  /**
+   * Id of the permit whose approved call this only follows up (what became of a task that it made). Nothing runs that was not
+   * approved, so it uses nothing up.
+   */
+  readonly follows?: string
 }
 
 /** The question that a refused call waits for. */

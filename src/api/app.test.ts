@@ -74,7 +74,6 @@ test('a person who changes something needs a factor of the last five minutes; an
     '/v1/databases/:name/check': { read: [], write: [] },
     '/v1/databases/:name/server-certificate': { csr: csr() },
     '/v1/pins/:server/look': {},
-    '/v1/requests/:id/decide': { state: 'denied' },
     '/v1/pins/:server/approve': { pins: [{ kind: 'tool', name: 'x', sha256: '0'.repeat(64) }] },
     '/v1/pins/:server/keep': { kind: 'tool', name: 'x' },
   }

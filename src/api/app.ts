@@ -8,6 +8,7 @@ import type { Connection, LiveSession } from '../identity/types.ts'
 import { auditRoutes } from './audit.ts'
 import { authorityRoutes } from './authorities.ts'
 import { readBody } from './body.ts'
+import { browserRoutes } from './browser.ts'
 import { credentialRoutes } from './credentials.ts'
 import { databaseRoutes } from './databases.ts'
 import { documentRoutes } from './documents.ts'
@@ -18,8 +19,10 @@ import { issueRoutes } from './issue.ts'
 import { lockRoutes } from './locks.ts'
 import { mcpLoginRoutes } from './mcp-login.ts'
 import { mcpScanRoutes } from './mcp-scan.ts'
+import { notifierRoutes } from './notifiers.ts'
 import type { ApiParts } from './parts.ts'
 import { pinRoutes } from './pins.ts'
+import { policyRoutes } from './policy.ts'
 import { HEADERS, refuse } from './refuse.ts'
 import { requestRoutes } from './requests.ts'
 import { resourceRoutes } from './resources.ts'
@@ -47,24 +50,29 @@ export interface Api {
 
 export function createApi(parts: ApiParts): Api {
   const audit = auditRoutes(parts)
+  const requests = requestRoutes(parts)
+  const sessions = sessionRoutes(parts)
   const routes: readonly Route[] = [
     ...enrolRoutes(parts),
     ...credentialRoutes(parts),
     ...issueRoutes(parts),
+    ...browserRoutes(parts),
     ...documentRoutes(parts),
     ...explainRoutes(parts),
+    ...policyRoutes(parts),
     ...identityRoutes(parts),
-    ...sessionRoutes(parts),
+    ...sessions.routes,
     ...resourceRoutes(parts),
     ...lockRoutes(parts),
     ...pinRoutes(parts),
     ...mcpScanRoutes(parts),
     ...mcpLoginRoutes(parts),
     ...databaseRoutes(parts),
-    ...requestRoutes(parts),
+    ...requests.routes,
     ...audit.routes,
     ...authorityRoutes(parts),
     ...secretRoutes(parts),
+    ...notifierRoutes(parts),
   ]
   const throttle = makeThrottle(parts.clock)
   const app = new Hono<{ Bindings: { caller: ApiCaller | undefined; remote: string } }>()
@@ -74,7 +82,14 @@ export function createApi(parts: ApiParts): Api {
       const { caller, remote } = context.env
       const request = context.req.raw
       const url = new URL(request.url)
-      const asked = { params: context.req.param() as Record<string, string>, query: url.searchParams, remote, host: url.host }
+      const lastEvent = request.headers.get('last-event-id')?.slice(0, 200)
+      const asked = {
+        params: context.req.param() as Record<string, string>,
+        query: url.searchParams,
+        remote,
+        host: url.host,
+        ...(lastEvent === undefined ? {} : { lastEvent }),
+      }
       return answer(route, request, asked, caller)
     })
   }
@@ -95,7 +110,11 @@ export function createApi(parts: ApiParts): Api {
       caller.session.assertLive()
       if (route.who.by === 'session') {
         const { value } = await readBody(request, route.body, route.limit)
-        return respond(await route.handle({ ...asked, body: value, session: caller.session }))
+        const whole = { ...asked, body: value, ...caller }
+        if (!route.keepsAlive) caller.session.touch?.()
+        // It decides something although it takes no verb: a rule may name who decides.
+        if (route.factor) await assertFactor(caller.session, 'approve', route, value, route.summary?.(whole) ?? `${route.method} ${route.path}`)
+        return respond(await route.handle(whole))
       }
       return await governed(route, route.who, request, asked, caller)
     } catch (thrown) {
@@ -114,13 +133,14 @@ export function createApi(parts: ApiParts): Api {
     asked: Omit<Asked<unknown>, 'body'>,
     { session, connection }: ApiCaller,
   ): Promise<Response> {
+    const on = connection ? { connection } : {}
     const action = (verb: Verb, summary: string) => administer(parts.chaperone, verb, summary)
     const title = `${route.method} ${route.path}`
     const allowed = who.anyOf.find((verb) => parts.guard.judge(session, action(verb, title)).verdict === 'allow')
     if (who.own && (who.own.when === 'first' || allowed === undefined)) {
       const { value, text } = await readBody(request, route.body, route.limit)
       const mine = await who.own.test({ ...asked, body: value, session } as Asked<unknown>)
-      if (mine) return respond(await route.handle({ ...asked, body: value, session }))
+      if (mine) return respond(await route.handle({ ...asked, body: value, session, ...on }))
       return withPermit(value, text)
     }
     // Recorded as refused; what was sent is of no interest.
@@ -134,10 +154,10 @@ export function createApi(parts: ApiParts): Api {
       const summary = allowed === undefined ? title : (route.summary?.(whole) ?? title)
       if (allowed !== undefined) await assertFactor(session, verb, route, body, summary)
       const bodies = text === '' || route.secretBody ? {} : { bodies: [{ name: 'arguments', bytes: text }] }
-      const permit = await parts.guard.admit(session, action(verb, summary), { ...(connection ? { connection } : {}), ...bodies })
+      const permit = await parts.guard.admit(session, action(verb, summary), { ...on, ...bodies })
       let outcome: unknown
       try {
-        outcome = await route.handle({ ...whole, session, permit, verb })
+        outcome = await route.handle({ ...whole, session, ...on, permit, verb })
       } catch (error) {
         parts.guard.settle(permit, { status: 'failed', facts: { reason: toChaperoneError(error).code } })
         throw error
@@ -171,6 +191,10 @@ export function createApi(parts: ApiParts): Api {
       },
       decision: { verdict: 'deny', reason: 'factor_required', link: principal.name, obligations: {} },
     })
+    if (principal.kind !== 'user')
+      throw new ChaperoneError('factor_required', 'A second factor of the person is needed for this, and what acts for him cannot give one.', {
+        fix: 'The person does it himself.',
+      })
     throw new ChaperoneError('factor_required', 'A second factor of the last five minutes is needed for this.', {
       fix: 'Run the command at a terminal, where it asks for a code of your authenticator app, or give one with --totp or CHAPERONE_TOTP.',
     })
@@ -208,7 +232,11 @@ export function createApi(parts: ApiParts): Api {
       callers.set(incoming, caller)
       await listener(incoming, outgoing)
     },
-    close: () => audit.close(),
+    close() {
+      audit.close()
+      requests.close()
+      sessions.close()
+    },
   }
   return api
 }

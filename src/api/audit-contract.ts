@@ -43,6 +43,8 @@ export interface AuditRow {
   readonly verdict?: string
   readonly reason?: string
   readonly rule?: string
+  /** what a rule in shadow mode would have made of it: `deny: guardrail no-drops, deny rule 1` */
+  readonly shadow?: string
   readonly purpose?: string
   readonly outcome?: string
   /** what else came of it: rows, bytes, ms, sqlstate, capped, transaction ... */

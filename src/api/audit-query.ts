@@ -49,7 +49,8 @@ export async function readAuditQuery(parts: Pick<ApiParts, 'store' | 'chaperone'
 
 function factsOf(given: ReadonlyMap<string, string>): Pick<RecordQuery, 'facts'> {
   const facts = Object.fromEntries(FACT_FILTERS.flatMap((key) => (given.has(key) ? [[key, given.get(key)!]] : [])))
-  const { effect, sqlstate, transaction } = facts
+  const { effect, sqlstate, transaction, shadow } = facts
+  if (shadow !== undefined && shadow !== 'any' && shadow !== 'ask' && shadow !== 'deny') throw usage('a shadow is any, ask or deny')
   if (effect !== undefined && !(EFFECTS as readonly string[]).includes(effect)) throw usage(`an effect is ${EFFECTS.join(', ')}`)
   if (sqlstate !== undefined && !/^[0-9A-Z]{5}$/.test(sqlstate)) throw usage('an SQLSTATE has five digits or capitals, such as 42501')
   if (transaction !== undefined && !/^[\w-]+\.[0-9]+$/.test(transaction)) throw usage('a transaction is a connection and a number: con_….3')
@@ -68,7 +69,7 @@ export function readRuleWish(query: URLSearchParams): RuleWish {
 }
 
 /** A person and the agents that answer to him; deleted ones too, their records stay. */
-async function identitiesOf({ store }: Pick<ApiParts, 'store'>, actor: string): Promise<readonly string[]> {
+export async function identitiesOf({ store }: Pick<ApiParts, 'store'>, actor: string): Promise<readonly string[]> {
   const identity = (await findIdentity(store.db, { name: actor })) ?? (await findIdentity(store.db, { id: actor }))
   if (!identity) throw new ChaperoneError('not_found', `There is no identity ${actor}, and there never was.`)
   if (identity.kind !== 'user') return [identity.id]
@@ -85,7 +86,7 @@ async function resourceOf({ store, chaperone }: Pick<ApiParts, 'store' | 'chaper
   let query = store.db
     .selectFrom('documents')
     .select(['id', 'kind'])
-    .where('kind', 'not in', ['role', 'guardrail', 'user', 'agent'])
+    .where('kind', 'not in', ['role', 'guardrail', 'user', 'agent', 'tripwire', 'notifier'])
     .where('name', '=', text.slice(slash + 1))
   if (slash >= 0) query = query.where('kind', '=', text.slice(0, slash))
   const [row, another] = await query.limit(2).execute()

@@ -36,6 +36,17 @@ test('a record that is not about an action says what it is about and what happen
     ['connection.closed', { protocol: 'mcp', resource: 'res_1', reason: 'locked', message: 'A lock.' }, 'mcp/files | locked: A lock.'],
     ['request.made', { kind: 'mcp', name: 'mail', reason: 'to write' }, '- | mcp mail: to write'],
     ['request.decided', { state: 'approved', kind: 'mcp', name: 'mail', resource: 'res_1' }, 'mcp/files | approved mcp mail'],
+    ['request.made', { kind: 'access', role: 'writer', forMs: 600_000, reason: 'order 17' }, '- | access role writer for 10m: order 17'],
+    ['request.made', { kind: 'access', role: 'writer', forMs: 600_000, breakGlass: true }, '- | access role writer for 10m (break-glass)'],
+    ['request.voted', { kind: 'call', verdict: 'approve', reason: 'fine' }, '- | approve call: fine'],
+    ['request.decided', { kind: 'call', state: 'approved', confirmation: true }, '- | approved call (confirmation)'],
+    [
+      'request.decided',
+      { kind: 'access', state: 'approved', role: 'w', by: 'automatic: r request 0' },
+      '- | approved access role w by automatic: r request 0',
+    ],
+    ['request.ended', { kind: 'access', state: 'revoked', reason: 'wrong table' }, '- | revoked access: wrong table'],
+    ['request.reviewed', { note: 'incident 42' }, '- | incident 42'],
     ['message.refused', { reason: 'malformed', message: 'No JSON.', server: 'files' }, 'mcp/files | malformed: No JSON.'],
   ] as const)
     assert.equal(told(type, data), line)

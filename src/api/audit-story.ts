@@ -1,4 +1,5 @@
 import type { Envelope, RecordType } from '../audit/record.ts'
+import { formatDuration } from '../encoding/duration.ts'
 import type { AuditRow } from './audit-contract.ts'
 
 /** `mcp/files` of the id of a resource that is still there. */
@@ -58,8 +59,26 @@ const TELL: Partial<Record<RecordType, (data: Data) => string>> = {
   'session.started': ({ how }) => text(how),
   'connection.opened': ({ protocol, database, user }) => joined(' ', text(protocol), text(database), word('as', text(user))),
   'connection.closed': (data) => joined(': ', text(data.how), because(data)) || text(data.protocol),
-  'request.made': ({ kind, name, reason }) => joined(': ', joined(' ', text(kind), text(name)), text(reason)),
-  'request.decided': ({ state, kind, name, reason }) => joined(': ', joined(' ', text(state), text(kind), text(name)), text(reason)),
+  'request.made': (data) => joined(': ', joined(' ', text(data.kind), wished(data)), text(data.reason)),
+  'request.voted': ({ verdict, kind, confirmation, reason }) =>
+    joined(': ', joined(' ', text(verdict), text(kind), confirmation === true ? '(confirmation)' : ''), text(reason)),
+  'request.decided': (data) => {
+    const how = data.confirmation === true ? '(confirmation)' : word('by', text(data.by))
+    return joined(': ', joined(' ', text(data.state), text(data.kind), wished(data), how), text(data.reason))
+  },
+  'request.ended': ({ state, kind, reason }) => joined(': ', joined(' ', text(state), text(kind)), text(reason)),
+  'request.reviewed': ({ note }) => text(note),
+}
+
+/** What a request is for: a server by its name, or a role, for a while. */
+function wished({ name, role, forMs, breakGlass }: Data): string {
+  if (text(role) === '') return text(name)
+  return joined(
+    ' ',
+    `role ${text(role)}`,
+    typeof forMs === 'number' ? `for ${formatDuration(forMs)}` : '',
+    breakGlass === true ? '(break-glass)' : '',
+  )
 }
 
 function because({ reason, message }: Data): string {

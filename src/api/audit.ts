@@ -3,6 +3,7 @@ import { type RecordRow, readRecord, searchRecords } from '../audit/query.ts'
 import { readTransaction } from '../audit/transaction.ts'
 import { openLogForReading, type VerifyOptions, type VerifyReport, verifyLog } from '../audit/verify.ts'
 import { ChaperoneError } from '../errors.ts'
+import { titleOf } from '../policy/rule.ts'
 import type { AuditDetail, AuditPage, AuditRow, AuditRule } from './audit-contract.ts'
 import { readAuditQuery, readRuleWish } from './audit-query.ts'
 import { ruleFor } from './audit-rule.ts'
@@ -150,7 +151,8 @@ function rowOf({ envelope, position, statement, arguments: asked, outcome = enve
       ? { resource: `${action.resource.kind ?? action.kind}/${action.resource.name}`, action: action.summary, effects: action.effects }
       : storyOf(envelope, nameOf)),
     ...(decision ? { verdict: decision.verdict, reason: decision.reason } : {}),
-    ...(rule ? { rule: `${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` } : {}),
+    ...(rule ? { rule: titleOf(rule) } : {}),
+    ...(decision?.shadow ? { shadow: `${decision.shadow.verdict}: ${titleOf(decision.shadow.rule)}` } : {}),
     ...(purpose === undefined ? {} : { purpose }),
     ...(action?.facts ? { facts: action.facts } : {}),
     ...resultOf(outcome),

@@ -15,6 +15,9 @@
  *   GET  /v1/bundle                     -> Bundles
  *   POST /v1/factor        { code }     -> { until }
  *   POST /v1/clients       ClientAsk    -> Credential        `boris/<client>`, an agent of the person who asks
+ *   POST /v1/browsers/link {}           -> BrowserLink       one use, two minutes; a person's own, with a fresh second factor
+ *   GET  /v1/browsers                   -> BrowserList       one's own
+ *   DELETE /v1/browsers/:id | DELETE /v1/passkeys/:id        one's own
  *   POST /v1/issue         Issue        -> Credential | Token        verb issue
  *   POST /v1/invitations   Invite       -> Invitation                verb issue; for users (enrol) and agents (join)
  *   POST /v1/apply         Apply        -> Applied                   verb apply; dryRun needs it too (diff)
@@ -22,10 +25,18 @@
  *   GET  /v1/documents/:kind/:name      -> Document                  (name is URL-encoded)
  *   DELETE /v1/documents/:kind/:name    -> Applied                   verb apply
  *   POST /v1/explain       Explain      -> Explained                 oneself, or verb apply/audit.read for others
+ *   POST /v1/policy/diff   WouldApply   -> PolicyDiff                verb apply; see policy-contract.ts
+ *   POST /v1/policy/replay Replay       -> Replayed                  verbs audit.read and apply
+ *   POST /v1/policy/suggest { identity, since } -> Suggested         verb audit.read
  *   GET  /v1/identities[?kind=]         -> { identities: IdentityRow[] }   verb identities or audit.read
  *   POST /v1/identities/:name/state { state: 'active'|'disabled' } -> IdentityRow  verb identities
- *   GET  /v1/sessions                   -> { sessions: SessionRow[] } verb lock or audit.read; own without
- *   DELETE /v1/sessions/:id             -> {}                         verb lock; own without
+ *   GET  /v1/notifiers                  -> NotifierList              verb apply or audit.read
+ *   POST /v1/notifiers/:name/test {}    -> NotifierTested            verb apply; a message now, whose outcome is the answer
+ *   GET  /v1/sessions[?of=NAME&limit=]  -> { sessions: SessionRow[] } verb lock or audit.read; own without
+ *   GET  /v1/sessions/watch[?of=NAME]   -> text/event-stream of SessionNotice   verb audit.read; own without
+ *   GET  /v1/sessions/:id               -> SessionDetail              verb lock or audit.read; own without
+ *   DELETE /v1/sessions/:id             -> { ended }                  verb lock; own without. The end of an id is enough.
+ *   DELETE /v1/sessions?of=NAME         -> { ended }                  all of an identity: verb lock; own without
  *   GET  /v1/resources/:kind            -> { resources: ResourceRow[] }   what the caller may see
  *   GET  /v1/locks | POST /v1/locks LockAsk -> LockRow | DELETE /v1/locks/:id     verb lock
  *   GET  /v1/audit?AuditQuery           -> AuditPage  verb audit.read (each read is a record); see audit-contract.ts
@@ -46,13 +57,10 @@
  *   GET  /v1/databases/:name/setup[?read=&write=&schema=&owner=&from=] -> DatabaseSetupSteps   verb apply or ca
  *   POST /v1/databases/:name/check DatabaseCheck -> DatabaseChecked   verb apply or ca; comes in as each user
  *   POST /v1/databases/:name/server-certificate { csr, names?, ttl? } -> DatabaseSigned        verb ca
- *   POST /v1/requests      RequestAsk   -> { id }                     whoever is signed in
- *   GET  /v1/requests[/:id]             -> { requests: RequestRow[] } | RequestRow   verb apply; own without
- *   POST /v1/requests/:id/decide RequestDecide -> RequestRow          verb apply
- *   POST /v1/requests/:id/withdraw {}   -> RequestRow                 one's own
+ *   /v1/requests ...                    see requests-contract.ts         whoever is signed in
  *   GET  /v1/secrets | PUT /v1/secrets/:name { value } | DELETE /v1/secrets/:name   verb secrets; values are never shown
  */
-import type { RequestKind, RequestState } from '../access/requests/types.ts'
+import type { RecordType } from '../audit/record.ts'
 import type { Flag } from '../catalog/flag-types.ts'
 import type { PinKind, PinState } from '../catalog/pins.ts'
 import type { RoleNotice } from '../documents/offers.ts'
@@ -62,7 +70,10 @@ import type { Finding } from '../gateways/postgres/setup/findings.ts'
 import type { Part } from '../gateways/postgres/setup/setup.ts'
 import type { SetupStep } from '../gateways/postgres/setup/steps.ts'
 import type { DatabaseUser } from '../gateways/postgres/setup/users.ts'
+import type { NotifierRow } from '../notify/types.ts'
 import type { Effect } from '../policy/types.ts'
+import type { KnownBrowser } from '../signin/browser.ts'
+import type { KnownPasskey } from '../signin/passkey.ts'
 
 export type { Applied, Change, Problem, RoleNotice }
 
@@ -147,7 +158,19 @@ export interface Token {
 /** `chaperone://<host:port>/<secret>?ca=<sha256 hex of the server authority's SPKI>`: address and trust in one line. */
 export interface Invitation {
   readonly invitation: string
+  /** of a person: to come in with a browser instead */
+  readonly browser?: string
   readonly expiresAt: number
+}
+
+/** Opened in a browser, it makes that one known as its owner's; it signs nobody in. */
+export interface BrowserLink {
+  readonly url: string
+  readonly expiresAt: number
+}
+export interface BrowserList {
+  readonly browsers: readonly KnownBrowser[]
+  readonly passkeys: readonly KnownPasskey[]
 }
 
 export interface WhoAmI {
@@ -199,6 +222,12 @@ export interface Explained {
   readonly obligations: unknown
   readonly links: readonly { readonly name: string; readonly verdict: string; readonly reason: string; readonly rule?: string }[]
   readonly missing?: string
+  /** the request whose granted role this rests on, whose link has it, and until when */
+  readonly grant?: { readonly request: string; readonly role: string; readonly link: string; readonly until: number }
+  /** how to come to a yes: who can give it, what may be asked for, when it is allowed again */
+  readonly hint?: string
+  /** what a rule in shadow mode would have made of it: `deny: guardrail no-drops, deny rule 1` */
+  readonly shadow?: string
   /** of a statement: what it is taken to do, and what rules read of it, as the record would have it; `looked`: with what the database says of itself */
   readonly statement?: {
     readonly looked: boolean
@@ -232,7 +261,36 @@ export interface SessionRow {
   readonly purpose?: string
   readonly startedAt: number
   readonly expiresAt: number
+  /** on this node */
   readonly connections: number
+  readonly lastUsedAt?: number
+}
+export interface SessionDetail extends SessionRow {
+  /** first = on whose behalf, last = the identity itself */
+  readonly chain: readonly string[]
+  /** as it claimed; nobody has checked it */
+  readonly purpose?: string
+  readonly issuer?: string
+  /** of the node that answers; others may have more */
+  readonly open: readonly { readonly id: string; readonly protocol: string; readonly since?: number; readonly credential?: string }[]
+  /** the newest first */
+  readonly actions: readonly {
+    readonly at: number
+    readonly summary: string
+    readonly resource?: string
+    readonly verdict: string
+    readonly id: string
+  }[]
+  readonly grants: readonly { readonly role: string; readonly resource?: string; readonly until: number; readonly request: string }[]
+  readonly limits: { readonly concurrent?: number; readonly idleMs?: number; readonly longestMs?: number }
+}
+/** What happens to sessions, as it happens on this node. */
+export interface SessionNotice {
+  readonly at: number
+  readonly type: RecordType
+  readonly session?: string
+  readonly who?: string
+  readonly text: string
 }
 export interface ResourceRow {
   readonly name: string
@@ -241,9 +299,11 @@ export interface ResourceRow {
   readonly about: string
   readonly warning?: string
 }
+export const LOCK_KINDS = ['identity', 'owner', 'agents', 'session', 'credential', 'resource', 'tool', 'role', 'everything'] as const
 export interface LockAsk {
+  /** a name or id; a resource as `kind/name`, a tool as `server/tool`, `*` for everything and for every agent */
   readonly target: string
-  readonly kind: 'identity' | 'session' | 'resource' | 'role' | 'everything'
+  readonly kind: (typeof LOCK_KINDS)[number]
   readonly reason: string
   readonly ttl?: string
 }
@@ -255,6 +315,8 @@ export interface LockRow {
   readonly reason: string
   readonly createdAt: number
   readonly createdBy?: string
+  /** the tripwire that made it by itself */
+  readonly madeBy?: string
   readonly expiresAt?: number
   /** ms until every node had confirmed it */
   readonly acknowledgedMs?: number
@@ -329,27 +391,6 @@ export interface McpLooked {
   /** rules that do not fit what it offers */
   readonly notices: readonly RoleNotice[]
 }
-export interface RequestAsk extends ServerWish {
-  readonly kind: 'server'
-  readonly reason: string
-}
-export interface RequestDecide {
-  readonly state: 'approved' | 'denied'
-  readonly reason?: string
-}
-export interface RequestRow {
-  readonly id: string
-  readonly kind: RequestKind
-  readonly by: string
-  readonly wish: ServerWish
-  readonly reason: string
-  readonly state: RequestState
-  readonly createdAt: number
-  readonly decidedBy?: string
-  readonly decidedAt?: number
-  /** Whether who looks at it may decide about it: nobody may about his own. */
-  readonly yours: boolean
-}
 export interface DatabaseLook {
   readonly findings: readonly Finding[]
   readonly warnings: readonly Problem[]
@@ -372,6 +413,14 @@ export interface DatabaseSigned {
   readonly certificate: string
   readonly names: readonly string[]
   readonly notAfter: number
+}
+export interface NotifierList {
+  readonly notifiers: readonly NotifierRow[]
+}
+export interface NotifierTested {
+  readonly ok: boolean
+  /** why not, for the operator */
+  readonly error?: string
 }
 export interface AuthorityRow {
   readonly purpose: string

@@ -27,12 +27,20 @@ export function credentialRoutes(parts: ApiParts): readonly Route[] {
       method: 'POST',
       path: '/v1/renew',
       who: session,
+      keepsAlive: true,
       limit: SMALL,
       body: z.strictObject({ csr: csrText }),
       handle: (asked) => renew(parts, asked),
     }),
     // The proof is the certificate of this very connection: `sessions.open` has moved the deadline already.
-    signedIn({ method: 'POST', path: '/v1/prove', who: session, body: nothing, handle: async ({ session }) => ({ until: session.provenUntil }) }),
+    signedIn({
+      method: 'POST',
+      path: '/v1/prove',
+      who: session,
+      keepsAlive: true,
+      body: nothing,
+      handle: async ({ session }) => ({ until: session.provenUntil }),
+    }),
     signedIn({
       method: 'POST',
       path: '/v1/logout',
@@ -84,8 +92,10 @@ export function credentialRoutes(parts: ApiParts): readonly Route[] {
  * The same identity, session and chain, with a new key and a later end; never past the session's longest life. Nothing
  * else changes by renewing: not the rights, not the name, not who issued it.
  */
-async function renew(parts: ApiParts, { body, session }: AskedInSession<Renew>): Promise<Credential> {
+async function renew(parts: ApiParts, { body, session, connection }: AskedInSession<Renew>): Promise<Credential> {
   const { principal } = session
+  // Before anything else is looked at: a request that fails for another reason would let a copy try until it does not (peers R66).
+  const credentialId = await parts.sessions.renew(session, connection?.credentialId ?? principal.credentialId)
   const { spki } = readCsr(body.csr)
   const row = await sessionRow(parts, session.id)
   // Throws when a link was disabled or a delegation ended: a credential that opens nothing is not made.
@@ -97,6 +107,7 @@ async function renew(parts: ApiParts, { body, session }: AskedInSession<Renew>):
     spki,
     ttlMs: lifeOf(principal),
     how: 'renew',
+    credentialId,
     ...(principal.issuerId === undefined ? {} : { issuerId: principal.issuerId }),
   })
   return credentialAnswer(parts, signedIn)

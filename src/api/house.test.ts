@@ -5,8 +5,10 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { administer, chaperoneResource, chaperoneVocabulary, PRESETS, type Verb } from '../access/administration.ts'
 import { makeGuard } from '../access/guard.ts'
+import { openRequests } from '../access/requests/requests.ts'
 import { keepState } from '../access/state.ts'
-import type { Draft, Envelope } from '../audit/record.ts'
+import { createMasker } from '../audit/mask.ts'
+import type { Claim, Draft, Envelope } from '../audit/record.ts'
 import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
 import { makeCsr } from '../ca/csr.ts'
@@ -15,7 +17,7 @@ import { openPinBook } from '../catalog/pin-book.ts'
 import { manualClock } from '../clock.ts'
 import { digestOf } from '../documents/diff.ts'
 import { documentKinds } from '../documents/kinds.ts'
-import { ChaperoneError } from '../errors.ts'
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { describeCall } from '../gateways/mcp/describe.ts'
 import type { Scanner } from '../gateways/mcp/offers/scan.ts'
 import { mcpVocabulary } from '../gateways/mcp/rules.ts'
@@ -29,7 +31,10 @@ import type { ChainLink, LiveSession, StartSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import { openKeyring } from '../keys/keyring.ts'
 import { loadRootKey } from '../keys/root-key.ts'
+import { openNotifications } from '../notify/notifications.ts'
+import { openBrowserSignin } from '../signin/browser.ts'
 import { openSignin } from '../signin/enrol.ts'
+import { openPasskeys } from '../signin/passkey.ts'
 import { startLease } from '../store/lease.ts'
 import { openStore } from '../store/open.ts'
 import { openLogins } from '../vault/oauth.ts'
@@ -68,6 +73,18 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
       const id = draft.id ?? newId('rec', clock.now())
       for (const see of watchers) see({ ...draft, v: 1, id, at: clock.now(), node: nodeId, seq: records.length } as Envelope)
       return { id, seq: records.length }
+    },
+    async claim(draft: Draft, { request, digest, permit }: Claim) {
+      const used = await store.db
+        .updateTable('requests')
+        .set({ state: 'used', permit, node_id: nodeId })
+        .where('id', '=', request)
+        .where('state', '=', 'approved')
+        .where('digest', '=', digest)
+        .where('expires_at', '>', clock.now())
+        .executeTakeFirstOrThrow()
+      if (used.numUpdatedRows !== 1n) throw new ChaperoneError('approval_used', 'It was used.')
+      return audit.append(draft)
     },
     addSecrets: () => {},
     watch(see: (envelope: Envelope) => void) {
@@ -115,11 +132,27 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
       if (lock) throw new ChaperoneError('locked', `A lock stops this: ${lock.reason}`)
     },
   })
+  const link = (request: string) => `https://${NAME}:7444/requests/${request}`
+  const chaperone = chaperoneResource(NAME)
+  const requests = openRequests({
+    store,
+    state,
+    audit: writer ?? audit,
+    clock,
+    chaperone,
+    link,
+    masker: createMasker(),
+    raised: async (epoch) => void (await lease.confirmed(epoch)),
+    failed(error) {
+      throw error
+    },
+  })
   const guard = makeGuard({
     state,
     lease,
     audit: writer ?? audit,
     clock,
+    calls: requests.calls,
     outcomeLost: (error) => {
       throw error
     },
@@ -128,8 +161,26 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     await state.refresh(epoch)
     guard.review()
   })
-  const chaperone = chaperoneResource(NAME)
   const logged: ChaperoneError[] = []
+  const vault = openVault(store, keyring, clock)
+  const notifications = openNotifications({
+    store,
+    clock,
+    audit: writer ?? audit,
+    documents: () =>
+      state
+        .current()
+        .list('notifier')
+        .map(({ resource, spec }) => ({ name: resource.name, spec })),
+    reveal: vault.reveal,
+    voter: () => undefined,
+    mayApply: () => false,
+    link,
+    mask: (text) => text,
+    counted: () => {},
+    failed: (error) => void logged.push(toChaperoneError(error)),
+  })
+  const browsers = openBrowserSignin({ store, keyring, sessions, audit: writer ?? audit, clock })
   const parts: ApiParts = {
     guard,
     sessions,
@@ -143,8 +194,14 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     chaperone,
     vocabularies,
     trustDomain: NAME,
-    vault: openVault(store, keyring, clock),
+    vault,
+    notifications,
     logins: openLogins({ store, keyring, clock, audit, reveal: async () => 'secret' }),
+    requests,
+    link,
+    browsers,
+    passkeys: openPasskeys({ store, sessions, browsers, audit: writer ?? audit, clock, trustDomain: NAME }),
+    places: { web: 'localhost:7444' },
     databaseTools: () => [],
     databases: databaseSetup({ ca, clock, connectMs: 5_000, reveal: async () => 'secret' }),
     scan: options.scan ?? (() => Promise.reject(new ChaperoneError('unsupported', 'There is no scanner in this test.'))),
@@ -180,6 +237,8 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
   const api = createApi(parts)
   t.after(async () => {
     api.close()
+    requests.close()
+    await notifications.close()
     await writer?.close()
     await lease.stop()
     await ca.close()
@@ -214,7 +273,7 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     const request = new Request(`https://chaperone.test:7443${path}`, {
       method,
       ...(body === undefined
-        ? {}
+        ? { headers }
         : { body: typeof body === 'string' ? body : JSON.stringify(body), headers: { 'content-type': 'application/json', ...headers } }),
     })
     return api.fetch(request, session && { session }, '192.0.2.1')
@@ -227,5 +286,5 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     return { status: response.status, value, code: value.error?.code }
   }
 
-  return { api, parts, store, clock, records, audit, logged, signIn, call, ask, state, sessions }
+  return { api, parts, guard, store, clock, records, audit, logged, signIn, call, ask, state, sessions }
 }

@@ -5,7 +5,7 @@ import { ChaperoneError } from '../errors.ts'
 import { claimsOf } from '../identity/credential.ts'
 import { listDelegations, makeDelegation } from '../identity/delegations.ts'
 import { findIdentity, type IdentityRecord } from '../identity/directory.ts'
-import { formatInvitation, INVITATION_TTL, makeInvitation } from '../identity/invitations.ts'
+import { enrolLink, formatInvitation, INVITATION_TTL, makeInvitation } from '../identity/invitations.ts'
 import { TOKEN_LONGEST_MS } from '../identity/tokens.ts'
 import type { ChainLink } from '../identity/types.ts'
 import { newId } from '../ids.ts'
@@ -54,7 +54,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
     }),
   ]
 
-  async function invite({ audit, ca, listeners }: ApiParts, { body, session, permit, host }: AskedInSession<Invite>): Promise<Invitation> {
+  async function invite({ audit, ca, listeners, places }: ApiParts, { body, session, permit, host }: AskedInSession<Invite>): Promise<Invitation> {
     const identity = await target(body.name)
     assertGrantable(parts, session, identity)
     const ttlMs = body.ttl === undefined ? INVITATION_TTL.defaultMs : duration(body.ttl, INVITATION_TTL, 'An invitation')
@@ -69,7 +69,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
       makeInvitation(trx, { kind, identityId: identity.id, ttlMs, createdBy: session.principal.identityId, now: clock.now() }),
     )
     const line = formatInvitation({ address: reachable(listeners().data, host), secret: made.secret, fingerprint: await ca.fingerprint('server') })
-    return { invitation: line, expiresAt: made.expiresAt }
+    return { invitation: line, expiresAt: made.expiresAt, ...(kind === 'invitation' ? { browser: enrolLink(places.web, made.secret) } : {}) }
   }
 
   /** An active user or agent. */

@@ -1,12 +1,13 @@
 import { z } from 'zod'
 import { ChaperoneError } from '../errors.ts'
 import { activeLocks, liftLock, makeLock } from '../identity/locks.ts'
-import { isId } from '../ids.ts'
+import { lockNotice } from '../notify/lock-notice.ts'
 import type { LockTable } from '../store/tables.ts'
 import { assertAdministratorLeft } from './administrator-left.ts'
 import { actorOf } from './caller.ts'
-import { knownIdentity, reduceRights } from './changed.ts'
-import type { LockAsk, LockRow } from './contract.ts'
+import { reduceRights } from './changed.ts'
+import { LOCK_KINDS, type LockAsk, type LockRow } from './contract.ts'
+import { lockName, lockTarget } from './lock-targets.ts'
 import type { ApiParts } from './parts.ts'
 import { type Route, signedIn } from './route.ts'
 import { duration, ttlText } from './words.ts'
@@ -33,14 +34,14 @@ export function lockRoutes(parts: ApiParts): readonly Route[] {
       who: lock,
       body: z.strictObject({
         target: z.string().min(1).max(256),
-        kind: z.enum(['identity', 'session', 'resource', 'role', 'everything']),
+        kind: z.enum(LOCK_KINDS),
         reason: z.string().min(1).max(500),
         ttl: ttlText.optional(),
       }),
       summary: ({ body }) => `lock ${body.kind} ${body.target}`,
       async handle({ body, session }): Promise<LockRow> {
         const { kind, reason } = body
-        const { target, name } = await resolve(kind, body.target)
+        const { target, name } = await lockTarget(parts, kind, body.target)
         const now = clock.now()
         const expiresAt = body.ttl === undefined ? undefined : now + duration(body.ttl, LIFE, 'A lock')
         await audit.append({
@@ -58,6 +59,7 @@ export function lockRoutes(parts: ApiParts): readonly Route[] {
             ...(expiresAt === undefined ? {} : { expiresAt }),
           })
           await assertAdministratorLeft(parts, trx)
+          await parts.notifications.announce(trx, lockNotice('made', made, name, session.principal.identityId))
           return made
         })
         return { ...(await rowOf(result)), acknowledgedMs }
@@ -74,45 +76,16 @@ export function lockRoutes(parts: ApiParts): readonly Route[] {
         if (!there) throw new ChaperoneError('not_found', 'There is no such lock, or it is over already.')
         await audit.append({ ...actorOf(session), type: 'lock.lifted', data: { lock: id, kind: there.target_kind, target: there.target } })
         // Lifting gives rights back; the epoch rises all the same, so that every node hears of it.
-        const { result, acknowledgedMs } = await reduceRights(parts, (trx) => liftLock(trx, id, session.principal.identityId, clock.now()))
+        const name = await lockName(parts, there)
+        const { result, acknowledgedMs } = await reduceRights(parts, async (trx) => {
+          const lifted = await liftLock(trx, id, session.principal.identityId, clock.now())
+          await parts.notifications.announce(trx, lockNotice('lifted', lifted, name, session.principal.identityId))
+          return lifted
+        })
         return { ...(await rowOf(result)), acknowledgedMs }
       },
     }),
   ]
-
-  /** The immutable id behind a name: a lock stays on what it was made for. Roles are held by name. Throws `not_found`, `usage`. */
-  async function resolve(kind: LockAsk['kind'], target: string): Promise<{ readonly target: string; readonly name: string }> {
-    if (kind === 'everything') {
-      if (target !== '*' && target !== 'everything') throw new ChaperoneError('usage', 'A lock on everything has the target `*`.')
-      return { target: '*', name: 'everything' }
-    }
-    if (kind === 'identity') {
-      const { id, name } = await knownIdentity(parts, target)
-      return { target: id, name }
-    }
-    if (kind === 'session') {
-      const row = await store.db.selectFrom('sessions').select(['id', 'ended_at']).where('id', '=', target).executeTakeFirst()
-      if (!row || row.ended_at !== null) throw new ChaperoneError('not_found', 'There is no such session, or it is over.')
-      return { target: row.id, name: row.id }
-    }
-    const documents = store.db.selectFrom('documents').select(['id', 'kind', 'name'])
-    if (kind === 'role') {
-      const row = await documents.where('kind', '=', 'role').where('name', '=', target).executeTakeFirst()
-      if (!row) throw new ChaperoneError('not_found', `There is no role ${target}.`)
-      return { target: row.name, name: row.name }
-    }
-    const [only, name] = target.includes('/') ? target.split('/', 2) : [undefined, target]
-    let query = documents.where('kind', 'not in', ['role', 'guardrail', 'user', 'agent'])
-    query = isId('res', target) ? query.where('id', '=', target) : query.where('name', '=', name ?? '')
-    if (only !== undefined) query = query.where('kind', '=', only)
-    const [row, another] = await query.limit(2).execute()
-    if (!row) throw new ChaperoneError('not_found', `There is no resource ${target}.`)
-    if (another)
-      throw new ChaperoneError('usage', `More than one resource is named ${target}.`, {
-        fix: `Write ${row.kind}/${target} or ${another.kind}/${target}.`,
-      })
-    return { target: row.id, name: `${row.kind}/${row.name}` }
-  }
 
   async function rowOf(row: LockTable): Promise<LockRow> {
     const creator = row.created_by === null ? undefined : parts.state.current().identity(row.created_by)?.name
@@ -120,19 +93,12 @@ export function lockRoutes(parts: ApiParts): readonly Route[] {
       id: row.id,
       kind: row.target_kind,
       target: row.target,
-      name: await nameOf(row),
+      name: await lockName(parts, row),
       reason: row.reason,
       createdAt: row.created_at,
       ...(creator === undefined ? {} : { createdBy: creator }),
+      ...(row.made_by === null ? {} : { madeBy: row.made_by }),
       ...(row.expires_at === null ? {} : { expiresAt: row.expires_at }),
     }
-  }
-
-  async function nameOf({ target_kind, target }: LockTable): Promise<string> {
-    if (target_kind === 'everything') return 'everything'
-    const from = target_kind === 'identity' ? 'identities' : target_kind === 'resource' ? 'documents' : undefined
-    if (!from) return target
-    const row = await store.db.selectFrom(from).select('name').where('id', '=', target).executeTakeFirst()
-    return row?.name ?? target
   }
 }

@@ -1,3 +1,4 @@
+import type { Requests } from '../access/requests/types.ts'
 import type { StateKeeper } from '../access/state.ts'
 import type { Guard } from '../access/types.ts'
 import type { AuditLog } from '../audit/record.ts'
@@ -11,8 +12,11 @@ import type { DatabaseSetup } from '../gateways/postgres/setup/setup.ts'
 import type { Tokens } from '../identity/tokens.ts'
 import type { LiveSession, Sessions } from '../identity/types.ts'
 import type { Keyring } from '../keys/types.ts'
+import type { Notifications } from '../notify/notifications.ts'
 import type { Action, Decision, Resource, Vocabulary } from '../policy/types.ts'
+import type { BrowserSignin } from '../signin/browser.ts'
 import type { Signin } from '../signin/enrol.ts'
+import type { Passkeys } from '../signin/passkey.ts'
 import type { Lease } from '../store/lease.ts'
 import type { Store } from '../store/store.ts'
 import type { UpstreamLogins } from '../vault/logins.ts'
@@ -31,6 +35,11 @@ export interface ApiParts {
   readonly vault: Vault
   readonly logins: UpstreamLogins
   readonly pins: PinBook
+  readonly requests: Requests
+  /** Who outside is told. */
+  readonly notifications: Pick<Notifications, 'announce' | 'list' | 'test'>
+  /** Where a request is decided in a browser; opening it approves nothing. */
+  readonly link: (request: string) => string
   /** The MCP servers of databases that this session may use: names as `resource/database`. */
   readonly databaseTools: (session: LiveSession) => readonly { readonly resource: Resource }[]
   /** Looks at a database server, and comes in to check what holds there. */
@@ -39,6 +48,10 @@ export interface ApiParts {
   readonly scan: Scanner
   readonly ca: CertificateAuthority
   readonly signin: Signin
+  readonly browsers: BrowserSignin
+  readonly passkeys: Passkeys
+  /** Where people reach the web listener, `host:port`. */
+  readonly places: { readonly web: string }
   readonly tokens: Pick<Tokens, 'mint'>
   readonly documents: DocumentsParts
   readonly clock: Clock

@@ -1,151 +1,168 @@
 import { z } from 'zod'
-import {
-  type AccessRequest,
-  assertMayAsk,
-  assertPending,
-  decideRequest,
-  findRequest,
-  isOwn,
-  listRequests,
-  makeRequest,
-  mayDecide,
-  newRequestId,
-} from '../access/requests.ts'
+import type { AccessRequest, AskAccess, RequestFilter } from '../access/requests/types.ts'
 import { flagsOfServer } from '../catalog/flag-server.ts'
 import { ChaperoneError } from '../errors.ts'
-import { findIdentity } from '../identity/directory.ts'
 import type { LiveSession } from '../identity/types.ts'
-import { actorOf } from './caller.ts'
-import type { RequestAsk, RequestDecide, RequestRow, ServerWish } from './contract.ts'
 import { documentOf, serverWish } from './mcp-scan.ts'
 import type { ApiParts } from './parts.ts'
+import type { RequestAsk, RequestDecide, RequestDetail, RequestRow, RequestWay } from './requests-contract.ts'
+import { makeRequestEvents } from './requests-events.ts'
+import { beforeOf } from './requests-history.ts'
+import { rowsOf } from './requests-rows.ts'
 import { type Route, signedIn } from './route.ts'
+import { count, duration, nameText, purposeText, ttlText } from './words.ts'
+
+/** Who sees and who decides is said by `Requests`, for every way in alike; here nothing is added to it, and nothing taken away. */
+const session = { by: 'session' } as const
+const SMALL = 16 * 1024
+const MOST = 500
 
 const reason = z.string().min(1).max(500)
+const hash = z.string().regex(/^[0-9a-f]{64}$/, 'must be the `seen` of the request as it was shown')
+const nothing = z.strictObject({})
 
-/** What people ask for and others give. Who asked sees his own; who may apply sees all. */
-export function requestRoutes(parts: ApiParts): readonly Route[] {
-  const { store, audit, clock, state } = parts
-  const whoIs = (session: LiveSession) => ({ identityId: session.principal.identityId, chain: session.principal.chain })
-  const whose = (session: LiveSession, all: boolean) => (all ? ('all' as const) : { identityId: session.principal.identityId })
-  const seesAll = { by: 'verbs', anyOf: ['apply'], own: { when: 'otherwise', test: () => true } } as const
+const accessAsk = z.strictObject({
+  kind: z.literal('access'),
+  role: nameText,
+  resource: z.strictObject({ kind: z.string().min(1).max(32), name: nameText }).optional(),
+  for: ttlText.optional(),
+  startsAt: z.number().int().positive().max(Number.MAX_SAFE_INTEGER).optional(),
+  reason: reason.optional(),
+  purpose: purposeText.optional(),
+  breakGlass: z.literal(true).optional(),
+})
+const serverAsk = z.strictObject({ kind: z.literal('server'), ...serverWish, reason, purpose: purposeText.optional() })
 
-  return [
+const STATES = ['pending', 'approved', 'denied', 'expired', 'withdrawn', 'used', 'revoked', 'unknown'] as const
+const KINDS = ['server', 'access', 'call'] as const
+const MINE = ['asked', 'to_decide'] as const
+
+export function requestRoutes(parts: ApiParts): { readonly routes: readonly Route[]; close(): void } {
+  const { requests } = parts
+  const events = makeRequestEvents(parts)
+  const row = async (session: LiveSession, { id }: Pick<AccessRequest, 'id'>): Promise<RequestRow> =>
+    (await rowsOf(parts, [await requests.show(session, id)]))[0]!
+
+  const routes = [
     signedIn<RequestAsk>({
       method: 'POST',
       path: '/v1/requests',
-      who: { by: 'session' },
-      limit: 128 * 1024,
-      body: z.strictObject({ kind: z.literal('server'), ...serverWish, reason }),
-      async handle({ body: { kind, reason, ...wish }, session }): Promise<{ id: string }> {
-        const { spec } = documentOf(parts, wish)
-        refuseSecrets(spec)
-        const now = clock.now()
-        const asked = { id: newRequestId(now), kind, ...whoIs(session), body: wish, reason }
-        await assertMayAsk(store.db, asked, now)
-        await audit.append({
-          ...actorOf(session),
-          type: 'request.made',
-          data: { request: asked.id, kind, name: wish.name, reason },
-          bodies: [{ name: 'asked', bytes: JSON.stringify(wish) }],
-        })
-        await store.write((trx) => makeRequest(trx, asked, now))
-        return { id: asked.id }
-      },
+      who: session,
+      limit: 64 * 1024,
+      body: z.discriminatedUnion('kind', [accessAsk, serverAsk]) as z.ZodType<RequestAsk>,
+      handle: async ({ body, session }): Promise<RequestRow> => row(session, await ask(session, body)),
     }),
     signedIn({
       method: 'GET',
       path: '/v1/requests',
-      who: seesAll,
-      async handle({ session, permit }): Promise<{ requests: readonly RequestRow[] }> {
-        const found = await listRequests(store.db, whose(session, permit !== undefined), 'server')
-        return { requests: await Promise.all(found.map((one) => rowOf(one, session, permit !== undefined))) }
+      who: session,
+      async handle({ session, query }): Promise<{ requests: readonly RequestRow[] }> {
+        return { requests: await rowsOf(parts, await requests.list(session, filterOf(query))) }
       },
+    }),
+    signedIn({
+      method: 'GET',
+      path: '/v1/requests/ways',
+      who: session,
+      async handle({ session }): Promise<{ ways: readonly RequestWay[] }> {
+        const state = parts.state.current()
+        return { ways: requests.ways(session).map((way) => ({ ...way, by: state.identity(way.link)?.name ?? way.link })) }
+      },
+    }),
+    signedIn({
+      method: 'GET',
+      path: '/v1/requests/events',
+      who: session,
+      handle: async ({ session, lastEvent }) => events.open(session, lastEvent),
     }),
     signedIn({
       method: 'GET',
       path: '/v1/requests/:id',
-      who: seesAll,
-      handle: async ({ params, session, permit }): Promise<RequestRow> =>
-        rowOf(await findRequest(store.db, params.id ?? '', whose(session, permit !== undefined)), session, permit !== undefined),
+      who: session,
+      async handle({ params, session }): Promise<RequestDetail> {
+        const seen = await requests.show(session, params.id ?? '')
+        const [shown] = await rowsOf(parts, [seen])
+        const before = await beforeOf(parts, session, seen)
+        return { ...shown!, shown: seen.kind === 'call' ? (seen.body as { shown: RequestDetail['shown'] }).shown : [], ...(before ? { before } : {}) }
+      },
     }),
     signedIn<RequestDecide>({
       method: 'POST',
       path: '/v1/requests/:id/decide',
-      who: { by: 'verbs', anyOf: ['apply'] },
-      body: z.strictObject({ state: z.enum(['approved', 'denied']), reason: reason.optional() }),
-      summary: ({ params, body }) => `${body.state} ${params.id}`,
+      who: session,
+      factor: () => true,
+      limit: SMALL,
+      body: z.strictObject({
+        verdict: z.enum(['approve', 'deny']),
+        seen: hash,
+        reason: reason.optional(),
+        for: ttlText.optional(),
+        below: z.literal(true).optional(),
+      }),
+      summary: ({ params, body }) => `${body.verdict} ${params.id}`,
       async handle({ params, body, session }): Promise<RequestRow> {
-        const request = await findRequest(store.db, params.id ?? '', 'all')
-        assertPending(request)
-        if (!mayDecide(request, session.principal.chain)) {
-          throw new ChaperoneError('conflict', 'Nobody decides about his own request.', {
-            fix: 'Add the server without it, which is recorded as your own doing, or have somebody else decide.',
-          })
-        }
-        const { name } = request.body as ServerWish
-        if (body.state === 'approved' && !state.current().find('mcp', name))
-          throw new ChaperoneError('conflict', `There is no MCP server ${name} yet.`, {
-            fix: `Run: chaperone mcp add --request ${request.id} --apply`,
-          })
-        return decided(request, body, session)
+        const { for: time, ...decide } = body
+        const forMs = time === undefined ? {} : { forMs: howLong(time) }
+        return row(session, await requests.decide(session, params.id ?? '', { ...decide, ...forMs, how: 'cli' }))
       },
     }),
     signedIn<Record<string, never>>({
       method: 'POST',
       path: '/v1/requests/:id/withdraw',
-      // To take back what one has asked for needs nobody.
-      who: { by: 'session' },
-      body: z.strictObject({}),
-      async handle({ params, session }): Promise<RequestRow> {
-        const request = await findRequest(store.db, params.id ?? '', whose(session, false))
-        assertPending(request)
-        return decided(request, { state: 'withdrawn' }, session)
-      },
+      who: session,
+      limit: SMALL,
+      body: nothing,
+      handle: async ({ params, session }): Promise<RequestRow> => row(session, await requests.withdraw(session, params.id ?? '')),
+    }),
+    signedIn<{ reason: string }>({
+      method: 'POST',
+      path: '/v1/requests/:id/revoke',
+      who: session,
+      factor: () => true,
+      limit: SMALL,
+      body: z.strictObject({ reason }),
+      summary: ({ params }) => `revoke ${params.id}`,
+      handle: async ({ params, body, session }): Promise<RequestRow> => row(session, await requests.revoke(session, params.id ?? '', body.reason)),
+    }),
+    signedIn<{ note: string }>({
+      method: 'POST',
+      path: '/v1/requests/:id/review',
+      who: session,
+      factor: () => true,
+      limit: SMALL,
+      body: z.strictObject({ note: reason }),
+      summary: ({ params }) => `review ${params.id}`,
+      handle: async ({ params, body, session }): Promise<RequestRow> => row(session, await requests.review(session, params.id ?? '', body.note)),
     }),
   ]
 
-  async function decided(
-    request: AccessRequest,
-    { state: now, reason }: { readonly state: 'approved' | 'denied' | 'withdrawn'; readonly reason?: string },
-    session: LiveSession,
-  ): Promise<RequestRow> {
-    const { name } = request.body as ServerWish
-    const resource = now === 'approved' ? state.current().find('mcp', name)?.resource.id : undefined
-    await audit.append({
-      ...actorOf(session),
-      type: 'request.decided',
-      data: {
-        request: request.id,
-        kind: request.kind,
-        name,
-        state: now,
-        askedBy: request.identityId,
-        // A person who says yes to his own agent is no second pair of eyes.
-        own: isOwn(request, session.principal.identityId),
-        ...(reason === undefined ? {} : { reason }),
-        ...(resource === undefined ? {} : { resource }),
-      },
-    })
-    await store.write((trx) => decideRequest(trx, request.id, { state: now, by: session.principal.identityId, now: clock.now() }))
-    return rowOf(await findRequest(store.db, request.id, 'all'), session, false)
+  async function ask(session: LiveSession, body: RequestAsk): Promise<AccessRequest> {
+    if (body.kind === 'access') {
+      const { kind: _, for: time, ...rest } = body
+      const wish: AskAccess = rest
+      return requests.ask(session, { ...wish, ...(time === undefined ? {} : { forMs: howLong(time) }) })
+    }
+    const { kind: _, reason, purpose, ...wish } = body
+    const { spec } = documentOf(parts, wish)
+    refuseSecrets(spec)
+    return requests.askServer(session, { wish, reason, ...(purpose === undefined ? {} : { purpose }) })
   }
 
-  async function rowOf(request: AccessRequest, session: LiveSession, verb: boolean): Promise<RequestRow> {
-    const nameOf = async (id: string) => (await findIdentity(store.db, { id }))?.name ?? id
-    return {
-      id: request.id,
-      kind: request.kind,
-      by: await nameOf(request.identityId),
-      wish: request.body as ServerWish,
-      reason: request.reason,
-      state: request.state,
-      createdAt: request.createdAt,
-      yours: verb && request.state === 'pending' && mayDecide(request, session.principal.chain),
-      ...(request.decidedBy === undefined ? {} : { decidedBy: await nameOf(request.decidedBy) }),
-      ...(request.decidedAt === undefined ? {} : { decidedAt: request.decidedAt }),
-    }
+  return { routes, close: () => events.close() }
+}
+
+/** How long at the most is for the role to say; this is what a number can hold. */
+const howLong = (text: string): number => duration(text, { shortestMs: 1000, longestMs: 366 * 24 * 3_600_000 }, 'A grant')
+
+function filterOf(query: URLSearchParams): RequestFilter {
+  const one = <T extends string>(key: string, values: readonly T[]): T | undefined => {
+    const value = query.get(key)
+    if (value === null) return undefined
+    if (!(values as readonly string[]).includes(value)) throw new ChaperoneError('usage', `\`${key}\` is one of ${values.join(', ')}.`)
+    return value as T
   }
+  const [state, kind, mine] = [one('state', STATES), one('kind', KINDS), one('mine', MINE)]
+  return { ...(state ? { state } : {}), ...(kind ? { kind } : {}), ...(mine ? { mine } : {}), limit: count(query, 'limit', MOST, 200) }
 }
 
 /** A request is read by others and kept (rule 5). */

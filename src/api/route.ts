@@ -1,7 +1,7 @@
 import type { z } from 'zod'
 import type { Verb } from '../access/administration.ts'
 import type { Permit } from '../access/types.ts'
-import type { LiveSession } from '../identity/types.ts'
+import type { Connection, LiveSession } from '../identity/types.ts'
 
 /**
  * Who may call a route. There is no other kind: a route without a decision cannot be written down.
@@ -29,10 +29,14 @@ export interface Asked<Body> {
   readonly remote: string
   /** the Host that the client used, for an answer that names an address */
   readonly host: string
+  /** `Last-Event-ID` of a reader that comes back to a stream */
+  readonly lastEvent?: string
 }
 
 export interface AskedInSession<Body> extends Asked<Body> {
   readonly session: LiveSession
+  /** What the request came in on: a session has several, each with its own certificate. */
+  readonly connection?: Connection
   /** Set when policy allowed a verb; absent when it is about oneself. */
   readonly permit?: Permit
   /** The verb that allowed it. */
@@ -51,8 +55,10 @@ interface Shape<Body> {
   readonly limit?: number
   /** The body never goes into a record. */
   readonly secretBody?: boolean
-  /** Whether a person needs a fresh second factor; default: whatever is no GET. */
+  /** Whether a person needs a fresh second factor; default: with `verbs` whatever is no GET, with `session` nothing. */
   readonly factor?: (body: Body) => boolean
+  /** Programs ask for it by themselves, so that a session in which nothing else is asked for is idle. */
+  readonly keepsAlive?: true
   /** One line for the record, without secrets. */
   readonly summary?: (asked: Asked<Body>) => string
 }

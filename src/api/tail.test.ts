@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Envelope } from '../audit/record.ts'
 import { manualClock } from '../clock.ts'
-import { makeTail, TAIL_LIMITS } from './tail.ts'
+import { STREAM_LIMITS } from './stream.ts'
+import { makeTail } from './tail.ts'
 
 function fakeLog() {
   const watchers = new Set<(envelope: Envelope) => void>()
@@ -57,12 +58,12 @@ test('rule 11: a reader that does not read is let go and told so; watchers are c
   const tail = makeTail(log, clock)
   const never = new AbortController().signal
   const slow = tail.open('ses_1', never, () => ({}))
-  for (let i = 0; i < TAIL_LIMITS.behind + 100; i++) log.say(`rec_${i}`)
+  for (let i = 0; i < STREAM_LIMITS.behind + 100; i++) log.say(`rec_${i}`)
   await slow.done
   assert.match(await slow.response.text(), /event: behind/)
-  for (let i = 0; i < TAIL_LIMITS.perSession; i++) tail.open('ses_2', never, () => ({}))
+  for (let i = 0; i < STREAM_LIMITS.perSession; i++) tail.open('ses_2', never, () => ({}))
   assert.throws(() => tail.open('ses_2', never, () => ({})), { code: 'too_many' })
-  const open = Array.from({ length: TAIL_LIMITS.watchers - TAIL_LIMITS.perSession }, (_, i) => tail.open(`ses_x${i}`, never, () => ({})))
+  const open = Array.from({ length: STREAM_LIMITS.watchers - STREAM_LIMITS.perSession }, (_, i) => tail.open(`ses_x${i}`, never, () => ({})))
   assert.throws(() => tail.open('ses_y', never, () => ({})), { code: 'too_many' })
   tail.close()
   await Promise.all(open.map(({ done }) => done))

@@ -1,12 +1,7 @@
 import type { AuditLog, Envelope } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
-import { ChaperoneError } from '../errors.ts'
-import { Streamed } from './route.ts'
-
-/** Watchers on this node, and of one session; what one that does not read may be behind before it is let go. */
-export const TAIL_LIMITS = { watchers: 32, perSession: 4, behind: 1000 } as const
-/** A comment now and then, so that both sides notice a dead line. */
-const BEAT_MS = 15_000
+import type { Streamed } from './route.ts'
+import { makeStreams } from './stream.ts'
 
 export interface Tail {
   /** An event stream of records from now on; ends with `signal`. Throws `too_many`. */
@@ -15,74 +10,10 @@ export interface Tail {
 }
 
 export function makeTail(audit: Pick<AuditLog, 'watch'>, clock: Clock): Tail {
-  const open = new Map<() => void, string>()
+  const streams = makeStreams(clock, 'Too many are watching the record already.')
   return {
-    open(sessionId, signal, show) {
-      const mine = [...open.values()].filter((id) => id === sessionId).length
-      if (open.size >= TAIL_LIMITS.watchers || mine >= TAIL_LIMITS.perSession)
-        throw new ChaperoneError('too_many', 'Too many are watching the record already.')
-      const { promise: done, resolve } = Promise.withResolvers<void>()
-      const utf8 = new TextEncoder()
-      const waiting: string[] = []
-      let output: ReadableStreamDefaultController<Uint8Array>
-      let stopWatching = () => {}
-      let stopBeat = () => {}
-
-      const end = () => {
-        if (!open.delete(end)) return
-        stopWatching()
-        stopBeat()
-        signal.removeEventListener('abort', end)
-        try {
-          output.close()
-        } catch {
-          // The reader has gone already.
-        }
-        resolve()
-      }
-      /** What the reader has not taken yet waits here, not in the stream: so its length is ours to bound. */
-      const push = (text: string) => {
-        if (waiting.length >= TAIL_LIMITS.behind) {
-          waiting.length = 0
-          output.enqueue(utf8.encode('event: behind\ndata: {}\n\n'))
-          return end()
-        }
-        waiting.push(text)
-        flush()
-      }
-      const flush = () => {
-        while (waiting.length > 0 && (output.desiredSize ?? 0) > 0) output.enqueue(utf8.encode(waiting.shift()))
-      }
-      const beat = () => {
-        stopBeat = clock.at(clock.now() + BEAT_MS, () => {
-          push(': beat\n\n')
-          if (open.has(end)) beat()
-        })
-      }
-
-      open.set(end, sessionId)
-      const stream = new ReadableStream<Uint8Array>(
-        {
-          start(controller) {
-            output = controller
-            stopWatching = audit.watch((envelope) => push(`id: ${envelope.id}\ndata: ${JSON.stringify(show(envelope))}\n\n`))
-            signal.addEventListener('abort', end)
-            beat()
-            push(': watching\n\n')
-            if (signal.aborted) end()
-          },
-          pull: flush,
-          cancel: end,
-        },
-        { highWaterMark: 16 },
-      )
-      return new Streamed(
-        new Response(stream, { headers: { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' } }),
-        done,
-      )
-    },
-    close() {
-      for (const end of [...open.keys()]) end()
-    },
+    open: (sessionId, signal, show) =>
+      streams.open(sessionId, signal, (send) => audit.watch((envelope) => send({ id: envelope.id, data: show(envelope) }))),
+    close: () => streams.close(),
   }
 }

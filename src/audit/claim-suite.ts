@@ -77,6 +77,25 @@ export function claimSuite(name: string, place: Place, options: { readonly skip?
       assert.equal((await rowOf(store, claim)).permit, done[0])
     })
 
+    test('rule 12: a further round follows the permit of the round before, once, and only of what was used', async (t) => {
+      const { store, open } = await openRoom(t, place)
+      const audit = await open()
+      const first = await approvedCall(store)
+      const next = (continues: string) => ({ ...first, permit: newId('per'), continues })
+      const take = (claim: Claim) => audit.claim({ ...intent(), id: claim.permit }, claim)
+      await assert.rejects(take(next(first.permit)), used, 'nothing has run yet')
+      await take(first)
+      await store.db.updateTable('requests').set({ outcome: 'ok' }).where('id', '=', first.request).execute()
+      const tries = Array.from({ length: 20 }, () => next(first.permit))
+      const done = (await Promise.allSettled(tries.map(take))).flatMap((one, i) => (one.status === 'fulfilled' ? [tries[i]!] : []))
+      assert.equal(done.length, 1)
+      const row = await rowOf(store, first)
+      assert.deepEqual([row.state, row.permit, row.outcome], ['used', done[0]!.permit, null])
+      await assert.rejects(take({ ...next(done[0]!.permit), digest: 'd2' }), used, 'another call is none of its rounds')
+      await take(next(done[0]!.permit))
+      assert.equal((await leaves(store)).length, 3)
+    })
+
     test('two logs of two nodes: one of them has it', async (t) => {
       const { store, open } = await openRoom(t, place)
       const logs: AuditLog[] = [await open(), await open({ nodeId: newId('nod') })]

@@ -17,6 +17,8 @@ export interface FactFilter {
   readonly sqlstate?: string
   /** `<connection>.<number>` */
   readonly transaction?: string
+  /** What a rule in shadow mode would have made of it: `ask`, `deny`, or `any` of the two */
+  readonly shadow?: string
 }
 
 export const FACT_FILTERS = [
@@ -29,6 +31,7 @@ export const FACT_FILTERS = [
   'effect',
   'sqlstate',
   'transaction',
+  'shadow',
 ] as const satisfies readonly (keyof FactFilter)[]
 
 /** Texts that must stand in the leaf of an action that fits: they tell cheaply which leaves need no reading. */
@@ -39,6 +42,7 @@ export function leafHolds(filter: FactFilter): readonly string[] {
   )
   if (effect !== undefined) found.push(JSON.stringify(effect))
   if (transaction !== undefined) found.push(JSON.stringify(connectionOf(transaction)))
+  if (filter.shadow !== undefined) found.push('"shadow":')
   return found
 }
 
@@ -46,12 +50,18 @@ export function leafHolds(filter: FactFilter): readonly string[] {
 export const needsOutcome = ({ sqlstate, transaction }: FactFilter) => sqlstate !== undefined || transaction !== undefined
 
 /** Whether an intent or a refusal fits. `whole` is the body `facts`, when the lists in the leaf are not. */
-export function factsMatch(filter: FactFilter, { action, connection }: Envelope, outcome: Envelope['outcome'], whole: string | undefined): boolean {
+export function factsMatch(
+  filter: FactFilter,
+  { action, connection, decision }: Envelope,
+  outcome: Envelope['outcome'],
+  whole: string | undefined,
+): boolean {
   const facts = factsIn(action?.facts, whole)
   const { tables, columns } = facts
   const is = (wanted: string | undefined, value: unknown) => wanted === undefined || wanted === value
   return (
     action !== undefined &&
+    (filter.shadow === undefined || (filter.shadow === 'any' ? decision?.shadow !== undefined : decision?.shadow?.verdict === filter.shadow)) &&
     is(filter.database, facts.database) &&
     is(filter.user, facts.user) &&
     is(filter.fingerprint, facts.fingerprint) &&

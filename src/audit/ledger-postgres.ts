@@ -42,6 +42,9 @@ const CLAIM = `update audit_sequencer set node_id = $1, token = token + 1, expir
 const CLAIM_APPROVAL = `update requests set state = 'used', permit = $1, node_id = $2, updated_at = greatest(${time()}, updated_at + 1)
   where id = $3 and kind = 'call' and state = 'approved' and digest = $4 and expires_at > ${time()}`
 
+const CLAIM_ROUND = `update requests set permit = $1, node_id = $2, outcome = null, updated_at = greatest(${time()}, updated_at + 1)
+  where id = $3 and kind = 'call' and state = 'used' and digest = $4 and permit = $5`
+
 const OUTLOOK = `select token, size, frontier,
   exists (select 1 from audit_leaves where position is null) as waiting,
   coalesce((select max(size) from audit_checkpoints), 0) as signed from audit_sequencer where id = 1`
@@ -93,10 +96,11 @@ export async function openPostgresLedger(url: string): Promise<Ledger> {
     lastSeq: async (node) =>
       Number((await one<{ seq: string }>('select coalesce(max(node_seq), 0) as seq from audit_leaves where node_id = $1', [node]))!.seq),
     commit: store,
-    commitClaim: async (node, { request, digest, permit }, row, bodies, placement) => {
+    commitClaim: async (node, { request, digest, permit, continues }, row, bodies, placement) => {
       await client.query('begin')
       try {
-        const { rowCount } = await client.query(CLAIM_APPROVAL, [permit, node, request, digest])
+        const use = [permit, node, request, digest]
+        const { rowCount } = await (continues === undefined ? client.query(CLAIM_APPROVAL, use) : client.query(CLAIM_ROUND, [...use, continues]))
         if (rowCount !== 1) throw claimLost()
         const placed = await store(node, [row], bodies, placement)
         await client.query('commit')

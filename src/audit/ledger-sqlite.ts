@@ -34,6 +34,8 @@ export function openSqliteLedger(path: string, { busyMs, maxPages }: { readonly 
     // Each time of a change is newer than the one before, whatever the clock does: who looks for changes asks by it.
     use: database.prepare(`update requests set state = 'used', permit = ?1, node_id = ?2, updated_at = max(?4, updated_at + 1)
       where id = ?3 and kind = 'call' and state = 'approved' and digest = ?5 and expires_at > ?4`),
+    useOn: database.prepare(`update requests set permit = ?1, node_id = ?2, outcome = null, updated_at = max(?4, updated_at + 1)
+      where id = ?3 and kind = 'call' and state = 'used' and digest = ?5 and permit = ?6`),
     newest: database.prepare('select size, root, note from audit_checkpoints order by size desc limit 1'),
     checkpoint: database.prepare('insert into audit_checkpoints (size, root, note, at) values (?, ?, ?, ?) on conflict do nothing'),
   }
@@ -57,7 +59,12 @@ export function openSqliteLedger(path: string, { busyMs, maxPages }: { readonly 
     commit: async (node, rows, bodies, placement) => writeAsleep(database, turns, () => store(node, rows, bodies, placement)),
     commitClaim: async (node, claim, row, bodies, placement) =>
       writeAsleep(database, turns, () => {
-        if (sql.use.run(claim.permit, node, claim.request, row.at, claim.digest).changes !== 1) throw claimLost()
+        const { request, digest, permit, continues } = claim
+        const { changes } =
+          continues === undefined
+            ? sql.use.run(permit, node, request, row.at, digest)
+            : sql.useOn.run(permit, node, request, row.at, digest, continues)
+        if (changes !== 1) throw claimLost()
         return store(node, [row], bodies, placement)
       }),
     claim: async (node, now) => sql.claim.get(node, now, now + SEQUENCER_TTL_MS) as SequencerRow | undefined,

@@ -17,11 +17,13 @@ export const RECORD_TYPES = {
   'session.ended': 'A session ended, and why.',
   'credential.issued': 'A certificate or token was issued.',
   'credential.refused': 'A certificate or token was asked for and refused.',
-  'factor.enrolled': 'A second factor was enrolled.',
+  'credential.copied': 'A credential that was renewed already asked to be renewed again: somebody holds a copy, and its session ended.',
+  'factor.enrolled': 'A second factor was enrolled, or a browser made known.',
   'factor.used': 'A second factor was given.',
   'factor.refused': 'A second factor was wrong.',
-  'invitation.made': 'An invitation or join token was made.',
-  'invitation.used': 'An invitation or join token was used.',
+  'factor.removed': 'A passkey, or a known browser, was removed.',
+  'invitation.made': 'An invitation, a join token or a link for a browser was made.',
+  'invitation.used': 'An invitation, a join token or a link for a browser was used.',
   'identity.changed': 'An identity was made, changed, disabled or deleted.',
   'delegation.made': 'An identity may act for another.',
   'documents.applied': 'Roles, guardrails, resources or identities were changed.',
@@ -33,6 +35,7 @@ export const RECORD_TYPES = {
   'audit.read': 'Somebody read the record.',
   'server.started': 'A stdio server process was started, as whom and how isolated.',
   'server.stopped': 'A stdio server process ended, and why.',
+  'chaperone.called': "A tool of Chaperone's own MCP server was called, by somebody for himself.",
   'server.listed': 'What MCP servers offer was looked at by an administrator, or shown once more from a list that was kept.',
   'pin.seen': 'A definition of an MCP server was seen for the first time.',
   'pin.changed': 'A definition differs from the approved one and is quarantined.',
@@ -43,7 +46,9 @@ export const RECORD_TYPES = {
   'request.decided': 'A request was approved, denied or withdrawn.',
   'request.ended': 'A request expired, was revoked, or nobody knows what came of its call.',
   'request.escalated': 'Nobody answered a request in time, so others may.',
+  'request.overdue': 'What was taken without asking (break-glass) was not looked at in time.',
   'request.reviewed': 'What was taken without asking (break-glass) was looked at afterwards.',
+  'notification.given_up': 'Somebody outside was to be told of a request or lock, and could not be reached in time.',
   'upstream.login': 'A login at an MCP server was begun, finished, refreshed or removed.',
   'node.started': 'A Chaperone node started.',
   'node.stopped': 'A Chaperone node stopped.',
@@ -136,6 +141,11 @@ export interface Claim {
   readonly digest: string
   /** id of the permit that uses it up */
   readonly permit: string
+  /**
+   * id of the permit that used it up before: then it is a further round of that very call (`Asking.continues`), and what is taken
+   * is the right to follow that permit, which only one can
+   */
+  readonly continues?: string
 }
 
 export interface AuditLog {

@@ -6,6 +6,9 @@ import { EFFECTS } from '../policy/types.ts'
 
 const value = z.union([z.string(), z.strictObject({ secret: z.string().describe('name of a sealed secret in the vault') })])
 
+/** The name of Chaperone's own MCP server, at which agents ask for themselves. No document can have it. */
+export const OWN_SERVER = 'chaperone'
+
 /** Text that `parse` reads: what cannot be kept is refused when it is written, not when the process starts. */
 const readBy = (parse: (text: string) => number) =>
   z

@@ -1,7 +1,16 @@
 import { z } from 'zod'
+import { parseDuration } from '../encoding/duration.ts'
 
 /** How much of the values in statements the record keeps. */
 export const RECORDED_VALUES = ['full', 'hashed', 'none'] as const
+
+function isDuration(text: string): boolean {
+  try {
+    return parseDuration(text) > 0
+  } catch {
+    return false
+  }
+}
 
 /** `kind: postgres`: a PostgreSQL server that identities may reach through Chaperone. */
 export const postgresDatabaseSpec = z.strictObject({
@@ -61,6 +70,13 @@ export const postgresDatabaseSpec = z.strictObject({
       idle_in_transaction: z.string().default('5m').describe('a transaction in which nothing happens for so long is ended'),
       lock_wait: z.string().optional().describe('a statement that waits longer for a lock fails'),
       statement: z.string().optional().describe('a statement that runs longer is cancelled, whatever the roles say'),
+      approval_wait: z
+        .string()
+        .refine(isDuration, 'write a time such as 30s or 2m')
+        .optional()
+        .describe(
+          'a statement about which a human is asked waits so long for the answer, 2m when nothing is said; then it is refused, and can be sent again',
+        ),
     })
     .default({ connections: 200, idle_in_transaction: '5m' }),
   credential_ttl: z.string().default('5m').describe('life of the client certificate that Chaperone makes for each connection'),

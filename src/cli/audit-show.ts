@@ -42,7 +42,7 @@ function story(envelope: Envelope, { outcome, transaction }: AuditDetail): void 
     ['record', `${id}  ${type}  ${moment(at)}`],
     ['who', chain?.map(({ name }) => name).join(' → ') ?? actor?.name],
     ['session', session],
-    ['purpose', purpose],
+    ['purpose', purpose && `claimed: ${purpose}`],
     ['what', action!.summary],
     ['on', [`${action!.kind}/${action!.resource.name}`, word('database', facts.database), word('as', facts.user)].filter(Boolean).join(', ')],
     ['via', action!.via],

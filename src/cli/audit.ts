@@ -30,6 +30,7 @@ interface Filters extends ServerFlags {
   readonly fingerprint?: string
   readonly sqlstate?: string
   readonly transaction?: string
+  readonly shadow?: string | true
   readonly actor?: string
   readonly limit?: number
 }
@@ -74,6 +75,7 @@ function search(command: Command): void {
     .option('--fingerprint <hex>', 'of a statement: the same for all that differ in their values alone')
     .option('--sqlstate <code>', 'that it ended with, such as 42501')
     .option('--transaction <id>', 'the statements of one transaction, as `show` names it')
+    .option('--shadow [verdict]', 'what rules in shadow mode would have refused or asked; with `ask` or `deny`, that alone')
     .option('--refused', 'what was refused: the same as --verdict deny')
     .option('--limit <number>', 'how many at the most', wholeNumber('--limit', 1, 10_000), 100)
     .action(async (flags: Filters) => {
@@ -92,6 +94,7 @@ function search(command: Command): void {
         fingerprint: flags.fingerprint,
         sqlstate: flags.sqlstate,
         transaction: flags.transaction,
+        shadow: flags.shadow === true ? 'any' : flags.shadow,
         text: flags.text,
         since: await timeOf(flags.since, '--since'),
         until: await timeOf(flags.until, '--until'),
@@ -118,6 +121,7 @@ function search(command: Command): void {
           { title: 'ACTION', of: whatOf },
           { title: 'VERDICT', of: (row) => row.outcome ?? row.verdict },
           { title: 'REASON', of: (row) => row.reason },
+          ...(flags.shadow === undefined ? [] : [{ title: 'SHADOW', of: (row: AuditRow) => row.shadow }]),
           { title: 'ID', of: (row) => row.id, whole: true },
         ],
         { json: flags.json, none: 'Nothing was found.' },
@@ -137,7 +141,7 @@ function rowText(row: AuditRow): string {
 }
 
 /** ms since 1970. */
-async function timeOf(text: string | undefined, flag: string): Promise<number | undefined> {
+export async function timeOf(text: string | undefined, flag: string): Promise<number | undefined> {
   if (text === undefined) return undefined
   if (/^\d{4}-/.test(text)) {
     const at = Date.parse(text)

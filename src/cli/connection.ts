@@ -60,20 +60,14 @@ export async function keepFor(flags: ServerFlags & { readonly purpose?: string }
   assertSignedIn(profile)
   const { issuerOf, keepCredential } = await import('../client/credential.ts')
   const { openProfiles } = await import('../client/profile.ts')
+  const { sharedCredential } = await import('../client/shared-credential.ts')
   const issuer = issuerOf(profile, { client, ...(flags.purpose === undefined ? {} : { purpose: flags.purpose }) })
-  const keeper = await keepCredential(issuer, {
+  return keepCredential(issuer, {
     skewMs: issuer.skewMs,
     onTrouble: (error) => say(`the credential could not be renewed: ${error.message}`),
-  })
-  if (profile.identity.kind !== 'user' && flags.identity === undefined) {
     // What starts later as the same agent begins with the newest credential, not with one that has ended by then.
-    keeper.onRenew((held) =>
-      openProfiles()
-        .save(held.profile)
-        .catch((error: Error) => say(`the renewed credential could not be saved: ${error.message}`)),
-    )
-  }
-  return keeper
+    ...(profile.identity.kind === 'user' ? {} : { shared: sharedCredential(flags.identity ?? openProfiles().file(profile.address)) }),
+  })
 }
 
 /** Holds a local door open until `stop`, or until its credential has ended, which is the reason that is thrown. */

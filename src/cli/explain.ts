@@ -3,7 +3,7 @@ import { ChaperoneError, REASONS } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { type ServerFlags, withApi, withJson, withServer } from './connection.ts'
 import { factRows } from './facts.ts'
-import { line, printable, printJson, styled } from './output.ts'
+import { line, moment, printable, printJson, styled } from './output.ts'
 
 interface Flags extends ServerFlags {
   readonly json?: boolean
@@ -70,6 +70,10 @@ async function explain(flags: Flags, ask: Explain): Promise<void> {
     line(
       `rule        ${printable(`${answer.rule.document}, ${answer.rule.section} ${answer.rule.index + 1}: ${answer.rule.text.replace(/\s+/g, ' ')}`)}`,
     )
+  if (answer.grant)
+    line(
+      `grant       ${printable(`role ${answer.grant.role}, given to ${answer.grant.link} until ${moment(answer.grant.until)}, request ${answer.grant.request}`)}`,
+    )
   if (answer.tool) {
     line(`effects     ${printable(`${answer.tool.effects.join(', ')}${WORD[answer.tool.effectsFrom]}`)}`)
     line(`definition  ${LOOKED_AT[answer.tool.definition]}`)
@@ -85,6 +89,8 @@ async function explain(flags: Flags, ask: Explain): Promise<void> {
     for (const one of Array.isArray(value) ? value : [value])
       line(`${printable(name.replace(/s$/, '').padEnd(11))} ${printable(typeof one === 'string' ? one : JSON.stringify(one))}`)
   if (answer.missing !== undefined) line(`missing     ${printable(answer.missing)}`)
+  if (answer.hint !== undefined) line(`way         ${printable(answer.hint)}`)
+  if (answer.shadow !== undefined) line(`shadow      ${printable(`a rule on trial would have made it ${answer.shadow}`)}`)
 }
 
 const WORD: Record<NonNullable<Explained['tool']>['effectsFrom'], string> = {

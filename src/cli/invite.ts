@@ -13,6 +13,7 @@ export const register: Register = (command) => {
         if (flags.json) return printJson(made)
         line(`chaperone login '${made.invitation}'`)
         process.stderr.write(`Give this to ${name} over a channel you trust. It works once, until ${moment(made.expiresAt)}.\n`)
+        if (made.browser) process.stderr.write(`Who needs a browser only opens this instead: ${made.browser}\n`)
       })
     })
 }

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import type { Applied, McpLooked, McpScan, PinsApprove, PinsDecided, RequestRow, ServerWish } from '../api/contract.ts'
+import type { Applied, McpLooked, McpScan, PinsApprove, PinsDecided, ServerWish } from '../api/contract.ts'
+import type { RequestRow } from '../api/requests-contract.ts'
 import type { Api } from '../client/api.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { printApplied } from './apply.ts'
@@ -72,7 +73,9 @@ async function run(words: readonly string[], flags: AddFlags, self: Command): Pr
   if (given && !flags.scan && !flags.apply && flags.ask === undefined) return finish(given, undefined, flags)
   await withApi(flags, async (api) => {
     const request = flags.request === undefined ? undefined : await api.call<RequestRow>('GET', `/v1/requests/${segment(flags.request)}`)
-    const wish = given ?? request!.wish
+    const wish = given ?? request?.wish
+    if (!wish)
+      throw new ChaperoneError('usage', 'That request is for something else than a server.', { fix: `See: chaperone requests show ${flags.request}` })
     if (flags.ask !== undefined) return asked(api, wish, flags)
     if (request) assertYours(request, flags)
     if (!flags.print) await assertFree(fileOf(wish, flags))
@@ -84,8 +87,8 @@ async function run(words: readonly string[], flags: AddFlags, self: Command): Pr
 /** Before anything is applied: the server refuses it afterwards in any case. */
 function assertYours(request: RequestRow, flags: AddFlags): void {
   if (request.state !== 'pending') throw new ChaperoneError('conflict', `The request is ${request.state} already.`)
-  if (flags.apply && !request.yours) {
-    throw new ChaperoneError('conflict', 'Nobody decides about his own request.', {
+  if (flags.apply && request.standing.no !== undefined) {
+    throw new ChaperoneError('approval_refused', request.standing.no, {
       fix: 'Add the server without it, which is recorded as your own doing, or have somebody else decide.',
     })
   }
@@ -95,7 +98,7 @@ function assertYours(request: RequestRow, flags: AddFlags): void {
 async function asked(api: Api, wish: ServerWish, flags: AddFlags): Promise<void> {
   const { id } = await api.call<{ id: string }>('POST', '/v1/requests', { kind: 'server', ...wish, reason: flags.ask })
   if (flags.json) return printJson({ id })
-  line(`Asked for ${printable(wish.name)}: ${id}. See what becomes of it with: chaperone mcp requests ls`)
+  line(`Asked for ${printable(wish.name)}: ${id}. See what becomes of it with: chaperone requests ls`)
 }
 
 async function look(api: Api, wish: ServerWish): Promise<McpScan> {
@@ -182,7 +185,7 @@ async function apply(
     line(`Confirmed ${scan!.items.length} definitions of ${printable(wish.name)}, as they are shown here.`)
   }
   if (request) {
-    await api.call<RequestRow>('POST', `/v1/requests/${segment(request.id)}/decide`, { state: 'approved' })
+    await api.call<RequestRow>('POST', `/v1/requests/${segment(request.id)}/decide`, { verdict: 'approve', seen: request.seen })
     if (!flags.json) line(`Approved ${request.id}.`)
   }
   return { applied, confirmed: scan?.items.length ?? 0, ...(looked ? { looked } : {}) }

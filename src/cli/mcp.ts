@@ -10,7 +10,6 @@ import { collect, holdOpen, keepFor, type ServerFlags, wholeNumber, withJson, wi
 import { add } from './mcp-add.ts'
 import { login } from './mcp-login.ts'
 import { pins } from './mcp-pins.ts'
-import { requests } from './mcp-requests.ts'
 import { line, say } from './output.ts'
 import { listResources, visibleResources } from './resources.ts'
 import { stopSignal } from './terminal.ts'
@@ -24,7 +23,6 @@ export const register: Register = (command) => {
     listResources(flags, 'mcp', 'There is no MCP server that you may see.'),
   )
   add(command)
-  requests(command)
   pins(command)
   login(command)
   config(command)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Column, table } from './output.ts'
+import { type Column, jsonText, table } from './output.ts'
 
 interface Row {
   readonly id: string
@@ -26,4 +26,12 @@ test('where there is no width, nothing is cut', () => {
 
 test('columns that are all whole are left as they are', () => {
   assert.match(table(rows, [{ title: 'ID', of: (row) => row.id, whole: true }], 10), /rec_01m824f1tvh95w12s4xwg7sz1p/)
+})
+
+test('JSON for a program is harmless at a terminal as well, and the same value', () => {
+  const value = { text: 'a\u001b[2J\u009b31m\u202e\u200b\u{e0041}\nü日', list: [1, 'b'] }
+  const text = jsonText(value, 2)
+  assert.deepEqual(JSON.parse(text), value)
+  assert.match(text, /\\u009b31m\\u202e\\u200b\\udb40\\udc41\\nü日/)
+  assert.doesNotMatch(text.replaceAll('\n', ''), /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/u)
 })

@@ -39,8 +39,17 @@ export function say(text: string): void {
   process.stderr.write(`chaperone: ${printable(text)}\n`)
 }
 
+/** The same value for a program; and at a terminal nothing in it acts or hides, which JSON alone leaves open (U+009B, U+202E). */
+export const jsonText = (value: unknown, indent = 0): string =>
+  JSON.stringify(value, null, indent).replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu, (letter) =>
+    letter
+      .split('')
+      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+      .join(''),
+  )
+
 export function printJson(value: unknown): void {
-  line(JSON.stringify(value, null, 2))
+  line(jsonText(value, 2))
 }
 
 type Style = Parameters<typeof styleText>[0]

@@ -1,14 +1,18 @@
-import type { SessionRow } from '../api/contract.ts'
+import type { SessionDetail, SessionNotice, SessionRow } from '../api/contract.ts'
+import { ChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
-import { type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
-import { line, list, moment, printable } from './output.ts'
+import { query, type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
+import { line, list, moment, printable, printJson, say } from './output.ts'
+import { sessionLines } from './sessions-show.ts'
+import { stopSignal } from './terminal.ts'
 
-type Flags = ServerFlags & { json?: boolean }
+type Flags = ServerFlags & { json?: boolean; of?: string }
 
 export const register: Register = (command) => {
-  withJson(withServer(command.command('ls').description('live sessions; your own, or all with the right to see them'))).action(
-    async (flags: Flags) => {
-      const { sessions } = await withApi(flags, (api) => api.call<{ sessions: SessionRow[] }>('GET', '/v1/sessions'))
+  withJson(withServer(command.command('ls').description('live sessions; your own and those of your agents, or all with the right to see them')))
+    .option('--of <name>', 'only those of this identity')
+    .action(async (flags: Flags) => {
+      const { sessions } = await withApi(flags, (api) => api.call<{ sessions: SessionRow[] }>('GET', `/v1/sessions${query({ of: flags.of })}`))
       list(
         sessions,
         [
@@ -23,13 +27,47 @@ export const register: Register = (command) => {
         ],
         { json: flags.json, none: 'There are no live sessions.' },
       )
-    },
-  )
+    })
 
-  withServer(command.command('kill').description('end a session and cut what is live in it'))
-    .argument('<id>')
+  withJson(withServer(command.command('show').description('who acts for whom in a session, what hangs on it, what it did last')))
+    .argument('<id>', 'its id, or the end of it')
     .action(async (id: string, flags: Flags) => {
-      await withApi(flags, (api) => api.call('DELETE', `/v1/sessions/${segment(id)}`))
-      line(`Ended ${printable(id)}.`)
+      const session = await withApi(flags, (api) => api.call<SessionDetail>('GET', `/v1/sessions/${segment(id)}`))
+      if (flags.json) return printJson(session)
+      for (const text of sessionLines(session)) line(text)
+    })
+
+  withJson(withServer(command.command('kill').description('end a session and cut what is live in it')))
+    .argument('[id]', 'its id, or the end of it')
+    .option('--all-of <name>', 'every session of this identity, your present one excepted')
+    .action(async (id: string | undefined, flags: Flags & { allOf?: string }) => {
+      if ((id === undefined) === (flags.allOf === undefined))
+        throw new ChaperoneError('usage', 'Say which session, or whose.', {
+          fix: 'chaperone sessions kill ID, or: chaperone sessions kill --all-of NAME',
+        })
+      const path = id === undefined ? `/v1/sessions${query({ of: flags.allOf })}` : `/v1/sessions/${segment(id)}`
+      const done = await withApi(flags, (api) => api.call<{ ended: string[] }>('DELETE', path))
+      if (flags.json) return printJson(done)
+      for (const one of done.ended) line(`Ended ${printable(one)}.`)
+      if (done.ended.length === 0) line('There was none.')
+    })
+
+  withJson(withServer(command.command('watch').description('sessions, connections and locks as they come and go')))
+    .option('--of <name>', 'only those of this identity')
+    .action(async (flags: Flags) => {
+      const stop = stopSignal()
+      process.stderr.write('Waiting for sessions; Ctrl-C ends it.\n')
+      await withApi(flags, async (api) => {
+        for await (const notice of api.events<SessionNotice>(`/v1/sessions/watch${query({ of: flags.of })}`, stop)) {
+          line(flags.json ? JSON.stringify(notice) : noticeText(notice))
+        }
+      })
+      if (!stop.aborted) say('the server has ended the watch')
     })
 }
+
+const noticeText = ({ at, type, session, who, text }: SessionNotice): string =>
+  [moment(at), type.padEnd(18), who ?? '', session ?? '', text]
+    .filter((part) => part !== '')
+    .map(printable)
+    .join('  ')

@@ -14,6 +14,7 @@ export const register: Register = (command) => {
     .option('--web-listen <host:port>', 'browsers and bearer clients (default: 127.0.0.1:7444)')
     .option('--postgres-listen <host:port>', 'PostgreSQL clients (default: 127.0.0.1:7432)')
     .option('--public-host <name>', 'a name under which clients reach this server; may be repeated', collect)
+    .option('--web-url <url>', 'address under which browsers reach the web listener')
     .option('--web-cert <file>', 'certificate of the web listener, PEM')
     .option('--web-key <file>', 'its private key, PEM')
     .option('--client-document <url>', 'our client metadata document, for authorization servers of MCP servers')
@@ -28,7 +29,7 @@ export const register: Register = (command) => {
       const { data, web, postgres } = server.addresses
       line(`Chaperone is ready. Trust domain ${server.trustDomain}, node ${server.nodeId}`)
       line(`  mTLS (CLI, agents)   ${data}`)
-      line(`  web (bearer)         ${web}`)
+      line(`  web                  ${web}`)
       line(`  PostgreSQL           ${postgres}`)
       line(`  data directory       ${server.parts.options.dataDir}`)
       line('Leave this running; Ctrl-C stops it.')
@@ -36,6 +37,7 @@ export const register: Register = (command) => {
         const hours = Math.round((server.invitation.expiresAt - server.parts.clock.now()) / 3_600_000)
         line(`\nThe first administrator, ${server.invitation.name}, signs in with this (it works once, within ${hours} hours):`)
         line(`  chaperone login '${server.invitation.line}'`)
+        line(`Or, with a browser only: ${server.invitation.browser}`)
       }
       await stopped(stop)
       await server.stop(String(stop.reason))

@@ -17,7 +17,7 @@ export const register: Register = (command) => {
         ['credential', `until ${moment(who.notAfter)}`],
       ]
       if (who.chain.length > 1) rows.push(['chain', who.chain.map((link) => link.name).join(' → ')])
-      if (who.session.purpose !== undefined) rows.push(['purpose', who.session.purpose])
+      if (who.session.purpose !== undefined) rows.push(['purpose', `claimed: ${who.session.purpose}`])
       if (who.session.factorAt !== undefined) rows.push(['factor', `given ${moment(who.session.factorAt)}`])
       for (const [title, text] of rows) line(`${title.padEnd(11)} ${printable(text)}`)
     })

@@ -23,8 +23,8 @@ export interface ApiOptions {
 
 export interface Api {
   call<T>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown, options?: { readonly timeoutMs?: number }): Promise<T>
-  /** A `text/event-stream`: the JSON of each event, until the server ends it or `signal` fires. */
-  events<T>(path: string, signal?: AbortSignal): AsyncGenerator<T>
+  /** A `text/event-stream`: the JSON of each event, until the server ends it or `signal` fires. `lastEvent`: where an earlier one broke off. */
+  events<T>(path: string, signal?: AbortSignal, lastEvent?: string): AsyncGenerator<T>
   /** Server's clock minus ours in ms, from the last answer's Date header (whole seconds); undefined before the first answer. */
   readonly skewMs: number | undefined
   close(): void
@@ -58,10 +58,11 @@ export function openApi(options: ApiOptions): Api {
   const clock = options.clock ?? systemClock
   let skewMs: number | undefined
 
-  const send = (method: string, path: string, body: unknown, accept: string, timeoutMs: number, signal?: AbortSignal) =>
+  const send = (method: string, path: string, body: unknown, accept: string, timeoutMs: number, signal?: AbortSignal, lastEvent?: string) =>
     new Promise<IncomingMessage>((resolve, reject) => {
       const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
       const headers: Record<string, string | number> = { accept, 'user-agent': 'chaperone-cli' }
+      if (lastEvent !== undefined) headers['last-event-id'] = lastEvent
       if (payload) Object.assign(headers, { 'content-type': 'application/json', 'content-length': payload.length })
       const asked: ClientRequest = request(
         { agent, host, port, method, path, headers, timeout: timeoutMs, ...(signal ? { signal } : {}) },
@@ -100,8 +101,8 @@ export function openApi(options: ApiOptions): Api {
         return await once<T>(method, path, body, timeoutMs)
       }
     },
-    async *events<T>(path: string, signal?: AbortSignal): AsyncGenerator<T> {
-      const answer = await send('GET', path, undefined, 'text/event-stream', 0, signal)
+    async *events<T>(path: string, signal?: AbortSignal, lastEvent?: string): AsyncGenerator<T> {
+      const answer = await send('GET', path, undefined, 'text/event-stream', 0, signal, lastEvent)
       if (answer.statusCode !== 200) throw errorOf(answer.statusCode ?? 0, await readAll(answer, options.address))
       const reader = new EventStreamReader()
       try {

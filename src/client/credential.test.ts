@@ -4,6 +4,7 @@ import type { Credential } from '../api/contract.ts'
 import { manualClock } from '../clock.ts'
 import { ChaperoneError, type ReasonCode } from '../errors.ts'
 import { type Held, heldOf, type Issuer, keepCredential } from './credential.ts'
+import type { SharedCredential } from './shared-credential.ts'
 
 const START = 1_000_000
 const LIFE = 180_000
@@ -153,4 +154,84 @@ test('rule 8: after a cut the server is asked why; only an answer ends the crede
   assert.equal(keeper.signal.aborted, true)
   fail(undefined)
   assert.equal((await keeper.whyCut?.())?.code, 'locked')
+})
+
+test('a credential that was issued and could not be shown is shown again: renewing the older one would look like a copy', async () => {
+  const { clock, log, issuer, settle, keyPair } = setUp()
+  let lost = 2
+  const { prove } = issuer
+  const flaky: Issuer = {
+    ...issuer,
+    async prove(held) {
+      await prove(held)
+      if (lost-- > 0) throw new ChaperoneError('upstream_unavailable', 'the answer got lost')
+    },
+  }
+  const keeper = await keepCredential(flaky, { clock, random: () => 0.5, keyPair })
+  clock.advance(LIFE / 2)
+  await settle()
+  for (let i = 0; i < 8; i++) {
+    clock.advance(1_000)
+    await settle()
+  }
+  assert.deepEqual(log, [`renew with cert 1 at +${LIFE / 2}`, 'prove cert 2', 'prove cert 2', 'prove cert 2'])
+  assert.equal(keeper.current().certificate, 'cert 2')
+  await keeper.close()
+})
+
+test('of processes that share a credential one renews, and the others take what it was given', async () => {
+  const { clock, log, issuer, settle, keyPair } = setUp()
+  const file = { held: await issuer.begin() }
+  const order: string[] = []
+  let turn = Promise.resolve()
+  const shared: SharedCredential = {
+    read: async () => file.held,
+    async save(held) {
+      order.push(`save ${held.certificate}`)
+      file.held = held
+    },
+    exclusively(work) {
+      const mine = turn.then(work)
+      turn = mine.then(
+        () => {},
+        () => {},
+      )
+      return mine
+    },
+  }
+  const same: Issuer = {
+    ...issuer,
+    begin: async () => file.held,
+    async prove(held) {
+      order.push(`prove ${held.certificate}`)
+    },
+  }
+  const keepers = await Promise.all([0.1, 0.5, 0.9].map((random) => keepCredential(same, { clock, random: () => random, keyPair, shared })))
+  for (let i = 0; i < 30; i++) {
+    clock.advance(LIFE / 20)
+    await settle()
+    await settle()
+  }
+  const asked = log.filter((line) => line.startsWith('renew')).map((line) => line.split(' ')[3])
+  assert.ok(asked.length >= 2)
+  assert.equal(new Set(asked).size, asked.length, 'each was renewed once')
+  for (const keeper of keepers) assert.ok(keeper.current().notAfter > clock.now() && !keeper.signal.aborted)
+  // A crash between the two leaves the newest in the file, or one that nobody has shown.
+  assert.ok(order.indexOf('save cert 2') < order.indexOf('prove cert 2'))
+})
+
+test('an agent that joined anew, or is signed out, is left what it has', async () => {
+  const { clock, log, issuer, settle, keyPair } = setUp()
+  const held = await issuer.begin()
+  for (const there of [undefined, { ...held, profile: { ...held.profile, session: 'ses_2' }, notAfter: held.notAfter + LIFE }]) {
+    let saved = 0
+    const shared: SharedCredential = { read: async () => there, save: async () => void saved++, exclusively: (work) => work() }
+    const keeper = await keepCredential({ ...issuer, begin: async () => held }, { clock, random: () => 0.5, keyPair, shared })
+    log.length = 0
+    clock.advance(LIFE / 2)
+    await settle()
+    assert.equal(log.filter((line) => line.startsWith('renew')).length, 1)
+    assert.equal(saved, 0)
+    await keeper.close()
+  }
 })

@@ -5,6 +5,7 @@ import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { type Api, openApi } from './api.ts'
 import { type KeyPair, makeKeyPair } from './key-pair.ts'
 import { type Profile, profileOf } from './profile.ts'
+import type { SharedCredential } from './shared-credential.ts'
 
 /** The servers side of keeping a credential: three requests, so that tests need no server. */
 export interface Issuer {
@@ -48,6 +49,8 @@ export interface KeeperOptions {
   readonly onTrouble?: (error: ChaperoneError) => void
   /** server's clock minus ours, in ms */
   readonly skewMs?: () => number
+  /** Set when other processes may begin with the same credential. */
+  readonly shared?: SharedCredential
 }
 
 export function heldOf(address: string, key: string, credential: Credential): Held {
@@ -79,6 +82,8 @@ export async function keepCredential(issuer: Issuer, options: KeeperOptions = {}
   let cancelDeadline = () => {}
 
   let held = await issuer.begin()
+  /** Issued, and perhaps shown already: it takes the place of the one that is held. To renew that one again would look like a copy at work. */
+  let next: Held | undefined
 
   const end = (error: ChaperoneError) => {
     cancelTimer()
@@ -100,11 +105,11 @@ export async function keepCredential(issuer: Issuer, options: KeeperOptions = {}
 
   const attempt = async (retryMs: number): Promise<void> => {
     try {
-      const pair = keyPair()
-      const next = heldOf(held.profile.address, pair.key, await issuer.renew(held, pair.csr))
+      next ??= await renewed()
       await issuer.prove(next)
       if (over.signal.aborted) return
       held = next
+      next = undefined
       plan()
       for (const see of watchers) see(held)
     } catch (cause) {
@@ -115,6 +120,26 @@ export async function keepCredential(issuer: Issuer, options: KeeperOptions = {}
       const wait = retryMs * (0.5 + random())
       if (now() + wait < held.notAfter) cancelTimer = wakeIn(wait, () => void attempt(Math.min(retryMs * 2, LONGEST_RETRY_MS)))
     }
+  }
+
+  const renewNow = async (): Promise<Held> => {
+    const pair = keyPair()
+    return heldOf(held.profile.address, pair.key, await issuer.renew(held, pair.csr))
+  }
+
+  const renewed = async (): Promise<Held> => {
+    const { shared } = options
+    if (!shared) return renewNow()
+    return shared.exclusively(async () => {
+      const there = await shared.read()
+      // The agent has joined anew since, or is signed out: what is there is no longer ours.
+      if (there?.profile.session !== held.profile.session) return renewNow()
+      if (there.notAfter > held.notAfter) return there
+      const fresh = await renewNow()
+      // Saved before it is shown: until then the one before may be asked again, by whoever begins with it (a crash lies between).
+      await shared.save(fresh)
+      return fresh
+    })
   }
 
   plan()

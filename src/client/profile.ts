@@ -141,6 +141,8 @@ export interface Profiles {
   /** Saves it; the first one, and every one saved with `use`, becomes the one that is used when no address is given. */
   save(profile: Profile, options?: { readonly use?: boolean }): Promise<void>
   remove(address: string): Promise<void>
+  /** Where the profile of this address is kept. */
+  file(address: string): string
   list(): Promise<readonly Profile[]>
   /** Address of the server used when none is named. */
   current(): Promise<string | undefined>
@@ -161,15 +163,18 @@ export function openProfiles(home: string = profileHome()): Profiles {
     }
   }
 
+  const file = (address: string) => join(folder, fileName(address))
+
   return {
     home,
     current,
+    file,
     async load(address) {
       const wanted = address ?? (await current())
       const fix = 'Sign in with: chaperone login <invitation>'
       if (wanted === undefined) throw new ChaperoneError('unauthenticated', 'You are not signed in.', { fix })
       try {
-        return await readProfile(join(folder, fileName(wanted)))
+        return await readProfile(file(wanted))
       } catch (error) {
         if (absent(error)) throw new ChaperoneError('unauthenticated', `You are not signed in to ${wanted}.`, { fix })
         throw error
@@ -178,11 +183,11 @@ export function openProfiles(home: string = profileHome()): Profiles {
     async save(profile, options = {}) {
       await makeFolder(home)
       await makeFolder(folder)
-      await writePrivately(join(folder, fileName(profile.address)), `${JSON.stringify(profile, null, 2)}\n`)
+      await writePrivately(file(profile.address), `${JSON.stringify(profile, null, 2)}\n`)
       if (options.use || (await current()) === undefined) await writePrivately(pointer, `${profile.address}\n`)
     },
     async remove(address) {
-      await rm(join(folder, fileName(address)), { force: true })
+      await rm(file(address), { force: true })
       if ((await current()) === address) await rm(pointer, { force: true })
     },
     async list() {

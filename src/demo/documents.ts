@@ -4,6 +4,8 @@ export interface DemoPlaces {
   readonly filesystemServer: string
   readonly postgresServer: string
   readonly reports: string
+  /** where the agent may leave things, once boris has said so */
+  readonly outbox: string
   readonly databaseAddress: string
   /** Database URL of the MCP server's own database user, without its password (that is in the vault). */
   readonly mcpDatabaseUrl: string
@@ -19,8 +21,9 @@ kind: mcp
 name: files
 labels: { env: demo }
 spec:
-  command: [${quoted(places.node)}, ${quoted(places.filesystemServer)}, ${quoted(places.reports)}]
+  command: [${quoted(places.node)}, ${quoted(places.filesystemServer)}, ${quoted(places.reports)}, ${quoted(places.outbox)}]
   read: [${quoted(places.reports)}]
+  write: [${quoted(places.outbox)}]
   isolation: ${places.isolation}
   trusted: true            # its annotations were read and found true
 ---
@@ -44,7 +47,7 @@ spec:
 export const PEOPLE = `# Who there is. dana was invited by the first start.
 kind: user
 name: dana
-spec: { roles: [admin, auditor] }
+spec: { roles: [admin, auditor, dba] }
 ---
 kind: user
 name: boris
@@ -66,6 +69,14 @@ spec:
       databases: [topsecret]
       as: analyst_ro
       can: read
+    - postgres: topsecret
+      databases: [topsecret]
+      as: analyst_rw
+      statements: [select, update]
+---
+kind: role
+name: dba
+spec: {}                   # whom rules name as approvers
 ---
 kind: role
 name: report-agent
@@ -81,6 +92,16 @@ spec:
       as: analyst_ro
       can: read
       tables: ["public.*"]
+  ask:
+    - postgres: topsecret
+      databases: [topsecret]
+      as: analyst_rw
+      statements: [update]
+      tables: [public.customers]
+      approvers: { role: dba }
+    - mcp: files
+      tools: [create_directory]
+      approvers: owner     # boris confirms
 `
 
 /** For the test that proves that the steps can fail: everybody may do everything, as in a world without Chaperone. */

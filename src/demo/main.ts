@@ -2,6 +2,7 @@ import { toChaperoneError } from '../errors.ts'
 import { connectThroughShim } from './connections.ts'
 import { assertInstalled } from './programs.ts'
 import { stayUp } from './stay-up.ts'
+import { aHumanIsAsked } from './steps-asked.ts'
 import { withADatabaseClient } from './steps-database.ts'
 import { withoutChaperone } from './steps-direct.ts'
 import { PURPOSE, throughChaperone } from './steps-governed.ts'
@@ -42,14 +43,16 @@ export async function runDemo(options: DemoOptions = {}): Promise<number> {
     const files = await connectThroughShim(world.boris, 'files', 'boris-ai', PURPOSE)
     const sql = await connectThroughShim(world.boris, 'topsecret-sql', 'boris-ai', PURPOSE)
     const live = await liveDatabase(world.boris, 'boris-ai', PURPOSE)
+    const writing = await liveDatabase(world.boris, 'boris-ai', PURPOSE, 'analyst_rw')
     try {
       await throughChaperone(teller, world, { files, sql })
       await withADatabaseClient(teller, world, live.client)
+      await aHumanIsAsked(teller, world, { ...writing, files })
       await afterItsEnd(teller, stolen, TTL)
       await lockedOut(teller, world, { ...live, files, report: world.report }, weakened.lockTarget ?? 'boris-ai')
       await inTheRecord(teller, world, { forge: weakened.forge ?? true })
     } finally {
-      await Promise.allSettled([files.close(), sql.close(), live.close()])
+      await Promise.allSettled([files.close(), sql.close(), live.close(), writing.close()])
     }
     const failed = teller.steps.filter((step) => !step.ok).length
     if (options.json) out.write(`${JSON.stringify(teller.steps, null, 2)}\n`)

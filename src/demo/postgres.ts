@@ -27,6 +27,8 @@ export interface PostgresOptions {
   /** The whole of pg_ident.conf: which certificate names may be which database user. */
   readonly ident?: string
   readonly settings?: Readonly<Record<string, string>>
+  /** Is given what the server logs, as it comes. */
+  readonly onLog?: (text: string) => void
   /** Another PostgreSQL than the package's: the folder that holds its `bin`, such as /usr/lib/postgresql/15. For tests. */
   readonly binaries?: string
 }
@@ -196,6 +198,7 @@ async function startServer(data: string, binaries: string, options: PostgresOpti
       detached: true, // Ctrl-C is for us; we end it in order
     })
     const log = tail(server)
+    if (options.onLog) server.stderr?.on('data', options.onLog)
     // Before it is ready already: whoever is killed while waiting leaves no server behind.
     const watcher = endWithUs(server)
     if (await isReady(server, log)) return { server, watcher, port }

@@ -28,11 +28,15 @@ export async function throughChaperone(
   )
   const report = await work({ files, sql, report: world.report })
 
-  await teller.step('the agent asks which tools there are', 'only what its role allows: reading files, and query', async () => {
-    const seen = [...report.tools.files, ...report.tools.sql]
-    const allowed = (name: string) => /^(read_|list_)/.test(name) || name === 'query'
-    return { observed: seen.join(', '), ok: seen.length > 3 && seen.every(allowed) && report.tools.sql.includes('query') }
-  })
+  await teller.step(
+    'the agent asks which tools there are',
+    'only what its role allows, or a human may: reading files, query, making a folder',
+    async () => {
+      const seen = [...report.tools.files, ...report.tools.sql]
+      const allowed = (name: string) => /^(read_|list_)/.test(name) || ['query', 'create_directory'].includes(name)
+      return { observed: seen.join(', '), ok: seen.length > 3 && seen.every(allowed) && report.tools.sql.includes('query') }
+    },
+  )
 
   await teller.step('it reads the report and the customers', 'both work, unchanged', async () => {
     const [file, rows] = report.deeds

@@ -9,7 +9,7 @@ import type { World } from './world.ts'
 
 /** What dana finds in the record, and that it cannot be rewritten quietly. */
 export async function inTheRecord(teller: Teller, world: World, { forge }: { readonly forge: boolean }): Promise<void> {
-  teller.chapter('6. The record', 'dana looks at what happened: who did what, as whom, on whose behalf, why, allowed or refused by which rule.')
+  teller.chapter('7. The record', 'dana looks at what happened: who did what, as whom, on whose behalf, why, allowed or refused by which rule.')
   await world.dana.freshFactor()
 
   await teller.step('every statement has its identity, chain, purpose and rule', 'nothing is missing in any of them', async () => {

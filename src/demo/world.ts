@@ -18,6 +18,7 @@ export interface World {
   readonly dana: Person
   readonly boris: Person
   readonly report: string
+  readonly outbox: string
   readonly isolation: 'bubblewrap' | 'user' | 'none'
   readonly servers: { readonly files: readonly string[]; readonly sql: readonly string[]; readonly copyUrl: string; readonly copyPassword: string }
   /** As the superuser, outside Chaperone: what is really in the tables. */
@@ -67,12 +68,17 @@ export async function makeWorld(settings: WorldSettings = {}, say: (text: string
     const reports = join(dir, 'reports')
     const report = join(reports, 'quarterly.md')
     await mkdir(reports, { mode: 0o755 })
+    const outbox = join(dir, 'outbox')
+    await mkdir(outbox)
+    // The server that writes there runs as another user.
+    await chmod(outbox, 0o777)
     await writeFile(report, REPORT, { mode: 0o644 })
 
     say('dana applies two MCP servers, one database, two people, one agent and their roles ...')
     const places = {
       ...(await programs(join(dir, 'programs'))),
       reports,
+      outbox,
       databaseAddress: `localhost:${postgres.port}`,
       mcpDatabaseUrl: `postgresql://mcp_tool@127.0.0.1:${postgres.port}/topsecret`,
       isolation: await strongestIsolation(),
@@ -99,6 +105,7 @@ export async function makeWorld(settings: WorldSettings = {}, say: (text: string
       dana,
       boris,
       report,
+      outbox,
       isolation: places.isolation,
       servers: {
         files: [places.node, places.filesystemServer, reports],
@@ -145,16 +152,18 @@ Revenue is up by four percent. The list of customers is in the table \`customers
 
 async function fillDatabases(postgres: Postgres, password: string): Promise<void> {
   await asSuperuser(postgres, 'postgres', async (client) => {
-    // The database users: one that the SQL tool signs in with (far too mighty, as they are), one that only reads.
+    // The database users: one that the SQL tool signs in with (far too mighty, as they are), one that only reads, one that may update.
     await client.query(`CREATE ROLE mcp_tool LOGIN PASSWORD '${password}'`)
     await client.query('CREATE ROLE analyst_ro LOGIN')
+    await client.query('CREATE ROLE analyst_rw LOGIN')
     await client.query('CREATE DATABASE topsecret')
   })
   await asSuperuser(postgres, 'topsecret', async (client) => {
     await client.query('CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL, card text NOT NULL)')
     await client.query("INSERT INTO customers SELECT i, 'Customer ' || i, '4000-0000-0000-' || lpad(i::text, 4, '0') FROM generate_series(1, 50) i")
     await client.query('ALTER TABLE customers OWNER TO mcp_tool')
-    await client.query('GRANT SELECT ON ALL TABLES IN SCHEMA public TO analyst_ro')
+    await client.query('GRANT SELECT ON ALL TABLES IN SCHEMA public TO analyst_ro, analyst_rw')
+    await client.query('GRANT UPDATE ON customers TO analyst_rw')
   })
   await asSuperuser(postgres, 'postgres', (client) => client.query('CREATE DATABASE topsecret_copy TEMPLATE topsecret'))
 }
@@ -178,7 +187,7 @@ async function trustEachOther({ parts }: RunningServer) {
       clientCa: await parts.ca.bundle(`database:${resourceId}`),
     },
     hba: [
-      'hostssl topsecret analyst_ro 127.0.0.1/32 cert',
+      'hostssl topsecret analyst_ro,analyst_rw 127.0.0.1/32 cert',
       'host topsecret,topsecret_copy mcp_tool 127.0.0.1/32 scram-sha-256',
       'host all postgres 127.0.0.1/32 scram-sha-256',
       '',

@@ -129,13 +129,17 @@ test('a role naming unknown things is refused, at the name, with what was probab
     '    - mcp: files',
     '      tools: [write_file]',
     '      approvers: { role: develper }',
+    '      escalate: { after: 10m, approvers: { all: [{ users: [boris, report-bot] }, { role: develper }] } }',
     '  request:',
-    '    - { role: prod-admin, max: 30m, approvers: { role: developer } }',
+    '    - { role: prod-admin, max: 30m, approvers: { users: [borris] } }',
   ].join('\n')
   assert.deepEqual(await faults(applyDocuments(parts, by(), parse(text))), [
     'infra/a.yaml:5:12: There is no mcp resource `fils`. Did you mean `files`?',
     'infra/a.yaml:10:26: There is no role `develper`. Did you mean `developer`?',
-    'infra/a.yaml:12:15: There is no role `prod-admin`. Apply the role first, or together with this.',
+    'infra/a.yaml:11:67: `report-bot` is no user, and only people approve. Known here: dana, boris.',
+    'infra/a.yaml:11:90: There is no role `develper`. Did you mean `developer`?',
+    'infra/a.yaml:13:15: There is no role `prod-admin`. Apply the role first, or together with this.',
+    'infra/a.yaml:13:58: There is no user `borris`. Did you mean `boris`?',
   ])
 })
 

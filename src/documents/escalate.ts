@@ -2,6 +2,7 @@ import type { Verb } from '../access/administration.ts'
 import { canonicalJson } from '../encoding/canonical-json.ts'
 import { keyOf, type Step } from './diff.ts'
 import { verbRules, verbsOfRole, verbsOfRoles } from './grants.ts'
+import { notifierNeeds } from './notifiers.ts'
 import { isRecord } from './read.ts'
 import type { CrossFault } from './resolve.ts'
 import type { Applier, Path, PlainDocument } from './types.ts'
@@ -82,6 +83,11 @@ export function escalations(steps: readonly Step[], before: World, after: World,
       const sent = loginSent(next)
       const moved = LOGIN.find((part) => canonicalJson(old?.spec[part] ?? null) !== canonicalJson(next.spec[part] ?? null))
       if (sent !== undefined && moved !== undefined) need(step, ['spec', ...sent], ['secrets'], 'Where a database login is sent is a matter of')
+    }
+    // It locks in the name of whoever wrote it; and without it nothing is locked any more.
+    if (kind === 'tripwire') need(step, [], ['lock'], 'A tripwire makes locks, a matter of')
+    if (kind === 'notifier' && next) {
+      for (const { path, verb, what } of notifierNeeds(old, next)) need(step, path, [verb], what)
     }
     if ((kind === 'user' || kind === 'agent') && next) {
       const row = before.identities.get(step.name)

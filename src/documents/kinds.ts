@@ -1,16 +1,19 @@
 import { X509Certificate } from 'node:crypto'
 import { z } from 'zod'
 import { TTL } from '../ca/types.ts'
-import { mcpServerSpec } from '../catalog/mcp-server.ts'
+import { mcpServerSpec, OWN_SERVER } from '../catalog/mcp-server.ts'
+import { notifierSpec } from '../catalog/notifier.ts'
 import { postgresDatabaseSpec } from '../catalog/postgres-database.ts'
 import { parseDuration } from '../encoding/duration.ts'
 import { ChaperoneError } from '../errors.ts'
 import { isName } from '../identity/names.ts'
+import { tripwireFaults, tripwireSpec } from '../identity/tripwire.ts'
 import { checkGuardrail } from '../policy/guardrail.ts'
 import type { SpecProblem } from '../policy/problem.ts'
 import { checkRole } from '../policy/role.ts'
 import type { Vocabulary } from '../policy/types.ts'
 import { zodFaults } from './faults.ts'
+import { notifierFaults } from './notifiers.ts'
 import type { DocumentKind, DocumentKinds, Fault } from './types.ts'
 
 const SPELLING = 'Write lower-case letters, digits, `.`, `_` and `-`, at most 63, beginning with a letter or digit.'
@@ -50,11 +53,17 @@ export function documentKinds(vocabularies: readonly Vocabulary[]): DocumentKind
   const kinds: DocumentKind[] = [
     policyKind('role', checkRole),
     policyKind('guardrail', checkGuardrail),
-    schemaKind('mcp', mcpServerSpec, plainName, (spec) => pemFaults(spec.ca, ['ca'])),
+    schemaKind('mcp', mcpServerSpec, serverName, (spec) => pemFaults(spec.ca, ['ca'])),
     schemaKind('postgres', postgresDatabaseSpec, plainName, (spec) => [
       ...(spec.tls.ca === 'public' ? [] : pemFaults(spec.tls.ca, ['tls', 'ca'])),
       ...lifeFaults(spec.credential_ttl, ['credential_ttl']),
     ]),
+    schemaKind('notifier', notifierSpec, plainName, (spec) => [
+      ...notifierFaults(spec),
+      ...(['webhook', 'slack'] as const).flatMap((way) => pemFaults(spec[way]?.ca, [way, 'ca'])),
+      ...pemFaults(spec.mail?.smtp.ca, ['mail', 'smtp', 'ca']),
+    ]),
+    schemaKind('tripwire', tripwireSpec, plainName, tripwireFaults),
     schemaKind('user', userSpec, (name) => (isName('user', name) ? undefined : `\`${short(name)}\` cannot be the name of a user. ${SPELLING}`)),
     schemaKind(
       'agent',
@@ -104,6 +113,10 @@ const plainName = (name: string): string | undefined =>
       ? '`any` means everything in a rule, so nothing can have this name.'
       : undefined
     : `\`${short(name)}\` cannot be a name. ${SPELLING}`
+
+/** At the name of our own server agents ask for themselves: a document there would be asked in its place. */
+const serverName = (name: string): string | undefined =>
+  name === OWN_SERVER ? `\`${OWN_SERVER}\` is the name of Chaperone's own MCP server, at which agents ask for access.` : plainName(name)
 
 const short = (name: string) => name.slice(0, 80)
 

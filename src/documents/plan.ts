@@ -122,7 +122,7 @@ export function plan({ vocabularies, chaperone }: PlanParts, snapshot: Snapshot,
 
 const textOf = ({ of, path, message }: CrossFault) => JSON.stringify([of, path, message])
 
-function placed({ of, path, message, fix, level, atKey }: CrossFault, places: ReadonlyMap<string, ParsedDocument>): Problem {
+export function placed({ of, path, message, fix, level, atKey }: CrossFault, places: ReadonlyMap<string, ParsedDocument>): Problem {
   // A document that is not among those written now stands in no file of this call.
   const place = places.get(of)?.place(path, atKey) ?? { file: `${of} (applied earlier)`, line: 1, column: 1 }
   return { ...place, level, message, ...(fix === undefined ? {} : { fix }) }
@@ -163,7 +163,8 @@ function ownership(steps: readonly Step[]): CrossFault[] {
   })
 }
 
-function worldAfter(before: World, steps: readonly Step[]): World {
+/** What there would be once these steps were taken. */
+export function worldAfter(before: World, steps: readonly Step[]): World {
   const documents = new Map(before.documents)
   const identities = new Map(before.identities)
   for (const step of steps) {

@@ -24,6 +24,25 @@ export function* identityFaults(value: unknown, path: Path, world: World): Gener
   }
 }
 
+/** Names of people who shall say yes: agents never do. One who is disabled may be back tomorrow. */
+export function* peopleFaults(value: unknown, path: Path, world: World): Generator<Fault> {
+  for (const [i, name] of (Array.isArray(value) ? value : []).entries()) {
+    const at = [...path, i]
+    const found = typeof name === 'string' ? world.identities.get(name) : undefined
+    const users = [...world.identities.values()].filter((one) => one.kind === 'user' && one.state === 'active').map((one) => one.name)
+    if (!found || found.state === 'deleted') {
+      yield {
+        path: at,
+        message: `There is no user \`${name}\`.`,
+        ...fixOf(near(String(name), users), 'Apply the user first, or together with this.'),
+      }
+    } else if (found.kind !== 'user') {
+      yield { path: at, message: `\`${name}\` is no user, and only people approve.`, ...fixOf(near(String(name), users)) }
+    } else if (found.state !== 'active')
+      yield { path: at, level: 'warning', message: `The user \`${name}\` is ${found.state}, and can approve nothing.` }
+  }
+}
+
 export function* ownerFaults(name: unknown, path: Path, world: World): Generator<Fault> {
   if (typeof name !== 'string') return
   const found = world.identities.get(name)

@@ -1,6 +1,7 @@
+import { notifierInWorld } from './notifiers.ts'
 import { isRecord } from './read.ts'
-import { identityFaults, ownerFaults, roleFaults, selectorFaults } from './references.ts'
-import type { Fault, PlainDocument } from './types.ts'
+import { identityFaults, ownerFaults, peopleFaults, roleFaults, selectorFaults } from './references.ts'
+import type { Fault, Path, PlainDocument } from './types.ts'
 import type { World } from './world.ts'
 
 /** A fault between documents; `path` counts from the root of the document `of` (its key). */
@@ -23,6 +24,10 @@ function* faultsOf(document: PlainDocument, world: World): Generator<Fault> {
       return yield* identityDocument(document, world)
     case 'mcp':
       return yield* mcpDocument(document, world)
+    case 'tripwire':
+      return yield* identityFaults(document.spec.except, ['spec', 'except'], world)
+    case 'notifier':
+      return yield* notifierInWorld(document, world)
     case 'role':
     case 'guardrail':
       return yield* policyDocument(document, world)
@@ -66,8 +71,17 @@ function* policyDocument({ spec }: PlainDocument, world: World): Generator<Fault
       if (!isRecord(rule)) continue
       const path = ['spec', section, i]
       if (section === 'request') yield* roleFaults(rule.role, [...path, 'role'], world)
-      if (isRecord(rule.approvers)) yield* roleFaults(rule.approvers.role, [...path, 'approvers', 'role'], world)
+      yield* approverFaults(rule.approvers, [...path, 'approvers'], world)
+      if (isRecord(rule.escalate)) yield* approverFaults(rule.escalate.approvers, [...path, 'escalate', 'approvers'], world)
       for (const kind of RESOURCE_KINDS) if (kind in rule) yield* selectorFaults(kind, rule[kind], [...path, kind], world)
     }
   }
+}
+
+/** A question that nobody can answer: its approvers name a role, or people, that are not there. */
+function* approverFaults(approvers: unknown, path: Path, world: World): Generator<Fault> {
+  if (!isRecord(approvers)) return
+  yield* roleFaults(approvers.role, [...path, 'role'], world)
+  yield* peopleFaults(approvers.users, [...path, 'users'], world)
+  for (const [i, group] of (Array.isArray(approvers.all) ? approvers.all : []).entries()) yield* approverFaults(group, [...path, 'all', i], world)
 }

@@ -146,9 +146,11 @@ export async function setIdentityState(trx: Write, id: string, state: IdentityTa
   const before = await existing(trx, id)
   await trx.updateTable('identities').set({ state, updated_at: now }).where('id', '=', id).execute()
   if (state === 'deleted') {
-    // What could bring it back to life goes with it: devices, factors, open invitations, delegations either way.
+    // What could bring it back to life goes with it: devices, factors, browsers, passkeys, open invitations, delegations either way.
     await trx.updateTable('devices').set({ revoked_at: now }).where('identity_id', '=', id).where('revoked_at', 'is', null).execute()
     await trx.deleteFrom('factors').where('identity_id', '=', id).execute()
+    await trx.updateTable('browsers').set({ revoked_at: now }).where('identity_id', '=', id).where('revoked_at', 'is', null).execute()
+    await trx.updateTable('passkeys').set({ revoked_at: now }).where('identity_id', '=', id).where('revoked_at', 'is', null).execute()
     await trx.deleteFrom('invitations').where('identity_id', '=', id).where('used_at', 'is', null).execute()
     await trx
       .updateTable('delegations')

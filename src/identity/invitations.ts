@@ -3,7 +3,7 @@ import { isIP } from 'node:net'
 import { ChaperoneError } from '../errors.ts'
 import { newId } from '../ids.ts'
 import type { Database, Write } from '../store/store.ts'
-import type { InvitationTable } from '../store/tables.ts'
+import type { InvitationTable } from '../store/tables-signin.ts'
 
 /** An invitation (a user enrols) or a join token (an agent joins), as it is looked up by its secret. */
 export interface OpenInvitation {
@@ -117,6 +117,9 @@ export interface InvitationLine {
 export function formatInvitation({ address, secret, fingerprint }: InvitationLine): string {
   return `chaperone://${address}/${secret}?ca=${fingerprint}`
 }
+
+/** The same for a browser. The secret stands behind the #: browsers send that to nobody, so it is in no request line and no log. */
+export const enrolLink = (web: string, secret: string): string => `https://${web}/enrol#${secret}`
 
 const LINE =
   /^chaperone:\/\/(?<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(?<port>\d{1,5})\/(?<secret>[A-Za-z0-9_-]{43})\?ca=(?<fingerprint>[0-9a-f]{64})$/

@@ -9,7 +9,7 @@ import type { Identity } from '../policy/types.ts'
 import { openStore } from '../store/open.ts'
 import type { Store } from '../store/store.ts'
 import type { LockTable } from '../store/tables.ts'
-import { activeLocks, liftLock, lockFor, makeLock } from './locks.ts'
+import { activeLocks, type LockFacts, liftLock, lockFor, makeLock, toolTarget } from './locks.ts'
 
 const boris: Identity = { id: newId('usr'), kind: 'user', name: 'boris', traits: {}, roles: ['developer'] }
 const agent: Identity = { id: newId('agt'), kind: 'agent', name: 'boris/claude-code', ownerId: boris.id, traits: {}, roles: ['analyst'] }
@@ -42,6 +42,33 @@ describe('lockFor', () => {
       lock('role', 'analyst'),
     ]) {
       assert.ok(falls(one), `${one.target_kind} ${one.target}`)
+    }
+  })
+
+  test('rule 6: each kind falls on what it names, and on nothing beside it', () => {
+    const tool = { ...facts, tool: 'delete/all' }
+    const credentialId = newId('crd')
+    const granted = { identity: boris, grants: [{ role: 'dba', request: newId('req'), until: 2000 }] }
+    const other: Identity = { id: newId('usr'), kind: 'user', name: 'dana', traits: {}, roles: ['admin'] }
+    const alone = { ...facts, links: [{ identity: boris }] }
+    const table: readonly [LockTable, falls: readonly LockFacts[], not: readonly LockFacts[]][] = [
+      // The person goes on; his agents do not, whether he is in the chain or not.
+      [lock('owner', boris.id), [facts, { ...facts, links: [{ identity: agent }] }], [alone, { ...facts, links: [{ identity: other }] }]],
+      [lock('agents', '*'), [facts, { now: 1000, links: [{ identity: agent }] }], [alone]],
+      [lock('credential', credentialId), [{ ...facts, credentialId }], [facts, { ...facts, credentialId: newId('crd') }]],
+      [
+        lock('tool', toolTarget(facts.resourceId, 'delete/all')),
+        [tool],
+        [facts, { ...facts, tool: 'delete' }, { ...tool, resourceId: newId('res') }, { now: 1000, tool: 'delete/all', links: [] }],
+      ],
+      [lock('role', 'dba'), [{ ...facts, links: [granted] }], [facts]],
+      [lock('everything', '*'), [facts, { now: 1000, resourceId: 'x', links: [] }], [{ now: 1000, links: facts.links }]],
+      // Of a version that is newer: taken for the widest there is.
+      [lock('galaxy' as LockTable['target_kind'], 'x'), [facts], [{ now: 1000, links: facts.links }]],
+    ]
+    for (const [one, on, not] of table) {
+      for (const [i, some] of on.entries()) assert.ok(falls(one, some), `${one.target_kind} falls on ${i}`)
+      for (const [i, some] of not.entries()) assert.ok(!falls(one, some), `${one.target_kind} does not fall on ${i}`)
     }
   })
 

@@ -9,12 +9,16 @@ export interface LockFacts {
   /** ms since 1970 */
   readonly now: number
   readonly sessionId?: string
+  /** the certificate or token that proves who asks */
+  readonly credentialId?: string
   readonly resourceId?: string
-  readonly links: readonly Pick<Link, 'identity'>[]
+  /** of the resource; only a lock on this one tool reads it */
+  readonly tool?: string
+  readonly links: readonly Pick<Link, 'identity' | 'grants'>[]
 }
 
 /**
- * The first lock that falls on these facts, or undefined. Pure.
+ * The first lock that falls on these facts, or undefined. Pure and total.
  *
  * A lock on `everything` falls only where a resource is named: administration of Chaperone names none, so that somebody
  * can still lift it.
@@ -28,35 +32,47 @@ function isActive(lock: LockTable, now: number): boolean {
   return lock.lifted_at === null && (lock.expires_at === null || lock.expires_at > now)
 }
 
-function falls({ target_kind, target }: LockTable, { sessionId, resourceId, links }: LockFacts): boolean {
+/** What a lock on one tool is stored as. Tools may have any name, ids have no slash. */
+export const toolTarget = (resourceId: string, tool: string): string => `${resourceId}/${tool}`
+
+function falls({ target_kind, target }: LockTable, { sessionId, credentialId, resourceId, tool, links }: LockFacts): boolean {
   switch (target_kind) {
-    case 'owner':
-      return links.some(({ identity }) => identity.ownerId === target)
-    case 'agents':
-    case 'credential':
-    case 'tool':
-      throw new ChaperoneError('unsupported', 'This lock is not known yet.')
-    case 'everything':
-      return resourceId !== undefined
     case 'session':
       return target === sessionId
+    case 'credential':
+      return target === credentialId
     case 'resource':
       return target === resourceId
+    case 'tool':
+      return resourceId !== undefined && tool !== undefined && target === toolTarget(resourceId, tool)
     case 'identity':
       // An agent acts only because its owner answers for it: a locked owner stops his agents.
       return links.some(({ identity }) => identity.id === target || identity.ownerId === target)
+    case 'owner':
+      return links.some(({ identity }) => identity.ownerId === target)
+    case 'agents':
+      return links.some(({ identity }) => identity.kind === 'agent')
     case 'role':
-      return links.some(({ identity }) => identity.roles.includes(target))
+      // Whoever holds it, by himself or for a while.
+      return links.some(({ identity, grants }) => identity.roles.includes(target) || grants?.some(({ role }) => role === target))
+    default:
+      // `everything`; and what a newer Chaperone may have written is taken for no less (rule 1).
+      return resourceId !== undefined
   }
 }
 
+/** Kinds of lock that fall on all there is of something, so that there is no target to name. */
+export const UNTARGETED: ReadonlySet<LockTable['target_kind']> = new Set(['everything', 'agents'])
+
 export interface MakeLock {
   readonly kind: LockTable['target_kind']
-  /** immutable id of the target, the name of a role, or `*` for everything */
+  /** immutable id of the target, the name of a role, `toolTarget` of a tool, or `*` for everything and for every agent */
   readonly target: string
   /** shown to whoever the lock stops; no secrets */
   readonly reason: string
   readonly createdBy?: string
+  /** the rule that makes it by itself */
+  readonly madeBy?: string
   /** ms since 1970; without one the lock stays until it is lifted */
   readonly expiresAt?: number
   readonly now: number
@@ -69,8 +85,8 @@ export async function makeLock(trx: Write, ask: MakeLock): Promise<LockTable> {
   if (ask.reason.trim() === '' || ask.reason.length > LONGEST_REASON)
     throw new ChaperoneError('usage', `A lock needs a reason of at most ${LONGEST_REASON} characters.`)
   if (ask.expiresAt !== undefined && ask.expiresAt <= ask.now) throw new ChaperoneError('usage', 'The lock would be over before it began.')
-  if ((ask.kind === 'everything') !== (ask.target === '*'))
-    throw new ChaperoneError('usage', 'A lock on everything has the target `*`, and no other lock has it.')
+  if (UNTARGETED.has(ask.kind) !== (ask.target === '*'))
+    throw new ChaperoneError('usage', 'A lock on everything or on every agent has the target `*`, and no other lock has it.')
   const lock: LockTable = {
     id: newId('lck', ask.now),
     target_kind: ask.kind,
@@ -81,7 +97,7 @@ export async function makeLock(trx: Write, ask: MakeLock): Promise<LockTable> {
     expires_at: ask.expiresAt ?? null,
     lifted_at: null,
     lifted_by: null,
-    made_by: null,
+    made_by: ask.madeBy ?? null,
   }
   await trx.insertInto('locks').values(lock).execute()
   return lock
@@ -110,3 +126,6 @@ export function activeLocks(db: Database | Write, now: number): Promise<LockTabl
     .orderBy('id')
     .execute()
 }
+
+/** The error of whatever a lock stops. */
+export const locked = ({ reason }: Pick<LockTable, 'reason'>): ChaperoneError => new ChaperoneError('locked', `A lock stops this: ${reason}`)

@@ -6,6 +6,8 @@ import { afterEach, beforeEach, test } from 'node:test'
 import type { Draft } from '../audit/record.ts'
 import { manualClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
+import { newId } from '../ids.ts'
+import type { SessionLimits } from '../policy/session-limits.ts'
 import { openStore } from '../store/open.ts'
 import type { Store } from '../store/store.ts'
 import { createIdentity } from './directory.ts'
@@ -22,6 +24,8 @@ let sessions: Sessions
 let records: Draft[]
 let stopped: ChaperoneError | undefined
 let identityId: string
+let lockedCredential: string | undefined
+let limits: SessionLimits
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'chaperone-sessions-'))
@@ -29,6 +33,8 @@ beforeEach(async () => {
   store = await openStore({ dataDir: dir }, { clock })
   records = []
   stopped = undefined
+  lockedCredential = undefined
+  limits = {}
   identityId = await store.write(async (trx) => {
     const owner = await createIdentity(trx, { kind: 'user', name: 'boris', source: 'document', now: start })
     return (await createIdentity(trx, { kind: 'agent', name: 'boris-ai', ownerId: owner.id, source: 'document', now: start })).id
@@ -38,9 +44,11 @@ beforeEach(async () => {
     clock,
     audit: { append: async (draft) => ({ id: 'rec', seq: records.push(draft) }) },
     raised: async () => {},
-    mayAct: async () => {
+    mayAct: async (_, credentialId) => {
       if (stopped) throw stopped
+      if (credentialId === lockedCredential) throw new ChaperoneError('locked', 'x')
     },
+    limitsOf: () => limits,
     limits: { sessions: 10, connectionsPerSession: 3 },
   })
 })
@@ -236,4 +244,172 @@ test('rule 6: a session that is ended while it is being loaded is over', async (
   await assert.rejects(racing.open(credential), { code: 'session_ended' })
   assert.equal(looks, 1)
   await assert.rejects(racing.open(credential), { code: 'session_ended' })
+})
+
+const crd = () => newId('crd', clock.now())
+const cut = new ChaperoneError('locked', 'A lock stops this.')
+
+test('rule 6: a credential that is locked cuts what came in with it, and what lives on its proof; an honest one comes back', async () => {
+  const old = await principal({ credentialId: crd() })
+  const session = await sessions.open(old)
+  const first = session.connect('postgres', { credentialId: old.credentialId })
+  const bearer = session.connect('https', { until: clock.now() + MINUTE, credentialId: 'crd_token' })
+  clock.advance(MINUTE)
+  const stolen = { ...old, credentialId: crd(), notAfter: clock.now() + 3 * MINUTE }
+  await sessions.open(stolen)
+  const second = session.connect('https', { credentialId: stolen.credentialId })
+  lockedCredential = stolen.credentialId
+  sessions.review(
+    () => undefined,
+    (id) => (id === lockedCredential ? cut : undefined),
+  )
+  assert.equal(second.signal.reason, cut)
+  assert.equal(first.signal.reason, cut, 'its deadline was moved by the stolen one')
+  assert.equal(bearer.signal.aborted, true, 'it was over by itself')
+  await assert.rejects(sessions.open(stolen), code('locked'))
+  assert.throws(() => session.connect('https'), cut)
+  await sessions.open(old)
+  assert.equal(session.provenUntil, old.notAfter, 'the deadline is that of an honest one again')
+  session.connect('postgres', { credentialId: old.credentialId }).assertOpen()
+})
+
+test('a lock on one credential leaves a token of its own and other credentials alone', async () => {
+  const held = await principal({ credentialId: crd() })
+  const session = await sessions.open(held)
+  const connection = session.connect('postgres', { credentialId: held.credentialId })
+  const bearer = session.connect('https', { until: clock.now() + MINUTE, credentialId: 'crd_token' })
+  sessions.review(
+    () => undefined,
+    (id) => (id === 'crd_token' ? cut : undefined),
+  )
+  assert.equal(bearer.signal.reason, cut)
+  assert.equal(connection.signal.aborted, false)
+})
+
+test('a credential that is renewed twice ends its session, for both who hold it, and no other (peers R64)', async () => {
+  const held = await principal({ credentialId: crd() })
+  const other = await sessions.open(await principal({ credentialId: crd() }))
+  const session = await sessions.open(held)
+  const connection = session.connect('postgres')
+  clock.advance(1_000)
+  const next = await sessions.renew(session, held.credentialId)
+  await sessions.open({ ...held, credentialId: next, notAfter: clock.now() + 3 * MINUTE })
+  clock.advance(1_000)
+  await assert.rejects(sessions.renew(session, held.credentialId), code('session_ended'))
+  assert.equal((connection.signal.reason as ChaperoneError).code, 'session_ended')
+  await assert.rejects(sessions.open({ ...held, credentialId: next }), code('session_ended'))
+  other.assertLive()
+  const copied = records.find((one) => one.type === 'credential.copied')
+  assert.deepEqual([copied?.session, copied?.credential, copied?.actor?.name], [session.id, held.credentialId, 'boris-ai'])
+  assert.equal(records.filter((one) => one.type === 'session.ended').at(-1)?.data?.reason, 'copied')
+})
+
+test('showing the newest credential on another node is enough: the one before is over for renewing', async () => {
+  const held = await principal({ credentialId: crd() })
+  const next = await sessions.renew(await sessions.open(held), held.credentialId)
+  const elsewhere = openSessions({
+    store,
+    clock,
+    audit: { append: async () => ({ id: '', seq: 0 }) },
+    raised: async () => {},
+    mayAct: async () => {},
+  })
+  await elsewhere.open({ ...held, credentialId: next })
+  clock.advance(1_000)
+  await assert.rejects(sessions.renew(await sessions.open(held), held.credentialId), code('session_ended'))
+})
+
+test('a role limits how many sessions there are at once; a person is told which one to end', async () => {
+  limits = { concurrent: 2 }
+  const first = await principal()
+  clock.advance(1)
+  await principal()
+  await assert.rejects(principal(), (error: unknown) => {
+    assert.ok(error instanceof ChaperoneError && error.code === 'too_many')
+    assert.match(error.fix ?? '', new RegExp(`chaperone sessions kill ${first.sessionId}`))
+    return true
+  })
+  assert.equal(records.filter((one) => one.type === 'session.started').length, 2, 'no record of a session that never was')
+  await sessions.end(first.sessionId, 'kill')
+  await principal()
+  limits = { concurrent: 2, idleMs: 5 * MINUTE }
+  clock.advance(5 * MINUTE)
+  await principal()
+})
+
+test('of sessions that begin at the same moment none comes in beyond the limit', async () => {
+  limits = { concurrent: 3 }
+  const all = await Promise.allSettled(Array.from({ length: 8 }, () => principal()))
+  assert.equal(all.filter(({ status }) => status === 'fulfilled').length, 3)
+})
+
+test('a session in which nothing is asked for is idle, however often its credential is renewed', async () => {
+  limits = { idleMs: 10 * MINUTE }
+  const held = await principal({ notAfter: start + 3_600_000 })
+  const session = await sessions.open(held)
+  const connection = session.connect('postgres')
+  for (let i = 0; i < 9; i++) {
+    clock.advance(MINUTE)
+    await sessions.open(held)
+    await sessions.sweep()
+  }
+  assert.equal(connection.signal.aborted, false)
+  clock.advance(MINUTE)
+  await sessions.sweep()
+  assert.equal((connection.signal.reason as ChaperoneError).code, 'session_ended')
+  assert.equal(records.at(-1)?.data?.reason, 'idle')
+  await assert.rejects(sessions.open(held), code('session_ended'))
+})
+
+test('use counts on whatever protocol and node, and what is idle is found when it comes back', async () => {
+  limits = { idleMs: 10 * MINUTE }
+  const held = await principal({ notAfter: start + 3_600_000 })
+  const session = await sessions.open(held)
+  const elsewhere = openSessions({
+    ...{ store, clock, audit: { append: async () => ({ id: '', seq: 0 }) }, raised: async () => {}, mayAct: async () => {} },
+    limitsOf: () => limits,
+  })
+  const there = await elsewhere.open(held)
+  for (let i = 0; i < 3; i++) {
+    clock.advance(9 * MINUTE)
+    there.touch?.()
+    await elsewhere.sweep()
+    clock.advance(30_000)
+    await sessions.sweep()
+  }
+  session.assertLive()
+  clock.advance(11 * MINUTE)
+  // Neither node has looked; whoever comes back finds out.
+  await assert.rejects(sessions.open(held), (error: unknown) => {
+    assert.ok(error instanceof ChaperoneError && error.code === 'session_ended')
+    assert.match(error.message, /not used/)
+    return true
+  })
+})
+
+test('what is used is written down at most every half minute', async () => {
+  const held = await principal({ notAfter: start + 3_600_000 })
+  const session = await sessions.open(held)
+  const row = async () =>
+    (await store.db.selectFrom('sessions').select('last_used_at').where('id', '=', session.id).executeTakeFirstOrThrow()).last_used_at
+  const seen: (number | null)[] = []
+  for (let i = 0; i < 9; i++) {
+    clock.advance(10_000)
+    session.touch?.()
+    await sessions.sweep()
+    seen.push(await row())
+  }
+  assert.equal(new Set(seen).size, 4, 'nothing yet, and three times')
+})
+
+test('rule 4: the longest life of a role cuts a session that is made, and ends one that is older than the rule', async () => {
+  limits = { longestMs: 20 * MINUTE }
+  const held = await principal({ notAfter: start + 3_600_000 })
+  assert.equal((await sessions.open(held)).provenUntil, start + 20 * MINUTE)
+  limits = {}
+  const older = await sessions.open(await principal({ notAfter: start + 3_600_000 }))
+  clock.advance(15 * MINUTE)
+  limits = { longestMs: 10 * MINUTE }
+  await sessions.sweep()
+  assert.throws(() => older.assertLive(), code('session_ended'))
 })

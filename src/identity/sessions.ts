@@ -2,10 +2,14 @@ import type { AuditLog } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError, type ReasonCode } from '../errors.ts'
 import { newId } from '../ids.ts'
-import type { Store } from '../store/store.ts'
-import type { SessionTable } from '../store/tables.ts'
+import type { SessionLimits } from '../policy/session-limits.ts'
+import type { Store, Write } from '../store/store.ts'
 import { loadChain } from './delegations.ts'
-import type { ChainLink, Connection, LiveSession, Principal, Sessions } from './types.ts'
+import { confirmGeneration, takeGeneration } from './generations.ts'
+import { OpenSession, sameChain } from './live-session.ts'
+import { actingIn } from './named.ts'
+import { assertRoomFor } from './session-limits.ts'
+import type { ChainLink, Principal, Sessions, StartSession } from './types.ts'
 
 export interface SessionsParts {
   readonly store: Store
@@ -13,195 +17,35 @@ export interface SessionsParts {
   readonly clock: Clock
   /** The epoch has risen by a change made here: whoever caches rights must look again. Resolves when this node has. */
   readonly raised: (epoch: number) => Promise<void>
-  /** Makes sure that the chain's identities are known, and throws when one of them may not act (disabled, ended, locked). */
-  readonly mayAct: (session: LiveSession) => Promise<void>
+  /** Makes sure that the chain's identities are known, and throws when one of them may not act (disabled, ended, locked), or when this credential may not be shown. */
+  readonly mayAct: (session: OpenSession, credentialId: string) => Promise<void>
+  /** The same before there is a session. */
+  readonly mayStart?: (chain: readonly ChainLink[]) => Promise<void>
+  /** What the roles of this chain say about sessions. Throws when a link is gone. Absent: nothing. */
+  readonly limitsOf?: (chain: readonly ChainLink[]) => SessionLimits
   /** How many sessions and connections this process holds at most. */
   readonly limits?: { readonly sessions: number; readonly connectionsPerSession: number }
 }
 
 /** A session nobody used for this long is forgotten by the process; its row stays. */
 const IDLE_FORGET_MS = 10 * 60_000
-
-class OpenConnection implements Connection {
-  readonly id: string
-  readonly protocol: string
-  readonly #controller = new AbortController()
-  readonly #over: (connection: OpenConnection) => void
-  /** set for bearer connections, which end with their own token */
-  readonly until: number | undefined
-  readonly #assertOpen: (connection: OpenConnection) => void
-
-  constructor(
-    id: string,
-    protocol: string,
-    until: number | undefined,
-    assertOpen: (connection: OpenConnection) => void,
-    over: (connection: OpenConnection) => void,
-  ) {
-    this.id = id
-    this.#assertOpen = assertOpen
-    this.protocol = protocol
-    this.until = until
-    this.#over = over
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal
-  }
-
-  assertOpen(): void {
-    if (this.#controller.signal.aborted) throw this.#controller.signal.reason
-    this.#assertOpen(this)
-  }
-
-  cut(why: ChaperoneError): void {
-    if (this.#controller.signal.aborted) return
-    this.#over(this)
-    this.#controller.abort(why)
-  }
-
-  closed(): void {
-    this.#over(this)
-  }
-}
-
-/** One run of one identity in this process: its proven deadline, and the connections that hang on it. */
-class OpenSession implements LiveSession {
-  readonly id: string
-  principal: Principal
-  readonly startedAt: number
-  readonly how: string
-  readonly client?: string
-  readonly purpose?: string
-  readonly issuerId?: string
-  factorAt?: number
-  provenUntil: number
-  readonly longestUntil: number
-  readonly connections = new Set<OpenConnection>()
-  lastUsed: number
-  #ended: ChaperoneError | undefined
-  #disarm: (() => void) | undefined
-  /** when the timer rings; no connection ends earlier */
-  #rings = Number.POSITIVE_INFINITY
-  readonly #clock: Clock
-  readonly #limit: number
-
-  constructor(row: SessionTable, principal: Principal, clock: Clock, limit: number) {
-    this.id = row.id
-    this.principal = principal
-    this.startedAt = row.started_at
-    this.how = row.how
-    if (row.client !== null) this.client = row.client
-    if (row.purpose !== null) this.purpose = row.purpose
-    if (row.issuer_id !== null) this.issuerId = row.issuer_id
-    if (row.factor_at !== null) this.factorAt = row.factor_at
-    this.longestUntil = row.expires_at
-    this.provenUntil = 0
-    this.#clock = clock
-    this.#limit = limit
-    this.lastUsed = clock.now()
-  }
-
-  get open(): number {
-    return this.connections.size
-  }
-
-  /** The holder showed a credential. Only a newer one, over mTLS, moves the deadline (design 3.2). */
-  prove(principal: Principal): void {
-    this.lastUsed = this.#clock.now()
-    if (principal.proof !== 'mtls') return
-    const until = Math.min(principal.notAfter, this.longestUntil)
-    if (until <= this.provenUntil) return
-    this.provenUntil = until
-    this.principal = principal
-    this.#arm()
-  }
-
-  #arm(): void {
-    this.#disarm?.()
-    this.#disarm = undefined
-    this.#rings = Number.POSITIVE_INFINITY
-    for (const connection of this.connections) this.#rings = Math.min(this.#rings, this.#deadline(connection))
-    if (this.#rings < Number.POSITIVE_INFINITY) this.#disarm = this.#clock.at(this.#rings, () => this.#expire())
-  }
-
-  #deadline(connection: OpenConnection): number {
-    return connection.until ?? this.provenUntil
-  }
-
-  #expire(): void {
-    const now = this.#clock.now()
-    for (const connection of [...this.connections]) {
-      if (this.#deadline(connection) <= now) {
-        connection.cut(
-          new ChaperoneError('credential_expired', 'The credential ended and no newer one was proven.', {
-            fix: 'Renew the credential and connect again.',
-          }),
-        )
-      }
-    }
-    this.#arm()
-  }
-
-  assertLive(): void {
-    if (this.#ended) throw this.#ended
-    if (this.#clock.now() >= this.longestUntil)
-      throw new ChaperoneError('session_ended', 'The session has reached its longest life.', { fix: 'Sign in or join again.' })
-  }
-
-  connect(protocol: string, options: { readonly until?: number } = {}): Connection {
-    this.assertLive()
-    if (this.connections.size >= this.#limit) throw new ChaperoneError('too_many', 'This session has too many open connections.')
-    const until = options.until === undefined ? undefined : Math.min(options.until, this.longestUntil)
-    if ((until ?? this.provenUntil) <= this.#clock.now()) throw new ChaperoneError('credential_expired', 'The credential is past its end.')
-    const assertOpen = (open: OpenConnection) => {
-      this.assertLive()
-      if (this.#deadline(open) <= this.#clock.now()) this.#expire()
-      if (open.signal.aborted) throw open.signal.reason
-    }
-    const connection = new OpenConnection(newId('con', this.#clock.now()), protocol, until, assertOpen, (over) => {
-      this.connections.delete(over)
-      this.lastUsed = this.#clock.now()
-      if (this.connections.size === 0) this.#arm()
-    })
-    this.connections.add(connection)
-    // Each bearer request is a connection: the timer is touched only for one that ends before the others.
-    if (this.#deadline(connection) < this.#rings) this.#arm()
-    return connection
-  }
-
-  end(why: ChaperoneError): void {
-    this.#ended ??= why
-    this.cutAll(why)
-  }
-
-  cutAll(why: ChaperoneError): void {
-    for (const connection of [...this.connections]) connection.cut(why)
-    this.#arm()
-  }
-
-  /** Whether this is the session that the credential speaks of. */
-  belongsTo(principal: Principal): boolean {
-    return this.principal.identityId === principal.identityId && sameChain(this.principal.chain, principal.chain)
-  }
-}
-
-const sameChain = (a: readonly ChainLink[], b: readonly ChainLink[]) =>
-  a.length === b.length && a.every((link, i) => link.identity === b[i]?.identity && link.delegation === b[i]?.delegation)
+/** How often the row of a session that is used is told so. */
+const TELL_USE_MS = 30_000
+/** Rows in one statement. */
+const CHUNK = 500
 
 export function openSessions(parts: SessionsParts): Sessions {
   const { store, audit, clock, raised, mayAct } = parts
   const limits = parts.limits ?? { sessions: 50_000, connectionsPerSession: 256 }
+  const limitsOf = parts.limitsOf ?? ((): SessionLimits => ({}))
   const live = new Map<string, OpenSession>()
   const loading = new Map<string, Promise<OpenSession>>()
   let closing: ReasonCode | undefined
 
-  const ended = (reason: string) => new ChaperoneError('session_ended', 'The session is over.', { detail: reason, fix: 'Sign in or join again.' })
-
   async function load(principal: Principal): Promise<OpenSession> {
     const row = await store.db.selectFrom('sessions').selectAll().where('id', '=', principal.sessionId).executeTakeFirst()
     if (!row) throw new ChaperoneError('credential_invalid', 'The credential names a session that does not exist.', { detail: principal.sessionId })
-    if (row.ended_at !== null) throw ended(row.end_reason ?? 'ended')
+    if (row.ended_at !== null) throw sessionOver(row.end_reason)
     const chain = JSON.parse(row.chain) as ChainLink[]
     if (row.identity_id !== principal.identityId || !sameChain(chain, principal.chain)) {
       throw new ChaperoneError('credential_invalid', 'The credential does not belong to its session.', { detail: principal.sessionId })
@@ -215,12 +59,15 @@ export function openSessions(parts: SessionsParts): Sessions {
     const now = await store.db.selectFrom('sessions').select(['ended_at', 'end_reason']).where('id', '=', row.id).executeTakeFirst()
     if (now && now.ended_at === null) return session
     live.delete(row.id)
-    throw ended(now?.end_reason ?? 'ended')
+    throw sessionOver(now?.end_reason ?? null)
   }
 
   function forgetIdle(): void {
     const before = clock.now() - IDLE_FORGET_MS
-    for (const [id, session] of live) if (session.connections.size === 0 && session.lastUsed < before) live.delete(id)
+    for (const [id, session] of live) {
+      // What was used and is not written down yet is known nowhere else.
+      if (session.connections.size === 0 && session.lastSeen < before && session.lastUsed <= session.usedOnRow) live.delete(id)
+    }
   }
 
   const known = async (principal: Principal): Promise<OpenSession> => {
@@ -234,6 +81,76 @@ export function openSessions(parts: SessionsParts): Sessions {
     return mine
   }
 
+  /** Ends those that are over by their roles; the one that is left is live. */
+  async function overBy({ idleMs, longestMs }: SessionLimits, session: OpenSession): Promise<'idle' | 'longest' | undefined> {
+    const now = clock.now()
+    if (longestMs !== undefined && now - session.startedAt >= longestMs) return 'longest'
+    if (idleMs === undefined || now - session.lastUsed < idleMs) return undefined
+    // It may be at work on another node.
+    const row = await store.db.selectFrom('sessions').select('last_used_at').where('id', '=', session.id).executeTakeFirst()
+    session.lastUsed = Math.max(session.lastUsed, row?.last_used_at ?? 0)
+    return now - session.lastUsed >= idleMs ? 'idle' : undefined
+  }
+
+  async function endAll(ids: readonly string[], reason: string): Promise<void> {
+    for (let from = 0; from < ids.length; from += CHUNK) await endSome(ids.slice(from, from + CHUNK), reason)
+  }
+
+  async function endSome(ids: readonly string[], reason: string): Promise<void> {
+    const open = await store.db
+      .selectFrom('sessions')
+      .innerJoin('identities', 'identities.id', 'sessions.identity_id')
+      .select(['sessions.id', 'parent_id', 'identity_id', 'identities.name', 'identities.kind'])
+      .where((row) => row.or([row('sessions.id', 'in', ids), row('parent_id', 'in', ids)]))
+      .where('ended_at', 'is', null)
+      .execute()
+    if (open.length === 0) return
+    await Promise.all(
+      open.map(({ id, parent_id, identity_id, name, kind }) =>
+        audit.append({
+          type: 'session.ended',
+          session: id,
+          actor: { id: identity_id, name, kind },
+          data: { reason, ...(parent_id !== null && ids.includes(parent_id) ? { parent: parent_id } : {}) },
+        }),
+      ),
+    )
+    // What its clients run with ends with it: who signed out, or was thrown out, has no tool that is still signed in.
+    const { result, epoch } = await store.reduce((trx) =>
+      trx
+        .updateTable('sessions')
+        .set({ ended_at: clock.now(), end_reason: reason })
+        .where((row) => row.or([row('id', 'in', ids), row('parent_id', 'in', ids)]))
+        .where('ended_at', 'is', null)
+        .returning('id')
+        .execute(),
+    )
+    for (const { id } of result) live.get(id)?.end(sessionOver(reason))
+    await raised(epoch)
+  }
+
+  async function tellUse(): Promise<void> {
+    const now = clock.now()
+    const used = [...live.values()].filter((one) => one.lastUsed > one.usedOnRow && now - one.usedOnRow >= TELL_USE_MS)
+    for (let from = 0; from < used.length; from += CHUNK) {
+      const some = used.slice(from, from + CHUNK)
+      // One time for all of them: it may be half a minute too late, never too early, so nobody is called idle who was not.
+      await store.write((trx) =>
+        trx
+          .updateTable('sessions')
+          .set({ last_used_at: now })
+          .where(
+            'id',
+            'in',
+            some.map(({ id }) => id),
+          )
+          .where((row) => row.or([row('last_used_at', 'is', null), row('last_used_at', '<', now)]))
+          .execute(),
+      )
+      for (const one of some) one.usedOnRow = now
+    }
+  }
+
   return {
     async open(principal) {
       if (closing) throw new ChaperoneError(closing, 'Chaperone is shutting down.')
@@ -242,71 +159,75 @@ export function openSessions(parts: SessionsParts): Sessions {
       const session = await known(principal)
       if (!session.belongsTo(principal)) throw new ChaperoneError('credential_invalid', 'The credential does not belong to its session.')
       session.assertLive()
-      await mayAct(session)
+      await mayAct(session, principal.credentialId)
+      const over = await overBy(limitsOf(principal.chain), session)
+      if (over) {
+        await endAll([session.id], over)
+        throw sessionOver(over)
+      }
+      // Each page that is looked at is asked for by a person.
+      if (principal.proof === 'browser') session.touch()
+      // Ids sort by their time, so what is older than one that was confirmed is not the newest.
+      if (principal.proof === 'mtls' && principal.credentialId > session.confirmed) {
+        await confirmGeneration(store, session.id, principal.credentialId)
+        session.confirmed = principal.credentialId
+        session.assertLive()
+      }
       session.prove(principal)
       return session
     },
 
     async start(ask) {
+      await parts.mayStart?.(ask.chain)
       const now = clock.now()
       const id = newId('ses', now)
-      const expiresAt = now + ask.lifeMs
+      const { concurrent, idleMs, longestMs } = limitsOf(ask.chain)
+      const expiresAt = now + Math.min(ask.lifeMs, longestMs ?? ask.lifeMs)
       const chain = await loadChain(store.db, ask.chain)
+      const self = chain.at(-1) ?? { id: ask.identityId, name: ask.identityId }
+      const room = { identity: self, concurrent, idleMs, now, usedHere: (one: string) => live.get(one)?.lastUsed }
+      // Asked before the record, so that no record tells of a session that never was; and once more where nobody can come between.
+      await assertRoomFor(store.db, room)
       await audit.append({
         type: 'session.started',
         session: id,
-        actor: chain.at(-1) ?? { id: ask.identityId, name: ask.identityId },
+        actor: self,
         ...(chain.length > 1 ? { chain } : {}),
         ...(ask.issuerId === undefined ? {} : { issuer: ask.issuerId }),
         ...(ask.purpose === undefined ? {} : { purpose: ask.purpose }),
         data: { how: ask.how, expiresAt, ...(ask.client === undefined ? {} : { client: ask.client }) },
       })
       await store.write(async (trx) => {
-        if (ask.parentId !== undefined) {
-          const parent = await trx.selectFrom('sessions').select('ended_at').where('id', '=', ask.parentId).executeTakeFirst()
-          if (!parent || parent.ended_at !== null) throw ended('the session it was made from is over')
+        if (concurrent !== undefined) {
+          // The row of the identity is the queue: without it two sign-ins on two nodes would each find the last place free.
+          await trx
+            .updateTable('identities')
+            .set((row) => ({ updated_at: row.ref('updated_at') }))
+            .where('id', '=', ask.identityId)
+            .execute()
+          await assertRoomFor(trx, room)
         }
-        await trx
-          .insertInto('sessions')
-          .values({
-            id,
-            identity_id: ask.identityId,
-            chain: JSON.stringify(ask.chain),
-            how: ask.how,
-            client: ask.client ?? null,
-            purpose: ask.purpose ?? null,
-            issuer_id: ask.issuerId ?? null,
-            started_at: now,
-            expires_at: expiresAt,
-            ended_at: null,
-            end_reason: null,
-            factor_at: ask.factorGiven ? now : null,
-            parent_id: ask.parentId ?? null,
-            newest_credential: null,
-            previous_credential: null,
-            last_used_at: null,
-          })
-          .execute()
+        await insertSession(trx, ask, { id, now, expiresAt })
       })
       return { id, expiresAt }
     },
 
-    async end(sessionId, reason) {
-      const children = await store.db.selectFrom('sessions').select('id').where('parent_id', '=', sessionId).where('ended_at', 'is', null).execute()
-      await audit.append({ type: 'session.ended', session: sessionId, data: { reason } })
-      await Promise.all(children.map(({ id }) => audit.append({ type: 'session.ended', session: id, data: { reason, parent: sessionId } })))
-      // What its clients run with ends with it: who signed out, or was thrown out, has no tool that is still signed in.
-      const { result, epoch } = await store.reduce((trx) =>
-        trx
-          .updateTable('sessions')
-          .set({ ended_at: clock.now(), end_reason: reason })
-          .where((row) => row.or([row('id', '=', sessionId), row('parent_id', '=', sessionId)]))
-          .where('ended_at', 'is', null)
-          .returning('id')
-          .execute(),
-      )
-      for (const { id } of result) live.get(id)?.end(ended(reason))
-      await raised(epoch)
+    async mayStart(chain) {
+      await parts.mayStart?.(chain)
+    },
+
+    async renew(session, credentialId) {
+      session.assertLive()
+      const next = newId('crd', clock.now())
+      const generation = await takeGeneration(store, { sessionId: session.id, asked: credentialId, next, now: clock.now() })
+      if (generation !== 'copy') return next
+      await audit.append({ ...actingIn(session, () => undefined), type: 'credential.copied', credential: credentialId })
+      await endAll([session.id], 'copied')
+      throw sessionOver('copied')
+    },
+
+    async end(ids, reason) {
+      await endAll(typeof ids === 'string' ? [ids] : ids, reason)
     },
 
     async factorGiven(sessionId) {
@@ -316,18 +237,29 @@ export function openSessions(parts: SessionsParts): Sessions {
       if (session) session.factorAt = now
     },
 
-    review(why) {
+    review(why, whyCredential) {
       for (const session of live.values()) {
         const error = why(session)
-        if (!error) continue
         // A session that is over stays over; a lock may be lifted again, so it only cuts what is open.
-        if (error.code === 'session_ended') session.end(error)
-        else session.cutAll(error)
+        if (error?.code === 'session_ended') session.end(error)
+        else if (error) session.cutAll(error)
+        else if (whyCredential) session.cutProvenWith(whyCredential)
       }
       forgetIdle()
     },
 
     list: () => [...live.values()],
+    connections: (sessionId) => [...(live.get(sessionId)?.connections ?? [])],
+
+    async sweep() {
+      await tellUse()
+      const over = new Map<'idle' | 'longest', string[]>()
+      for (const session of live.values()) {
+        const why = await overBy(quietly(limitsOf, session.principal.chain), session)
+        if (why) over.set(why, [...(over.get(why) ?? []), session.id])
+      }
+      for (const [why, ids] of over) await endAll(ids, why)
+    },
 
     close(reason) {
       closing = reason
@@ -336,14 +268,66 @@ export function openSessions(parts: SessionsParts): Sessions {
   }
 }
 
+/** A link that is gone is the review's business, which cuts it. */
+function quietly(limitsOf: (chain: readonly ChainLink[]) => SessionLimits, chain: readonly ChainLink[]): SessionLimits {
+  try {
+    return limitsOf(chain)
+  } catch {
+    return {}
+  }
+}
+
+async function insertSession(trx: Write, ask: StartSession, { id, now, expiresAt }: { id: string; now: number; expiresAt: number }): Promise<void> {
+  if (ask.parentId !== undefined) {
+    const parent = await trx.selectFrom('sessions').select('ended_at').where('id', '=', ask.parentId).executeTakeFirst()
+    if (!parent || parent.ended_at !== null) throw sessionOver('the session it was made from is over')
+  }
+  await trx
+    .insertInto('sessions')
+    .values({
+      id,
+      identity_id: ask.identityId,
+      chain: JSON.stringify(ask.chain),
+      how: ask.how,
+      client: ask.client ?? null,
+      purpose: ask.purpose ?? null,
+      issuer_id: ask.issuerId ?? null,
+      started_at: now,
+      expires_at: expiresAt,
+      ended_at: null,
+      end_reason: null,
+      factor_at: ask.factorGiven ? now : null,
+      parent_id: ask.parentId ?? null,
+      newest_credential: null,
+      previous_credential: null,
+      last_used_at: null,
+    })
+    .execute()
+}
+
+/** What a session that ended by itself is told. */
+const ENDINGS: Readonly<Record<string, string>> = {
+  idle: 'The session was not used for longer than a role allows.',
+  longest: 'The session has reached the longest life that a role allows.',
+  copied: 'The session was ended: a credential of it was renewed twice, so somebody holds a copy.',
+}
+
+/** The error of a session that was ended; `reason` is the row's. */
+export function sessionOver(reason: string | null): ChaperoneError {
+  return new ChaperoneError('session_ended', ENDINGS[reason ?? ''] ?? 'The session is over.', {
+    detail: reason ?? 'ended',
+    fix: 'Sign in or join again.',
+  })
+}
+
 /** Of these sessions, the ones that another node ended: read after the epoch has risen. */
 export async function endedAmong(store: Store, ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
   const over = new Map<string, string>()
-  for (let from = 0; from < ids.length; from += 500) {
+  for (let from = 0; from < ids.length; from += CHUNK) {
     const rows = await store.db
       .selectFrom('sessions')
       .select(['id', 'end_reason'])
-      .where('id', 'in', ids.slice(from, from + 500))
+      .where('id', 'in', ids.slice(from, from + CHUNK))
       .where('ended_at', 'is not', null)
       .execute()
     for (const row of rows) over.set(row.id, row.end_reason ?? 'ended')

@@ -26,6 +26,10 @@ export interface ChainLink {
 export interface Connection {
   readonly id: string
   readonly protocol: string
+  /** ms since 1970 */
+  readonly since?: number
+  /** The certificate or token that it came in with: a lock on that one cuts it. */
+  readonly credentialId?: string
   /** Aborted when the connection is cut; `reason` is a ChaperoneError that says why. */
   readonly signal: AbortSignal
   /** Throws the reason when the connection was cut or its deadline has passed: asked at each request, because a timer may be late. */
@@ -55,7 +59,9 @@ export interface LiveSession {
    * A connection of this session. It is cut (its `signal` aborts) at the session's proven deadline, or at `until` when
    * given (a bearer connection ends with its own token), and when the session ends or a lock falls on it.
    */
-  connect(protocol: string, options?: { readonly until?: number }): Connection
+  connect(protocol: string, options?: { readonly until?: number; readonly credentialId?: string }): Connection
+  /** Something was asked for in it, on whatever protocol: it is not idle. What keeps a credential alive does not count. */
+  touch?(): void
 }
 
 export interface Sessions {
@@ -63,12 +69,24 @@ export interface Sessions {
   open(principal: Principal): Promise<LiveSession>
   /** Makes a session (a row, and its record) for an identity; credentials are issued inside it. */
   start(ask: StartSession): Promise<{ readonly id: string; readonly expiresAt: number }>
-  end(sessionId: string, reason: string): Promise<void>
+  /** Ends them, and what was made from them, on every node, and records it. */
+  end(sessionIds: string | readonly string[], reason: string): Promise<void>
+  /** Throws when nothing may be issued for this chain now (`locked`, `identity_disabled`): asked before an invitation is used up. */
+  mayStart(chain: readonly ChainLink[]): Promise<void>
+  /**
+   * The id of the next credential of a session, asked for with `credentialId`. Each is renewed once: when an older one asks,
+   * somebody holds a copy, and the session is over for both of them. Throws `session_ended`, `locked`.
+   */
+  renew(session: LiveSession, credentialId: string): Promise<string>
   /** Marks that a second factor was given now. */
   factorGiven(sessionId: string): Promise<void>
   /** Cuts every live connection for which `why` gives an error: called when the epoch has risen. */
-  review(why: (session: LiveSession) => ChaperoneError | undefined): void
+  review(why: (session: LiveSession) => ChaperoneError | undefined, whyCredential?: (credentialId: string) => ChaperoneError | undefined): void
   list(): readonly LiveSession[]
+  /** What hangs on a session in this process. */
+  connections(sessionId: string): readonly Connection[]
+  /** Ends what was idle or lived for too long by the roles of today, and writes down what was used. Called every few seconds. */
+  sweep(): Promise<void>
   /** Cuts everything (shutdown). */
   close(reason: ReasonCode): void
 }

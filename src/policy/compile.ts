@@ -1,8 +1,10 @@
 import { ChaperoneError } from '../errors.ts'
+import type { RequestEntry } from './entry.ts'
 import { GUARDRAIL_SECTIONS, type GuardrailSection, parseGuardrail } from './guardrail.ts'
 import type { SpecProblem } from './problem.ts'
-import { parseRole, type RequestSpec, ROLE_SECTIONS } from './role.ts'
+import { type ParsedRole, parseRole, ROLE_SECTIONS } from './role.ts'
 import type { Rule } from './rule.ts'
+import type { SessionLimits } from './session-limits.ts'
 import type { Section, Vocabulary } from './types.ts'
 import type { When } from './when.ts'
 
@@ -23,7 +25,8 @@ export interface RuleList {
 export interface Role {
   readonly name: string
   readonly when: When | undefined
-  readonly requests: readonly RequestSpec[]
+  readonly requests: readonly RequestEntry[]
+  readonly sessions?: SessionLimits
   /** by kind of action */
   readonly kinds: ReadonlyMap<string, Readonly<Record<Section, RuleList>>>
 }
@@ -36,18 +39,18 @@ export interface Policy {
   readonly guardrails: ReadonlyMap<string, Readonly<Record<GuardrailSection, RuleList>>>
   /** Some rule reads the time or the session: lists filtered by this policy must not be cached by identity. */
   readonly readsTimeOrSession: boolean
+  /** The same policy with its rules in shadow mode taken at their word; absent when there is none. It decides nothing. */
+  readonly enforced?: Policy
 }
 
 /** Throws ChaperoneError('invalid_document') with every problem in `detail`; `checkRole` and `checkGuardrail` give them as data. */
 export function compilePolicy(documents: PolicyDocuments, vocabularies: readonly Vocabulary[]): Policy {
-  const roles = new Map<string, Role>()
-  const everyRule: Rule[] = []
+  const roles = new Map<string, ParsedRole>()
   for (const { name, spec } of documents.roles) {
     const parsed = parseRole(name, spec, vocabularies)
     if ('problems' in parsed) throw unusable('role', name, parsed.problems)
     if (roles.has(name)) throw unusable('role', name, [{ path: [], message: 'There are two of this name.' }])
-    roles.set(name, { name, when: parsed.when, requests: parsed.requests, kinds: byKind(ROLE_SECTIONS, parsed.rules) })
-    everyRule.push(...Object.values(parsed.rules).flat())
+    roles.set(name, parsed)
   }
   const guards: Record<GuardrailSection, Rule[]> = { deny: [], ask: [], limit: [] }
   const names = new Set<string>()
@@ -58,11 +61,35 @@ export function compilePolicy(documents: PolicyDocuments, vocabularies: readonly
     names.add(name)
     for (const section of GUARDRAIL_SECTIONS) guards[section].push(...parsed.rules[section])
   }
-  everyRule.push(...Object.values(guards).flat())
+  const every = [...[...roles.values()].flatMap(({ rules }) => Object.values(rules).flat()), ...Object.values(guards).flat()]
+  const known = new Map(vocabularies.map((vocabulary) => [vocabulary.kind, vocabulary]))
+  // A shadow is cast only by what decides: where there is none, nothing is judged twice.
+  if (!every.some((rule) => rule.shadow)) return assemble(known, roles, guards, () => true)
+  const enforced = assemble(known, roles, guards, () => true)
+  return { ...assemble(known, roles, guards, (rule) => !rule.shadow), readsTimeOrSession: enforced.readsTimeOrSession, enforced }
+}
+
+/** A policy of those rules that count. */
+function assemble(
+  vocabularies: ReadonlyMap<string, Vocabulary>,
+  parsed: ReadonlyMap<string, ParsedRole>,
+  guards: Readonly<Record<GuardrailSection, readonly Rule[]>>,
+  counts: (rule: Rule) => boolean,
+): Policy {
+  const everyRule: Rule[] = []
+  const counting = <S extends string>(sections: readonly S[], rules: Readonly<Record<S, readonly Rule[]>>) => {
+    const kept = Object.fromEntries(sections.map((section) => [section, rules[section].filter(counts)])) as unknown as Record<S, readonly Rule[]>
+    everyRule.push(...sections.flatMap((section) => kept[section]))
+    return byKind(sections, kept)
+  }
+  const roles = new Map<string, Role>()
+  for (const [name, { when, requests, sessions, rules }] of parsed)
+    roles.set(name, { name, when, requests, ...(sessions ? { sessions } : {}), kinds: counting(ROLE_SECTIONS, rules) })
+  const guardrails = counting(GUARDRAIL_SECTIONS, guards)
   return {
-    vocabularies: new Map(vocabularies.map((vocabulary) => [vocabulary.kind, vocabulary])),
+    vocabularies,
     roles,
-    guardrails: byKind(GUARDRAIL_SECTIONS, guards),
+    guardrails,
     readsTimeOrSession: everyRule.some((rule) => rule.readsTimeOrSession) || [...roles.values()].some((role) => role.when !== undefined),
   }
 }

@@ -2,8 +2,10 @@ import type { ReasonCode } from '../errors.ts'
 import type { Policy } from './compile.ts'
 import { FOR_EVER, type Judgement, judgeLink } from './judge.ts'
 import { mostOf, NO_OBLIGATIONS } from './obligations.ts'
-import { hintFor, isVisible, NOT_VISIBLE, refusalText } from './refusal.ts'
-import type { Decision, Link, Question } from './types.ts'
+import { hintOfAsks, hintOfRefusal, isVisible, NOT_VISIBLE, refusalText } from './refusal.ts'
+import { shadowOf } from './shadow.ts'
+import type { Ask, Decision, Link, Question } from './types.ts'
+import { waysOf } from './ways.ts'
 
 /**
  * What may be done. Never throws: whatever goes wrong inside is `deny policy_error` (rule 1). Pure: the same policy and
@@ -12,7 +14,10 @@ import type { Decision, Link, Question } from './types.ts'
 export function decide(policy: Policy, question: Question): Decision {
   try {
     const judgements = judgeChain(policy, question)
-    return judgements === undefined ? misunderstood(policy, question) : conclude(policy, question, judgements)
+    if (judgements === undefined) return misunderstood(policy, question)
+    const decision = conclude(policy, question, judgements)
+    const shadow = policy.enforced && shadowOf(policy.enforced, question, decision.verdict)
+    return shadow ? { ...decision, shadow } : decision
   } catch (error) {
     const detail = error instanceof Error ? (error.stack ?? error.message) : String(error)
     return { ...refuse('policy_error', actingName(question), visibleOrNot(policy, question), 'Deciding failed, so it is refused.'), detail }
@@ -48,11 +53,13 @@ export function conclude(policy: Policy, question: Question, judgements: readonl
   const link = judged.link.identity.name
   if (verdict === 'deny') {
     const visible = isVisible(policy, question)
-    const hint = visible ? hintFor(policy, question, judged) : undefined
+    const ways = visible ? waysOf(policy, question, judgements) : []
+    const hint = visible ? hintOfRefusal(policy, question, judged, ways) : undefined
     return {
       ...refuse(judged.reason, link, visible, refusalText(question, judged)),
       ...ref,
       ...(hint === undefined ? {} : { hint }),
+      ...(ways.length === 0 ? {} : { ways: ways.map(({ way }) => way) }),
       ...detail,
     }
   }
@@ -62,8 +69,8 @@ export function conclude(policy: Policy, question: Question, judgements: readonl
     until = Math.min(until, judgement.until)
     obligations = mostOf(obligations, judgement.obligations, rule!.vocabulary)
   }
-  const asks = verdict === 'ask'
-  const hint = asks ? { hint: hintFor(policy, question, judged)! } : {}
+  const asks = verdict === 'ask' ? asksOf(judgements) : undefined
+  const grant = judgements.findLast(({ grants }) => grants.length > 0)?.grants[0]
   return {
     verdict,
     reason: judged.reason,
@@ -73,9 +80,17 @@ export function conclude(policy: Policy, question: Question, judgements: readonl
     ...(until === FOR_EVER ? {} : { until }),
     visible: true,
     message: asks ? refusalText(question, judged) : `Allowed by ${rule!.title}.`,
-    ...hint,
+    ...(asks ? { hint: hintOfAsks(asks), asks } : {}),
+    ...(grant ? { grant: grant.request } : {}),
     ...detail,
   }
+}
+
+/** What each link, and each guardrail over it, wants a yes for. One yes never answers for another (rule 7). */
+function asksOf(judgements: readonly Judgement[]): readonly Ask[] {
+  return judgements.flatMap(({ link, asks }) =>
+    asks.map(({ ref, asking }) => ({ rule: ref, link: link.identity.id, ...(asking ?? { approvers: undefined }) })),
+  )
 }
 
 const TIGHTNESS: Readonly<Partial<Record<ReasonCode, number>>> = {

@@ -21,7 +21,7 @@ export function demandsOf(policy: Policy, question: Question, name: string): rea
         if (demand !== undefined && couldMatch(rule, scope)) found.push(demand)
       }
     }
-    for (const role of rolesOf(policy, link)) {
+    for (const role of rolesOf(policy, link, question.now, resource.id)) {
       add(role.kinds.get(kind)?.allow)
       add(role.kinds.get(kind)?.ask)
     }

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { compilePolicy } from './compile.ts'
 import { explain } from './explain.ts'
-import { type Call, identityOf, questionOf, vocabularies } from './vocabulary.fixture.ts'
+import type { Link } from './types.ts'
+import { type Call, identityOf, MONDAY_10, questionOf, vocabularies } from './vocabulary.fixture.ts'
 
 const policy = compilePolicy(
   {
@@ -25,7 +26,7 @@ const policy = compilePolicy(
 )
 const boris = { identity: identityOf('boris', { roles: ['reader', 'night', 'careful', 'gone'] }) }
 const bot = { identity: identityOf('bot', { kind: 'agent', roles: ['reader', 'careful'] }), onlyRoles: ['reader'] }
-const ask = (call: Call, links = [boris]) => explain(policy, questionOf(links, call))
+const ask = (call: Call, links: readonly Link[] = [boris]) => explain(policy, questionOf(links, call))
 
 test('explain: an allow shows the rule that gave it', () => {
   const said = ask({ tool: 'read_file', args: { path: '/reports/a' } })
@@ -75,6 +76,37 @@ test('explain: every link, role and rule is there with what it said', () => {
     said.links[0]!.guardrails.map((rule) => rule.part),
     ['for'],
   )
+})
+
+test('explain: the grant that allowed it, and every granted role with what became of it', () => {
+  const until = MONDAY_10 + 60_000
+  const grants = [
+    { role: 'careful', request: 'req_1', until: MONDAY_10 },
+    { role: 'reader', request: 'req_2', until, resourceId: 'res_data' },
+    { role: 'reader', request: 'req_3', until },
+  ]
+  const said = ask({ tool: 'read_file', args: { path: '/reports/a' } }, [{ identity: identityOf('kim'), grants }])
+  assert.deepEqual(said.grant, { request: 'req_3', role: 'reader', link: 'kim', until })
+  assert.deepEqual(
+    said.links[0]!.roles.map(({ name, state, grant }) => `${name} ${grant?.request}: ${state}`),
+    ['careful req_1: over', 'reader req_2: given for another resource', 'reader req_3: counts'],
+  )
+  const own = ask({ tool: 'read_file', args: { path: '/reports/a' } }, [{ ...boris, grants }])
+  assert.equal(own.grant, undefined)
+})
+
+test('explain: rules in shadow mode are listed, and never come nearest', () => {
+  const spec = { allow: [{ tool: 'files', tools: 'read' }], ask: [{ tool: 'files', tools: 'write', args: { n: 1 }, shadow: true }] }
+  const shadowed = compilePolicy({ roles: [{ name: 'trial', spec }], guardrails: [] }, vocabularies)
+  const said = explain(shadowed, questionOf([{ identity: identityOf('kim', { roles: ['trial'] }) }], { tool: 'write' }))
+  assert.deepEqual(
+    said.links[0]!.roles[0]!.rules.map((rule) => [rule.title, rule.said, rule.shadow]),
+    [
+      ['role trial, allow rule 1', 'does not match', undefined],
+      ['role trial, ask rule 1', 'does not match', true],
+    ],
+  )
+  assert.match(said.missing ?? '', /role trial, allow rule 1 comes nearest/)
 })
 
 test('explain: what cannot be judged says so', () => {

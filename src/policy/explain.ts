@@ -1,5 +1,5 @@
 import { stringify } from 'yaml'
-import type { Policy, Role, RuleList } from './compile.ts'
+import type { Policy, RuleList } from './compile.ts'
 import { conclude, decide, judgeChain } from './decide.ts'
 import { emptyTally, type Judgement, judgeRole } from './judge.ts'
 import { matches, type Scope, scopeOf, whereOf } from './match.ts'
@@ -13,14 +13,18 @@ export interface RuleSaid {
   readonly said: 'matches' | 'does not match' | 'failed'
   readonly part?: string
   readonly rule: Rule
+  /** it decides nothing */
+  readonly shadow?: true
 }
 
 export interface RoleSaid {
   readonly name: string
-  readonly state: 'counts' | 'outside its hours' | 'left out by the delegation' | 'does not exist'
+  readonly state: 'counts' | 'outside its hours' | 'left out by the delegation' | 'does not exist' | 'over' | 'given for another resource'
   /** absent: it says nothing about this action */
   readonly verdict?: Verdict
   readonly rules: readonly RuleSaid[]
+  /** It was given for a while: by which request, until when (ms since 1970), and whether for one resource alone. */
+  readonly grant?: { readonly request: string; readonly until: number; readonly resourceId?: string }
 }
 
 export interface LinkSaid {
@@ -41,6 +45,8 @@ export interface Explanation {
   readonly ruleText?: string
   /** for a refusal: what would have to be otherwise, in one sentence */
   readonly missing?: string
+  /** the grant without which it would be less */
+  readonly grant?: { readonly request: string; readonly role: string; readonly link: string; readonly until: number }
 }
 
 /** Never throws where {@link decide} does not. */
@@ -53,33 +59,53 @@ export function explain(policy: Policy, question: Question): Explanation {
   const links = judgements.map((judged) => explainLink(policy, question, judged))
   const concluded = conclude(policy, question, judgements)
   const deciding = judgements.findLast(({ link, rule }) => link.identity.name === concluded.link && rule !== undefined)?.rule
-  if (decision.verdict === 'allow') return { decision, links, ...(deciding ? { ruleText: textOf(deciding) } : {}) }
+  const rested = judgements.findLast(({ grants }) => grants.length > 0)
+  const by = rested?.grants[0]
+  const grant =
+    decision.grant !== undefined && rested && by
+      ? { grant: { request: by.request, role: by.role, link: rested.link.identity.name, until: by.until } }
+      : {}
+  if (decision.verdict === 'allow') return { decision, links, ...(deciding ? { ruleText: textOf(deciding) } : {}), ...grant }
   const lacking = links.findLast((link) => link.name === decision.link) ?? links.at(-1)!
-  if (deciding) return { decision, links, ruleText: textOf(deciding), missing: overruled(decision, deciding) }
+  if (deciding) return { decision, links, ruleText: textOf(deciding), missing: overruled(decision, deciding), ...grant }
   return { decision, links, ...nearest(question, policy, lacking) }
 }
 
 function explainLink(policy: Policy, question: Question, judged: Judgement): LinkSaid {
   const { link } = judged
-  const guards = policy.guardrails.get(question.action.kind)
+  // Rules in the shadow are shown with the others, so what is listed comes from the policy in which they stand.
+  const all = policy.enforced ?? policy
+  const guards = all.guardrails.get(question.action.kind)
   return {
     name: link.identity.name,
     verdict: judged.verdict,
     reason: judged.reason,
     ...(judged.rule ? { rule: judged.rule.title } : {}),
-    roles: link.identity.roles.map((name) => explainRole(policy.roles.get(name), name, question, link)),
+    roles: [
+      ...link.identity.roles.map((name) => explainRole(policy, name, question, link)),
+      ...(link.grants ?? []).map(({ role, request, until, resourceId }): RoleSaid => {
+        const said = explainRole(policy, role, question, link)
+        const grant = { request, until, ...(resourceId === undefined ? {} : { resourceId }) }
+        if (said.state !== 'counts') return { ...said, grant }
+        if (until <= question.now) return { name: role, state: 'over', rules: [], grant }
+        if (resourceId !== undefined && resourceId !== question.action.resource.id)
+          return { name: role, state: 'given for another resource', rules: [], grant }
+        return { ...said, grant }
+      }),
+    ],
     guardrails: guards ? ruleLists(guards).map((rule) => saidBy(rule, scopeOf(question, link))) : [],
   }
 }
 
-function explainRole(role: Role | undefined, name: string, question: Question, link: Link): RoleSaid {
+function explainRole(policy: Policy, name: string, question: Question, link: Link): RoleSaid {
+  const role = policy.roles.get(name)
   if (!role) return { name, state: 'does not exist', rules: [] }
   if (link.onlyRoles && !link.onlyRoles.includes(name)) return { name, state: 'left out by the delegation', rules: [] }
   const scope = scopeOf(question, link)
   const tallies = { allow: emptyTally(), ask: emptyTally(), deny: emptyTally() }
   judgeRole(role, scope, tallies)
   const verdict = (['deny', 'ask', 'allow'] as const).find((each) => tallies[each].rule)
-  const table = role.kinds.get(question.action.kind)
+  const table = (policy.enforced ?? policy).roles.get(name)?.kinds.get(question.action.kind)
   return {
     name,
     state: role.when?.at(question.now).active === false ? 'outside its hours' : 'counts',
@@ -92,7 +118,7 @@ const ruleLists = (table: Readonly<Record<string, RuleList>>) => Object.values(t
 
 function saidBy(rule: Rule, scope: Scope): RuleSaid {
   const found = matches(rule, scope)
-  const about = { title: rule.title, section: rule.ref.section, rule }
+  const about = { title: rule.title, section: rule.ref.section, rule, ...(rule.shadow ? { shadow: true as const } : {}) }
   if (found === true) return { ...about, said: 'matches' }
   const part = failingPart(rule, scope)
   return { ...about, said: found === false ? 'does not match' : 'failed', ...(part === undefined ? {} : { part }) }
@@ -143,13 +169,15 @@ function overruled(decision: Decision, rule: Rule): string {
 
 const PARTS = ['resource', 'where']
 
+const gives = (rule: RuleSaid) => rule.section !== 'deny' && !rule.shadow
+
 /** The allow or ask rule of which most fits, or what such a rule would look like. */
 function nearest(question: Question, policy: Policy, link: LinkSaid): { missing: string; ruleText: string } {
   const { action } = question
-  const matching = (role: RoleSaid) => role.rules.find((rule) => rule.section !== 'deny' && rule.said === 'matches')
+  const matching = (role: RoleSaid) => role.rules.find((rule) => gives(rule) && rule.said === 'matches')
   const closed = link.roles.find((role) => role.state === 'outside its hours' && matching(role))
   if (closed) return { missing: `Role ${closed.name} would give it, but these are not its hours.`, ruleText: textOf(matching(closed)!.rule) }
-  const giving = link.roles.flatMap((role) => (role.state === 'counts' ? role.rules : [])).filter((rule) => rule.section !== 'deny')
+  const giving = link.roles.flatMap((role) => (role.state === 'counts' ? role.rules : [])).filter(gives)
   const rank = ({ part }: RuleSaid) => (part === 'resource' ? 0 : part === 'where' ? 2 : 1)
   const near = giving.toSorted((a, b) => rank(b) - rank(a)).find((rule) => rank(rule) > 0)
   if (near) {

@@ -40,6 +40,7 @@ test('nothing is said where something may still fire', () => {
     [rule('red', {}), rule('{{identity.traits.team}}')],
     [rule('{{identity.name}}', {}), rule('files')],
     [{ door: 'any' }, rule('files')],
+    [rule('files', { shadow: true }), rule('files')],
     [rule({ labels: { env: 'prod' } }, {}), rule('files')],
   ]) {
     assert.deepEqual(dead({ allow: [allow], deny: [deny] }), [])

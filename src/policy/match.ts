@@ -39,6 +39,12 @@ export function matches(rule: Rule, scope: Scope): boolean | undefined {
   }
 }
 
+/** Whether an ask rule lets its holder come to where he can be asked about. A condition on arguments may still be fulfilled there. */
+export function opensWay({ wayIn, ...rule }: Rule, scope: Scope): boolean {
+  if (!wayIn || rule.shadow) return false
+  return matches({ ...rule, wayIn, matches: wayIn, ref: { ...rule.ref, section: 'allow' } }, scope) === true
+}
+
 export function whereOf(rule: Rule, scope: Scope): WhereScope {
   const { question, variables } = scope
   scope.where ??= whereScope(question, variables.identity, rule.vocabulary.variables?.(question.action) ?? {})

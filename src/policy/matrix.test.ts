@@ -6,7 +6,7 @@ import { compilePolicy } from './compile.ts'
 import { decide } from './decide.ts'
 import { explain } from './explain.ts'
 import { titleOf } from './rule.ts'
-import type { Identity, Link } from './types.ts'
+import type { GrantedRole, Identity, Link } from './types.ts'
 import { type Call, identityOf, MONDAY_10, questionOf, vocabularies } from './vocabulary.fixture.ts'
 
 interface Case {
@@ -22,12 +22,20 @@ interface Case {
   readonly visible?: boolean
   readonly hint?: string
   readonly message?: string
+  /** each as `rule @ link` */
+  readonly asks?: readonly string[]
+  readonly grant?: string
+  /** `deny: rule`, or none */
+  readonly shadow?: string
+  /** each as `role @ link`, or `role @ link and below` */
+  readonly ways?: readonly string[]
 }
+type Grant = Omit<GrantedRole, 'until'> & { readonly until?: string }
 interface Group {
   readonly about: string
   readonly roles: Readonly<Record<string, unknown>>
   readonly guardrails?: Readonly<Record<string, unknown>>
-  readonly who?: Readonly<Record<string, Partial<Identity> & { readonly only?: readonly string[] }>>
+  readonly who?: Readonly<Record<string, Partial<Identity> & { readonly only?: readonly string[]; readonly grants?: readonly Grant[] }>>
   readonly cases: readonly Case[]
 }
 
@@ -39,8 +47,12 @@ for (const group of groups) {
   const linkOf = (name: string): Link => {
     const known = group.who?.[name]
     assert.ok(known || name === 'boris', `${group.about}: who is ${name}?`)
-    const { only, ...more } = known ?? { roles: Object.keys(group.roles) }
-    return { identity: identityOf(name, more), ...(only === undefined ? {} : { onlyRoles: only }) }
+    const { only, grants, ...more } = known ?? { roles: Object.keys(group.roles) }
+    return {
+      identity: identityOf(name, more),
+      ...(only === undefined ? {} : { onlyRoles: only }),
+      ...(grants === undefined ? {} : { grants: grants.map((each) => ({ ...each, until: Date.parse(each.until ?? '2026-11-23T11:00:00Z') })) }),
+    }
   }
   for (const each of group.cases) {
     test(`${group.about}: ${each.say} (${each.expect})`, () => {
@@ -57,6 +69,18 @@ for (const group of groups) {
       if (each.visible !== undefined) assert.equal(decision.visible, each.visible)
       if (each.hint !== undefined) assert.equal(decision.hint, each.hint === 'none' ? undefined : each.hint)
       if (each.message !== undefined) assert.equal(decision.message, each.message)
+      const at = (link: string) => link.replace('usr_', '')
+      if (decision.verdict === 'ask') assert.notEqual(decision.asks?.length ?? 0, 0, 'an ask without a question')
+      if (each.asks !== undefined)
+        assert.deepEqual(
+          decision.asks?.map(({ rule, link }) => `${titleOf(rule)} @ ${at(link)}`),
+          each.asks,
+        )
+      assert.equal(decision.grant, each.grant, 'grant')
+      const shadow = decision.shadow && `${decision.shadow.verdict}: ${titleOf(decision.shadow.rule)}`
+      assert.equal(shadow, each.shadow, 'shadow')
+      const ways = decision.ways?.map(({ role, link, below }) => `${role} @ ${at(link)}${below ? ' and below' : ''}`)
+      if (each.ways !== undefined) assert.deepEqual(ways ?? [], each.ways)
       const explained = explain(policy, question)
       assert.deepEqual(explained.decision, decision)
       assert.equal(explained.missing === undefined, decision.verdict === 'allow')

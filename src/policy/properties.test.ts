@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { compilePolicy, type PolicyDocuments } from './compile.ts'
 import { decide } from './decide.ts'
-import type { Decision, Link } from './types.ts'
+import type { Decision, GrantedRole, Link } from './types.ts'
 import { type Call, identityOf, questionOf, vocabularies } from './vocabulary.fixture.ts'
 
 /** Few names, so that rules and calls meet often. */
@@ -73,6 +73,19 @@ const link: fc.Arbitrary<Link> = fc
     ...(only === undefined ? {} : { onlyRoles: only }),
   }))
 
+const grant: fc.Arbitrary<GrantedRole> = fc.record(
+  {
+    role: fc.constantFrom('r0', 'r1', 'r2', 'missing'),
+    request: fc.constantFrom('req_1', 'req_2'),
+    resourceId: fc.constantFrom('res_files', 'res_data'),
+    // Over on the Monday, in the night before the Saturday, and never within these tests.
+    until: fc.constantFrom(Date.UTC(2026, 10, 23, 9), Date.UTC(2026, 10, 28), Date.UTC(2026, 11, 1)),
+  },
+  { requiredKeys: ['role', 'request', 'until'] },
+)
+const granted = (chain: readonly Link[], at: number, more: readonly GrantedRole[]): readonly Link[] =>
+  chain.map((each, i) => (i === at % chain.length ? { ...each, grants: [...(each.grants ?? []), ...more] } : each))
+
 const value = fc.constantFrom(1, 3, 7, 'text', '/a/b', '../a', null, ['/a', '/b'])
 const call: fc.Arbitrary<Call> = fc.record({
   tool,
@@ -135,6 +148,114 @@ test('rule 7: leaving out roles that only give never allows more', () => {
       const narrowed = chain.map((each) => ({ ...each, onlyRoles: (each.onlyRoles ?? each.identity.roles).slice(1) }))
       const loose = decide(policy, questionOf(chain, asked, time))
       assert.ok(TIGHTNESS[decide(policy, questionOf(narrowed, asked, time)).verdict] >= TIGHTNESS[loose.verdict])
+    }),
+    runs,
+  )
+})
+
+test('a grant never takes away: no verdict, no row, no minute', () => {
+  fc.assert(
+    fc.property(documents, links, call, now, fc.nat(2), fc.array(grant, { minLength: 1, maxLength: 3 }), (all, chain, asked, time, at, more) => {
+      const policy = compilePolicy(all, vocabularies)
+      const before = decide(policy, questionOf(chain, asked, time))
+      const after = decide(policy, questionOf(granted(chain, at, more), asked, time))
+      if (after.verdict === before.verdict && after.grant !== undefined) {
+        // The same verdict on a grant only where it demands less; then it lasts as long as the grant.
+        assertNotLooser({ ...before, until: undefined } as Decision, { ...after, until: undefined } as Decision)
+      } else if (after.grant === undefined) assert.deepEqual(loosely(after), loosely(before))
+      else assert.ok(TIGHTNESS[after.verdict] < TIGHTNESS[before.verdict])
+    }),
+    runs,
+  )
+})
+
+/** Without what only explains. */
+const loosely = ({ verdict, rule, obligations, until, asks }: Decision) => ({
+  verdict,
+  rule: verdict === 'deny' ? undefined : rule,
+  obligations,
+  until,
+  asks,
+})
+
+test('rule 7: what rests on a grant ends with it, and a grant that is over, of a role left out or on another resource counts for nothing', () => {
+  fc.assert(
+    fc.property(documents, links, call, now, fc.nat(2), grant, (all, chain, asked, time, at, one) => {
+      const policy = compilePolicy(all, vocabularies)
+      const question = questionOf(granted(chain, at, [one]), asked, time)
+      const decision = decide(policy, question)
+      const holder = chain[at % chain.length]!
+      const idle =
+        one.until <= time ||
+        (one.resourceId !== undefined && one.resourceId !== question.action.resource.id) ||
+        (holder.onlyRoles !== undefined && !holder.onlyRoles.includes(one.role))
+      if (idle) assert.deepEqual(decision, decide(policy, questionOf(chain, asked, time)))
+      if (decision.grant === undefined) return
+      assert.equal(decision.grant, one.request)
+      assert.ok(decision.until !== undefined && decision.until <= one.until)
+    }),
+    runs,
+  )
+})
+
+test('rule 7: a grant gives no more than holding the role would, to that link alone', () => {
+  fc.assert(
+    fc.property(documents, links, call, now, fc.nat(2), grant, (all, chain, asked, time, at, one) => {
+      // Guardrails may let holders of a role through: here none reads roles but to hold them.
+      const policy = compilePolicy(
+        { roles: all.roles.map(({ name, spec }) => ({ name, spec: { ...(spec as object), deny: [] } })), guardrails: [] },
+        vocabularies,
+      )
+      const with_ = decide(policy, questionOf(granted(chain, at, [one]), asked, time))
+      const holding = chain.map((each, i) =>
+        i === at % chain.length ? { ...each, identity: { ...each.identity, roles: [...each.identity.roles, one.role] } } : each,
+      )
+      assert.ok(TIGHTNESS[with_.verdict] >= TIGHTNESS[decide(policy, questionOf(holding, asked, time)).verdict])
+      // Links are judged one by one: the others say what they said.
+      const others = chain.filter((_, i) => i !== at % chain.length)
+      if (others.length > 0) assert.ok(TIGHTNESS[with_.verdict] >= TIGHTNESS[decide(policy, questionOf(others, asked, time)).verdict])
+    }),
+    runs,
+  )
+})
+
+test('rule 7: an ask asks something, of every link that asks by itself, and the verdict of a chain with a denying link asks nothing', () => {
+  fc.assert(
+    fc.property(documents, links, call, now, (all, chain, asked, time) => {
+      const policy = compilePolicy(all, vocabularies)
+      const decision = decide(policy, questionOf(chain, asked, time))
+      assert.equal((decision.asks?.length ?? 0) > 0, decision.verdict === 'ask')
+      if (decision.verdict !== 'ask') return
+      const alone = chain.flatMap((each) => decide(policy, questionOf([each], asked, time)).asks ?? [])
+      assert.deepEqual(decision.asks, alone)
+    }),
+    runs,
+  )
+})
+
+test('a rule in shadow mode decides nothing, and what it would have done is what it does without the word', () => {
+  fc.assert(
+    fc.property(documents, links, call, now, fc.nat(2), denying, fc.constantFrom('deny', 'ask'), (before, chain, asked, time, at, rule, section) => {
+      const withRule = (extra: object) =>
+        compilePolicy(
+          {
+            ...before,
+            roles: before.roles.map((each, i) => {
+              const spec = each.spec as Record<string, object[]>
+              return i === at % before.roles.length
+                ? { ...each, spec: { ...spec, [section]: [...(spec[section] ?? []), { ...rule, ...extra }] } }
+                : each
+            }),
+          },
+          vocabularies,
+        )
+      const question = questionOf(chain, asked, time)
+      const without = decide(compilePolicy(before, vocabularies), question)
+      const { shadow, ...shadowed } = decide(withRule({ shadow: true }), question)
+      assert.deepEqual(shadowed, without)
+      const enforced = decide(withRule({}), question)
+      assert.equal(shadow !== undefined, TIGHTNESS[enforced.verdict] > TIGHTNESS[without.verdict])
+      if (shadow) assert.equal(shadow.verdict, enforced.verdict)
     }),
     runs,
   )

@@ -1,17 +1,17 @@
-import { formatDuration, parseDuration } from '../encoding/duration.ts'
+import { approversText, forUpTo, reasonText } from './approval.ts'
 import type { Policy, Role } from './compile.ts'
-import { type Judgement, rolesOf } from './judge.ts'
+import { type Judgement, ownRoles, rolesOf } from './judge.ts'
 import { candidates, matches, scopeOf } from './match.ts'
-import type { RequestSpec } from './role.ts'
-import type { Approvers } from './rule.ts'
-import type { Link, Question } from './types.ts'
+import type { Ask, Link, Question } from './types.ts'
+import type { FoundWay } from './ways.ts'
 
 /** What is said to whoever may not know that the resource exists: the same as for one that does not (rule 8). */
 export const NOT_VISIBLE = 'There is no such resource, or it is not for you.'
 
 /** Whether every link may see or ask for the resource: some rule of its roles that gives something is about it. */
 export function isVisible(policy: Policy, question: Question): boolean {
-  return question.links.every((link) => rolesOf(policy, link).some((role) => shows(policy, role, question, link)))
+  const { now, action } = question
+  return question.links.every((link) => rolesOf(policy, link, now, action.resource.id).some((role) => shows(policy, role, question, link)))
 }
 
 /** Outside its hours a role gives nothing, but its holder may know what it is for. */
@@ -51,18 +51,23 @@ export function refusalText(question: Question, judged: Judgement): string {
   }
 }
 
-/** How to come to a yes: who approves, what may be asked for, when it is allowed again. Nothing when there is no way. */
-export function hintFor(policy: Policy, question: Question, judged: Judgement): string | undefined {
-  if (judged.verdict === 'ask') return capital(`${approversText(judged.rule?.approvers)} can approve it.`)
+/** Who can say yes to each of the questions. */
+export function hintOfAsks(asks: readonly Ask[]): string {
+  const who = [
+    ...new Set(
+      asks.map(({ approvers }) =>
+        approvers === 'owner' ? `${approversText(approvers)} can confirm it` : `${approversText(approvers)} can approve it`,
+      ),
+    ),
+  ]
+  return `${capital(who.join(', and '))}${who.length > 1 ? '; each of them has to' : ''}.`
+}
+
+/** How to come to a yes: what may be asked for, when it is allowed again. Nothing when there is no way. */
+export function hintOfRefusal(policy: Policy, question: Question, judged: Judgement, ways: readonly FoundWay[]): string | undefined {
   if (judged.reason !== 'no_rule' && judged.reason !== 'delegation_exceeded') return undefined
-  const roles = rolesOf(policy, judged.link)
-  for (const role of roles) {
-    for (const request of role.requests) {
-      const wanted = policy.roles.get(request.role)
-      if (wanted && wouldGive(wanted, question, judged.link)) return requestText(judged.link, request)
-    }
-  }
-  for (const role of roles) {
+  if (ways.length > 0) return ways.slice(0, MOST_SAID).map(wayText).join(' ')
+  for (const role of ownRoles(policy, judged.link)) {
     const state = role.when?.at(question.now)
     if (state?.active === false && state.until !== undefined && wouldGive(role, question, judged.link)) {
       return `Role ${role.name} gives it again from ${new Date(state.until).toISOString()}.`
@@ -70,6 +75,9 @@ export function hintFor(policy: Policy, question: Question, judged: Judgement): 
   }
   return undefined
 }
+
+/** More sentences than this help nobody; all of them are in the decision. */
+const MOST_SAID = 3
 
 /** Whether the role alone, in its hours, would allow or ask. */
 function wouldGive(role: Role, question: Question, link: Link): boolean {
@@ -81,17 +89,12 @@ function wouldGive(role: Role, question: Question, link: Link): boolean {
   return [...candidates(table.allow, name), ...candidates(table.ask, name)].some((rule) => matches(rule, scope) === true)
 }
 
-function requestText(link: Link, request: RequestSpec): string {
-  const time = request.max === undefined ? '' : ` for up to ${formatDuration(parseDuration(request.max))}`
-  const why = request.reason === 'required' ? ', with a reason' : ''
-  const who = request.approvers === undefined ? '' : `; ${approversText(request.approvers)} can approve it`
-  return `${link.identity.name} may ask for role ${request.role}${time}${why}${who}.`
-}
-
-function approversText(approvers: Approvers | undefined): string {
-  if (approvers === undefined) return 'an approver'
-  if (approvers === 'owner') return 'the person behind the agent'
-  return `a holder of role ${typeof approvers.role === 'string' ? approvers.role : approvers.role.join(' or ')}`
+function wayText({ way, entry, link }: FoundWay): string {
+  const { name } = link.identity
+  const who = entry.approvers === undefined ? '' : `; ${approversText(entry.approvers)} can approve it`
+  const what = entry.named ? `role ${entry.role} on this resource` : `role ${entry.role}`
+  const below = way.below ? `, and for those who act for ${name}` : ''
+  return `${name} may ask for ${what}${forUpTo(entry.maxMs)}${reasonText(entry.reason)}${below}${who}.`
 }
 
 const capital = (sentence: string) => sentence.charAt(0).toUpperCase() + sentence.slice(1)

@@ -1,19 +1,10 @@
 import { z } from 'zod'
-import { parseDuration } from '../encoding/duration.ts'
+import { compileEntries, type RequestEntry, type RequestSpec, requestSchema } from './entry.ts'
 import { problemOfError, problemsOf, type SpecProblem } from './problem.ts'
-import { approversSchema, compileRule, type Rule, type RuleSpec, ruleSchema } from './rule.ts'
+import { compileRule, type Rule, type RuleSpec, ruleSchema } from './rule.ts'
+import { compileSessions, type SessionLimits, type SessionsSpec, sessionsSchema } from './session-limits.ts'
 import type { Section, Vocabulary } from './types.ts'
 import { compileWhen, type When, type WhenSpec, whenSchema } from './when.ts'
-
-/** A way to ask for more: a role for a while. */
-const requestSchema = z.strictObject({
-  role: z.string().min(1).describe('the role that may be asked for'),
-  max: z.string().optional().describe('for how long at the most, such as 30m'),
-  reason: z.enum(['required', 'optional']).default('optional').describe('whether the one who asks must say why'),
-  approvers: approversSchema.optional().describe('who may say yes'),
-})
-
-export type RequestSpec = z.infer<typeof requestSchema>
 
 /** The spec of a `kind: role` document, as written. */
 export interface RoleSpec {
@@ -22,6 +13,7 @@ export interface RoleSpec {
   readonly ask?: readonly RuleSpec[]
   readonly deny?: readonly RuleSpec[]
   readonly request?: readonly RequestSpec[]
+  readonly sessions?: SessionsSpec
 }
 
 export const ROLE_SECTIONS = ['allow', 'ask', 'deny'] as const satisfies readonly Section[]
@@ -35,22 +27,25 @@ export function roleSchema(vocabularies: readonly Vocabulary[]): z.ZodObject {
     ask: rules('ask').describe('as allow, once a human has said yes; beside a broader allow it is an exception to it'),
     deny: rules('deny'),
     request: z.array(requestSchema).optional().describe('what holders of this role may ask for'),
+    sessions: sessionsSchema.optional().describe('limits on the sessions of holders; of several roles the shortest and smallest hold'),
   })
 }
 
-/** The spec around its rules: these are checked one by one, against the vocabulary each names. */
+/** The spec around its rules and entries: these are checked one by one, the rules against the vocabulary each names. */
 const frame = z.strictObject({
   when: whenSchema.optional(),
   allow: z.array(z.unknown()).optional(),
   ask: z.array(z.unknown()).optional(),
   deny: z.array(z.unknown()).optional(),
-  request: z.array(requestSchema).optional(),
+  request: z.array(z.unknown()).optional(),
+  sessions: z.unknown().optional(),
 })
 
 export interface ParsedRole {
   readonly when: When | undefined
   readonly rules: Readonly<Record<Section, readonly Rule[]>>
-  readonly requests: readonly RequestSpec[]
+  readonly requests: readonly RequestEntry[]
+  readonly sessions?: SessionLimits
 }
 
 /** The role compiled, or all its problems. */
@@ -72,7 +67,9 @@ export function parseRole(
   }
   const written = parsed.data.when
   const when = written && attempt(['when'], () => compileWhen(written))
-  for (const [i, { max }] of (parsed.data.request ?? []).entries()) if (max !== undefined) attempt(['request', i, 'max'], () => parseDuration(max))
+  const requests = compileEntries(name, parsed.data.request ?? [], problems)
+  const sessions = parsed.data.sessions === undefined ? undefined : sessionsSchema.safeParse(parsed.data.sessions)
+  if (sessions?.error) problems.push(...problemsOf(sessions.error, sessionsSchema, ['sessions']))
   const rules: Record<Section, Rule[]> = { allow: [], ask: [], deny: [] }
   for (const section of ROLE_SECTIONS) {
     parsed.data[section]?.forEach((rule, index) => {
@@ -81,7 +78,7 @@ export function parseRole(
       else problems.push(...compiled.problems)
     })
   }
-  return problems.length > 0 ? { problems } : { when, rules, requests: parsed.data.request ?? [] }
+  return problems.length > 0 ? { problems } : { when, rules, requests, ...(sessions?.data ? { sessions: compileSessions(sessions.data) } : {}) }
 }
 
 /** Whether `spec` is a role, and if not, everything that is wrong with it. */

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { canonicalJson } from '../encoding/canonical-json.ts'
+import { parseDuration } from '../encoding/duration.ts'
+import { approversSchema, durationSchema, escalateSchema, reasonSchema, type Terms, termsOf } from './approval.ts'
 import { didYouMean, problemOfError, problemsOf, type SpecProblem } from './problem.ts'
 import { compileSelector, type Selector, type SelectorSpec, selectorSchema } from './selector.ts'
 import { readsSession } from './template.ts'
@@ -9,10 +11,6 @@ import { compileWhere, type Where } from './where.ts'
 
 /** A rule as written. */
 export type RuleSpec = Readonly<Record<string, unknown>>
-
-/** Who may say yes: the person behind the agent, or holders of a role. */
-export const approversSchema = z.union([z.literal('owner'), z.strictObject({ role: z.union([z.string().min(1), z.array(z.string().min(1))]) })])
-export type Approvers = z.infer<typeof approversSchema>
 
 /** A rule, ready to be asked. */
 export interface Rule {
@@ -23,12 +21,17 @@ export interface Rule {
   readonly vocabulary: Vocabulary
   readonly selector: Selector
   readonly matches: Matcher
+  /** Of a role's ask rule: what it would match if it were an allow rule. */
+  readonly wayIn: Matcher | undefined
   readonly where: Where | undefined
   /** Absent when the rule binds to nothing. */
   readonly obligations: Obligations | undefined
-  /** deny: why, for the person; ask: whether a reason must be given. */
+  /** deny: why, for the person */
   readonly reason: string | undefined
-  readonly approvers: Approvers | undefined
+  /** ask: who may say yes, and how it is asked */
+  readonly asking: (Terms & { readonly expiresMs?: number }) | undefined
+  /** It decides nothing: what it would have done is recorded. */
+  readonly shadow: boolean
   readonly readsTimeOrSession: boolean
   /** Guardrails only: whom it holds; absent: everybody. */
   readonly holds?: Holds | undefined
@@ -58,8 +61,12 @@ function makeSchema(vocabulary: Vocabulary, section: RuleRef['section']): z.ZodO
   const own: Record<string, z.ZodType> = { [vocabulary.kind]: selectorSchema, where: whereSchema.optional() }
   if (section === 'ask') {
     own.approvers = approversSchema.optional().describe('who may say yes; default: whoever may approve here')
-    own.reason = z.enum(['required', 'optional']).optional().describe('whether the one who asks must say why')
+    own.reason = reasonSchema.optional().describe('whether the one who asks must say why: required, optional, or { pattern: OPS-\\d+ }')
+    own.escalate = escalateSchema.optional().describe('who may say yes as well when nobody answers')
+    own.expires = durationSchema.optional().describe('how long the question stays open, and then the yes; default: 60m, and 15m')
   }
+  if (section === 'ask' || section === 'deny')
+    own.shadow = z.literal(true).optional().describe('it decides nothing: what it would have refused or asked is recorded')
   if (section === 'deny') own.reason = z.string().min(1).max(500).optional().describe('why; shown to whoever is refused')
   return vocabulary.fields.safeExtend(own).strict() as z.ZodObject
 }
@@ -90,7 +97,7 @@ export function compileRule(
   const schema = ruleSchema(vocabulary, place.section)
   const parsed = schema.safeParse(spec)
   if (!parsed.success) return { problems: problemsOf(parsed.error, schema, path) }
-  const { [vocabulary.kind]: selected, where: expression, approvers, reason, ...fields } = parsed.data
+  const { [vocabulary.kind]: selected, where: expression, approvers, reason, escalate, expires, shadow, ...fields } = parsed.data
   const problems = [...missingWhat(spec, place, vocabulary, path), ...oddObligations(spec, place, vocabulary, path)]
 
   const attempt = <T>(at: readonly (string | number)[], compile: () => T): T | undefined => {
@@ -104,7 +111,10 @@ export function compileRule(
   const strict = place.kind === 'guardrail' || place.section === 'limit' ? 'deny' : place.section
   const selector = attempt([...path, vocabulary.kind], () => compileSelector(selected as SelectorSpec))
   const matches = attempt(path, () => vocabulary.compile(fields, strict))
+  const opens = vocabulary.opens !== undefined && place.kind === 'role' && place.section === 'ask'
+  const wayIn = opens ? attempt(path, () => vocabulary.compile(fields, 'allow')) : undefined
   const where = expression === undefined ? undefined : attempt([...path, 'where'], () => compileWhere(expression as string))
+  const asking = place.section === 'ask' ? attempt([...path, 'reason'], () => askingOf({ approvers, reason, escalate, expires })) : undefined
   if (problems.length > 0 || !selector || !matches) return { problems }
 
   const ref = { ...place, digest: digestOf(spec) }
@@ -122,13 +132,21 @@ export function compileRule(
       vocabulary,
       selector,
       matches,
+      wayIn,
       where,
       obligations: Object.keys(obligations).length > 0 ? obligations : undefined,
-      reason: reason as string | undefined,
-      approvers: approvers as Approvers | undefined,
+      reason: place.section === 'deny' ? (reason as string | undefined) : undefined,
+      asking,
+      shadow: shadow === true,
       readsTimeOrSession: selector.readsSession || where?.readsTimeOrSession === true || readsSession(JSON.stringify(fields)),
     },
   }
+}
+
+/** Their schemas have seen them. */
+function askingOf({ approvers, reason, escalate, expires }: Readonly<Record<string, unknown>>): Rule['asking'] {
+  const terms = termsOf({ approvers, reason, escalate } as Parameters<typeof termsOf>[0])
+  return expires === undefined ? terms : { ...terms, expiresMs: parseDuration(expires as string) }
 }
 
 const digestOf = (value: unknown) => createHash('sha256').update(canonicalJson(value)).digest('hex')

@@ -135,6 +135,8 @@ export interface Way {
   /** ms at the most */
   readonly maxMs?: number
   readonly reason?: Ask['reason']
+  /** It helps only when those who act for that link are given it as well (`below` of the decision). */
+  readonly below?: true
 }
 
 /** What must be kept when an allowed action goes on. Each vocabulary says how its fields merge. */
@@ -195,6 +197,11 @@ export interface Vocabulary {
   /** Makes the matcher of one rule (fields validated). In `deny`, what is omitted means everything. Throws ChaperoneError('invalid_document'). */
   compile(fields: Readonly<Record<string, unknown>>, section: Section): Matcher
   /**
+   * What a client must do before it can do anything, and which does nothing: a connection, a handshake. An ask rule allows that:
+   * nobody could be asked otherwise.
+   */
+  opens?(action: Action): boolean
+  /**
    * What `where:` (CEL) reads as `args` for this action: `{ path }` is `args.path`. An argument with a number that a double
    * does not keep must throw when it is read (`trapLossy` in args.ts).
    */
@@ -213,6 +220,8 @@ export interface Vocabulary {
   }
   /** The facts of an action that was recorded, exactly as they were judged; undefined when the record does not hold them (any more). */
   recalled?(recorded: RecordedAction): Readonly<Record<string, unknown>> | undefined
+  /** Whether a recorded action was `partial` when it was judged: a handshake, an entry of a list. Absent: none ever is. */
+  wasPartial?(recorded: Pick<RecordedAction, 'operation' | 'facts'>): boolean
   /** Rules that would speak of this action in this section, the narrowest first: fields without the selector. For `audit rule`. */
   propose?(action: Action, section: 'allow' | 'deny'): readonly Readonly<Record<string, unknown>>[]
   /** What is used of the resource (`tool read_file`), for limits that are counted for each; '' when it has no name of its own. */

@@ -85,12 +85,29 @@ export function whereScope(question: Question, identity: Identity, args: Readonl
   }
 }
 
+const NOTHING: Resource = { kind: '', id: '', name: '', labels: {} }
+
+/** For conditions on a request, in which no action is judged: they cannot read `resource` (see `readsResource`). */
+export function askedScope(
+  asked: Pick<Question, 'session' | 'now'> & { readonly identity: Identity },
+  args: Readonly<Record<string, unknown>>,
+): WhereScope {
+  return {
+    identity: new IdentityView(asked.identity),
+    resource: new ResourceView(NOTHING),
+    session: new SessionView(asked.session),
+    args,
+    time: new Date(asked.now),
+  }
+}
+
 export interface Where {
   /** Throws when the expression fails or gives no boolean. */
   test(scope: WhereScope): boolean
   /** It may answer differently for the same call later, or in another session: then nothing may be cached. */
   readonly readsTimeOrSession: boolean
   readonly readsArgs: boolean
+  readonly readsResource: boolean
   /** What it reads below `args`, once each; not what it asks about first, with `has()` or `in`: that it is there is no assumption then. */
   readonly reads: readonly (readonly string[])[]
 }
@@ -117,6 +134,7 @@ export function compileWhere(source: string): Where {
   return {
     readsTimeOrSession: variables.has('time') || variables.has('session'),
     readsArgs: variables.has('args'),
+    readsResource: variables.has('resource'),
     reads: readsBelowArgs(program.ast),
     test(scope) {
       const result: unknown = program(scope)

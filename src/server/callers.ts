@@ -15,8 +15,8 @@ export interface CallerParts {
   readonly fromCertificate: (raw: Uint8Array) => Principal
   /** Throws credential_invalid, credential_expired. */
   readonly fromToken: (token: string) => Promise<Principal>
-  /** Throws when the session's chain may not act now (a lock, a disabled link). */
-  readonly mayAct: (session: LiveSession) => Promise<void>
+  /** Throws when the session's chain may not act now (a lock, a disabled link), or not with this credential. */
+  readonly mayAct: (session: LiveSession, credentialId: string) => Promise<void>
 }
 
 /** Answers who asks, once a socket for mTLS, once a request for bearer tokens. */
@@ -33,8 +33,9 @@ export function makeCallers({ sessions, fromCertificate, fromToken, mayAct }: Ca
   const known = new WeakMap<TLSSocket, Promise<Caller>>()
 
   const identify = async (socket: TLSSocket, raw: Uint8Array, protocol: string): Promise<Caller> => {
-    const session = await sessions.open(fromCertificate(raw))
-    const connection = session.connect(protocol)
+    const principal = fromCertificate(raw)
+    const session = await sessions.open(principal)
+    const connection = session.connect(protocol, { credentialId: principal.credentialId })
     socket.once('close', () => connection.closed())
     if (protocol === 'https') connection.signal.addEventListener('abort', () => cutSoon(socket), { once: true })
     return { session, connection }
@@ -48,7 +49,7 @@ export function makeCallers({ sessions, fromCertificate, fromToken, mayAct }: Ca
         const caller = await before
         // The socket lives on the session's newest proof, not on the certificate it began with (design 3.2).
         caller.connection.assertOpen()
-        await mayAct(caller.session)
+        await mayAct(caller.session, caller.connection.credentialId ?? '')
         return caller
       }
       const raw = peerCertificate(socket)
@@ -75,7 +76,7 @@ export function makeCallers({ sessions, fromCertificate, fromToken, mayAct }: Ca
       if (token === undefined) throw new ChaperoneError('credential_invalid', 'The Authorization header is not a bearer token.')
       const principal = await fromToken(token)
       const session = await sessions.open(principal)
-      const connection = session.connect('https', { until: principal.notAfter })
+      const connection = session.connect('https', { until: principal.notAfter, credentialId: principal.credentialId })
       return { session, connection, release: () => connection.closed() }
     },
   }

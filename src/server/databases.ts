@@ -40,7 +40,7 @@ export function createDatabaseTools({ guard, resources, clock, state }: Database
 /** What the allow rules of one link say after `as`, its templates filled in. Whether they hold is for the guard. */
 function wordsOf({ policy }: State, link: Link, resource: Resource, { id, startedAt, how }: LiveSession, now: number): readonly string[] {
   const variables = { identity: link.identity, session: { id, startedAt, how }, now }
-  return rolesOf(policy, link)
+  return rolesOf(policy, link, now, resource.id)
     .flatMap((role) => role.kinds.get(resource.kind)?.allow.all ?? [])
     .flatMap(({ spec }) =>
       typeof spec.as === 'string' ? [spec.as] : Array.isArray(spec.as) ? spec.as.filter((word) => typeof word === 'string') : [],

@@ -2,6 +2,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { administer } from '../access/administration.ts'
 import type { Guard } from '../access/types.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
+import type { Pages } from '../pages/app.ts'
 import type { Resource } from '../policy/types.ts'
 import type { Caller, Callers } from './callers.ts'
 import type { Metrics } from './metrics.ts'
@@ -16,6 +17,8 @@ export interface HttpParts {
   readonly notReady: () => string | undefined
   readonly mcp: (request: IncomingMessage, response: ServerResponse, caller: Caller, server: string | undefined) => Promise<void>
   readonly api: (request: IncomingMessage, response: ServerResponse, caller: Caller | undefined) => Promise<void>
+  /** For people in browsers, on the web listener. They tell who it is by cookies of their own. */
+  readonly pages: Pick<Pages, 'has' | 'handle'>
   /** Open connections may still send requests while the node shuts down; they are told. */
   readonly drain: { readonly under: boolean }
   /** A caller without a valid credential was turned away. */
@@ -43,7 +46,7 @@ function mcpServerIn(path: string): { readonly name: string | undefined } | unde
 
 /** The handler of one HTTPS listener. Both answer the same paths; they differ in how the caller proves who he is. */
 export function httpHandler(listener: Listener, parts: HttpParts): RequestListener {
-  const { callers, checkHost, guard, chaperone, metrics, notReady, mcp, api, turnedAway, log, drain } = parts
+  const { callers, checkHost, guard, chaperone, metrics, notReady, mcp, api, pages, turnedAway, log, drain } = parts
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     checkHost(request)
@@ -57,6 +60,9 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
       return text(response, 200, await metrics.text(), metrics.contentType)
 
     if (drain.under) throw new ChaperoneError('draining', 'Chaperone is shutting down.')
+
+    // Before anybody is identified: neither a certificate nor a token says anything here.
+    if (listener === 'web' && pages.has(path)) return await pages.handle(request, response)
 
     const bearer = listener === 'web' ? await callers.bearer(request) : undefined
     try {

@@ -6,6 +6,8 @@ export interface Metrics {
   /** Counts every durable record. */
   recorded(draft: Draft): void
   outcomeLost(): void
+  /** What came of an attempt to tell somebody outside; `dropped`: too many were waiting, or about one identity. */
+  notified(result: 'done' | 'failed' | 'given_up' | 'dropped'): void
   /** An HTTP request was answered, after so many seconds. */
   answered(listener: string, status: number, seconds: number): void
   /** Where to read how often the meaning of a SQL text was known, and how often it was parsed. Called once. */
@@ -32,6 +34,12 @@ export function makeMetrics(gauges: Gauges): Metrics {
   })
   const records = new Counter({ name: 'chaperone_records_total', help: 'Durable records by type', labelNames: ['type'], registers: [registry] })
   const lost = new Counter({ name: 'chaperone_outcomes_lost_total', help: 'Outcomes that could not be recorded', registers: [registry] })
+  const notifications = new Counter({
+    name: 'chaperone_notifications_total',
+    help: 'Attempts to tell somebody outside, by what came of them',
+    labelNames: ['result'],
+    registers: [registry],
+  })
   const requestSeconds = new Histogram({
     name: 'chaperone_http_request_seconds',
     help: 'Time to answer an HTTP request',
@@ -71,6 +79,7 @@ export function makeMetrics(gauges: Gauges): Metrics {
       kept(ofDecision, `${action.kind} ${verdict} ${reason}`, () => decisions.labels({ kind: action.kind, verdict, reason })).inc()
     },
     outcomeLost: () => lost.inc(),
+    notified: (result) => notifications.labels({ result }).inc(),
     answered(listener, code, seconds) {
       const status = `${Math.floor(code / 100)}xx`
       kept(ofAnswer, listener + status, () => requestSeconds.labels({ listener, status })).observe(seconds)

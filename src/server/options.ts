@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
@@ -24,6 +25,12 @@ export const serverOptions = z.strictObject({
     .array(z.string().min(1))
     .default([])
     .describe('names under which clients reach this server; they go into the server certificate and the Host check'),
+  webUrl: z
+    .url({ protocol: /^https$/ })
+    .optional()
+    .describe(
+      'address under which browsers reach the web listener, for example https://chaperone.example.com; default: the first public host (else localhost) with the port of the listener. Links lead there, and passkeys belong to its host name',
+    ),
   webCert: z.string().optional().describe('PEM file: certificate of the web listener (a company CA, ACME); read again when it changes'),
   webKey: z.string().optional().describe('PEM file: its private key'),
   clientDocument: z
@@ -62,4 +69,18 @@ export function readOptions(input: ServerOptionsInput): ServerOptions {
 export function splitHostPort(text: string): { host: string; port: number } {
   const at = text.lastIndexOf(':')
   return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) }
+}
+
+/** The web listener as people reach it, `host[:port]`. Cookies and passkeys belong to a name, so on this machine it is `localhost`, never its address. */
+export function reachableWeb(address: string, { webUrl, publicHost: [publicHost] }: Pick<ServerOptions, 'webUrl' | 'publicHost'>): string {
+  if (webUrl !== undefined) return new URL(webUrl).host
+  const { host } = splitHostPort(address)
+  return reachable(address, publicHost ?? (['0.0.0.0', '::', '127.0.0.1', '::1'].includes(host) ? 'localhost' : undefined))
+}
+
+/** The address as others reach it: a public name when there is one; loopback for a listener on every interface. */
+export function reachable(address: string, publicHost: string | undefined): string {
+  const { host, port } = splitHostPort(address)
+  const name = publicHost ?? (host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host)
+  return `${isIP(name) === 6 ? `[${name}]` : name}:${port}`
 }

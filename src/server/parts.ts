@@ -2,40 +2,53 @@ import { join } from 'node:path'
 import { chaperoneResource, chaperoneVocabulary } from '../access/administration.ts'
 import { openBudgets } from '../access/budgets.ts'
 import { makeGuard } from '../access/guard.ts'
+import { openRequests } from '../access/requests/requests.ts'
 import { keepState, type State } from '../access/state.ts'
 import type { Resources } from '../access/types.ts'
+import { createMasker } from '../audit/mask.ts'
 import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
 import { openPinBook } from '../catalog/pin-book.ts'
-import type { Clock } from '../clock.ts'
-import { ChaperoneError, toChaperoneError } from '../errors.ts'
+import { type Clock, steadyClock } from '../clock.ts'
+import { type ChaperoneError, toChaperoneError } from '../errors.ts'
 import { mcpVocabulary } from '../gateways/mcp/rules.ts'
 import { postgresVocabulary } from '../gateways/postgres/rules.ts'
 import { principalFromCertificate } from '../identity/credential.ts'
-import { lockFor } from '../identity/locks.ts'
-import { endedAmong, openSessions } from '../identity/sessions.ts'
+import { locked, lockFor } from '../identity/locks.ts'
+import { limitsOfChain } from '../identity/session-limits.ts'
+import { endedAmong, openSessions, sessionOver } from '../identity/sessions.ts'
 import { openTokens } from '../identity/tokens.ts'
-import type { LiveSession } from '../identity/types.ts'
+import type { ChainLink, LiveSession } from '../identity/types.ts'
 import { openKeyring } from '../keys/keyring.ts'
 import { loadRootKey } from '../keys/root-key.ts'
+import { lockNotice } from '../notify/lock-notice.ts'
+import { openBrowserSignin } from '../signin/browser.ts'
 import { openSignin } from '../signin/enrol.ts'
+import { openPasskeys } from '../signin/passkey.ts'
 import { claimDataDir } from '../store/data-dir.ts'
 import { startLease } from '../store/lease.ts'
 import { openStore } from '../store/open.ts'
 import { openLogins } from '../vault/oauth.ts'
 import { openVault } from '../vault/secrets.ts'
 import { makeCallers } from './callers.ts'
+import { every } from './every.ts'
 import { plantPresets, settleTrustDomain } from './first-start.ts'
 import { type Log, logError } from './log.ts'
 import { makeMetrics } from './metrics.ts'
 import { nodeIdOf } from './node-id.ts'
-import type { ServerOptions } from './options.ts'
+import { openNotifying } from './notifying.ts'
+import { reachableWeb, type ServerOptions } from './options.ts'
 import { watched } from './record-health.ts'
+import { openTripwires } from './tripwires.ts'
 
 export const VOCABULARIES = [chaperoneVocabulary, mcpVocabulary, postgresVocabulary] as const
 
 /** A second off the store's clock, and certificates would begin or end at the wrong time: not ready (design 3.5). */
 const MOST_SKEW_MS = 1_000
+/** How often sessions are looked through for those that a role ends. */
+const SWEEP_SESSIONS_MS = 10_000
+/** How often requests are looked through for those that nobody answered in time. Rights end at their own minute, not by this. */
+const SWEEP_REQUESTS_MS = 5_000
 
 /** Everything but the listeners, put together in the order in which it can stand. `close` takes it down in reverse. */
 export async function openParts(options: ServerOptions, clock: Clock, log: Log) {
@@ -75,11 +88,20 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       permits: () => guard.open,
       epoch: () => lease.epoch(),
     })
-    const audit = watched(
+    // What an approver is shown is stored as well, and by this thread: it knows the same secrets as the record's own.
+    const masker = createMasker()
+    const recording = watched(
       await openAudit(store, { nodeId, keyring, clock, trustDomain, onTrouble: (error) => logError(log, 'record', error) }),
       metrics,
       clock,
     )
+    const audit = {
+      ...recording,
+      addSecrets(values: readonly string[]) {
+        masker.add(values)
+        recording.addSecrets(values)
+      },
+    }
     undo.push(() => audit.close())
     const vault = openVault(store, keyring, clock)
     vault.onSet((value) => audit.addSecrets([value]))
@@ -92,35 +114,90 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     const state = await keepState(store.db, VOCABULARIES, lease.epoch())
     // What stopped a chain does not start it again within one state: a session is looked at once for each.
     const seen = new WeakMap<LiveSession, State>()
-    const mayAct = async (session: LiveSession): Promise<void> => {
+    const mayAct = async (session: LiveSession, credentialId: string): Promise<void> => {
       await lease.ensure()
-      if (seen.get(session) === state.current()) return
-      await state.see(session.principal.chain)
-      const why = whyCut(session)
+      if (seen.get(session) !== state.current()) {
+        await state.see(session.principal.chain)
+        const why = whyCut(session)
+        if (why) throw why
+        seen.set(session, state.current())
+      }
+      const why = whyCredential(credentialId)
       if (why) throw why
-      seen.set(session, state.current())
     }
     const whyCut = (session: LiveSession): ChaperoneError | undefined => {
       try {
         const now = clock.now()
         const links = state.current().links(session.principal.chain, now)
         const lock = lockFor(state.current().locks, { now, sessionId: session.id, links })
-        return lock && new ChaperoneError('locked', `A lock stops this: ${lock.reason}`)
+        return lock && locked(lock)
       } catch (error) {
         return toChaperoneError(error)
+      }
+    }
+    const whyCredential = (credentialId: string): ChaperoneError | undefined => {
+      const lock = lockFor(state.current().locks, { now: clock.now(), credentialId, links: [] })
+      return lock && locked(lock)
+    }
+    /** What is locked gets no new session, and so no certificate and no token. */
+    const mayStart = async (chain: readonly ChainLink[]): Promise<void> => {
+      await lease.ensure()
+      await state.see(chain)
+      const now = clock.now()
+      const lock = lockFor(state.current().locks, { now, links: state.current().links(chain, now) })
+      if (lock) throw locked(lock)
+    }
+    const limitsOf = (chain: readonly ChainLink[]) => {
+      const { policy, links } = state.current()
+      const all = links(chain, clock.now())
+      try {
+        return limitsOfChain(policy, all)
+      } catch (error) {
+        // Deciding itself has failed: the guard refuses whatever is asked for, and its refusal is on record (rule 1).
+        logError(log, 'limits of sessions', error)
+        return {}
       }
     }
     const raised = async (epoch: number) => {
       await lease.confirmed(epoch)
     }
-    const sessions = openSessions({ store, audit, clock, raised, mayAct })
+    const sessions = openSessions({ store, audit, clock, raised, mayAct, mayStart, limitsOf })
     undo.push(() => sessions.close('draining'))
+    undo.push(
+      every(
+        clock,
+        SWEEP_SESSIONS_MS,
+        () => sessions.sweep(),
+        (error) => logError(log, 'sessions', error),
+      ),
+    )
 
+    const places = { web: reachableWeb(options.webListen, options) }
+    const link = (id: string) => `https://${places.web}/requests/${id}`
+    const mask = (text: string) => masker.text(text).value
+    const notifications = openNotifying({ store, clock, audit, state, vault, chaperone: chaperoneResource(trustDomain), metrics, log, mask, link })
+    undo.push(() => notifications.close())
+    // What somebody was given for ten minutes is over after ten minutes, also when the machine's time is set back.
+    const steady = steadyClock(clock)
+    const requests = openRequests({
+      store,
+      state,
+      audit,
+      clock: steady,
+      masker,
+      link,
+      raised,
+      chaperone: chaperoneResource(trustDomain),
+      failed: (error) => logError(log, 'requests', error),
+    })
+    undo.push(() => requests.close())
+    undo.push(requests.announcing(notifications.announce))
     const guard = makeGuard({
       state,
       lease,
       audit,
-      clock,
+      clock: steady,
+      calls: requests.calls,
       budgets: openBudgets(store, clock),
       outcomeLost(error) {
         metrics.outcomeLost()
@@ -136,15 +213,26 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
           store,
           sessions.list().map((session) => session.id),
         )
-        sessions.review((session) =>
-          over.has(session.id)
-            ? new ChaperoneError('session_ended', 'The session is over.', { detail: over.get(session.id) ?? 'ended' })
-            : whyCut(session),
-        )
+        sessions.review((session) => (over.has(session.id) ? sessionOver(over.get(session.id) ?? null) : whyCut(session)), whyCredential)
         guard.review()
       }),
     )
     await state.refresh(lease.epoch()) // what rose between the first look and the listener
+    const sweep = requests.sweep({ nodeId, has: guard.has })
+    await sweep.begin()
+    undo.push(every(clock, SWEEP_REQUESTS_MS, sweep.round, (error) => logError(log, 'requests', error)))
+
+    undo.push(
+      openTripwires({
+        store,
+        state,
+        audit,
+        clock,
+        raised,
+        told: (trx, made, name) => notifications.announce(trx, lockNotice('made', made, name)),
+        failed: (error) => logError(log, 'tripwires', error),
+      }),
+    )
 
     const pins = openPinBook({
       store,
@@ -175,6 +263,8 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     )
     const tokens = openTokens({ keyring, clock, trustDomain })
     const signin = openSignin({ store, keyring, ca, sessions, audit, clock, trustDomain })
+    const browsers = openBrowserSignin({ store, keyring, sessions, audit, clock })
+    const passkeys = openPasskeys({ store, sessions, browsers, audit, clock, trustDomain })
     const callers = makeCallers({
       sessions,
       mayAct,
@@ -213,11 +303,17 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       state,
       sessions,
       guard,
+      requests,
+      notifications,
+      link,
+      places,
       metrics,
       pins,
       resources,
       tokens,
       signin,
+      browsers,
+      passkeys,
       callers,
       chaperone: chaperoneResource(trustDomain),
       notReady,

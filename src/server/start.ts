@@ -1,11 +1,11 @@
-import { isIP } from 'node:net'
 import { type Clock, systemClock } from '../clock.ts'
 import type { ChaperoneError } from '../errors.ts'
 import { mcpGateway } from '../gateways/mcp/gateway.ts'
 import { openHandles } from '../gateways/mcp/handles.ts'
 import { openTasks } from '../gateways/mcp/tasks.ts'
 import { postgresGateway } from '../gateways/postgres/gateway.ts'
-import { formatInvitation } from '../identity/invitations.ts'
+import { enrolLink, formatInvitation } from '../identity/invitations.ts'
+import { createPages } from '../pages/app.ts'
 import { createServerApi } from './api.ts'
 import { certificateNames, listenerCertificates } from './certificates.ts'
 import { createDatabaseTools } from './databases.ts'
@@ -14,7 +14,8 @@ import { hostCheck } from './hosts.ts'
 import { httpHandler } from './http.ts'
 import { listenHttps, listenTcp } from './listeners.ts'
 import { logError, makeLog } from './log.ts'
-import { readOptions, type ServerOptions, type ServerOptionsInput, splitHostPort } from './options.ts'
+import { reachable, reachableWeb, readOptions, type ServerOptions, type ServerOptionsInput, splitHostPort } from './options.ts'
+import { withOwnTools } from './own-tools.ts'
 import { openParts, type Parts } from './parts.ts'
 import { createScanner } from './scanner.ts'
 import { recordStrangers } from './turned-away.ts'
@@ -32,7 +33,7 @@ export interface RunningServer {
   /** `host:port` as actually bound */
   readonly addresses: { readonly data: string; readonly web: string; readonly postgres: string }
   /** The first administrator's, until somebody has enrolled. */
-  readonly invitation?: { readonly name: string; readonly line: string; readonly expiresAt: number }
+  readonly invitation?: { readonly name: string; readonly line: string; readonly browser: string; readonly expiresAt: number }
   /** For what runs in the same process (demo, bench): never reachable from outside. */
   readonly parts: Parts
   /** Drains and stops. Idempotent. */
@@ -59,7 +60,8 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
 
   try {
     const hosts = [options.listen, options.webListen, options.postgresListen].map((where) => splitHostPort(where).host)
-    const names = certificateNames(options.publicHost, hosts)
+    const publicHosts = [...options.publicHost, ...(options.webUrl === undefined ? [] : [new URL(options.webUrl).hostname])]
+    const names = certificateNames(publicHosts, hosts)
     const certificates = await listenerCertificates({
       ca: parts.ca,
       clock,
@@ -74,11 +76,15 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     const databases = createDatabaseTools(parts, (...given) => postgres.enter(...given))
     const mcp = mcpGateway({
       ...parts,
-      builtins: databases,
+      builtins: withOwnTools(databases, { ...parts, nameOf }),
       nameOf,
       tasks: openTasks(parts.store, clock),
       handles: openHandles(parts.keyring),
-      mayKeepLists: () => !parts.state.current().policy.readsTimeOrSession,
+      mayKeepLists() {
+        const { policy, locks, granting } = parts.state.current()
+        // What begins or ends by itself, a grant or a lock, is a rule that reads the time.
+        return !policy.readsTimeOrSession && !granting && locks.every((lock) => lock.expires_at === null)
+      },
       reveal: parts.vault.reveal,
       dataDir: options.dataDir,
       hide: secretFiles(options),
@@ -109,11 +115,14 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       mirrorOf: postgres.mirrorOf,
     })
     undo.push(() => api.close())
+    const pages = createPages({ ...parts, log: (error, where) => logError(log, where, error) })
+    undo.push(() => pages.close())
     const http = {
       ...parts,
       checkHost: hostCheck(names),
       mcp: mcp.handle,
       api: api.handle,
+      pages,
       turnedAway(request: { readonly socket: { readonly remoteAddress?: string }; readonly url?: string }, error: ChaperoneError) {
         strangers
           .append({
@@ -130,6 +139,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     undo.push(() => web.close(GOODBYE_MS))
     const sql = await listenTcp(options.postgresListen, (socket) => postgres.accept(socket))
     undo.push(() => sql.close(GOODBYE_MS))
+    parts.places.web = reachableWeb(web.address, options)
     Object.assign(addresses, { data: data.address, web: web.address, postgres: sql.address })
     undo.push(
       certificates.onChange(() => {
@@ -144,6 +154,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     const invitation = first && {
       name: first.name,
       expiresAt: first.expiresAt,
+      browser: enrolLink(parts.places.web, first.secret),
       line: formatInvitation({ address: reachable(data.address, options.publicHost[0]), secret: first.secret, fingerprint }),
     }
     log.info({ ...addresses, trustDomain: parts.trustDomain, node: parts.nodeId, store: parts.store.dialect }, 'ready')
@@ -160,6 +171,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
           log.info({ reason }, 'draining')
           parts.drain.begin()
           api.close() // an open tail would be waited for
+          pages.close()
           for (const listener of [data, web, sql]) listener.stopAccepting()
           await until(() => parts.guard.underWay().every((action) => STANDING.has(action.operation)), DRAIN_MS)
           parts.sessions.close('draining')
@@ -183,11 +195,4 @@ const secretFiles = (options: ServerOptions) =>
 async function until(done: () => boolean, longestMs: number): Promise<void> {
   const giveUp = performance.now() + longestMs
   while (!done() && performance.now() < giveUp) await new Promise((again) => setTimeout(again, 20))
-}
-
-/** The address as others reach it: a public name when there is one; loopback for a listener on every interface. */
-export function reachable(address: string, publicHost: string | undefined): string {
-  const { host, port } = splitHostPort(address)
-  const name = publicHost ?? (host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host)
-  return `${isIP(name) === 6 ? `[${name}]` : name}:${port}`
 }

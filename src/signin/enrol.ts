@@ -1,24 +1,26 @@
 import { FACTOR_FRESH_MS } from '../access/administration.ts'
-import type { AuditLog, Draft } from '../audit/record.ts'
+import type { AuditLog } from '../audit/record.ts'
 import { readCsr } from '../ca/csr.ts'
 import { type CertificateAuthority, TTL } from '../ca/types.ts'
 import type { Clock } from '../clock.ts'
-import { ChaperoneError, toChaperoneError } from '../errors.ts'
+import { ChaperoneError } from '../errors.ts'
 import { findIdentity, type IdentityRecord } from '../identity/directory.ts'
-import { lookAtInvitation, type OpenInvitation, useInvitation } from '../identity/invitations.ts'
+import { lookAtInvitation, useInvitation } from '../identity/invitations.ts'
 import type { LiveSession, Sessions, StartSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import type { Keyring } from '../keys/types.ts'
 import type { Store, Write } from '../store/store.ts'
-import { confirmFactor, factorInvalid, offerFactor, tryOffered, verifyFactor } from './factor.ts'
+import { factorInvalid, offerFactor, verifyFactor } from './factor.ts'
+import { acceptInvitation, invited, nameOf } from './invited.ts'
 import { assertTtl, issueCredential, type SignedIn } from './issue.ts'
+import { recordRefusals } from './recorded.ts'
 import { otpauthUri, toBase32 } from './totp.ts'
 
 export interface SigninParts {
   readonly store: Store
   readonly keyring: Keyring
   readonly ca: Pick<CertificateAuthority, 'issueIdentity'>
-  readonly sessions: Pick<Sessions, 'start' | 'factorGiven'>
+  readonly sessions: Pick<Sessions, 'start' | 'mayStart' | 'factorGiven'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly trustDomain: string
@@ -59,23 +61,7 @@ const signinRefused = (cause?: unknown) =>
 export function openSignin(parts: SigninParts): Signin {
   const { store, keyring, audit, clock, sessions, trustDomain } = parts
 
-  /** Runs `work`; when it fails, the refusal is on record before the caller hears of it. */
-  async function recorded<T>(type: Draft['type'], who: Partial<Draft>, work: () => Promise<T>): Promise<T> {
-    try {
-      return await work()
-    } catch (error) {
-      const { code } = toChaperoneError(error)
-      await audit.append({ type, ...who, outcome: { status: 'refused', reason: code }, data: { ...who.data, reason: code } })
-      throw error
-    }
-  }
-
-  /** The active identity that an invitation speaks of. */
-  async function invited(invitation: OpenInvitation, kind: IdentityRecord['kind']): Promise<IdentityRecord> {
-    const identity = await findIdentity(store.db, { id: invitation.identityId })
-    if (identity?.kind !== kind || identity.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
-    return identity
-  }
+  const recorded = recordRefusals(audit)
 
   async function begin(
     identity: IdentityRecord,
@@ -93,7 +79,7 @@ export function openSignin(parts: SigninParts): Signin {
     beginEnrol(secret) {
       return recorded('credential.refused', { data: { how: 'enrol' } }, async () => {
         const invitation = await lookAtInvitation(store.db, secret, 'invitation', clock.now())
-        const { name } = await invited(invitation, 'user')
+        const { name } = await invited(store, invitation, 'user')
         const totp = await offerFactor(store, keyring, invitation, clock.now())
         return { name, trustDomain, totp: { secret: toBase32(totp), uri: otpauthUri(`Chaperone ${trustDomain}`, name, totp) } }
       })
@@ -102,17 +88,7 @@ export function openSignin(parts: SigninParts): Signin {
     finishEnrol({ secret, csr, code }) {
       return recorded('credential.refused', { data: { how: 'enrol' } }, async () => {
         const { spki } = readCsr(csr)
-        const invitation = await lookAtInvitation(store.db, secret, 'invitation', clock.now())
-        const identity = await invited(invitation, 'user')
-        const actor = nameOf(identity)
-        const step = await recorded('factor.refused', { actor, data: { how: 'enrol' } }, () => tryOffered(store, keyring, invitation.id, code, clock))
-        await audit.append({ type: 'invitation.used', actor, data: { invitation: invitation.id, how: 'enrol' } })
-        await audit.append({ type: 'factor.enrolled', actor, data: { kind: 'totp', invitation: invitation.id } })
-        await store.write(async (trx) => {
-          await useInvitation(trx, secret, 'invitation', clock.now())
-          await confirmFactor(trx, invitation, step)
-          await addDevice(trx, identity.id, spki, clock.now())
-        })
+        const identity = await acceptInvitation(parts, recorded, { secret, code }, (trx, { id }) => addDevice(trx, id, spki, clock.now()))
         return begin(identity, spki, TTL.userMs, { how: 'enrol', lifeMs: TTL.userMs, factorGiven: true })
       })
     },
@@ -152,7 +128,8 @@ export function openSignin(parts: SigninParts): Signin {
           throw new ChaperoneError('usage', `A purpose has at most ${LONGEST_PURPOSE} characters.`)
         const { spki } = readCsr(csr)
         const invitation = await lookAtInvitation(store.db, token, 'join', clock.now())
-        const identity = await invited(invitation, 'agent')
+        const identity = await invited(store, invitation, 'agent')
+        await sessions.mayStart([{ identity: identity.id }])
         await audit.append({ type: 'invitation.used', actor: nameOf(identity), data: { invitation: invitation.id, how: 'join' } })
         await store.write((trx) => useInvitation(trx, token, 'join', clock.now()))
         return begin(identity, spki, ttlMs, { how: 'join', lifeMs: TTL.longestMs, ...(purpose === undefined ? {} : { purpose }) })
@@ -179,8 +156,6 @@ export function openSignin(parts: SigninParts): Signin {
     },
   }
 }
-
-const nameOf = ({ id, name, kind }: IdentityRecord) => ({ id, name, kind })
 
 async function addDevice(trx: Write, identityId: string, spki: Uint8Array, now: number): Promise<void> {
   const live = await trx

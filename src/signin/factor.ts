@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Keyring } from '../keys/types.ts'
 import type { Database, Store, Write } from '../store/store.ts'
-import type { FactorTable } from '../store/tables.ts'
+import type { FactorTable } from '../store/tables-signin.ts'
 import { matchingStep, TOTP_SECRET_BYTES } from './totp.ts'
 
 /** RFC 6238 section 5.2 and RFC 4226 section 7.3: six digits withstand guessing only when guesses are few. */

@@ -32,6 +32,8 @@ export interface IssueCredential {
   readonly issuerId?: string
   /** why: `enrol`, `renew`, `client` ... */
   readonly how: string
+  /** made beforehand, where the session keeps count of its credentials */
+  readonly credentialId?: string
 }
 
 export interface IssueParts {
@@ -60,7 +62,7 @@ export async function issueCredential({ store, ca, audit, clock }: IssueParts, a
   const { identity, session, chain } = ask
   if (session.expiresAt <= now)
     throw new ChaperoneError('session_ended', 'The session has reached its longest life.', { fix: 'Sign in or join again.' })
-  const credentialId = newId('crd', now)
+  const credentialId = ask.credentialId ?? newId('crd', now)
   const claims = claimsOf({
     identityId: identity.id,
     credentialId,

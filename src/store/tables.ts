@@ -1,4 +1,6 @@
 import type { ColumnType, Generated } from 'kysely'
+import type { DeliveryTable, RequestTable, RequestVoteTable } from './tables-requests.ts'
+import type { BrowserTable, ChallengeTable, DeviceTable, FactorTable, InvitationTable, PasskeyTable, WebSessionTable } from './tables-signin.ts'
 
 /**
  * The tables, the same over SQLite and PostgreSQL. Times are ms since 1970 (bigint), JSON is text, bytes are BLOB/bytea.
@@ -101,40 +103,6 @@ export interface IdentityTable {
   source: string
   created_at: number
   updated_at: number
-}
-
-export interface FactorTable {
-  id: string
-  identity_id: string
-  kind: 'totp'
-  /** sealed with the purpose `factors` */
-  sealed: Uint8Array
-  /** the last TOTP step that was accepted: a code works once (RFC 6238 section 5.2); -1: offered to an invitation, not confirmed, opens nothing */
-  last_step: number
-  failures: number
-  blocked_until: number
-  created_at: number
-}
-
-/** The public key that a person enrolled: signing in again needs it and the second factor. */
-export interface DeviceTable {
-  id: string
-  identity_id: string
-  public_key: Uint8Array
-  created_at: number
-  revoked_at: number | null
-}
-
-/** An invitation (for a user), a join token (for an agent), or a link by which a signed-in person takes his session to a browser; works once. Only the hash of its secret is kept. */
-export interface InvitationTable {
-  id: string
-  kind: 'invitation' | 'join' | 'browser'
-  identity_id: string
-  secret_sha256: string
-  created_by: string | null
-  created_at: number
-  expires_at: number
-  used_at: number | null
 }
 
 export interface SessionTable {
@@ -342,130 +310,10 @@ export interface McpTaskTable {
   owner: string
   /** the tool whose call made it: what is done with the task later is judged as that */
   tool: string
-  created_at: number
-  expires_at: number
-}
-
-/** Something that an identity asked for and may not give itself. Indexes: (identity_id, digest), (state, expires_at), (updated_at). */
-export interface RequestTable {
-  id: string
-  /** `server`: to add an MCP server; `access`: a role for a while, perhaps on one resource; `call`: one exact call */
-  kind: 'server' | 'access' | 'call'
-  identity_id: string
-  /** JSON, as in `sessions` */
-  chain: string
-  /** JSON: what is asked for (access/requests/types.ts) */
-  body: string
-  reason: string
-  state: 'pending' | 'approved' | 'denied' | 'expired' | 'withdrawn' | 'used' | 'revoked' | 'unknown'
-  decided_by: string | null
-  decided_at: number | null
-  created_at: number
-  /** Each change sets it, from the store's own time that never goes back: who looks for changes asks for what is newer. */
-  updated_at: number
-  session_id: string | null
-  /** what the session said it is for, as claimed */
-  purpose: string | null
-  /** JSON: who must say yes (access/requests/types.ts) */
-  needs: string | null
-  /** pending: until when it can be answered; an approved call: until when it can be used */
-  expires_at: number | null
-  /** of what was granted */
-  starts_at: number | null
-  ends_at: number | null
-  /** of `access`: the role, and the resource when it is for one alone */
-  role: string | null
-  resource_id: string | null
-  /** 1: those who act for the one who asked have it as well, because the approver said so */
-  below: number
-  /** of a call: sha256 hex of all that the approval is bound to */
-  digest: string | null
-  /** of a call that was used: the permit, the node that had it, and what came of it */
+  /** the permit that it ran with, where a human allowed the call */
   permit: string | null
-  node_id: string | null
-  outcome: string | null
-  /** Others may answer, since then. */
-  escalated_at: number | null
-  /** Break-glass: to be looked at until then, and who did. */
-  review_due: number | null
-  reviewed_by: string | null
-  reviewed_at: number | null
-}
-
-/** What one person said to a request. Primary key (request_id, identity_id): nobody counts twice. */
-export interface RequestVoteTable {
-  request_id: string
-  identity_id: string
-  verdict: 'approve' | 'deny'
-  reason: string | null
-  /** `cli`, `browser` */
-  how: string
-  session_id: string
-  at: number
-}
-
-/** A browser that a person enrolled: with it, signing in needs the second factor alone. Only the hash of its cookie is kept. */
-export interface BrowserTable {
-  id: string
-  identity_id: string
-  secret_sha256: string
-  /** as it calls itself */
-  name: string
-  created_at: number
-  last_used_at: number
-  expires_at: number
-  revoked_at: number | null
-}
-
-/** A browser that is signed in: the cookie of one identity session. */
-export interface WebSessionTable {
-  secret_sha256: string
-  session_id: string
-  identity_id: string
-  browser_id: string | null
   created_at: number
   expires_at: number
-}
-
-export interface PasskeyTable {
-  /** WebAuthn credential id, base64url */
-  id: string
-  identity_id: string
-  /** COSE */
-  public_key: Uint8Array
-  counter: number
-  /** JSON */
-  transports: string
-  name: string
-  created_at: number
-  last_used_at: number | null
-  revoked_at: number | null
-}
-
-/** A question to a passkey that is not answered yet. One use, minutes. */
-export interface ChallengeTable {
-  id: string
-  identity_id: string | null
-  /** JSON */
-  data: string
-  expires_at: number
-}
-
-/** Something that is to be told outside, until it is or nobody tries any more. Index: (state, next_at). */
-export interface DeliveryTable {
-  id: string
-  /** name of the `notifier` document */
-  notifier: string
-  event: string
-  /** JSON: the very text that is sent and signed; no secrets */
-  payload: string
-  state: 'waiting' | 'done' | 'given_up'
-  attempts: number
-  next_at: number
-  /** some node sends it until then */
-  claimed_until: number | null
-  last_error: string | null
-  created_at: number
 }
 
 export type { ColumnType, Generated }

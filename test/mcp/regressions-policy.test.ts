@@ -49,7 +49,11 @@ describe('what is applied is what decides', () => {
   const call = async (name: string, args: Record<string, unknown> = {}) =>
     (await bot('/mcp/files', modern('tools/call', { name, arguments: args }))).text
   const echo = (args: Record<string, unknown> = {}) => call('echo', args)
-  const reasonOf = (text: string) => /Reason: (\w+)/.exec(text)?.[1] ?? (JSON.parse(text) as Json).error?.data?.reason
+  const reasonOf = (text: string) => {
+    const { result, error } = JSON.parse(text) as Json
+    if (result?.resultType === 'input_required') return 'approval_required'
+    return /Reason: (\w+)/.exec(text)?.[1] ?? error?.data?.reason
+  }
 
   /** One of each kind of thing that a document can say to refuse a call; what it says must be the reason that comes back. */
   const kinds: readonly (readonly [what: string, documents: string, reason: string, args?: Record<string, unknown>])[] = [
@@ -71,9 +75,9 @@ describe('what is applied is what decides', () => {
     ['where', role(`{ allow: [{ mcp: files, tools: any, where: 'args.n < 5' }] }`), 'no_rule', { n: 6 }],
     ['where in deny', role(`{ allow: [{ mcp: files, can: any }], deny: [{ mcp: files, where: 'args.n > 5' }] }`), 'denied_by_rule', { n: 6 }],
     ['hours', role('{ when: { days: [], zone: UTC }, allow: [{ mcp: files, can: any }] }'), 'no_rule'],
-    ['an ask rule', role('{ allow: [{ mcp: files, can: any }], ask: [{ mcp: files, tools: [echo] }] }'), 'approval_unavailable'],
+    ['an ask rule', role('{ allow: [{ mcp: files, can: any }], ask: [{ mcp: files, tools: [echo] }] }'), 'approval_required'],
     ['a guardrail', guardrail('{ deny: [{ mcp: files, tools: [echo] }] }'), 'denied_by_guardrail'],
-    ['a guardrail that asks', guardrail('{ ask: [{ mcp: files, tools: [echo] }] }'), 'approval_unavailable'],
+    ['a guardrail that asks', guardrail('{ ask: [{ mcp: files, tools: [echo] }] }'), 'approval_required'],
     ['a guardrail for some', guardrail('{ for: { kind: agent }, deny: [{ mcp: files, tools: [echo] }] }'), 'denied_by_guardrail'],
     ['a rate', role('{ allow: [{ mcp: files, can: any, limits: { rate: "1/1h" } }] }'), 'rate_limited'],
     ['a budget', role('{ allow: [{ mcp: files, can: any, limits: { budget: "1/1d" } }] }'), 'budget_spent'],

@@ -40,7 +40,7 @@ describe('every end of a call is one whole record (R73)', () => {
     given = await harness({
       role: { allow: [{ mcp: 'any', can: 'any' }], deny: [{ mcp: 'any', tools: ['denied'] }], ask: [{ mcp: 'any', tools: ['asked'] }] },
       servers: { s: { url: raw.url }, gone: { url: `http://127.0.0.1:${nobody}/mcp` }, other: { url: raw.url } },
-      limits: { silenceMs: 300, drainMs: 50 },
+      limits: { silenceMs: 300, drainMs: 50, approvalMs: 0 },
     })
   })
   after(async () => {
@@ -101,23 +101,30 @@ describe('every end of a call is one whole record (R73)', () => {
       })
     }
 
-    for (const [name, reason] of [
-      ['denied', 'denied_by_rule'],
-      ['asked', 'approval_unavailable'],
-    ] as const) {
-      test(`${era}: ${name} is refused, as a signal and not as "not found" (R74)`, async () => {
-        const as = `${era}-${name}`
-        const session = era === 'legacy' ? await openSession(given, 's', { 'x-test-as': as }) : { 'x-test-as': as }
-        const since = given.records.length
-        const { headers, body } = request(era, name)
-        const { result } = JSON.parse(await (await given.post('s', body, { ...headers, ...session })).text())
-        assert.equal(result.isError, true)
-        assert.equal(result._meta['dev.chaperone/refusal'].reason, reason)
-        const records = await whole(since, as, name)
-        assert.deepEqual(told(records), ['action.refused'])
-        assert.equal(records[0]!.id, result._meta['dev.chaperone/refusal'].decision, 'the client can name the record')
-      })
-    }
+    test(`${era}: denied is refused, as a signal and not as "not found" (R74)`, async () => {
+      const as = `${era}-denied`
+      const session = era === 'legacy' ? await openSession(given, 's', { 'x-test-as': as }) : { 'x-test-as': as }
+      const since = given.records.length
+      const { headers, body } = request(era, 'denied')
+      const { result } = JSON.parse(await (await given.post('s', body, { ...headers, ...session })).text())
+      assert.equal(result.isError, true)
+      assert.equal(result._meta['dev.chaperone/refusal'].reason, 'denied_by_rule')
+      const records = await whole(since, as, 'denied')
+      assert.deepEqual(told(records), ['action.refused'])
+      assert.equal(records[0]!.id, result._meta['dev.chaperone/refusal'].decision, 'the client can name the record')
+    })
+
+    test(`${era}: asked is on record with its request, and nothing says that it ran (R74)`, async () => {
+      const as = `${era}-asked`
+      const session = era === 'legacy' ? await openSession(given, 's', { 'x-test-as': as }) : { 'x-test-as': as }
+      const since = given.records.length
+      const { headers, body } = request(era, 'asked')
+      const { result } = JSON.parse(await (await given.post('s', body, { ...headers, ...session })).text())
+      const parked = era === 'legacy' ? result._meta['dev.chaperone/refusal'].parked : result._meta['dev.chaperone/parked']
+      const records = await whole(since, as, 'asked')
+      assert.deepEqual(told(records), ['action.asked'])
+      assert.equal(records[0]!.request, parked.request, 'the client can name the request')
+    })
 
     test(`${era}: a call that is cut is unknown, with the reason`, async () => {
       const as = `${era}-cut`

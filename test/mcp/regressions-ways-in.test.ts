@@ -187,7 +187,9 @@ spec: { allow: [{ mcp: files, tools: any }]${deny} }
           const what = `${method} ${path} ${JSON.stringify(headers)}: ${status} ${text.slice(0, 80)}`
           // That we live is no secret, nor are the figures on the machine itself; nothing else is open.
           const open = /^\/(healthz|readyz|metrics)$/.test(path) && status === 200
-          assert.ok(open || status === 401 || (status === 404 && path.startsWith('/v1/')), what)
+          // What a browser gets there is where one signs in, or that it may not post from elsewhere.
+          const page = path === '/' && address === all.home.server.addresses.web && (status === 303 || text.startsWith('<!doctype html>'))
+          assert.ok(open || page || status === 401 || (status === 404 && path.startsWith('/v1/')), what)
           assert.doesNotMatch(text, /jsonrpc/, what)
         }
       }

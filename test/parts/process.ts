@@ -59,7 +59,7 @@ export async function up(test: { after(work: () => Promise<void>): void }, dataD
   const address = (name: string) => new RegExp(`${name} +(\\S+:\\d+)`).exec(text)?.[1] ?? ''
   return {
     child,
-    addresses: { data: address('mTLS \\(CLI, agents\\)'), web: address('web \\(bearer\\)'), postgres: address('PostgreSQL') },
+    addresses: { data: address('mTLS \\(CLI, agents\\)'), web: address('  web'), postgres: address('PostgreSQL') },
     invitation: /chaperone:\/\/\S+?(?=')/.exec(text)?.[0],
     text: () => text + errors,
     kill,

@@ -1,6 +1,6 @@
 import type { ChainLink, LiveSession } from '../../identity/types.ts'
 import type { Approvers, RuleRef, Way } from '../../policy/types.ts'
-import type { RequestTable } from '../../store/tables.ts'
+import type { RequestTable } from '../../store/tables-requests.ts'
 import type { ExactCall, Shown } from '../types.ts'
 
 /**
@@ -9,8 +9,9 @@ import type { ExactCall, Shown } from '../types.ts'
  *   pending ──▶ approved ──▶ used          a call that ran, once
  *      │           ├───────▶ unknown       it was sent, and nobody can say what came of it
  *      │           ├───────▶ expired       its time is over, used or not
- *      │           └───────▶ revoked       taken away again
- *      ├──▶ denied   ├──▶ withdrawn   └──▶ expired
+ *      │           ├───────▶ revoked       taken away again
+ *      │           └───────▶ withdrawn     given back
+ *      └──▶ denied, withdrawn, expired
  */
 export type RequestState = RequestTable['state']
 export type RequestKind = RequestTable['kind']
@@ -47,6 +48,8 @@ export interface Need {
   /** the identity whose rule it is: `owner` is the person behind it */
   readonly link: string
   readonly escalate?: { readonly afterMs: number; readonly approvers: Approvers }
+  /** ms that the question stays open, and a call's approval unused */
+  readonly expiresMs?: number
 }
 
 export interface Vote {
@@ -78,6 +81,8 @@ export interface AccessRequest {
   readonly below: boolean
   readonly digest?: string
   readonly permit?: string
+  /** the node that sent it */
+  readonly nodeId?: string
   readonly outcome?: string
   readonly decidedBy?: string
   readonly decidedAt?: number
@@ -137,10 +142,20 @@ export interface AskAccess {
   readonly breakGlass?: boolean
 }
 
+/** An MCP server that somebody wants. The API has checked the wish as if it were applied, and that no secret stands in it. */
+export interface AskServer {
+  /** the document without its kind; kept as the body of the request */
+  readonly wish: { readonly name: string }
+  readonly reason: string
+  readonly purpose?: string
+}
+
 /** Requests of every kind: the only place that makes, decides and ends them. Each change is a record before it is a row. */
 export interface Requests {
   /** A role for a while. It may come back approved: by a rule, or by break-glass. Throws `not_found` for what may not be asked for, `usage`, `too_many`. */
   ask(session: LiveSession, ask: AskAccess): Promise<AccessRequest>
+  /** Kind `server`: whoever holds `apply` decides (also an agent of nobody in the chain), and can say yes only once a server of that name is there. Throws `too_many`, `too_large`. */
+  askServer(session: LiveSession, ask: AskServer): Promise<AccessRequest>
   /** What this session may ask for. */
   ways(session: LiveSession): readonly (Way & { readonly resources: readonly { readonly kind: string; readonly name: string }[] })[]
   /** One vote. A person's own, with a second factor of the last five minutes. Throws `approval_refused`, `factor_required`, `conflict`, `not_found`. */

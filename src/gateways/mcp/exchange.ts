@@ -1,18 +1,24 @@
-import type { Guard, Outcome, Permit } from '../../access/types.ts'
+import type { Requests } from '../../access/requests/types.ts'
+import type { Admission, Guard, Outcome, Parked, Permit } from '../../access/types.ts'
 import { Refusal } from '../../access/types.ts'
 import type { Body } from '../../audit/record.ts'
 import type { PinBook } from '../../catalog/pin-book.ts'
 import type { Clock } from '../../clock.ts'
-import { toChaperoneError } from '../../errors.ts'
+import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import { actingIn } from '../../identity/named.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
 import type { Action } from '../../policy/types.ts'
-import type { Answer } from './answer.ts'
+import { type Answer, finish } from './answer.ts'
 import { makeAsker } from './asker.ts'
+import { makeAsking } from './asking/asked.ts'
+import { exactCall } from './asking/exact-call.ts'
+import { Relay } from './asking/relay.ts'
+import { makeRounds } from './asking/rounds.ts'
+import { makePatience, makeWaitings } from './asking/waiting.ts'
 import type { Desk } from './builtin/desk.ts'
 import { type Builtin, isBuiltin } from './builtin/types.ts'
 import { type Annotations, describeMcp } from './describe.ts'
-import { decodeHeader } from './era.ts'
+import { decodeHeader, META_CAPABILITIES } from './era.ts'
 import type { Handles } from './handles.ts'
 import type { Lane, McpSession, Server } from './lanes.ts'
 import type { McpLimits } from './limits.ts'
@@ -21,11 +27,12 @@ import { LIST_BEFORE, makeObserver } from './offers/observer.ts'
 import type { Records } from './records.ts'
 import type { Servers } from './servers.ts'
 import type { McpSessions } from './sessions.ts'
-import { asksByTask, lacksTasks, mayMakeTask, noSuchTask, ownTasksOnly, type TaskOwners, tasksNamed } from './tasks.ts'
+import { asksByTask, lacksTasks, mayMakeTask, noSuchTask, ownTasksOnly, type TaskOwner, type TaskOwners, tasksNamed } from './tasks.ts'
 import { spanAt } from './text/json-text.ts'
 import { wronglyMirrored } from './text/modern-headers.ts'
+import { INTERACTIVE } from './translation/modern-results.ts'
 import { type Asker, type ClientHeaders, type Errand, NotSent } from './types.ts'
-import { HEADER_MISMATCH, INVALID_PARAMS, isObject, type Notification, ProtocolError, type Request } from './wire.ts'
+import { HEADER_MISMATCH, INVALID_PARAMS, isObject, type Notification, ProtocolError, type Request, type RequestId } from './wire.ts'
 
 /** Who asks, proven by server/ before anything of the request is read. */
 export interface McpCaller {
@@ -41,6 +48,8 @@ export interface Turn {
   readonly headers: ClientHeaders
   /** W3C trace id of the client's request */
   readonly trace?: string | undefined
+  /** False for one of a batch: nothing behind it would be answered while a human thinks. */
+  readonly waits?: false
 }
 
 export type Send = (permit: Permit) => Promise<Outcome>
@@ -48,7 +57,11 @@ export type Send = (permit: Permit) => Promise<Outcome>
 export interface ExchangeParts {
   readonly guard: Guard
   /** The approved definitions of what servers offer. */
-  readonly pins: Pick<PinBook, 'of' | 'observe'>
+  readonly pins: Pick<PinBook, 'of' | 'observe' | 'row'>
+  /** Wakes who waits for a human. */
+  readonly requests: Pick<Requests, 'decided'>
+  /** The server as it is applied now; undefined when it is gone. */
+  readonly current: (server: Server) => Server | undefined
   readonly clock: Clock
   readonly limits: McpLimits
   readonly records: Records
@@ -75,7 +88,7 @@ export interface Exchange {
     action: Action,
     bodies: readonly Body[],
     send: Send,
-    trace?: string,
+    more?: Pick<Admission, 'trace' | 'asking'>,
   ): Promise<Outcome>
   /** The lane of this MCP session to this server, opened if need be. */
   lane(of: McpSession, server: Server): Lane
@@ -86,12 +99,20 @@ export interface Exchange {
 /** The way of one message to one server (rule 9): whatever asks, an endpoint of one or of many, a batch, a translator. */
 export function makeExchange(parts: ExchangeParts): Exchange {
   const { guard, records, pins, tasks, handles, clock, limits, servers, sessions, log, nameOf = () => undefined } = parts
-  const govern: Exchange['govern'] = async ({ session, connection }, action, bodies, send, trace) => {
-    const permit = await guard.admit(session, action, {
-      ...(connection ? { connection } : {}),
-      ...(trace === undefined ? {} : { trace }),
-      bodies,
-    })
+  const { current, requests } = parts
+  const rounds = makeRounds(handles)
+  const asking = makeAsking(pins)
+  const waitings = makeWaitings({ clock, limits, log })
+  const patiently = makePatience({ requests, clock, waitings })
+  /** The permit that a call went out with, where a human allowed it. */
+  const approvals = new WeakMap<Request, Permit>()
+
+  const govern: Exchange['govern'] = async ({ session, connection }, action, bodies, send, more = {}) => {
+    const permit = await guard.admit(session, action, { ...(connection ? { connection } : {}), ...more, bodies })
+    return settled(permit, send)
+  }
+
+  const settled = async (permit: Permit, send: Send): Promise<Outcome> => {
     let outcome: Outcome = { status: 'unknown' }
     try {
       outcome = await send(permit)
@@ -121,18 +142,23 @@ export function makeExchange(parts: ExchangeParts): Exchange {
         limits,
         log,
       })
-      const errand: Errand = (message, send) => {
-        const action = describeMcp(lane().server, message)
+      const errand: Errand = (message, send, after) => {
+        const { server } = lane()
+        const { name } = message.params
+        const annotations = message.method === 'tools/call' && believes(server, name) ? tools.get(name) : undefined
+        const action = describeMcp(server, message, annotations)
         const summary = `${action.summary} (by Chaperone, for a call of this session)`
-        return govern({ session: session(), connection: of.connection }, { ...action, summary }, bodiesOf(message), send)
+        const further = message.kind === 'request' && after !== undefined && isApproved(after)
+        const asking = further ? { asking: { call: () => exactCall(server, message, action, annotations, {}), continues: after.id } } : {}
+        return govern({ session: session(), connection: of.connection }, { ...action, summary }, bodiesOf(message), send, asking)
       }
       const id = () => lane().server.resource.id
       const noting: Asker = {
         ...asker,
         async answered(message, text) {
-          if (mayMakeTask(message)) await tasks.learn(id(), session(), message, text)
+          if (mayMakeTask(message)) await tasks.learn(id(), session(), message, text, approvals.get(message)?.id)
           if (message.method === 'tasks/list')
-            return ownTasksOnly(text, async (taskId) => (await tasks.toolOf(id(), session(), taskId)) !== undefined)
+            return ownTasksOnly(text, async (taskId) => (await tasks.ownerOf(id(), session(), taskId)) !== undefined)
           return asker.answered(message, text)
         },
         async required(message, text) {
@@ -171,14 +197,14 @@ export function makeExchange(parts: ExchangeParts): Exchange {
   const annotationsFor = async ({ caller, of }: Turn, server: Server, message: Request): Promise<Annotations | undefined> => {
     const { name } = message.params
     if (LIST_BEFORE[message.method] === undefined || typeof name !== 'string') return undefined
-    const believed = message.method === 'tools/call' && server.spec.trusted && !Object.hasOwn(server.spec.tools, name)
+    const believed = message.method === 'tools/call' && believes(server, name)
     const lane = sessions.lane(of(), server)
     const unseen = believed && lane?.tools.get(name) === undefined
     const list = lane && !unseen ? lane.observer.wanted(message.method) : LIST_BEFORE[message.method]
     if (list !== undefined) {
       // Who may not even ask for the list, or could not call anyway, learns nothing, and costs no process.
       const mayList = guard.judge(caller.session, describeMcp(server, { method: list, params: {} })).verdict === 'allow'
-      if (!mayList || !(believed || guard.judge(caller.session, describeMcp(server, message)).verdict === 'allow')) return undefined
+      if (!mayList || !(believed || guard.judge(caller.session, describeMcp(server, message)).verdict !== 'deny')) return undefined
       const open = laneOf(of(), server)
       const ask = (action: Action, send: Send) => govern(caller, action, [], send)
       await open.observer.have(list, () => learnList(list, { server, lane: open, call: message, clock, limits, govern: ask, log }))
@@ -192,16 +218,16 @@ export function makeExchange(parts: ExchangeParts): Exchange {
       ? (handles.opened(server.resource.id, caller.session, message) as Promise<T>)
       : message
 
-  /** The tool whose call made the task that the message is about. A task of somebody else is none (rule 8). */
-  const taskTool = async ({ caller }: Turn, server: Server, message: Request | Notification): Promise<string | undefined> => {
+  /** The call that made the task that the message is about. A task of somebody else is none (rule 8). */
+  const taskOf = async ({ caller }: Turn, server: Server, message: Request | Notification): Promise<TaskOwner | undefined> => {
     const lacking = lacksTasks(message)
     if (lacking) throw lacking
-    let tool: string | undefined
+    let task: TaskOwner | undefined
     for (const taskId of tasksNamed(message)) {
-      tool = await tasks.toolOf(server.resource.id, caller.session, taskId)
-      if (tool === undefined) throw noSuchTask(message)
+      task = await tasks.ownerOf(server.resource.id, caller.session, taskId)
+      if (task === undefined) throw noSuchTask(message)
     }
-    return message.method.startsWith('tasks/') ? tool : undefined
+    return message.method.startsWith('tasks/') ? task : undefined
   }
 
   /** `Mcp-Param-*` must say what the arguments say, whatever the server is reached by: a stdio server has no headers to check. */
@@ -212,6 +238,12 @@ export function makeExchange(parts: ExchangeParts): Exchange {
     if (wrong !== undefined)
       throw new ProtocolError(HEADER_MISMATCH, `The header ${wrong} does not say what the argument says.`, { id: message.id, code: 'ambiguous' })
   }
+
+  const nothingBack = (message: Request | Notification) => ({ message, round: undefined, declined: false })
+  const broughtBack = ({ caller }: Turn, server: Server, message: Request | Notification) =>
+    message.kind === 'request' && message.params.requestState !== undefined
+      ? rounds.opened(server.resource.id, caller.session, message, clock.now())
+      : nothingBack(message)
 
   return {
     govern,
@@ -229,26 +261,77 @@ export function makeExchange(parts: ExchangeParts): Exchange {
           throw error
         }
       }
-      const { message, tool } = await orRecord(async () => {
+      const { message, round, declined, task } = await orRecord(async () => {
         checkSubscriptions(given)
-        const message = await opened(turn, server, given)
-        return { message, tool: await taskTool(turn, server, message) }
+        const back = await broughtBack(turn, server, given)
+        const message = await opened(turn, server, back.message)
+        return { ...back, message, task: await taskOf(turn, server, message) }
       })
-      const annotations = message.kind === 'request' ? await annotationsFor(turn, server, message) : undefined
-      if (message.kind === 'request') await orRecord(() => checkMirrored(turn, server, message))
-      const action = describeMcp(server, tool === undefined ? message : { ...message, tool }, annotations)
-      const deliver: Send = async (permit) => {
-        const lane = laneOf(turn.of(), server)
-        return using(lane, () =>
-          message.kind === 'request'
-            ? lane.upstream.request(permit, message, answer, turn.headers)
-            : lane.upstream.notify(permit, message, turn.headers),
-        )
+      const { session, connection } = turn.caller
+      const trace = turn.trace === undefined ? {} : { trace: turn.trace }
+      const unsent = message.method === 'notifications/cancelled' && waitings.cancelled(turn.of(), message.params.requestId as RequestId)
+
+      /** From scratch each time: what was looked at before somebody thought about it counts for nothing afterwards. */
+      const attempt = async () => {
+        const now = current(server)
+        if (!now) throw new ChaperoneError('not_found', 'The MCP server is not there any more.')
+        const annotations = message.kind === 'request' ? await annotationsFor(turn, now, message) : undefined
+        if (message.kind === 'request') await orRecord(() => checkMirrored(turn, now, message))
+        const action = describeMcp(now, task === undefined ? message : { ...message, tool: task.tool }, annotations)
+        const asked = message.kind === 'request' ? asking(now, message, action, { annotations, round, task }) : {}
+        return { server: now, permit: await guard.admit(session, action, { connection, ...trace, ...asked, bodies: bodiesOf(message) }) }
       }
-      return govern(turn.caller, action, bodiesOf(message), deliver, turn.trace)
+
+      const deliver = async ({ server, permit }: Awaited<ReturnType<typeof attempt>>): Promise<Outcome> =>
+        settled(permit, async () => {
+          if (unsent) return { status: 'ok', facts: { sent: false } }
+          const lane = laneOf(turn.of(), server)
+          if (message.kind === 'notification') return using(lane, () => lane.upstream.notify(permit, message, turn.headers))
+          const rounded = isApproved(permit) && turn.of().era === 'modern'
+          if (isApproved(permit)) approvals.set(message, permit)
+          // A stream on which the client was told that a human is asked cannot become a body again.
+          if (!rounded && answer.began === 'no') return using(lane, () => lane.upstream.request(permit, message, answer, turn.headers))
+          const relay = new Relay(answer, limits.lineBytes, (text) => {
+            const by = { permit: permit.id, until: clock.now() + limits.askMs }
+            return rounded ? rounds.continued(server.resource.id, session, message, text, by) : text
+          })
+          const outcome = await using(lane, () => lane.upstream.request(permit, message, relay, turn.headers))
+          relay.end()
+          if (!relay.passed) throw new ChaperoneError('upstream_unavailable', `The MCP server ${server.resource.name} broke off its answer.`)
+          await relay.passed
+          return outcome
+        })
+
+      if (message.kind === 'notification') return deliver(await attempt())
+      // Only for the question that the client knows of: of a new one it is told at once.
+      const poll = ({ request }: Parked) => (round?.kind === 'waiting' && !declined && round.request === request ? limits.approvalPollMs : 0)
+      try {
+        return await deliver(await patiently({ turn, server: server.resource.name, message, answer, poll }, attempt))
+      } catch (error) {
+        const parked = error instanceof Refusal ? error.parked : undefined
+        const known = round?.kind === 'waiting' ? round : undefined
+        const since = known && known.request === parked?.request ? known.since : clock.now()
+        const mayComeBack = turn.of().era === 'modern' && INTERACTIVE.has(message.method) && turn.waits !== false && !declined && !answer.gone
+        if (!parked || !mayComeBack || (known?.round ?? 0) >= limits.approvalRounds || clock.now() - since >= limits.askMs) throw error
+        const meta = message.params._meta as Readonly<Record<string, unknown>>
+        const text = await rounds.parked(server.resource.id, session, message, parked, {
+          round: (known?.round ?? 0) + 1,
+          since,
+          capabilities: parked.request === known?.request ? undefined : (meta[META_CAPABILITIES] as Readonly<Record<string, unknown>>),
+          server: server.resource.name,
+        })
+        finish(answer, 200, text)
+        return { status: 'ok', facts: { parked: parked.request } }
+      }
     },
   }
 }
+
+/** An approval is behind the permit. */
+const isApproved = ({ decision }: Permit): boolean => decision.verdict === 'ask'
+
+/** Whether a tool's own hints count: the server is trusted, and no administrator said something about this tool. */
+const believes = ({ spec }: Server, tool: unknown): tool is string => typeof tool === 'string' && spec.trusted && !Object.hasOwn(spec.tools, tool)
 
 /** A word or an object where a list belongs: we would find nothing to judge in it, and a server that only iterates would find URIs. */
 function checkSubscriptions(message: Request | Notification): void {

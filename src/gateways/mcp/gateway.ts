@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Requests } from '../../access/requests/types.ts'
 import type { Guard, Outcome, Resources } from '../../access/types.ts'
 import type { AuditLog } from '../../audit/record.ts'
-import type { McpServerSpec } from '../../catalog/mcp-server.ts'
+import { type McpServerSpec, OWN_SERVER } from '../../catalog/mcp-server.ts'
 import type { PinBook } from '../../catalog/pin-book.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
@@ -31,7 +32,7 @@ import type { TaskOwners } from './tasks.ts'
 import { spanAt } from './text/json-text.ts'
 import { continueTrace } from './trace.ts'
 import type { Visit } from './visit.ts'
-import { INVALID_REQUEST, type Message, type Notification, ProtocolError, type Request, type Response, sessionGone } from './wire.ts'
+import { INVALID_REQUEST, isObject, type Message, type Notification, ProtocolError, type Request, type Response, sessionGone } from './wire.ts'
 
 export type { McpCaller } from './exchange.ts'
 
@@ -42,7 +43,9 @@ export interface McpGatewayParts {
   readonly builtins?: Builtins
   readonly audit: Pick<AuditLog, 'append' | 'addSecrets'>
   /** The approved definitions of what servers offer. */
-  readonly pins: Pick<PinBook, 'of' | 'observe'>
+  readonly pins: Pick<PinBook, 'of' | 'observe' | 'row'>
+  /** Wakes who waits for a human. */
+  readonly requests: Pick<Requests, 'decided'>
   /** A sealed secret of the vault, by name. */
   readonly reveal: (secret: string) => Promise<string>
   /** Logins at servers that want OAuth. */
@@ -107,7 +110,11 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
   const sessions = makeMcpSessions({ clock, limits, nodeId: parts.nodeId ?? 'local', mayStay, over, failed })
   const desk = makeDesk({ records, sessions, limits, log })
   const builtins = parts.builtins ?? { find: () => undefined, list: () => [] }
-  const exchange = makeExchange({ ...parts, desk, records, clock, limits, servers, sessions, log })
+  const current = ({ resource }: Server): Server | undefined => {
+    const found = resources.find('mcp', resource.name)
+    return found?.resource.id === resource.id ? { resource: found.resource, spec: found.spec as McpServerSpec } : undefined
+  }
+  const exchange = makeExchange({ ...parts, current, desk, records, clock, limits, servers, sessions, log })
   const many = makeMany({
     records,
     exchange,
@@ -126,9 +133,9 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     if (server) return server
     throw new ChaperoneError('not_found', 'There is no such MCP server.')
   }
-  /** No document has a slash in its name. */
+  /** No document has a slash in its name, or the name of our own server. */
   const serverOf = ({ session }: McpCaller, name: string): Server | Builtin | undefined => {
-    if (name.includes('/')) return builtins.find(session, name)
+    if (name.includes('/') || name === OWN_SERVER) return builtins.find(session, name)
     const found = resources.find('mcp', name)
     return found && { resource: found.resource, spec: found.spec as McpServerSpec }
   }
@@ -136,13 +143,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
   const answerBatch = batches({
     records,
     lineBytes: limits.lineBytes,
-    send: (visit, of, message, answer) =>
-      exchange.send(
-        turnIn(visit, () => of),
-        known(visit),
-        message,
-        answer,
-      ),
+    send: (visit, of, message, answer) => exchange.send({ ...turnIn(visit, () => of), waits: false }, known(visit), message, answer),
     failure: (visit, message, error) => replyTo(toChaperoneError(error), asked(visit, message)).message,
   })
 
@@ -242,12 +243,14 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     const server = visit.all ? undefined : known(visit)
     if (!server || isBuiltin(server)) {
       const { of, text } = server ? desk.greet(caller.session, server, message) : many.greet(caller.session, message)
+      of.capabilities = declaredIn(message)
       await records.opened(caller, of)
       return answer.send(200, text, { 'content-type': 'application/json', 'mcp-session-id': of.id })
     }
     // The session is opened when the guard has admitted: who is refused costs no process.
     await exchange.govern(caller, describeMcp(server, message), bodiesOf(message), async (permit) => {
       const of = sessions.open(caller.session, server.resource.id)
+      of.capabilities = declaredIn(message)
       const taken = new Collector(limits.lineBytes)
       try {
         const lane = exchange.lane(of, server)
@@ -387,6 +390,8 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     },
   }
 }
+
+const declaredIn = ({ params }: Sent) => (isObject(params.capabilities) ? params.capabilities : {})
 
 /** GET and DELETE have no body to say the version in; the modern era has neither. */
 function checkVersion(request: IncomingMessage): void {

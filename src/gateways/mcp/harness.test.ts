@@ -5,8 +5,12 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeGuard } from '../../access/guard.ts'
+import { openBook } from '../../access/requests/book.ts'
+import { openCalls } from '../../access/requests/calls.ts'
+import { openChanges } from '../../access/requests/changes.ts'
+import type { AccessRequest } from '../../access/requests/types.ts'
 import type { State } from '../../access/state.ts'
-import type { Draft } from '../../audit/record.ts'
+import type { Claim, Draft } from '../../audit/record.ts'
 import { mcpServerSpec } from '../../catalog/mcp-server.ts'
 import { DECIDING, openPinBook, type PinBook, pinOf } from '../../catalog/pin-book.ts'
 import { type Pin, pinsByServer } from '../../catalog/pins.ts'
@@ -57,6 +61,10 @@ export interface Harness {
   dropServer(name: string): void
   /** Changes what the caller may do, as `apply` would. */
   setRole(role: unknown): void
+  /** Requests about calls, oldest first. */
+  asked(): Promise<AccessRequest[]>
+  /** Answers one, as an approver would; who may is proven elsewhere. */
+  decide(id: string, verdict: 'approved' | 'denied', reason?: string): Promise<void>
   /** Ends everything that hangs on the session, as a lock would. */
   cut(name: string, code?: 'locked' | 'credential_expired'): void
   post(server: string, message: unknown, headers?: Record<string, string>): Promise<Response>
@@ -145,8 +153,37 @@ export async function harness(world: World): Promise<Harness> {
       return { id: draft.id ?? 'rec', seq: records.length }
     },
     addSecrets() {},
+    /** As the writer's thread does it: the row and the record, or neither. */
+    async claim(draft: Draft, { request, digest, permit, continues }: Claim) {
+      const from = continues === undefined ? { state: 'approved' as const, permit: null } : { state: 'used' as const, permit: continues }
+      const { numUpdatedRows } = await store.write((trx) =>
+        trx
+          .updateTable('requests')
+          .set({ state: 'used', permit, node_id: 'here', outcome: null })
+          .where('id', '=', request)
+          .where('digest', '=', digest)
+          .where('state', '=', from.state)
+          .where('permit', from.permit === null ? 'is' : '=', from.permit)
+          .where('expires_at', '>', continues === undefined ? clock.now() : 0)
+          .executeTakeFirstOrThrow(),
+      )
+      if (numUpdatedRows !== 1n) throw new ChaperoneError('approval_used', 'The approval of exactly this was used already, or is over.')
+      return audit.append(draft)
+    },
   }
+  const failed = (error: unknown) => {
+    throw error
+  }
+  const book = openBook(store, clock)
+  const changes = openChanges({ store, book, clock, failed })
+  const calls = openCalls({
+    ...{ store, book, changes, audit, clock, failed },
+    masker: { text: (value) => ({ value, count: 0 }) },
+    announce: async () => {},
+    link: (id) => `https://chaperone.test/requests/${id}`,
+  })
   const guard = makeGuard({
+    calls,
     state: { current: () => state, refresh: async () => state, see: async () => {} },
     lease: { ensure: async () => {} },
     audit,
@@ -173,6 +210,7 @@ export async function harness(world: World): Promise<Harness> {
     handles: openHandles(keyring),
     guard,
     pins,
+    requests: changes,
     resources: {
       find: (kind, name) => state.find(kind, name),
       list: (kind) => state.list(kind),
@@ -227,6 +265,24 @@ export async function harness(world: World): Promise<Harness> {
       state = stateOf(role, state.epoch + 1)
       guard.review()
     },
+    asked: async () => (await book.list({ kind: 'call' })).reverse(),
+    async decide(id, verdict, reason) {
+      const now = clock.now()
+      await store.write(async (trx) => {
+        const before = await book.find(id, trx)
+        const vote = {
+          identityId: 'usr_dana',
+          verdict: verdict === 'approved' ? 'approve' : 'deny',
+          how: 'test',
+          at: now,
+          sessionId: 'ses_dana',
+        } as const
+        await book.vote(trx, before!, { ...vote, ...(reason === undefined ? {} : { reason }) })
+        await book.change(trx, before!, { state: verdict, decided_at: now, decided_by: 'usr_dana', expires_at: now + 900_000 })
+      })
+      const request = (await book.find(id))!
+      changes.tell({ type: verdict, request })
+    },
     cut(name, code = 'locked') {
       sessions.get(name)?.cutAll(new ChaperoneError(code, 'A lock stops this.'))
     },
@@ -238,6 +294,7 @@ export async function harness(world: World): Promise<Harness> {
       }),
     async close() {
       await gateway.close()
+      changes.close()
       server.closeAllConnections()
       server.close()
       if (!world.store) await store.close()

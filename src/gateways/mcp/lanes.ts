@@ -39,6 +39,8 @@ export interface McpSession {
   readonly inquiries: Inquiries | undefined
   /** legacy: what the handshake agreed on */
   version: string | undefined
+  /** legacy: what the client declared in the handshake */
+  capabilities: Readonly<Record<string, unknown>>
   /** by resource id */
   readonly lanes: Map<string, Lane>
   lastUsed: number

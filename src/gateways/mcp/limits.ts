@@ -65,6 +65,14 @@ export interface McpLimits {
   readonly eraMs: number
   /** a comment on a silent event stream, so that what lies between does not close it */
   readonly keepAliveMs: number
+  /** a call of a legacy client is held so long for a human's yes; reference clients give up after 60 s */
+  readonly approvalMs: number
+  /** and so long where the client is told of progress, every `progressMs`, which starts its time anew */
+  readonly approvalProgressMs: number
+  readonly progressMs: number
+  /** a retry of a modern client is held so long, and answered so often with a further round: reference clients give up after 10 */
+  readonly approvalPollMs: number
+  readonly approvalRounds: number
 }
 
 export const MCP_LIMITS: McpLimits = {
@@ -102,4 +110,9 @@ export const MCP_LIMITS: McpLimits = {
   listTtlMs: 60_000,
   eraMs: 10 * 60_000,
   keepAliveMs: 15_000,
+  approvalMs: 45_000,
+  approvalProgressMs: 170_000,
+  progressMs: 5_000,
+  approvalPollMs: 20_000,
+  approvalRounds: 8,
 }

@@ -118,3 +118,38 @@ test('rule 5: neither detail nor cause of a failure reaches anybody, and a serve
 test('an error without a request has no id at all: MCP knows no null', () => {
   assert.equal('id' in replyTo(new ProtocolError(-32700, 'x'), { server: 's' }).message, false)
 })
+
+test('rule 8: a refusal says what may be asked for, in words and as data', () => {
+  const { hint, ...rest } = denied
+  const ways = [
+    { role: 'images', link: 'agt_1', maxMs: 1_800_000, reason: 'required' as const },
+    { role: 'images-admin', link: 'agt_1', reason: { pattern: '^OPS-' } },
+  ]
+  const refused = { ...rest, reason: 'no_rule' as const, ways }
+  const { message } = replyTo(new Refusal(refused, 'per_1'), asked)
+  const { content, _meta } = message.result as { content: { text: string }[]; _meta: Record<string, { request: unknown; how: unknown }> }
+  assert.match(
+    content[0]!.text,
+    /You may ask for the role images \(for at most 30m, with a reason\) or the role images-admin \(with a reason\): call the tool request_access of the MCP server chaperone/,
+  )
+  const { request, how } = _meta['dev.chaperone/refusal']!
+  assert.deepEqual(request, [
+    { role: 'images', max: '30m', reason: 'required' },
+    { role: 'images-admin', reason: { pattern: '^OPS-' } },
+  ])
+  assert.deepEqual(how, { server: 'chaperone', tool: 'request_access' })
+  for (const serverVisible of [true, false])
+    for (const reason of ['no_rule', 'approval_unavailable'] as const) {
+      const hidden = JSON.stringify(replyTo(new Refusal({ ...refused, reason, visible: false }, 'per_1'), { ...asked, serverVisible }))
+      assert.doesNotMatch(hidden, /images/, 'nothing of it for who may not see the resource')
+    }
+})
+
+test('a call that waits for a human says for whom, until when, and what makes it go on', () => {
+  const parked = { request: 'req_1', url: 'https://c.example/requests/req_1', expiresAt: Date.UTC(2026, 10, 22, 10), approvers: 'a holder of dba' }
+  const { message } = replyTo(new Refusal({ ...denied, verdict: 'ask', reason: 'approval_required' }, 'per_1', parked), asked)
+  const { content, isError, _meta } = message.result as { content: { text: string }[]; isError: boolean; _meta: Record<string, unknown> }
+  assert.equal(isError, true)
+  assert.match(content[0]!.text, /request req_1, until 2026-11-22T10:00:00.000Z.*a holder of dba.*Send the same call again, unchanged/)
+  assert.deepEqual((_meta['dev.chaperone/refusal'] as Record<string, unknown>).parked, { ...parked, how: 'send the same call again, unchanged' })
+})

@@ -1,5 +1,7 @@
-import { Refusal } from '../../access/types.ts'
+import { type Parked, Refusal } from '../../access/types.ts'
+import { formatDuration } from '../../encoding/duration.ts'
 import { type ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
+import type { Way } from '../../policy/types.ts'
 import { OUR_META } from './text/meta.ts'
 import { INVALID_PARAMS, ProtocolError, type RequestId } from './wire.ts'
 
@@ -77,7 +79,8 @@ function dataOf(error: ChaperoneError): Record<string, unknown> {
 
 function refusalFacts(error: ChaperoneError): Record<string, unknown> {
   if (!(error instanceof Refusal)) return { reason: error.code, ...(error.fix === undefined ? {} : { fix: error.fix }) }
-  const { rule, reason, link, retryAfter } = error.decision
+  const { rule, reason, link, retryAfter, ways = [] } = error.decision
+  const { parked } = error
   return {
     reason,
     ...(rule ? { rule: { document: rule.document, kind: rule.kind, section: rule.section, index: rule.index } } : {}),
@@ -85,14 +88,40 @@ function refusalFacts(error: ChaperoneError): Record<string, unknown> {
     decision: error.decisionId,
     ...(error.hint === undefined ? {} : { hint: error.hint }),
     ...(retryAfter === undefined ? {} : { retryAfter }),
+    ...(parked ? { parked: { ...parked, how: 'send the same call again, unchanged' } } : {}),
+    ...(ways.length > 0 ? { request: ways.map(requestable), how: REQUEST } : {}),
   }
 }
+
+/** The tool by which an agent asks, in data. */
+const REQUEST = { server: 'chaperone', tool: 'request_access' } as const
+
+const requestable = ({ role, maxMs, reason }: Way) => ({
+  role,
+  ...(maxMs === undefined ? {} : { max: formatDuration(maxMs) }),
+  ...(reason === undefined ? {} : { reason }),
+})
+
+/** What a model reads of the ways to ask. */
+function waysText(ways: readonly Way[]): string {
+  const each = ways.slice(0, MOST_WAYS).map(({ role, maxMs, reason }) => {
+    const limits = [
+      ...(maxMs === undefined ? [] : [`for at most ${formatDuration(maxMs)}`]),
+      ...(reason === 'required' || typeof reason === 'object' ? ['with a reason'] : []),
+    ]
+    return `the role ${role}${limits.length > 0 ? ` (${limits.join(', ')})` : ''}`
+  })
+  const more = ways.length > MOST_WAYS ? ` and ${ways.length - MOST_WAYS} more` : ''
+  return `You may ask for ${each.join(' or ')}${more}: call the tool request_access of the MCP server chaperone, then try again.`
+}
+const MOST_WAYS = 5
 
 const sentence = (error: ChaperoneError) => (error instanceof Refusal ? refusalText(error) : [error.message, error.fix].filter(Boolean).join(' '))
 
 /** One short paragraph that a model can act on and a person can quote. */
 function refusalText(error: Refusal, what?: string): string {
-  const { reason, rule, retryAfter } = error.decision
+  const { reason, rule, retryAfter, ways = [] } = error.decision
+  if (error.parked) return parkedText(error, error.parked, what)
   const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
   return [
     `Chaperone refused ${what ?? 'this'}: ${error.message}`,
@@ -100,9 +129,33 @@ function refusalText(error: Refusal, what?: string): string {
     `Decision: ${error.decisionId}.`,
     retryAfter !== undefined
       ? 'Nothing was sent to the server. Wait as long as it says, then send the same call again.'
-      : error.hint === undefined
-        ? 'Nothing was sent to the server. Do not try again in another way; ask the person you work for.'
-        : `To ask for it: ${error.hint}`,
+      : nextStep(error, reason, ways),
+  ].join(' ')
+}
+
+function nextStep(error: Refusal, reason: ReasonCode, ways: readonly Way[]): string {
+  const known = NEXT[reason]
+  if (known !== undefined) return `Nothing was sent to the server. ${known}`
+  if (ways.length > 0) return `Nothing was sent to the server. ${waysText(ways)}`
+  if (error.hint !== undefined) return `To ask for it: ${error.hint}`
+  return 'Nothing was sent to the server. Do not try again in another way; ask the person you work for.'
+}
+
+/** What to do where the usual advice would be wrong. */
+const NEXT: Partial<Readonly<Record<ReasonCode, string>>> = {
+  approval_denied: 'It was decided by a human: do not try again in another way. The same call can be asked about again later.',
+  approval_used: 'One approval is one call. Send it again only if it must run a second time: then a human is asked anew.',
+  approval_unavailable: 'Nobody was asked about it.',
+}
+
+/** Somebody was asked, and has not answered: the model must know that, and what makes it go on. */
+function parkedText({ message, decision: { rule } }: Refusal, { request, url, expiresAt, approvers }: Parked, what = 'this'): string {
+  const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
+  return [
+    `Chaperone has not let ${what} through yet: ${message}`,
+    `Reason: approval_required${by}. Nothing was sent to the server.`,
+    `A human was asked: request ${request}, until ${new Date(expiresAt).toISOString()}. Who can say yes, at ${url}: ${approvers}.`,
+    'Send the same call again, unchanged, after that: it runs once. A call that differs in anything needs a yes of its own.',
   ].join(' ')
 }
 

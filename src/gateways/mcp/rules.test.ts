@@ -184,3 +184,13 @@ describe('rules about arguments', () => {
 test('a summary fits on one line of a terminal', () => {
   assert.equal(tool('a\u001b[2J\nb').summary, 'tools/call a?[2J?b')
 })
+
+test('who may do nothing but ask can begin a session and see what may be asked about', () => {
+  const role = { ask: [{ mcp: 'files', tools: ['write_file'], args: { path: { under: '/reports' } } }] }
+  for (const method of ['initialize', 'server/discover', 'tools/list', 'notifications/initialized'])
+    assert.equal(verdict(role, session(method)), 'allow', method)
+  assert.equal(verdict(role, tool('write_file', { path: '/reports/a' })), 'ask')
+  assert.equal(verdict(role, tool('write_file', { path: '/etc/passwd' })), 'deny')
+  assert.equal(verdict(role, listed('write_file')), 'ask')
+  assert.equal(verdict({ ask: [{ ...role.ask[0]!, mcp: 'other' }] }, session('initialize')), 'deny')
+})

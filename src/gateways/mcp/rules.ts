@@ -49,6 +49,7 @@ export const mcpVocabulary: Vocabulary = {
   what: ['tools', 'prompts', 'resources', 'can', 'operations'],
   obligations,
   compile: (rule, section) => compile(rule as Fields, section),
+  opens: (action) => factsOf(action).about === 'session',
   variables: (action) => {
     const facts = factsOf(action)
     return (trapLossy(facts.args ?? {}, facts.lossy) ?? {}) as Record<string, unknown>
@@ -56,6 +57,7 @@ export const mcpVocabulary: Vocabulary = {
   misfits,
   recorded: recordedFacts,
   recalled: recalledFacts,
+  wasPartial: ({ facts }) => facts.about === 'session' || facts.listing === true,
   propose: proposeRules,
   // Not by URI: with a template behind it a client could name new ones for ever, each with a count of its own.
   item: (action) => {

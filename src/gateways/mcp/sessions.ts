@@ -119,6 +119,7 @@ export function makeMcpSessions({ clock, limits, nodeId, mayStay, over, failed }
       connection,
       inquiries: era === 'legacy' ? new Inquiries({ clock, limits, several: scope === ALL }) : undefined,
       version: undefined,
+      capabilities: {},
       lanes: new Map(),
       lastUsed: clock.now(),
       busy: 0,

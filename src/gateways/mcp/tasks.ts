@@ -22,9 +22,16 @@ import {
  */
 export interface TaskOwners {
   /** Remembers what the answer to a call says of a task it made. Resolves when it is stored; only then may the client hear of it. */
-  learn(resourceId: string, session: LiveSession, call: Request, answer: string): Promise<void>
-  /** The tool whose call made the task. Undefined: there is none of that id, or it is somebody else's. */
-  toolOf(resourceId: string, session: LiveSession, taskId: string): Promise<string | undefined>
+  learn(resourceId: string, session: LiveSession, call: Request, answer: string, permit?: string): Promise<void>
+  /** The call that made the task. Undefined: there is none of that id, or it is somebody else's. */
+  ownerOf(resourceId: string, session: LiveSession, taskId: string): Promise<TaskOwner | undefined>
+}
+
+/** The call that made a task. */
+export interface TaskOwner {
+  readonly tool: string
+  /** the permit that it ran with, where a human allowed it */
+  readonly permit?: string
 }
 
 /** A server may keep a task for as long as it likes; we answer for it this long. */
@@ -33,7 +40,7 @@ const MAX_ID = 1024
 
 export function openTasks(store: Pick<Store, 'db' | 'write'>, clock: Clock): TaskOwners {
   return {
-    async learn(resourceId, session, call, answer) {
+    async learn(resourceId, session, call, answer, permit) {
       const made = taskIn(answer)
       if (!made) return
       const now = clock.now()
@@ -42,16 +49,19 @@ export function openTasks(store: Pick<Store, 'db' | 'write'>, clock: Clock): Tas
         task_id: made.id,
         owner: ownerOf(session),
         tool: String(call.params.name),
+        permit: permit ?? null,
         created_at: now,
         expires_at: now + Math.min(made.ttlMs ?? LONGEST_MS, LONGEST_MS),
       }
-      const { owner, tool, expires_at } = row
+      const { owner, tool, permit: under, expires_at } = row
       const kept = await store.write(async (trx) => {
         await trx.deleteFrom('mcp_tasks').where('expires_at', '<=', now).execute()
         const { numInsertedOrUpdatedRows } = await trx
           .insertInto('mcp_tasks')
           .values(row)
-          .onConflict((is) => is.columns(['resource_id', 'task_id']).doUpdateSet({ tool, expires_at }).where('mcp_tasks.owner', '=', owner))
+          .onConflict((is) =>
+            is.columns(['resource_id', 'task_id']).doUpdateSet({ tool, permit: under, expires_at }).where('mcp_tasks.owner', '=', owner),
+          )
           .executeTakeFirstOrThrow()
         return numInsertedOrUpdatedRows !== 0n
       })
@@ -59,15 +69,16 @@ export function openTasks(store: Pick<Store, 'db' | 'write'>, clock: Clock): Tas
       if (!kept) throw new ChaperoneError('upstream_unavailable', 'The server gave a task an id that belongs to another caller.')
     },
 
-    async toolOf(resourceId, session, taskId) {
+    async ownerOf(resourceId, session, taskId) {
       const row = await store.db
         .selectFrom('mcp_tasks')
-        .select(['owner', 'tool'])
+        .select(['owner', 'tool', 'permit'])
         .where('resource_id', '=', resourceId)
         .where('task_id', '=', taskId)
         .where('expires_at', '>', clock.now())
         .executeTakeFirst()
-      return row?.owner === ownerOf(session) ? row.tool : undefined
+      if (row?.owner !== ownerOf(session)) return undefined
+      return { tool: row.tool, ...(row.permit === null ? {} : { permit: row.permit }) }
     },
   }
 }

@@ -43,9 +43,10 @@ export interface Asker {
 
 /**
  * Sends a message that Chaperone itself needs for what the client asked (a handshake in the other era, a further round, a
- * subscription). It is an action of the client like any other: judged, recorded, with a permit of its own (rule 9).
+ * subscription). It is an action of the client like any other: judged, recorded, with a permit of its own (rule 9). `after` is
+ * the permit of the round before, when it is a further round of one call: an approval of that call covers it as well.
  */
-export type Errand = (message: Request | Notification, send: (permit: Permit) => Promise<Outcome>) => Promise<Outcome>
+export type Errand = (message: Request | Notification, send: (permit: Permit) => Promise<Outcome>, after?: Permit) => Promise<Outcome>
 
 /** Nothing reached the server: what was asked surely did not happen. */
 export class NotSent extends ChaperoneError {}

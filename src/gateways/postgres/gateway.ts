@@ -2,14 +2,17 @@ import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket, TlsOptions } from 'node:tls'
+import type { Requests } from '../../access/requests/types.ts'
 import type { Guard, Resources } from '../../access/types.ts'
 import type { AuditLog, Draft } from '../../audit/record.ts'
 import type { CertificateAuthority } from '../../ca/types.ts'
 import { type PostgresDatabaseSpec, postgresDatabaseSpec } from '../../catalog/postgres-database.ts'
 import type { Clock } from '../../clock.ts'
+import { parseDuration } from '../../encoding/duration.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
 import { CancelKeys } from './cancels.ts'
+import type { Room } from './conversation/parking.ts'
 import { Crowd } from './crowd.ts'
 import { cancelUpstream } from './database/cancel.ts'
 import { Certificates } from './database/certificate.ts'
@@ -47,6 +50,10 @@ export interface PostgresLimits {
   readonly queuedBytes: number
   /** prepared statements, and portals, of one connection */
   readonly names: number
+  /** ms that a statement waits for the human whom a rule wants asked, where the document of the database says nothing else */
+  readonly approvalWaitMs: number
+  /** statements that wait at once; further ones are asked about, and do not wait for the answer */
+  readonly waiting: number
 }
 
 export const POSTGRES_LIMITS: PostgresLimits = {
@@ -57,6 +64,8 @@ export const POSTGRES_LIMITS: PostgresLimits = {
   queuedMessages: 256,
   queuedBytes: 32 * 1024 * 1024,
   names: 10_000,
+  approvalWaitMs: 120_000,
+  waiting: 1_000,
 }
 
 export interface PostgresGatewayParts {
@@ -71,6 +80,8 @@ export interface PostgresGatewayParts {
   readonly identify: (socket: TLSSocket) => Promise<{ readonly session: LiveSession; readonly connection: Connection }>
   /** A sealed secret by its name, masked in every record from then on; for databases that want a password. */
   readonly reveal?: (secret: string) => Promise<string>
+  /** Where a decision about a request is waited for; absent: nobody can be asked. */
+  readonly requests?: Pick<Requests, 'decided'>
   /** Of the hashes that stand for values in the record, where a database wants those; default: one for this process. */
   readonly valueKey?: Uint8Array
   /** Of the hashes that a client sees in place of hidden values; default: one for this process. */
@@ -124,7 +135,9 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
 
   const record = (draft: Draft) => audit.append(draft).then(undefined, (error) => fault(toChaperoneError(error)))
 
-  const relayParts: RelayParts = { guard, audit, clock, limits, cache, bigTexts, masks, cancels, record, closing: closing.signal }
+  const requests = parts.requests ?? NOBODY
+  const room: Room = { waiting: 0, most: limits.waiting }
+  const relayParts: RelayParts = { guard, audit, clock, limits, cache, bigTexts, masks, requests, room, cancels, record, closing: closing.signal }
 
   async function visit(socket: Socket): Promise<void> {
     const late = new AbortController()
@@ -244,8 +257,10 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
           planning: planning(order),
           pinned,
           mayWrite: () => mayWrite(guard, session, place),
+          rightsMoved: makeRevisionCheck(),
           keepsOrder: () => isHeldTo(order, orderIn(held)),
         },
+        approvalWaitMs: waitOf(who, spec),
         permit,
         upstream,
         stop: () => cancelUpstream(permit, spec, upstream, upstreamParts).catch((error) => fault(toChaperoneError(error))),
@@ -256,6 +271,9 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       leave()
     }
   }
+
+  const waitOf = ({ approvalWaitMs = Number.POSITIVE_INFINITY }: Who, { limits: said }: PostgresDatabaseSpec): number =>
+    Math.min(said.approval_wait === undefined ? limits.approvalWaitMs : parseDuration(said.approval_wait), approvalWaitMs)
 
   /** What the client wants. A startup that tries to set what it may not is the first sign of an attack, so the refusal is on record. */
   async function startupOf({ parameters, minor }: Startup['packet'], serverName: string | undefined, who: Who): Promise<Wanted> {
@@ -280,6 +298,16 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       if (JSON.stringify(now) !== JSON.stringify(applied))
         throw new ChaperoneError('conflict', 'The definition of the database has changed.', { fix: 'Connect again.' })
       last = now
+    }
+  }
+
+  /** Each change of documents, grants and locks counts; and the minute at which a grant ends, for which `Rights` looks every second. */
+  function makeRevisionCheck(): () => boolean {
+    let last = resources.revision
+    return () => {
+      const moved = resources.revision !== last
+      last = resources.revision
+      return moved
     }
   }
 
@@ -356,6 +384,13 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
       return { hits: cache.hits, misses: cache.misses }
     },
   }
+}
+
+/** Without anybody who keeps requests none is ever made. */
+const NOBODY: Pick<Requests, 'decided'> = {
+  decided: async () => {
+    throw new ChaperoneError('approval_unavailable', 'Here nobody can be asked.')
+  },
 }
 
 const mirrorKey = (resourceId: string, database: string, { address, tls, auth }: PostgresDatabaseSpec) =>

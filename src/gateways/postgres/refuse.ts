@@ -1,6 +1,7 @@
-import { Refusal } from '../../access/types.ts'
+import { type Parked, Refusal } from '../../access/types.ts'
 import { formatDuration } from '../../encoding/duration.ts'
 import { ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
+import type { Decision } from '../../policy/types.ts'
 import type { Described } from './describe.ts'
 import { readErrorFields } from './wire/server.ts'
 import { errorMessage, fieldsMessage } from './wire/write.ts'
@@ -14,6 +15,7 @@ const SYNTAX_ERROR = '42601'
  */
 export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL', about?: Described): Buffer {
   if (error instanceof UnknownName) return errorMessage({ severity, sqlstate: error.sqlstate, message: error.message })
+  if (error instanceof Cancelled) return errorMessage({ severity, sqlstate: '57014', message: error.message })
   if (!(error instanceof Refusal)) {
     return errorMessage({
       severity,
@@ -27,15 +29,64 @@ export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL
   if (error.code === 'not_found') return noDatabase(severity)
   const { rule, reason } = error.decision
   if (about?.unread === 'syntax') return syntaxError(error, severity, about)
+  if (error.parked) return parkedMessage(error, error.parked, severity, about)
   const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
   const what = about && about.unread === undefined ? `: ${about.summary}` : ''
   return errorMessage({
     severity,
     sqlstate: REASONS[reason].sqlstate,
     message: `Chaperone refused this${what}. ${error.message}`,
-    detail: `reason ${reason}${by}, decision ${error.decisionId}`,
-    hint: error.hint ?? 'Nothing reached the database. Do not try it in another way; ask the person you work for, and name the decision.',
+    detail: `reason ${reason}${by}, decision ${error.decisionId}${waysIn(error.decision.ways)}`,
+    hint: hintOf(error),
   })
+}
+
+function hintOf({ decision, hint }: Refusal): string {
+  if (decision.reason === 'approval_denied')
+    return 'Nothing reached the database. A human has said no to exactly this: do not try it in another way, and do not ask again without a new reason.'
+  if (hint !== undefined) return hint
+  const [way] = decision.ways ?? []
+  if (way) {
+    const time = formatDuration(Math.min(way.maxMs ?? ASKED_MS, ASKED_MS))
+    return `Nothing reached the database. You may ask for the role ${way.role}: chaperone requests ask ${way.role} --for ${time} --reason "..."`
+  }
+  return 'Nothing reached the database. Do not try it in another way; ask the person you work for, and name the decision.'
+}
+
+/** What somebody might ask for who is in no hurry to give it back. */
+const ASKED_MS = 10 * 60_000
+
+const waysIn = (ways: Decision['ways']) =>
+  ways && ways.length > 0
+    ? `, may be asked for: ${ways.map(({ role, maxMs }) => `role ${role}${maxMs === undefined ? '' : ` (at most ${formatDuration(maxMs)})`}`).join(', ')}`
+    : ''
+
+/** It waits for a human, and nobody waits with it any more. */
+function parkedMessage({ decisionId, decision }: Refusal, parked: Parked, severity: 'ERROR' | 'FATAL', about: Described | undefined): Buffer {
+  return errorMessage({
+    severity,
+    sqlstate: REASONS[decision.reason].sqlstate,
+    message: `Chaperone has asked a human about this${about ? `: ${about.summary}` : ''}. Request ${parked.request} is not answered yet.`,
+    detail: `reason ${decision.reason}, request ${parked.request}, ${parked.url}, who can say yes: ${parked.approvers}, open until ${new Date(parked.expiresAt).toISOString()}, decision ${decisionId}`,
+    hint: 'Nothing reached the database. Send exactly the same statement again, on its own, once it is approved: then it runs once.',
+  })
+}
+
+/** Said at once, while the statement waits. `about`: what it is. */
+export const parkedNotice = ({ request, url, approvers, expiresAt }: Parked, about: Described | undefined, waitMs: number): Buffer =>
+  errorMessage({
+    severity: 'NOTICE',
+    sqlstate: '01000',
+    message: `Chaperone asks a human about this${about ? `: ${about.summary}` : ''}. Request ${request}: ${url}`,
+    detail: `who can say yes: ${approvers}; the question is open until ${new Date(expiresAt).toISOString()}`,
+    hint: `This connection waits up to ${formatDuration(waitMs)} for the answer. After that the same statement can be sent again.`,
+  })
+
+/** The client pressed a key: said as the server says it. */
+export class Cancelled extends ChaperoneError {
+  constructor() {
+    super('upstream_timeout', 'canceling statement due to user request')
+  }
 }
 
 /** Said as a database says it, for it is no question of rules: whoever reads it corrects the text and asks nobody. */

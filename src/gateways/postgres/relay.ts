@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream'
+import type { Requests } from '../../access/requests/types.ts'
 import type { Guard, Permit } from '../../access/types.ts'
 import type { AuditLog, Draft } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
@@ -6,6 +7,7 @@ import { ChaperoneError } from '../../errors.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
 import type { CancelKeys } from './cancels.ts'
 import { Conversation, type ConversationLimits } from './conversation/conversation.ts'
+import type { Room } from './conversation/parking.ts'
 import type { Fence } from './conversation/rights.ts'
 import type { Upstream } from './database/open.ts'
 import type { DescriptionCache, Place, SqlContext } from './describe.ts'
@@ -21,6 +23,8 @@ export interface Who {
   readonly connection: Connection
   /** W3C trace id of what is asked for at this moment, where it comes in by a protocol that has one. */
   readonly trace?: () => string | undefined
+  /** ms that a statement of this connection waits for a human at the most */
+  readonly approvalWaitMs?: number
 }
 
 /** bytes of answers that wait for a client that does not read */
@@ -34,6 +38,9 @@ export interface RelayParts {
   readonly cache: DescriptionCache
   readonly bigTexts: BigTexts
   readonly masks: MaskKeeper
+  readonly requests: Pick<Requests, 'decided'>
+  /** Statements that wait for a human. */
+  readonly room: Room
   readonly cancels: CancelKeys
   /** Appends, and says it to the operator when it cannot. */
   record(draft: Draft): Promise<unknown>
@@ -53,6 +60,8 @@ export interface Relay {
   /** What the database says of itself; let go of by whoever took it. */
   readonly mirror: HeldMirror
   readonly fence: Fence
+  /** ms that a statement waits for a human */
+  readonly approvalWaitMs: number
   /** For the connection; settled when it is over. */
   readonly permit: Permit
   readonly upstream: Upstream
@@ -102,6 +111,7 @@ export async function relay(parts: RelayParts, one: Relay): Promise<void> {
     masks,
     clock,
     limits,
+    approvals: { requests: parts.requests, room: parts.room, waitMs: one.approvalWaitMs },
     toClient(bytes) {
       if (client.write(bytes)) return
       database.pause()

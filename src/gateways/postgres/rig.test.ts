@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
 import pg from 'pg'
-import { type Admission, type Guard, type Outcome, type Permit, Refusal, type Resources } from '../../access/types.ts'
+import { type Admission, type Guard, type Outcome, type Parked, type Permit, Refusal, type Resources } from '../../access/types.ts'
 import type { Draft } from '../../audit/record.ts'
 import { authorityName, type Issuer, keyIdentifierOf, type Leaf, signAuthority, signLeaf } from '../../ca/certificate.ts'
 import { pemOf } from '../../ca/pem.ts'
@@ -20,6 +20,7 @@ import { compilePolicy } from '../../policy/compile.ts'
 import { decide } from '../../policy/decide.ts'
 import { demandsOf } from '../../policy/demands.ts'
 import type { Action, Decision } from '../../policy/types.ts'
+import { memoryRequests } from './asking.fixture.ts'
 import { type PostgresGateway, type PostgresGatewayParts, postgresGateway } from './gateway.ts'
 import { postgresVocabulary } from './rules.ts'
 import { readErrorFields } from './wire/server.ts'
@@ -67,6 +68,7 @@ export interface Recorded {
 export function memoryGuard(roles: () => readonly Record<string, unknown>[], guardrails: () => readonly Record<string, unknown>[] = () => []) {
   const records: Recorded[] = []
   const open = new Map<string, { permit: Permit; controller: AbortController; record: Recorded }>()
+  const approvals = memoryRequests()
   let number = 0
   const gate = { wait: undefined as Promise<void> | undefined }
   const compile = () =>
@@ -88,8 +90,7 @@ export function memoryGuard(roles: () => readonly Record<string, unknown>[], gua
   }
   const judge = (session: LiveSession, action: Action): Decision => {
     const question = questionOf(session, action)
-    const decision = decide(compiled.policy, question)
-    return decision.verdict === 'ask' ? { ...decision, verdict: 'deny', reason: 'approval_unavailable' } : decision
+    return decide(compiled.policy, question)
   }
   const guard: Guard = {
     judge,
@@ -99,11 +100,23 @@ export function memoryGuard(roles: () => readonly Record<string, unknown>[], gua
     },
     async admit(session, action, admission: Admission = {}) {
       await gate.wait
-      const decision = judge(session, action)
+      let decision = judge(session, action)
+      let parked: Parked | undefined
+      if (decision.verdict === 'ask') {
+        const { asking } = admission
+        const deny = (reason: Decision['reason'], message: string): Decision => ({ ...decision, verdict: 'deny', reason, message })
+        if (!asking || asking.cannot !== undefined) decision = deny('approval_unavailable', `${decision.message} ${asking?.cannot ?? ''}`)
+        else {
+          const answer = approvals.answered(session.principal.identityId, await asking.call())
+          if ('parked' in answer) parked = answer.parked
+          else if ('denied' in answer) decision = deny('approval_denied', `It was refused: ${answer.denied}`)
+          else decision = answer.use() ? { ...decision, verdict: 'allow' } : deny('approval_used', 'It was used already.')
+        }
+      }
       const bodies = Object.fromEntries((admission.bodies ?? []).map((body) => [body.name, Buffer.from(body.bytes as string).toString()]))
       const record: Recorded = { kind: decision.verdict === 'allow' ? 'intent' : 'refused', id: `per_${++number}`, action, decision, bodies }
       records.push(record)
-      if (decision.verdict !== 'allow') throw new Refusal(decision, record.id)
+      if (decision.verdict !== 'allow') throw new Refusal(decision, record.id, parked)
       const controller = new AbortController()
       controller.signal.addEventListener('abort', () => admission.cut?.(controller.signal.reason))
       const permit = { id: record.id, action, decision, obligations: decision.obligations, signal: controller.signal } as Permit
@@ -117,7 +130,7 @@ export function memoryGuard(roles: () => readonly Record<string, unknown>[], gua
       mine.record.outcome = outcome
     },
   }
-  return { guard, records, open, gate }
+  return { guard, records, open, gate, approvals }
 }
 
 /** Says yes to the question whether anything could be written, and only to that. */
@@ -229,6 +242,7 @@ export async function startRig(options: RigOptions = {}) {
       connections.push({ id: connection.id, cut: (why) => controller.abort(why) })
       return { session: sessionOf(certificate.subject.replace(/^CN=/, '')), connection }
     },
+    requests: memory.approvals.requests,
     nameOf: (id) => id.replace(/^usr_/, ''),
     fault: (error) => faults.push(error),
     ...(options.limits ? { limits: options.limits } : {}),

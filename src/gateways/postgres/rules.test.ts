@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { compilePolicy } from '../../policy/compile.ts'
+import { decide } from '../../policy/decide.ts'
 import { demandsOf } from '../../policy/demands.ts'
 import type { Action, Section, Variables } from '../../policy/types.ts'
 import { anyMaskAction, connectAction, describeSql, mayWriteAction, type SqlContext, statementAction } from './describe.ts'
@@ -187,4 +188,24 @@ test('what rules could demand of a connection is found in every link, role and g
   assert.deepEqual(demanded(link('open', 'plain', 'elsewhere')), ['plain', 'rail'])
   assert.deepEqual(demanded(link('asking', 'reading'), link('open')).sort(), ['asking', 'rail', 'rail', 'reading'])
   assert.deepEqual(demanded(link('open')), ['rail'])
+})
+
+test('who may do nothing but ask can connect and begin, and everything else of his is a question or refused', () => {
+  const ask = (spec: Record<string, unknown>) => {
+    const policy = compilePolicy({ roles: [{ name: 'r', spec }], guardrails: [] }, [postgresVocabulary])
+    const links = [{ identity: { id: 'agt', kind: 'agent' as const, name: 'bot', traits: {}, roles: ['r'] } }]
+    const session = { id: 'ses', startedAt: 0, how: 'test' }
+    return (action: Action) => decide(policy, { links, action, now: 0, session })
+  }
+  const rule = { postgres: 'prod', databases: ['shop'], as: 'ro', statements: ['update'], tables: ['public.t'], where: "args.user == 'ro'" }
+  const asked = ask({ ask: [rule] })
+  assert.equal(asked(connectAction(place)).verdict, 'allow')
+  assert.equal(asked(action("set datestyle = 'ISO'")).verdict, 'allow')
+  assert.equal(asked(action('update public.t set x = 1')).verdict, 'ask')
+  assert.equal(asked(action('select * from public.t')).verdict, 'deny')
+  assert.equal(asked(action('drop table public.t')).verdict, 'deny')
+  assert.equal(asked(connectAction({ ...place, user: 'rw' })).verdict, 'deny', 'as another database user')
+  assert.equal(asked(connectAction({ ...place, database: 'other' })).verdict, 'deny')
+  assert.equal(ask({ ask: [{ ...rule, shadow: true }] })(connectAction(place)).verdict, 'deny', 'what decides nothing opens nothing')
+  assert.equal(ask({ ask: [rule], deny: [{ postgres: 'prod', statements: ['connect'] }] })(connectAction(place)).verdict, 'deny')
 })

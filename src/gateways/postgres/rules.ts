@@ -136,8 +136,10 @@ export const postgresVocabulary: Vocabulary = {
   what: ['can', 'statements'],
   obligations,
   compile: (rule, section) => compile(rule as Fields, section),
+  opens: (action) => factsOf(action).statements[0] === 'connect' || isCompanion(action.effects, factsOf(action)),
   recorded: recordedFacts,
   recalled: recalledFacts,
+  wasPartial: ({ operation }) => operation === 'connect',
   propose: proposeRules,
   // Handshakes do not count, and what counts by itself is the kind: a client could make up new texts for ever.
   item: (action) => factsOf(action).statements.join('+'),
@@ -169,7 +171,7 @@ function compile(rule: Fields, section: Section): Matcher {
   const kinds = rule.statements === undefined || rule.statements === 'any' ? rule.statements : kindsOf(rule.statements)
   const effects = effectsOf(rule.can)
   const tables = rule.tables === undefined ? undefined : valueMatcher(rule.tables)
-  const matches = section === 'allow' ? allow(effects, kinds, tables) : exception(effects, kinds, tables, whole && section === 'deny')
+  const matches = section === 'allow' ? allow(effects, kinds, tables) : exception(effects, kinds, tables, section, whole)
   return (action, variables) => {
     const facts = factsOf(action)
     return databases(facts.database, variables) && users(facts.user, variables) && matches(action.effects, facts, variables)
@@ -196,9 +198,7 @@ const ALL: ReadonlySet<Effect> = new Set(EFFECTS)
 function allow(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: ValueMatcher | undefined): Judge {
   // `statements: [select]` alone allows what a SELECT is: one that calls a writing function is more.
   const may = can ?? (kinds === undefined || kinds === 'any' ? ALL : new Set([...kinds].flatMap((kind) => NATURAL_EFFECTS[kind] ?? [])))
-  const mayWrite =
-    [...may].some((effect) => effect !== 'read') &&
-    (kinds === undefined || kinds === 'any' || [...kinds].some((kind) => NATURAL_EFFECTS[kind]?.some((effect) => effect !== 'read')))
+  const mayWrite = couldWrite(may, kinds)
   return (effects, facts, variables) => {
     if (facts.probe === 'masks') return true
     if (facts.probe) return mayWrite
@@ -214,11 +214,19 @@ function allow(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: Value
   }
 }
 
+/** Whether something that changes anything is among what a rule speaks of. */
+const couldWrite = (may: ReadonlySet<Effect>, kinds: Kinds): boolean =>
+  [...may].some((effect) => effect !== 'read') &&
+  (kinds === undefined || kinds === 'any' || [...kinds].some((kind) => NATURAL_EFFECTS[kind]?.some((effect) => effect !== 'read')))
+
 /** One thing that the rule speaks of is enough: an exception cannot be evaded by wrapping it into something larger. */
-function exception(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: ValueMatcher | undefined, whole: boolean): Judge {
+function exception(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: ValueMatcher | undefined, section: Section, all: boolean): Judge {
+  const whole = all && section === 'deny'
+  // What a human may say yes to must be able to write then.
+  const mayWrite = section === 'ask' && couldWrite(can ?? ALL, kinds)
   return (effects, facts, variables) => {
     if (whole || facts.probe === 'masks') return true
-    if (facts.probe) return false
+    if (facts.probe) return mayWrite
     const named = kinds !== undefined && kinds !== 'any' && facts.statements.some((kind) => kinds.has(kind))
     if (facts.statements[0] === 'connect' || isCompanion(effects, facts)) return named
     if (kinds !== undefined && kinds !== 'any' && !named && facts.statements.length > 0) return false

@@ -14,7 +14,7 @@ export interface Builtins {
 }
 
 export interface Builtin {
-  /** `kind: mcp`. Its name holds a slash, which the name of no document does: nobody can take it, and it can take nobody's. */
+  /** `kind: mcp`. Its name holds a slash, or is one that no document can have: nobody can take it, and it can take nobody's. */
   readonly resource: Resource
   readonly title: string
   readonly instructions: string

@@ -73,7 +73,7 @@ export function makeMany({ records, exchange, sessions, guard, resources, builti
       .map(({ resource, spec }): Server => ({ resource, spec: spec as McpServerSpec }))
       .filter((server) => guard.judge(session, describeMcp(server, { method: 'ping', params: {} })).verdict === 'allow')
     const found = new Map<string, Server | Builtin>()
-    for (const server of [...servers, ...builtins.list(session)].sort((a, b) => (a.resource.name < b.resource.name ? -1 : 1))) {
+    for (const server of [...builtins.list(session), ...servers].sort((a, b) => (a.resource.name < b.resource.name ? -1 : 1))) {
       const prefix = prefixOf(server.resource.name)
       if (found.has(prefix)) log('mcp.prefix', { server: server.resource.name, prefix })
       else found.set(prefix, server)

@@ -35,6 +35,8 @@ export interface Call {
   readonly stop: AbortSignal
   /** as TapParts.told */
   readonly told: (message: UpstreamMessage) => string | undefined
+  /** the permit of its newest round */
+  under?: Permit
 }
 
 /** More pages of tools than any server has. */
@@ -58,14 +60,15 @@ export class ModernLink {
   }
 
   /** The client's request: with its own permit, or, when it is repeated, as an errand: judged and recorded again. */
-  async call({ message, answer, headers, stop, told }: Call, permit: Permit | undefined, inputs: Members = []): Promise<Reply> {
+  async call(call: Call, permit: Permit | undefined, inputs: Members = []): Promise<Reply> {
+    const { message, answer, headers, stop, told } = call
     const { facts, limits } = this.#parts
     const id = this.newId()
     const text = enveloped(message, id, facts(answer), inputs)
     const { method, params, lossy } = message
     // What was judged is in it as it was written; what is new in it is judged from its own text.
     const request: Request = permit ? { kind: 'request', id, method, params, text, lossy } : this.#read(text)
-    return this.#send(request, permit, new Tap({ to: answer, maxBytes: limits.lineBytes, told, stop }), headers)
+    return this.#send(request, permit, new Tap({ to: answer, maxBytes: limits.lineBytes, told, stop }), headers, call)
   }
 
   /** A request of our own, for what the client asked. */
@@ -101,12 +104,15 @@ export class ModernLink {
     return readMessages(Buffer.from(text), this.#parts.limits) as Request
   }
 
-  async #send(request: Request, permit: Permit | undefined, tap: Tap, client: ClientHeaders): Promise<Reply> {
+  async #send(request: Request, permit: Permit | undefined, tap: Tap, client: ClientHeaders, of?: Call): Promise<Reply> {
     const { name, errand, server } = this.#parts
     const { method, params } = request
     const headers = { ...plainHeaders(client), ...modernHeaders({ method, params }, this.#mirrored), 'mcp-protocol-version': MODERN_VERSION }
-    const send = (right: Permit) => server.request(right, request, tap, headers)
-    const outcome = await (permit ? send(permit) : errand(request, send))
+    const send = (right: Permit) => {
+      if (of) of.under = right
+      return server.request(right, request, tap, headers)
+    }
+    const outcome = await (permit ? send(permit) : errand(request, send, of?.under))
     tap.end()
     return readReply(name, request, tap.text, outcome)
   }

@@ -1,4 +1,4 @@
-import type { Guard, Permit } from '../../../access/types.ts'
+import type { Asking, Guard, Permit } from '../../../access/types.ts'
 import { parseByteSize } from '../../../encoding/byte-size.ts'
 import { parseDuration } from '../../../encoding/duration.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
@@ -7,8 +7,16 @@ import type { MaskKeeper } from '../masks/keeper.ts'
 import type { RowMasks } from '../masks/rows.ts'
 import { cannotKeep, type KnownObligations } from '../rules.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
+import { RULES_CHANGED } from './cannot.ts'
 import type { Asked } from './intake.ts'
+import type { Parking, Reading } from './parking.ts'
 import type { Item, Outcome, Run } from './prepared.ts'
+
+const never = (): never => {
+  throw new ChaperoneError('internal', 'Nobody can be asked about this.')
+}
+/** One for all: it is made for every statement. */
+const CHANGED: Asking = { cannot: RULES_CHANGED, call: never }
 
 export interface AdmissionParts {
   readonly guard: Guard
@@ -17,6 +25,7 @@ export interface AdmissionParts {
   readonly masks: MaskKeeper
   trace(): string | undefined
   isClosed(): boolean
+  readonly parking: Parking
   settle(run: Run, outcome: Outcome): void
   cut(reason: unknown): void
   /** The message waits no more. */
@@ -34,8 +43,11 @@ export class Admission {
     this.#parts = parts
   }
 
-  /** Asks the guard for every statement of the message, all at once: their intents share one write to the disk. */
-  admit(item: Item, asked: readonly Asked[]): void {
+  /**
+   * Asks the guard for every statement of the message, all at once: their intents share one write to the disk. `cannot`: why
+   * nobody can be asked about it, where a rule wants that (`cannot.ts`).
+   */
+  admit(item: Item, asked: readonly Asked[], cannot = RULES_CHANGED): void {
     const { guard, session, connection } = this.#parts
     let left = asked.length
     const permits: (Permit | undefined)[] = []
@@ -54,8 +66,9 @@ export class Admission {
     }
     item.waiting = true
     const trace = this.#parts.trace()
+    const asking = cannot === RULES_CHANGED ? CHANGED : { cannot, call: never }
     asked.forEach(({ described, action, bodies }, i) => {
-      guard.admit(session, action, { connection, bodies, cut: this.#onCut, ...(trace === undefined ? {} : { trace }) }).then(
+      guard.admit(session, action, { connection, bodies, asking, cut: this.#onCut, ...(trace === undefined ? {} : { trace }) }).then(
         (permit) => {
           permits[i] = permit
           arrived()
@@ -66,6 +79,27 @@ export class Admission {
         },
       )
     })
+  }
+
+  /** Waits for the human whom a rule wants asked; nothing else of the client is read meanwhile. */
+  park(item: Item, read: () => Reading): void {
+    item.waiting = true
+    this.#parts.parking.wait(read).then(
+      ({ asked, permit }) => {
+        item.waiting = false
+        try {
+          this.#admitted(item, asked, permit)
+        } catch (error) {
+          this.#parts.cut(error)
+        }
+        this.#parts.goOn()
+      },
+      (error) => {
+        item.waiting = false
+        item.refusal = { error: toChaperoneError(error), about: this.#parts.parking.about }
+        this.#parts.goOn()
+      },
+    )
   }
 
   #admitted(item: Item, asked: Asked, permit: Permit): void {
@@ -85,6 +119,7 @@ export class Admission {
       wordsCut: false,
       overtime: false,
       done: asked.done,
+      parameters: item.portal?.parameters ?? '',
       masks: masks instanceof ChaperoneError ? undefined : masks,
       timeoutMs: obligations.statement_timeout === undefined ? 0 : parseDuration(obligations.statement_timeout),
       status: undefined,

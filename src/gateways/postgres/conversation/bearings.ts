@@ -131,6 +131,14 @@ export class Bearings {
     return true
   }
 
+  /** The same, whatever is known. */
+  takeAgain(): void {
+    this.#blind = false
+    this.segmentBegins()
+    if (this.context.path) this.context = { ...this.context, path: undefined }
+    this.lookAgain()
+  }
+
   /** Names that the server does not have under the same text any more are forgotten here too. */
   #forgetUnlike(there: string): void {
     const hashes = JSON.parse(there) as Readonly<Record<string, string>>

@@ -1,7 +1,9 @@
+import type { Requests } from '../../../access/requests/types.ts'
 import type { Guard } from '../../../access/types.ts'
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { Connection, LiveSession } from '../../../identity/types.ts'
+import { SettingsLedger } from '../asking/ledger.ts'
 import type { DescriptionCache, Place, SqlContext } from '../describe.ts'
 import type { MaskKeeper } from '../masks/keeper.ts'
 import type { HeldMirror } from '../mirror/mirrors.ts'
@@ -13,13 +15,18 @@ import { parseMessage, queryMessage, readyForQuery } from '../wire/write.ts'
 import { Admission } from './admission.ts'
 import { Intake } from './intake.ts'
 import { Noted } from './noted.ts'
+import { Parking, type Reading, type Room } from './parking.ts'
 import { type Item, isSimple, itemOf, Names, type Outcome, type Portal, type Run } from './prepared.ts'
-import { Question, type Rows } from './question.ts'
+import { Question, type Rows, statement } from './question.ts'
 import { Replies } from './replies.ts'
 import { type Fence, Rights } from './rights.ts'
 import { Sight } from './sight.ts'
 
-export type ConversationLimits = WireLimits & { readonly queuedMessages: number; readonly queuedBytes: number; readonly names: number }
+export type ConversationLimits = WireLimits & {
+  readonly queuedMessages: number
+  readonly queuedBytes: number
+  readonly names: number
+}
 
 export interface ConversationParts {
   readonly guard: Guard
@@ -37,6 +44,8 @@ export interface ConversationParts {
   readonly fence: Fence
   /** What the database says of itself; absent only in tests of other things. */
   readonly mirror?: HeldMirror
+  /** Where humans answer, how long a statement waits for them (ms), and how many may. */
+  readonly approvals: { readonly requests: Pick<Requests, 'decided'>; readonly waitMs: number; readonly room: Room }
   toClient(bytes: Buffer): void
   toUpstream(bytes: Buffer): void
   /** Stop, or go on, reading what the client sends. */
@@ -88,6 +97,10 @@ export class Conversation {
   #stopAgain = false
   readonly #rights: Rights
   readonly #admission: Admission
+  readonly #ledger = new SettingsLedger()
+  readonly #parking: Parking
+  /** Of the messages in line, how many belong to a statement that waits for a human: the last ones. */
+  #parked = 0
 
   constructor(parts: ConversationParts) {
     this.#parts = parts
@@ -100,12 +113,28 @@ export class Conversation {
       ask: (sql, done) => this.#ask(sql, done),
       setPinned: (pinned) => this.#intake.setPinned(pinned),
     })
+    this.#parking = new Parking({
+      ...parts,
+      ...parts.approvals,
+      ledger: this.#ledger,
+      status: () => this.#replies.status,
+      isIdle: () => this.#isIdle,
+      question: (wording, done, name) => this.#question(new Question(wording, done, name)),
+      takeBearings: async () => {
+        await parts.mirror?.asOfNow()
+        this.#intake.takeBearings()
+      },
+      isFenced: () => !this.#rights.mustWait(false),
+      notice: (bytes) => parts.toClient(bytes),
+      cut: (reason) => this.cut(reason),
+    })
     this.#sight = new Sight(parts.mirror, () => {
       if (!this.#closed) this.#goOn()
     })
     this.#noted = new Noted(() => this.#goOn())
     this.#admission = new Admission({
       ...parts,
+      parking: this.#parking,
       isClosed: () => this.#closed,
       settle: (run, outcome) => this.#settle(run, outcome),
       cut: (reason) => this.cut(reason),
@@ -130,7 +159,8 @@ export class Conversation {
       portals,
       judge: (action) => parts.guard.judge(parts.session, action),
       add: (type, frame, more) => this.#add(type, frame, more),
-      admit: (item, asked) => this.#admission.admit(item, asked),
+      admit: (item, asked, cannot) => this.#admission.admit(item, asked, cannot),
+      park: (item, read) => this.#park(item, read),
       isIdle: () => this.#isIdle,
       status: () => this.#replies.status,
       ask: (sql, done) => this.#ask(sql, done),
@@ -192,6 +222,7 @@ export class Conversation {
   #end(lastWords: Buffer | undefined, cancel: boolean): void {
     if (this.#closed) return
     this.#closed = true
+    this.#parking.end(new ChaperoneError('session_ended', 'The connection is over.'))
     if (cancel && this.#replies.busy) void this.#parts.cancel()
     for (const item of this.#queue) for (const run of item.runs) this.#settle(run, { status: 'failed', sent: false })
     this.#replies.abandon()
@@ -209,17 +240,34 @@ export class Conversation {
       this.cut(error)
       return
     }
-    if (!this.#closed) this.#parts.holdClient(this.#later !== undefined || this.#isFull())
+    if (this.#closed) return
+    const held = this.#framer.held + (this.#later?.frame.length ?? 0)
+    this.#parking.goOn(held)
+    // A client that is not listened to cannot be seen to go; and for one that is gone nothing may run.
+    if (!this.#closed) this.#parts.holdClient(this.#parking.isOn ? this.#parking.isFull(held) : this.#later !== undefined || this.#isFull())
+  }
+
+  /** The messages behind the last one that ends something: they wait together. */
+  #park(item: Item, read: () => Reading): void {
+    const at = this.#queue.indexOf(item)
+    const before = this.#queue.findLastIndex(({ type, refusal }, i) => i < at && (WORTH_SENDING.has(type) || refusal !== undefined))
+    this.#parked = this.#queue.length - (before + 1)
+    this.#admission.park(item, read)
   }
 
   /** A cancel on its way could hit what is asked now. */
   get #isIdle(): boolean {
-    return this.#queue.length === 0 && this.#replies.inFlight === 0 && this.#stopping === 0
+    return this.#queue.length === (this.#parking.isOn ? this.#parked : 0) && this.#replies.inFlight === 0 && this.#stopping === 0
   }
 
   /** A statement of our own, when nothing of the client's is under way. */
   #ask(sql: string, done: (rows: Rows | undefined) => void): void {
-    const question = new Question(sql, done)
+    this.#question(new Question(statement(sql), ({ rows, sqlstate }) => done(sqlstate === undefined ? rows : undefined)))
+  }
+
+  #question(question: Question): void {
+    // It ends with a Sync: what a client has only prepared before, and not synced, is behind it.
+    this.#segmentOpen = false
     this.#replies.sent(itemOf(FROM_CLIENT.query, question.frame, { question }))
     this.#parts.toUpstream(question.frame)
   }
@@ -229,6 +277,10 @@ export class Conversation {
    * of the client's runs, and so none hits a question of our own.
    */
   stop(): void {
+    if (this.#parking.isOn) {
+      this.#parking.cancel()
+      return
+    }
     this.#stopAgain = this.#stopping > 0
     if (!this.#closed && this.#replies.busy && !this.#stopAgain) this.#stop()
   }
@@ -255,6 +307,10 @@ export class Conversation {
       const message = this.#later ?? this.#framer.next()
       if (!message) return
       this.#later = message
+      if (this.#parking.isOn) {
+        if (message.type === terminate) this.clientGone()
+        return
+      }
       if (GIVES_ORDERS.has(message.type) && this.#rights.mustWait(this.#segmentOpen)) return
       this.#later = this.#intake.take(message) ? undefined : message
       if (this.#later) return
@@ -305,6 +361,7 @@ export class Conversation {
         this.#rights.doubt(run.described.opaque)
       }
       if (run.described.ends) this.#rights.transactionEnds()
+      this.#ledger.ran(run.described, run.parameters, this.#sight.newest())
       this.#sight.ran(run.described)
     }
     if (type === sync) this.#dropping = false

@@ -1,6 +1,7 @@
 import type { Body } from '../../../audit/record.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { Action, Decision } from '../../../policy/types.ts'
+import { type Given, NO_PARAMETERS } from '../asking/bound.ts'
 import { type Described, type DescriptionCache, type Place, type SqlContext, statementAction } from '../describe.ts'
 import { statementBodies } from '../record/keep.ts'
 import { UnknownName } from '../refuse.ts'
@@ -8,9 +9,11 @@ import { readBind, readExecute, readParse, readQuery, readTarget } from '../wire
 import { FROM_CLIENT } from '../wire/codes.ts'
 import type { ClientMessage } from '../wire/framer.ts'
 import { Bearings, type BearingsParts } from './bearings.ts'
+import { AMONG_OTHERS, GOES_ON, IN_PIPELINE, NOT_RUN, whyNot } from './cannot.ts'
 import { movesPortals, movesStatements, mustBeOver, Overlay, whenDone } from './handles.ts'
 import { Meanings } from './meanings.ts'
 import { needsNames } from './own-statements.ts'
+import type { Reading } from './parking.ts'
 import { assertRoom, type Item, isSimple, Names, type Portal, type Prepared, parametersOf } from './prepared.ts'
 import type { Replies } from './replies.ts'
 import type { Sight } from './sight.ts'
@@ -38,8 +41,10 @@ export interface IntakeParts extends Omit<BearingsParts, 'statements'> {
   judge(action: Action): Decision
   /** Puts a message into the line. */
   add(type: number, frame: Buffer, more?: Partial<Pick<Item, 'refusal' | 'portal' | 'shape' | 'name' | 'copiesIn'>>): Item
-  /** Asks for the permits; the message waits for them. */
-  admit(item: Item, asked: readonly Asked[]): void
+  /** Asks for the permits; the message waits for them. `cannot`: why no human can be asked. */
+  admit(item: Item, asked: readonly Asked[], cannot?: string): void
+  /** Waits for a human; until then no further message is given to `take`. `read`: what it is asked for, read again. */
+  park(item: Item, read: () => Reading): void
   messageRefused(error: ChaperoneError): void
 }
 
@@ -71,6 +76,10 @@ export class Intake {
   #portalsMoved = false
   /** The client has sent all of its copy data; the server may not have come to the end of it. */
   #copyEnded = false
+  /** Something was bound since the last Sync. */
+  #boundHere = false
+  /** What a human must be asked about was bound; whether it stands alone before its Sync is seen when that comes. */
+  #undecided: { readonly item: Item; readonly portal: Portal; readonly given: Given } | undefined
 
   constructor(parts: IntakeParts) {
     this.#parts = parts
@@ -87,6 +96,12 @@ export class Intake {
     this.#bearings.setPinned(pinned)
   }
 
+  /** Asks again where names lead, by the newest definitions, whatever is known. Nothing may be under way. */
+  takeBearings(): void {
+    this.#bearings.renew(this.#parts.sight.current(), this.#parts.sight.isUnsettled)
+    this.#bearings.takeAgain()
+  }
+
   /** False: not yet; something that was sent before must be answered first. Throws when the connection cannot go on. */
   take(message: ClientMessage): boolean {
     const { type, frame } = message
@@ -101,11 +116,17 @@ export class Intake {
     }
     try {
       if (message.oversized) throw new ChaperoneError('too_large', `The SQL text is over the limit of ${this.#parts.limits.statementBytes} bytes.`)
+      if (this.#undecided && !this.#standsWith(this.#undecided.portal, type, frame)) {
+        this.#refuseUndecided(IN_PIPELINE)
+        this.#skipping = true
+        if (type !== terminate) return true
+      }
       if (BEGINS.has(type) && !this.#isRenewed(frame)) return false
       if (BEGINS.has(type) && !this.#inSegment && !this.#mayBegin(type)) return false
       return this.#read(type, frame)
     } catch (error) {
       const refusal = toChaperoneError(error)
+      if (this.#undecided) this.#refuseUndecided(IN_PIPELINE)
       this.#parts.messageRefused(refusal)
       this.#parts.add(type, frame, { refusal: { error: refusal } })
       if (isSimple(type)) this.#endSegment()
@@ -140,6 +161,7 @@ export class Intake {
       case sync:
         this.#parts.add(type, frame)
         this.#endSegment()
+        this.#decide()
         return true
       case flush:
       case terminate:
@@ -166,6 +188,7 @@ export class Intake {
     this.#parts.portals.sync()
     this.#skipping = false
     this.#inSegment = false
+    this.#boundHere = false
     this.#unsettledBefore ||= this.#unsettledHere
     this.#unsettledHere = false
     this.#statementsMoved = false
@@ -212,6 +235,7 @@ export class Intake {
       if (described.effects.includes('admin')) context = { ...context, unsettled: true }
     }
     this.#bearings.assertHeld(asked)
+    const wasInSegment = this.#inSegment
     const item = this.#parts.add(query, frame, { copiesIn: asked.some(({ described }) => described.copiesIn) })
     this.#endSegment()
     for (const { described } of asked) this.#unsettles(described)
@@ -220,9 +244,73 @@ export class Intake {
     // Several statements in one text are one message to the server: it goes if every one of them may. A refusal is
     // recorded with the whole text, because the others were asked for in the same breath.
     const refused = asked.length > 1 ? asked.find(({ action }) => this.#parts.judge(action).verdict !== 'allow') : undefined
-    if (refused) this.#parts.admit(item, [{ ...refused, bodies: this.#bodies(refused.described, text) }])
-    else if (asked.length > 0) this.#parts.admit(item, asked)
+    if (refused) this.#parts.admit(item, [{ ...refused, bodies: this.#bodies(refused.described, text) }], AMONG_OTHERS)
+    else if (asked.length === 1 && this.#isForHuman(asked[0]!.action)) {
+      const cannot = wasInSegment ? IN_PIPELINE : whyNot(asked[0]!.described)
+      if (cannot !== undefined) this.#parts.admit(item, asked, cannot)
+      else this.#parts.park(item, () => this.#queryAgain(text))
+    } else if (asked.length > 0) this.#parts.admit(item, asked)
     return true
+  }
+
+  /** What a rule wants a human asked about. When that cannot be told, the guard refuses it. */
+  #isForHuman(action: Action): boolean {
+    try {
+      return this.#parts.judge(action).verdict === 'ask'
+    } catch {
+      return false
+    }
+  }
+
+  /** One statement of a Query as everything is now. Nothing else is under way. */
+  #queryAgain(text: string): Reading {
+    const { context } = this.#bearings
+    const [one, second] = this.#parts.cache.describe(text, context)
+    const described = one && !second ? this.#meanings.follow(one) : 'wait'
+    if (described === 'wait') throw new ChaperoneError('conflict', 'What the statement means has changed.', { fix: 'Send it again.' })
+    this.#unsettlesWhatFollows(described)
+    const action = statementAction(this.#parts.place, described, context)
+    const asked = { described, action, context, bodies: this.#bodies(described, text), done: this.#whenDone(described, text, text) }
+    return { asked, given: NO_PARAMETERS }
+  }
+
+  #unsettlesWhatFollows(described: Described): void {
+    this.#unsettles(described)
+    this.#unsettledBefore ||= this.#unsettledHere
+    this.#unsettledHere = false
+  }
+
+  /** Whether a message may stand behind a Bind that a human is asked about: what describes it, runs it once, and ends. */
+  #standsWith(portal: Portal, type: number, frame: Buffer): boolean {
+    if (type === sync || type === describe) return true
+    if (type === close) return portal.executed
+    return type === execute && !portal.executed && this.#parts.portals.find(readExecute(frame).portal) === portal
+  }
+
+  /** A Sync came: it stands alone, or not. */
+  #decide(): void {
+    const undecided = this.#undecided
+    if (!undecided) return
+    const { item, portal, given } = undecided
+    const { described } = portal.prepared
+    const cannot = !portal.executed ? NOT_RUN : described && whyNot(described)
+    if (cannot !== undefined) {
+      this.#refuseUndecided(cannot)
+      return
+    }
+    this.#undecided = undefined
+    this.#parts.park(item, () => {
+      portal.prepared = this.#meanings.again(portal.prepared)
+      const asked = this.#askedBy(portal)!
+      this.#unsettlesWhatFollows(asked.described)
+      return { asked, given }
+    })
+  }
+
+  #refuseUndecided(cannot: string): void {
+    const { item, portal } = this.#undecided!
+    this.#undecided = undefined
+    this.#parts.admit(item, [this.#askedBy(portal)!], cannot)
   }
 
   /** What the statement, once it runs, leaves unsettled for what is read after it. */
@@ -256,14 +344,24 @@ export class Intake {
     if (described === 'wait') return false
     this.#inSegment = true
     const action = described && this.#actionOf(described)
-    if (described && action && this.#parts.judge(action).verdict !== 'allow') {
+    // What a human must be asked about is asked when it is to run.
+    if (described && action && this.#parts.judge(action).verdict === 'deny') {
       this.#parts.admit(this.#parts.add(parse, frame), [
         { described, action, context: this.#bearings.context, bodies: this.#bodies(described, text) },
       ])
       this.#skipping = true
       return true
     }
-    const prepared: Prepared = { described, action, text, source: text, context: this.#bearings.context, types: own, shape: { fields: undefined } }
+    const prepared: Prepared = {
+      described,
+      action,
+      text,
+      source: text,
+      context: this.#bearings.context,
+      types: own,
+      declared: types,
+      shape: { fields: undefined },
+    }
     this.#statements.propose(name, prepared)
     this.#parts.add(parse, frame, { name: { confirm: () => this.#statements.confirm(name, prepared), withdraw: () => this.#statements.withdraw() } })
     return true
@@ -297,7 +395,16 @@ export class Intake {
     }
     const item = this.#parts.add(bind, frame, { portal, name: { confirm, withdraw: () => portals.withdraw() } })
     const asked = this.#askedBy(portal)
-    if (asked) this.#parts.admit(item, [asked])
+    const isFirst = !this.#boundHere
+    this.#boundHere = true
+    if (!asked) return true
+    if (!this.#isForHuman(asked.action)) this.#parts.admit(item, [asked])
+    else if (!isFirst) this.#parts.admit(item, [asked], IN_PIPELINE)
+    else {
+      item.waiting = true
+      const formats = values.map((_, i) => (isBinary(i) ? 1 : 0))
+      this.#undecided = { item, portal, given: { values, formats, declared: prepared.declared ?? [] } }
+    }
     return true
   }
 
@@ -314,7 +421,7 @@ export class Intake {
     if (described) this.#unsettles(described)
     // The Bind before it was admitted for the first run; going on with a suspended portal is a run of its own.
     const asked = portal.executed ? this.#askedBy(portal) : undefined
-    if (asked) this.#parts.admit(item, [asked])
+    if (asked) this.#parts.admit(item, [asked], GOES_ON)
     portal.executed = true
     return true
   }

@@ -28,6 +28,8 @@ export interface Run {
   overtime: boolean
   /** What is true once the server has done it: names it has made or forgotten. */
   readonly done: (() => void) | undefined
+  /** of the Bind, as they are recorded */
+  readonly parameters: string
   /** ms after which it is cancelled; 0: never */
   readonly timeoutMs: number
   /** how its rows are hidden, where its rule hides columns */
@@ -107,11 +109,14 @@ export interface Prepared {
   readonly context: SqlContext
   /** oids of user's types that the client declared for its parameters */
   readonly types?: readonly number[]
+  /** and all of them, in order, as it declared them */
+  readonly declared?: readonly number[]
   readonly shape: Shape
 }
 
 export interface Portal {
-  readonly prepared: Prepared
+  /** as it was last read: what a human is asked about is read anew before it runs */
+  prepared: Prepared
   readonly parameters: string
   /** What Bind was admitted for; the first Execute uses it, a later one needs its own. */
   run: Run | undefined

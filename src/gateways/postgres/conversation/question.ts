@@ -1,36 +1,49 @@
 import { randomBytes } from 'node:crypto'
 import { FROM_SERVER } from '../wire/codes.ts'
 import type { Passage } from '../wire/scanner.ts'
-import { readDataRow, readErrorFields } from '../wire/server.ts'
+import { readDataRow, readErrorFields, readParameterTypes } from '../wire/server.ts'
 import { bindMessage, closeMessage, executeMessage, parseMessage, syncMessage } from '../wire/write.ts'
 
 export type Rows = readonly (readonly (string | null)[])[]
 
+/** What a question sends. `messages` gets a name that the client cannot know, for what it prepares. */
+export interface Wording {
+  readonly messages: (name: string) => readonly Buffer[]
+  /** Closed again, where an error kept the server from coming to that: names that begin with the question's own. */
+  readonly leftovers?: (name: string) => readonly Buffer[]
+}
+
+/** One statement without parameters. */
+export const statement = (sql: string): Wording => ({
+  messages: (name) => [parseMessage(name, sql), bindMessage(name, name), executeMessage(name), closeMessage('P', name), closeMessage('S', name)],
+})
+
+/** What came of it. */
+export interface Answer {
+  readonly rows: Rows
+  /** oids of the parameters of what it prepared, where it asked for them */
+  readonly parameters: readonly number[]
+  /** SQLSTATE, when the server refused it */
+  readonly sqlstate: string | undefined
+}
+
 /**
- * A statement of the gateway's own on the client's connection: it looks again where names lead, or sets a fence. Sent only
- * between the client's messages; its answers are swallowed.
+ * A question of the gateway's own on the client's connection: it looks again where names lead, sets a fence, or has something
+ * planned. Sent only between the client's messages; its answers are swallowed.
  *
  * By the extended protocol and under a name of its own: a simple Query would destroy the unnamed statement and portal that the
  * client may still want to use.
  */
 export class Question {
   readonly frame: Buffer
-  readonly #done: (rows: Rows | undefined) => void
+  readonly #done: (answer: Answer) => void
   readonly #rows: (readonly (string | null)[])[] = []
-  #failed = false
+  #parameters: readonly number[] = []
+  #sqlstate: string | undefined
 
-  /** `done`: its rows as texts, or undefined when the server refused it. */
-  constructor(sql: string, done: (rows: Rows | undefined) => void) {
-    const name = `chaperone ${randomBytes(9).toString('base64url')}`
+  constructor({ messages }: Wording, done: (answer: Answer) => void, name = newName()) {
     this.#done = done
-    this.frame = Buffer.concat([
-      parseMessage(name, sql),
-      bindMessage(name, name),
-      executeMessage(name),
-      closeMessage('P', name),
-      closeMessage('S', name),
-      syncMessage(),
-    ])
+    this.frame = Buffer.concat([...messages(name), syncMessage()])
   }
 
   /** Every answer but ReadyForQuery, and what has nothing to do with it (settings, notifications). */
@@ -39,15 +52,22 @@ export class Question {
       if (!frame) return 'whole'
       this.#rows.push(readDataRow(frame))
     }
+    if (type === FROM_SERVER.parameterDescription) {
+      if (!frame) return 'whole'
+      this.#parameters = readParameterTypes(frame)
+    }
     if (type === FROM_SERVER.error) {
-      this.#failed = true
+      const fields = readErrorFields(frame!)
+      this.#sqlstate = fields.get('C') ?? ''
       // The server is going away; that is for the client.
-      if (readErrorFields(frame!).get('V') !== 'ERROR') return 'keep'
+      if (fields.get('V') !== 'ERROR') return 'keep'
     }
     return 'drop'
   }
 
   over(): void {
-    this.#done(this.#failed ? undefined : this.#rows)
+    this.#done({ rows: this.#rows, parameters: this.#parameters, sqlstate: this.#sqlstate })
   }
 }
+
+export const newName = () => `chaperone ${randomBytes(9).toString('base64url')}`

@@ -8,7 +8,7 @@ import { FROM_CLIENT } from '../wire/codes.ts'
 import { commandComplete, copyDoneMessage, errorMessage, parameterStatus, readyForQuery } from '../wire/write.ts'
 import { Masking } from './masking.ts'
 import { itemOf, Names, type Portal, type Run } from './prepared.ts'
-import { Question } from './question.ts'
+import { Question, statement } from './question.ts'
 import { Replies } from './replies.ts'
 
 /** A server that says what no PostgreSQL would: from there on questions and answers would be taken for each other. */
@@ -46,6 +46,7 @@ const run = (sql: string, cap = 0): Run => ({
   wordsCut: false,
   overtime: false,
   done: undefined,
+  parameters: '',
   timeoutMs: 0,
   masks: undefined,
   status: undefined,
@@ -132,7 +133,7 @@ test('the words of the server are hidden to the end of a transaction in which so
 
 test('of the answers to a question of our own only the last words of a server go on', () => {
   const said: unknown[] = []
-  const question = new Question('select 1', (rows) => said.push(rows))
+  const question = new Question(statement('select 1'), ({ rows, sqlstate }) => said.push(sqlstate === undefined ? rows : undefined))
   const see = (frame: Buffer) => question.see(frame[0]!, frame)
   assert.equal(see(errorMessage({ severity: 'ERROR', sqlstate: '57014', message: 'm' })), 'drop')
   assert.equal(see(errorMessage({ severity: 'FATAL', sqlstate: '57P01', message: 'm' })), 'keep')

@@ -1,7 +1,7 @@
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import type { Status } from '../wire/codes.ts'
-import { setConfig } from './own-statements.ts'
+import { LIFT, setConfig } from './own-statements.ts'
 import type { Rows } from './question.ts'
 
 /** What holds the session itself, below the judging of its statements. */
@@ -12,6 +12,8 @@ export interface Fence {
   readonly pinned: boolean
   /** Whether a rule could allow that now. */
   mayWrite(): boolean
+  /** Whether rules or grants have changed since this was last asked. */
+  rightsMoved(): boolean
   /** What keeps the order of rows from telling what masks hide. It stands in the startup packet; only code that nobody saw can lift it. */
   readonly planning: Readonly<Record<string, string>>
   /** Whether that is still enough for the masks that there are now. */
@@ -32,15 +34,19 @@ export interface RightsParts {
 const EVERY_MS = 1_000
 
 /**
- * Keeps the session to what its rights are: when no rule lets it write any more, the database holds it to reading too. Looked at
- * once a second; the check of every statement, which is the first fence, follows at once. A session that may write again stays
- * read-only in the database until it connects anew.
+ * Keeps the session to what its rights are: when no rule lets it write any more, the database holds it to reading too, and when
+ * one does again, by a role that was granted perhaps, the database lets it. Looked at with each change of rights and once a
+ * second; the check of every statement, which is the first fence, follows at once.
  */
 export class Rights {
   readonly #parts: RightsParts
   #lookedAt: number
   #pinned: boolean
   #mustPin = false
+  /** The session began read-only, and may write now: the database must be told. */
+  #mustLift = false
+  /** It was told. What leads back to the start of the session leads back to reading. */
+  #lifted = false
   /** A transaction may have begun since the fence was lifted. */
   #mayBeOpen = false
   #mustPlan = false
@@ -62,6 +68,7 @@ export class Rights {
   /** Something ran that may have lifted what was set after the login: it is set again before anything else is read. */
   doubt(isOpaque: boolean): void {
     this.#mustPlan ||= isOpaque && Object.keys(this.#parts.fence.planning).length > 0
+    this.#mustLift ||= this.#lifted
     if (!this.#pinned || (this.#parts.fence.pinned && !isOpaque)) return
     this.#pinned = false
     this.#mustPin = true
@@ -82,19 +89,32 @@ export class Rights {
     const state = status()
     if (state === 'I') this.#pinnedInside = false
     const now = clock.now()
-    if (now - this.#lookedAt >= EVERY_MS) {
+    if (now - this.#lookedAt >= EVERY_MS || fence.rightsMoved()) {
       this.#lookedAt = now
       if (!fence.keepsOrder())
         throw new ChaperoneError('conflict', 'The rules for this database hide more than when you connected.', { fix: 'Connect again.' })
       const may = fence.mayWrite()
       setPinned((this.#pinned || (fence.pinned && !this.#mayBeOpen)) && !may)
       this.#mustPin = !this.#pinned && !may
+      this.#mustLift = may && (this.#pinned || this.#mustLift)
     }
     if (this.#mustPlan && !inSegment && state !== 'E') {
       if (!isIdle()) return true
       ask(setConfig(Object.entries(fence.planning)), (rows) => {
         assertTaken(rows)
         this.#mustPlan = false
+      })
+      return true
+    }
+    // A transaction that began read-only ends so.
+    if (this.#mustLift && !inSegment && state === 'I') {
+      if (!isIdle()) return true
+      ask(LIFT, (rows) => {
+        assertTaken(rows)
+        this.#pinned = false
+        this.#mustLift = false
+        this.#lifted = true
+        this.#mayBeOpen = true
       })
       return true
     }
@@ -111,6 +131,7 @@ export class Rights {
       this.#pinned = true
       this.#mustPin = false
       this.#mayBeOpen = false
+      this.#lifted = false
       setPinned(true)
     })
     return true

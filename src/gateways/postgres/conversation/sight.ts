@@ -36,6 +36,15 @@ export class Sight {
     return this.#mirror?.current()
   }
 
+  /** The same, where it is only looked into. */
+  newest(): Mirror | undefined {
+    try {
+      return this.#mirror?.current()
+    } catch {
+      return undefined
+    }
+  }
+
   /** Whether everything that these statements name is known, or a look for it has just been made. False: `goOn` is called. */
   knows(statements: readonly Described[], message: unknown): boolean {
     if (!this.#mirror || this.#soughtFor === message || !statements.some((one) => one.unknown)) return true

@@ -21,6 +21,8 @@ export interface HeldMirror {
   stale(): void
   /** For a name that the mirror does not know: one that is {@link UNKNOWN_MS} old at most. Rejects with ChaperoneError. */
   fresher(): Promise<Mirror>
+  /** A look that begins after the call. Rejects with ChaperoneError. Nobody else waits for it. */
+  asOfNow(): Promise<void>
   release(): void
 }
 
@@ -143,6 +145,7 @@ class Kept {
         void this.#settled()
       },
       fresher: () => this.#fresher(open),
+      asOfNow: () => this.#asOfNow(open),
       release,
     }
   }
@@ -180,6 +183,20 @@ class Kept {
     if (this.#parts.clock.now() - current.takenAt < Math.max(UNKNOWN_MS, this.#cost * SHARE_OF_LOOKS)) return current
     await this.#look(open, true)
     return this.#current()
+  }
+
+  #next: Promise<void> | undefined
+
+  /** Who comes while one is under way shares the next one with all others who do. */
+  async #asOfNow(open: () => Promise<Asking>): Promise<void> {
+    if (!this.#looking) return await this.#look(open)
+    this.#next ??= this.#looking
+      .catch(() => {})
+      .then(() => {
+        this.#next = undefined
+        return this.#look(open)
+      })
+    await this.#next
   }
 
   /** One at a time: who comes meanwhile waits for the one under way. */

@@ -116,7 +116,12 @@ export class Connections {
     this.#open.add(place)
     try {
       const now = { trace: caller.trace }
-      const wire = enter({ session: caller.session, connection: connectionOf(caller), trace: () => now.trace })
+      const wire = enter({
+        session: caller.session,
+        connection: connectionOf(caller),
+        trace: () => now.trace,
+        approvalWaitMs: limits.approvalWaitMs,
+      })
       const client = await DatabaseClient.open(wire, { user, database }, limits, signal)
       this.#open.add(client)
       void client.ended.then(() => this.#open.delete(client))

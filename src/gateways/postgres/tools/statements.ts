@@ -52,6 +52,5 @@ export function mayReadTable(guard: Pick<Guard, 'judge'>, session: LiveSession, 
     summary: `SELECT ${name}`,
     via: 'mcp',
   }
-  const { verdict, reason } = guard.judge(session, action)
-  return verdict === 'allow' || reason === 'approval_unavailable' || reason === 'approval_required'
+  return guard.judge(session, action).verdict !== 'deny'
 }

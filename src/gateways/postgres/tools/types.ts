@@ -50,6 +50,8 @@ export interface ToolLimits {
   readonly connections: number
   /** tables in one list */
   readonly tables: number
+  /** ms that a call waits for the human whom a rule wants asked: less than clients wait for a tool */
+  readonly approvalWaitMs: number
 }
 
 export const TOOL_LIMITS: ToolLimits = {
@@ -67,6 +69,7 @@ export const TOOL_LIMITS: ToolLimits = {
   idleMs: 30_000,
   connections: 4,
   tables: 2_000,
+  approvalWaitMs: 45_000,
 }
 
 /** Who calls a tool. */

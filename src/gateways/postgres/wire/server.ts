@@ -29,3 +29,9 @@ export function readDataRow(frame: Buffer): readonly (string | null)[] {
     return length < 0 ? null : reader.bytes(length).toString('utf8')
   })
 }
+
+/** oids of the parameters, as a ParameterDescription has them. */
+export function readParameterTypes(frame: Buffer): readonly number[] {
+  const reader = new Reader(frame, HEADER)
+  return Array.from({ length: reader.count() }, () => reader.int32() >>> 0)
+}

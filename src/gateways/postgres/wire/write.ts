@@ -15,6 +15,9 @@ const int32 = (value: number) => {
   return bytes
 }
 
+/** Counts are unsigned: a Bind takes up to 65535 values. */
+const int16 = (value: number) => Buffer.from([(value >> 8) & 255, value & 255])
+
 /** A text with its end. NUL would end it early, so it is left out. */
 const text = (value: string) => Buffer.from(`${value.replaceAll('\0', '')}\0`)
 
@@ -29,10 +32,27 @@ export const startupPacket = (parameters: Readonly<Record<string, string>>) =>
   untyped(int32(3 << 16), ...Object.entries(parameters).flatMap(([name, value]) => [text(name), text(value)]), Buffer.from([0]))
 
 export const queryMessage = (sql: string) => message('Q', text(sql))
-export const parseMessage = (name: string, sql: string) => message('P', Buffer.concat([text(name), text(sql), Buffer.from([0, 0])]))
+/** `types`: oids that are declared for parameters */
+export const parseMessage = (name: string, sql: string, types: readonly number[] = []) =>
+  message('P', Buffer.concat([text(name), text(sql), int16(types.length), ...types.map(int32)]))
 
 /** A portal of a statement without parameters, results as text. */
 export const bindMessage = (portal: string, statement: string) => message('B', Buffer.concat([text(portal), text(statement), Buffer.alloc(6)]))
+/** The same with values, each in its format: 1 is binary. */
+export const bindValuesMessage = (portal: string, statement: string, values: readonly (Buffer | null)[], formats: readonly number[]) =>
+  message(
+    'B',
+    Buffer.concat([
+      text(portal),
+      text(statement),
+      int16(formats.length),
+      ...formats.map(int16),
+      int16(values.length),
+      ...values.flatMap((value) => (value === null ? [int32(-1)] : [int32(value.length), value])),
+      int16(0),
+    ]),
+  )
+export const describeMessage = (of: 'S' | 'P', name: string) => message('D', Buffer.concat([Buffer.from(of), text(name)]))
 export const executeMessage = (portal: string) => message('E', Buffer.concat([text(portal), int32(0)]))
 export const closeMessage = (of: 'S' | 'P', name: string) => message('C', Buffer.concat([Buffer.from(of), text(name)]))
 export const syncMessage = () => message('S', Buffer.alloc(0))

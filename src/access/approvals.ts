@@ -1,0 +1,133 @@
+import type { AuditLog } from '../audit/record.ts'
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
+import type { LiveSession } from '../identity/types.ts'
+import { NOT_VISIBLE } from '../policy/refusal.ts'
+import type { Action, Decision } from '../policy/types.ts'
+import { type DraftOf, definition } from './drafts.ts'
+import { digestOf, resourceDigest, sha256 } from './requests/binding.ts'
+import type { Calls } from './requests/calls.ts'
+import type { CallWish } from './requests/types.ts'
+import type { State, StateKeeper } from './state.ts'
+import type { Admission, Asking, Parked } from './types.ts'
+
+/** `why` is thrown when there is more to a refusal than its decision. */
+export interface Judged {
+  readonly decision: Decision
+  readonly why?: ChaperoneError
+  /** Set when the verdict is `ask` and somebody said yes. */
+  readonly approval?: Approval
+  /** Set when the verdict is `ask` and nobody has answered yet: that is recorded. */
+  readonly parked?: Parked
+}
+
+/** The yes that a permit rests on. */
+export interface Approval {
+  readonly request: string
+  readonly digest: string
+  /** sha256 of what the gateway bound: the rest of the digest is made again from what holds then */
+  readonly bound: string
+  /** the permit that used it up before, of which this is a further round (`Asking.continues`) */
+  readonly continues?: string
+  /** The digests of the rules that asked, where the action only follows the call up (`Asking.follows`) and uses nothing. */
+  readonly follows?: ReadonlySet<string>
+}
+
+export interface ApprovalsParts {
+  readonly state: Pick<StateKeeper, 'current'>
+  readonly audit: Pick<AuditLog, 'append'>
+  readonly calls: Calls | undefined
+  readonly judgeOrWhyNot: (session: LiveSession, action: Action, admission: Admission) => Judged
+  readonly draftOf: DraftOf
+}
+
+/** What a human said about an action, and whether that still holds: the part of the guard that is about `ask`. */
+export function makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf }: ApprovalsParts) {
+  const digestIn = (current: State, session: LiveSession, action: Action, decision: Decision, bound: string): string => {
+    const found = current.find(action.kind, action.resource.name)
+    if (found?.resource.id !== action.resource.id) throw new ChaperoneError('not_found', NOT_VISIBLE)
+    const { identityId, chain } = session.principal
+    const resource = resourceDigest(found.resource.labels, found.spec)
+    return digestOf({ identityId, chain, action, resource, definition: definition(current, action).definition, bound }, decision)
+  }
+
+  /** Allowed, or asked about and answered with yes, as everything is now. */
+  const holds = (decision: Decision, session: LiveSession, action: Action, approval: Approval | undefined): boolean =>
+    decision.verdict === 'allow' ||
+    (decision.verdict === 'ask' &&
+      approval !== undefined &&
+      (approval.follows
+        ? (decision.asks ?? []).every(({ rule }) => approval.follows?.has(rule.digest))
+        : digestIn(state.current(), session, action, decision, approval.bound) === approval.digest))
+
+  /** What a human said about exactly this call; who was not asked yet is asked now. */
+  const answered = async (
+    id: string,
+    session: LiveSession,
+    action: Action,
+    decision: Decision,
+    admission: Admission,
+  ): Promise<Judged & { readonly judgedIn: State }> => {
+    const { asking } = admission
+    let judgedIn = state.current()
+    const before = asking?.continues ?? asking?.follows
+    if (!calls || !asking || (asking.cannot !== undefined && before === undefined)) {
+      const message = asking?.cannot === undefined ? decision.message : `${decision.message} ${asking.cannot}`
+      return { judgedIn, decision: { ...decision, verdict: 'deny', reason: 'approval_unavailable', message } }
+    }
+    try {
+      if (before !== undefined) return await goneOn(calls, asking, before, session, action, admission)
+      const call = await asking.call()
+      // That may have taken a while (an estimate is the database's): only what holds now is asked about.
+      judgedIn = state.current()
+      const now = judgeOrWhyNot(session, action, admission)
+      if (now.decision.verdict !== 'ask') return { judgedIn, ...now }
+      const bound = sha256(call.bound)
+      const digest = digestIn(judgedIn, session, action, now.decision, bound)
+      const record = async (request: string) => {
+        await audit.append({ ...draftOf('action.asked', id, session, action, now.decision, admission), request })
+      }
+      const answer = await calls.answer({ session, action, decision: now.decision, call, digest, record })
+      if ('parked' in answer) return { judgedIn, decision: now.decision, parked: answer.parked }
+      if ('approved' in answer) return { judgedIn, decision: now.decision, approval: { request: answer.approved.id, digest, bound } }
+      const said = answer.denied.votes.find((vote) => vote.verdict === 'deny')?.reason
+      const message = `${action.summary} on ${action.resource.name} was asked for and refused${said ? `: ${said}` : '.'}`
+      return { judgedIn, decision: { ...now.decision, verdict: 'deny', reason: 'approval_denied', message } }
+    } catch (thrown) {
+      const why = toChaperoneError(thrown)
+      return { judgedIn, decision: { ...decision, verdict: 'deny', reason: why.code, message: why.message }, why }
+    }
+  }
+
+  /** A further round of a call that a human allowed, or what became of it: under the same approval, if it is the same still. */
+  const goneOn = async (
+    calls: Calls,
+    asking: Asking,
+    before: string,
+    session: LiveSession,
+    action: Action,
+    admission: Admission,
+  ): Promise<Judged & { readonly judgedIn: State }> => {
+    const ran = await calls.ranUnder(session, before)
+    const bound = sha256((await asking.call()).bound)
+    const judgedIn = state.current()
+    const now = judgeOrWhyNot(session, action, admission)
+    if (now.decision.verdict !== 'ask') return { judgedIn, ...now }
+    const follows = asking.continues === undefined && ran && new Set((ran.body as CallWish).rules.map((rule) => rule.digest))
+    const of = { digest: ran?.digest ?? '', bound, ...(follows ? { follows } : { continues: before }) }
+    const approval =
+      ran && (follows ? (ran.body as CallWish).resource.id === action.resource.id : ran.state === 'used') ? { request: ran.id, ...of } : undefined
+    if (holds(now.decision, session, action, approval)) return { judgedIn, decision: now.decision, ...(approval ? { approval } : {}) }
+    const message = `${asking.cannot ?? ''} No approval covers it.`.trim()
+    return { judgedIn, decision: { ...now.decision, verdict: 'deny', reason: 'approval_unavailable', message } }
+  }
+
+  return { answered, holds }
+}
+
+/** An approval that is there, of something that is not the same any more. */
+export const changed = (decision: Decision): Decision => ({
+  ...decision,
+  verdict: 'deny',
+  reason: 'approval_required',
+  message: 'What was approved has changed in the meantime; it needs a new approval.',
+})

@@ -1,0 +1,4 @@
+import { sqlitePlace } from '../../audit/fixtures.ts'
+import { accessSuite } from './access-suite.ts'
+
+accessSuite('SQLite', sqlitePlace)

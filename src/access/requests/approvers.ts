@@ -1,0 +1,119 @@
+import type { ChainLink } from '../../identity/types.ts'
+import type { ApproverGroup, Approvers } from '../../policy/types.ts'
+import type { Need, Standing } from './types.ts'
+
+/** A person who says yes, or did: as he stands now, not as he stood when he said it. */
+export interface Voter {
+  readonly id: string
+  readonly name: string
+  readonly kind: 'user' | 'agent' | 'node'
+  /** links of the chain he acts in; a person who decides acts for himself */
+  readonly links: number
+  /** his own roles, and those he was given for a while */
+  readonly roles: readonly string[]
+  /** holds the verb `approve` */
+  readonly approves: boolean
+}
+
+/** Who asked, and who the identities behind it are. */
+export interface Asker {
+  readonly identityId: string
+  readonly chain: readonly ChainLink[]
+  person(id: string): { readonly kind: 'user' | 'agent' | 'node'; readonly ownerId?: string | undefined } | undefined
+}
+
+/** The person on whose behalf it is asked; nobody when a person asks for himself: his own yes would be worth nothing. */
+export function behind({ identityId, chain, person }: Asker, link: string): string | undefined {
+  const first = chain[0]?.identity ?? identityId
+  const found = person(first)?.kind === 'user' ? first : person(link)?.ownerId
+  return found === identityId ? undefined : found
+}
+
+/** It is his: he asked, it is asked on his behalf, or he owns one of the agents that ask. */
+export function isOwn({ identityId, chain, person }: Asker, id: string): boolean {
+  if (identityId === id || person(identityId)?.ownerId === id) return true
+  return chain.some((link) => link.identity === id || person(link.identity)?.ownerId === id)
+}
+
+const groupsOf = (approvers: ApproverGroup | { readonly all: readonly ApproverGroup[] }): readonly ApproverGroup[] =>
+  'all' in approvers ? approvers.all : [approvers]
+
+function isOf(group: ApproverGroup, voter: Voter): boolean {
+  const roles = group.role === undefined ? [] : typeof group.role === 'string' ? [group.role] : group.role
+  return roles.some((role) => voter.roles.includes(role)) || (group.users?.includes(voter.name) ?? false)
+}
+
+/** What may meet a need: its approvers and, once nobody answered in time, those who stand in. A confirmation never stands in for an approval. */
+function waysToMeet(need: Need, escalated: boolean): readonly (Approvers | undefined)[] {
+  if (!escalated || !need.escalate) return [need.approvers]
+  if (need.escalate.approvers === 'owner' && need.approvers !== 'owner') return [need.approvers]
+  return [need.approvers, need.escalate.approvers]
+}
+
+/** One person, for one need, by one of its ways. */
+function counts(asker: Asker, link: string, approvers: Approvers | undefined, voter: Voter): boolean {
+  if (voter.kind !== 'user' || voter.links !== 1 || voter.id === asker.identityId) return false
+  if (approvers === 'owner') return voter.id === behind(asker, link)
+  if (isOwn(asker, voter.id)) return false
+  if (approvers === undefined) return voter.approves
+  return groupsOf(approvers).some((group) => isOf(group, voter))
+}
+
+function isMetBy(asker: Asker, link: string, approvers: Approvers | undefined, voters: readonly Voter[]): boolean {
+  const counted = voters.filter((voter) => counts(asker, link, approvers, voter))
+  if (approvers === undefined || approvers === 'owner') return counted.length > 0
+  // One seat a yes that is wanted, one person a seat: whoever is of two groups fills one.
+  const seats = groupsOf(approvers).flatMap((group) => Array.from({ length: Math.max(1, group.count ?? 1) }, () => group))
+  const taken = new Map<Voter, number>()
+  const seat = (at: number, tried: Set<Voter>): boolean => {
+    for (const voter of counted) {
+      if (tried.has(voter) || !isOf(seats[at]!, voter)) continue
+      tried.add(voter)
+      const other = taken.get(voter)
+      if (other === undefined || seat(other, tried)) {
+        taken.set(voter, at)
+        return true
+      }
+    }
+    return false
+  }
+  return seats.every((_, at) => seat(at, new Set()))
+}
+
+/** Whether these people, each of whom said yes, are enough: every need must be met. Pure. */
+export const areMet = (asker: Asker, needs: readonly Need[], voters: readonly Voter[], escalated: boolean): boolean =>
+  needs.length > 0 && needs.every((need) => waysToMeet(need, escalated).some((way) => isMetBy(asker, need.link, way, voters)))
+
+/** Where somebody stands to what is asked, whatever its state. Pure. */
+export function standingOf(asker: Asker, needs: readonly Need[], voter: Voter, escalated: boolean): Standing {
+  const own = isOwn(asker, voter.id)
+  const ways = needs.flatMap((need) => waysToMeet(need, escalated).map((way) => ({ way, link: need.link })))
+  const his = ways.filter(({ way, link }) => counts(asker, link, way, voter))
+  const confirms = own && his.length > 0
+  if (his.length > 0) return { own, confirms }
+  return { own, confirms, no: whyNot(asker, voter, own, needs) }
+}
+
+function whyNot(asker: Asker, voter: Voter, own: boolean, needs: readonly Need[]): string {
+  if (voter.kind !== 'user') return 'Only a person decides about requests.'
+  if (voter.links !== 1) return 'Only a person himself decides about requests, not what acts for him.'
+  if (voter.id === asker.identityId) return 'Nobody decides about his own request.'
+  if (own) return 'Nobody decides about what his own agent asks for.'
+  return `Others decide about it: ${inWords(needs)}.`
+}
+
+/** Who can say yes, in words: for the one who waits. Names roles and people that the rule names, which its holder may see. */
+export function inWords(needs: readonly Need[]): string {
+  const said = needs.map(({ approvers }) => {
+    if (approvers === 'owner') return 'the person behind the agent'
+    if (approvers === undefined) return 'whoever may approve'
+    return groupsOf(approvers).map(groupInWords).join(' and ')
+  })
+  return [...new Set(said)].join(', and ') || 'nobody'
+}
+
+function groupInWords({ role, users = [], count = 1 }: ApproverGroup): string {
+  const roles = role === undefined ? [] : typeof role === 'string' ? [role] : role
+  const who = [...(roles.length > 0 ? [`${count === 1 ? 'a holder' : 'holders'} of ${roles.join(' or ')}`] : []), ...users].join(' or ')
+  return count === 1 ? who : `${count} of: ${who}`
+}

@@ -1,0 +1,292 @@
+import { sql } from 'kysely'
+import type { Clock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
+import type { ChainLink } from '../../identity/types.ts'
+import type { Database, Store, Write } from '../../store/store.ts'
+import { storeTime } from '../../store/store-time.ts'
+import type { RequestTable, RequestVoteTable } from '../../store/tables-requests.ts'
+import type { AccessRequest, Need, RequestFilter, RequestKind, RequestState, Vote } from './types.ts'
+
+/** What a new request says; the rest of its row is empty. */
+export interface NewRequest {
+  readonly id: string
+  readonly kind: RequestKind
+  readonly identityId: string
+  readonly chain: readonly ChainLink[]
+  readonly body: unknown
+  readonly reason: string
+  readonly purpose?: string | undefined
+  readonly sessionId?: string | undefined
+  readonly needs: readonly Need[]
+  readonly expiresAt?: number
+  readonly startsAt?: number
+  readonly role?: string
+  readonly resourceId?: string
+  readonly digest?: string
+}
+
+/** Of one listing; newest first. */
+const MOST_LISTED = 500
+
+/** What an identity may have waiting, and ask in a day, decided or not (rule 11). What one call is worth is less than a role. */
+export const REQUEST_LIMITS = {
+  server: { waiting: 10, aDay: 50 },
+  access: { waiting: 10, aDay: 50 },
+  call: { waiting: 25, aDay: 500 },
+  bodyBytes: 128 * 1024,
+} as const
+const DAY_MS = 24 * 3_600_000
+
+/** What would be refused is refused before a record says that it was asked for. Throws `too_many`, `too_large`. */
+export async function assertMayAsk(
+  db: Database | Write,
+  { identityId, kind, body }: Pick<NewRequest, 'identityId' | 'kind' | 'body'>,
+  now: number,
+): Promise<void> {
+  if (Buffer.byteLength(JSON.stringify(body)) > REQUEST_LIMITS.bodyBytes) throw new ChaperoneError('too_large', 'The request is over its limit.')
+  const of = db
+    .selectFrom('requests')
+    .select((is) => is.fn.countAll<number>().as('count'))
+    .where('identity_id', '=', identityId)
+    .where('kind', '=', kind)
+  const { waiting, aDay } = REQUEST_LIMITS[kind]
+  if (Number((await of.where('state', '=', 'pending').executeTakeFirstOrThrow()).count) >= waiting) {
+    throw new ChaperoneError('too_many', `${waiting} requests of yours wait for a decision already.`, {
+      fix: 'Withdraw one that you no longer need: chaperone requests withdraw ID',
+    })
+  }
+  if (Number((await of.where('created_at', '>', now - DAY_MS).executeTakeFirstOrThrow()).count) >= aDay)
+    throw new ChaperoneError('too_many', `You have made ${aDay} requests in a day.`, { fix: 'Try again tomorrow.' })
+}
+
+/** The rows of requests and votes. Every change goes by compare-and-swap on the row as it was read: of two who change it, one does. */
+export function openBook(store: Store, clock: Clock) {
+  /** The store's own time, which never goes back; and always later than the row's last change. */
+  const later = () => {
+    const now = storeTime(store.dialect, clock)
+    return store.dialect === 'sqlite' ? sql<number>`max(${now}, updated_at + 1)` : sql<number>`greatest(${now}, updated_at + 1)`
+  }
+
+  const withVotes = async (db: Database | Write, rows: readonly RequestTable[]): Promise<AccessRequest[]> => {
+    if (rows.length === 0) return []
+    const votes = await db
+      .selectFrom('request_votes')
+      .selectAll()
+      .where(
+        'request_id',
+        'in',
+        rows.map((row) => row.id),
+      )
+      .orderBy('at')
+      .orderBy('identity_id')
+      .execute()
+    return rows.map((row) =>
+      fromRow(
+        row,
+        votes.filter((vote) => vote.request_id === row.id),
+      ),
+    )
+  }
+
+  return {
+    async find(id: string, db: Database | Write = store.db): Promise<AccessRequest | undefined> {
+      const rows = await db.selectFrom('requests').selectAll().where('id', '=', id).execute()
+      return (await withVotes(db, rows))[0]
+    },
+
+    /** The newest about exactly this call; of two of one millisecond the one that is not over. */
+    async ofCall(identityId: string, digest: string): Promise<AccessRequest | undefined> {
+      const rows = await store.db
+        .selectFrom('requests')
+        .selectAll()
+        .where('identity_id', '=', identityId)
+        .where('digest', '=', digest)
+        .orderBy('created_at', 'desc')
+        .limit(8)
+        .execute()
+      const newest = rows.filter((row) => row.created_at === rows[0]!.created_at)
+      const row =
+        newest.find(({ state }) => state === 'pending' || state === 'approved') ?? newest.find(({ state }) => state === 'denied') ?? newest[0]
+      return row && (await withVotes(store.db, [row]))[0]
+    },
+
+    /** The call whose approval this permit has used up (`Asking.continues`). */
+    async ofPermit(identityId: string, permit: string): Promise<AccessRequest | undefined> {
+      const row = await store.db.selectFrom('requests').selectAll().where('identity_id', '=', identityId).where('permit', '=', permit).execute()
+      return (await withVotes(store.db, row))[0]
+    },
+
+    /** Newest first. `of`: asked by this identity, or on its behalf. */
+    async list(filter: Pick<RequestFilter, 'state' | 'kind' | 'limit'> & { readonly of?: string }): Promise<AccessRequest[]> {
+      let query = store.db.selectFrom('requests').selectAll()
+      if (filter.state !== undefined) query = query.where('state', '=', filter.state)
+      if (filter.kind !== undefined) query = query.where('kind', '=', filter.kind)
+      const { of } = filter
+      // Ids hold neither quotes nor wildcards.
+      if (of !== undefined)
+        query = query.where((is) =>
+          is.or([
+            is('identity_id', '=', of),
+            is('chain', 'like', `%"identity":"${of}"%`),
+            is('identity_id', 'in', is.selectFrom('identities').select('id').where('owner_id', '=', of)),
+          ]),
+        )
+      const rows = await query
+        .orderBy('id', 'desc')
+        .limit(Math.min(filter.limit ?? MOST_LISTED, MOST_LISTED))
+        .execute()
+      return withVotes(store.db, rows)
+    },
+
+    /** What has changed after this time of the store, oldest first. */
+    async changedSince(since: number): Promise<AccessRequest[]> {
+      const rows = await store.db
+        .selectFrom('requests')
+        .selectAll()
+        .where('updated_at', '>', since)
+        .orderBy('updated_at')
+        .limit(MOST_LISTED)
+        .execute()
+      return withVotes(store.db, rows)
+    },
+
+    /** Rows of these states for which `due` holds, the oldest first: for the sweep. */
+    async where(due: (query: ReturnType<typeof allOf>) => ReturnType<typeof allOf>): Promise<AccessRequest[]> {
+      return withVotes(store.db, await due(allOf(store.db)).orderBy('id').limit(MOST_LISTED).execute())
+    },
+
+    /** Its record must already be written. Throws `conflict` when the same call waits already, asked on another node in the same moment. */
+    async add(trx: Write, asked: NewRequest, more: Partial<RequestTable> = {}): Promise<AccessRequest> {
+      const now = clock.now()
+      await assertMayAsk(trx, asked, now)
+      const row = await trx
+        .insertInto('requests')
+        .values({
+          id: asked.id,
+          kind: asked.kind,
+          identity_id: asked.identityId,
+          chain: JSON.stringify(asked.chain),
+          body: JSON.stringify(asked.body),
+          reason: asked.reason,
+          state: 'pending',
+          decided_by: null,
+          decided_at: null,
+          created_at: now,
+          updated_at: storeTime(store.dialect, clock),
+          session_id: asked.sessionId ?? null,
+          purpose: asked.purpose ?? null,
+          needs: JSON.stringify(asked.needs),
+          expires_at: asked.expiresAt ?? null,
+          starts_at: asked.startsAt ?? null,
+          ends_at: null,
+          role: asked.role ?? null,
+          resource_id: asked.resourceId ?? null,
+          below: 0,
+          digest: asked.digest ?? null,
+          permit: null,
+          node_id: null,
+          outcome: null,
+          escalated_at: null,
+          review_due: null,
+          reviewed_by: null,
+          reviewed_at: null,
+          ...more,
+        })
+        .onConflict((already) => already.doNothing())
+        .returningAll()
+        .executeTakeFirst()
+      if (!row) throw new ChaperoneError('conflict', 'This is asked already.')
+      return fromRow(row, [])
+    },
+
+    /** Throws `conflict` when the row is not as it was read. */
+    async change(trx: Write, before: AccessRequest, set: Partial<RequestTable>): Promise<AccessRequest> {
+      const row = await trx
+        .updateTable('requests')
+        .set({ ...set, updated_at: later() })
+        .where('id', '=', before.id)
+        .where('state', '=', before.state)
+        .where('updated_at', '=', before.updatedAt)
+        .returningAll()
+        .executeTakeFirst()
+      if (!row) throw changedMeanwhile()
+      return (await withVotes(trx, [row]))[0]!
+    },
+
+    async vote(trx: Write, before: AccessRequest, vote: Vote & { readonly sessionId: string }): Promise<void> {
+      const added = await trx
+        .insertInto('request_votes')
+        .values({
+          request_id: before.id,
+          identity_id: vote.identityId,
+          verdict: vote.verdict,
+          reason: vote.reason ?? null,
+          how: vote.how,
+          session_id: vote.sessionId,
+          at: vote.at,
+        })
+        .onConflict((already) => already.doNothing())
+        .executeTakeFirst()
+      if (added.numInsertedOrUpdatedRows !== 1n) throw new ChaperoneError('conflict', 'You have said yes to it already.')
+    },
+
+    /** What came of a call that was used; undefined when this permit is not the one that used it, or it is said already. */
+    async settle(trx: Write, id: string, permit: string, outcome: string, state: RequestState): Promise<AccessRequest | undefined> {
+      const row = await trx
+        .updateTable('requests')
+        .set({ outcome, state, updated_at: later() })
+        .where('id', '=', id)
+        .where('permit', '=', permit)
+        .where('state', '=', 'used')
+        .where('outcome', 'is', null)
+        .returningAll()
+        .executeTakeFirst()
+      return row && (await withVotes(trx, [row]))[0]
+    },
+  }
+}
+
+export type Book = ReturnType<typeof openBook>
+
+const allOf = (db: Database) => db.selectFrom('requests').selectAll()
+
+export const changedMeanwhile = () =>
+  new ChaperoneError('conflict', 'Somebody else has decided about it in the meantime.', { fix: 'Look at it again.' })
+
+const optional = <K extends string, V>(key: K, value: V | null | undefined): { readonly [key in K]?: V } =>
+  (value === null || value === undefined ? {} : { [key]: value }) as { readonly [key in K]?: V }
+
+export const fromRow = (row: RequestTable, votes: readonly RequestVoteTable[]): AccessRequest => ({
+  id: row.id,
+  kind: row.kind,
+  identityId: row.identity_id,
+  chain: JSON.parse(row.chain),
+  body: JSON.parse(row.body),
+  reason: row.reason,
+  ...optional('purpose', row.purpose),
+  ...optional('sessionId', row.session_id),
+  state: row.state,
+  needs: row.needs === null ? [] : JSON.parse(row.needs),
+  votes: votes.map((vote) => ({
+    identityId: vote.identity_id,
+    verdict: vote.verdict,
+    ...optional('reason', vote.reason),
+    how: vote.how,
+    at: vote.at,
+  })),
+  createdAt: row.created_at,
+  updatedAt: row.updated_at,
+  ...optional('expiresAt', row.expires_at),
+  ...optional('startsAt', row.starts_at),
+  ...optional('endsAt', row.ends_at),
+  below: row.below === 1,
+  ...optional('digest', row.digest),
+  ...optional('permit', row.permit),
+  ...optional('nodeId', row.node_id),
+  ...optional('outcome', row.outcome),
+  ...optional('decidedBy', row.decided_by),
+  ...optional('decidedAt', row.decided_at),
+  ...optional('escalatedAt', row.escalated_at),
+  ...optional('reviewDue', row.review_due),
+  ...optional('reviewedBy', row.reviewed_by),
+})

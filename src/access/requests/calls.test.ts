@@ -1,0 +1,4 @@
+import { sqlitePlace } from '../../audit/fixtures.ts'
+import { callsSuite } from './calls-suite.ts'
+
+callsSuite('SQLite', sqlitePlace)

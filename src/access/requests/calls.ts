@@ -1,0 +1,232 @@
+import type { Masker } from '../../audit/mask.ts'
+import type { AuditLog } from '../../audit/record.ts'
+import type { Clock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
+import type { ChainLink, LiveSession } from '../../identity/types.ts'
+import { newId } from '../../ids.ts'
+import { reasonFault } from '../../policy/approval.ts'
+import type { Action, Ask, Decision } from '../../policy/types.ts'
+import type { Store, Write } from '../../store/store.ts'
+import type { ExactCall, Outcome, Parked } from '../types.ts'
+import { inWords } from './approvers.ts'
+import { assertMayAsk, type Book } from './book.ts'
+import type { Changes } from './changes.ts'
+import { TIMES } from './machine.ts'
+import { storedOf } from './shown.ts'
+import type { AccessRequest, CallWish, Need, RequestEvent } from './types.ts'
+
+/** A call about which a human must be asked, or was. */
+export interface Asked {
+  readonly session: LiveSession
+  readonly action: Action
+  readonly decision: Decision
+  readonly call: ExactCall
+  readonly digest: string
+  /** Records that it is asked, under the id of the request. */
+  record(request: string): Promise<void>
+}
+
+/** `approved`: to be used up with the intent. `parked`: it waits for an answer. */
+export type Answer = { readonly approved: AccessRequest } | { readonly denied: AccessRequest } | { readonly parked: Parked }
+
+/** The exact calls that wait or were answered; what the guard needs of requests. */
+export interface Calls {
+  answer(asked: Asked): Promise<Answer>
+  /** The call that ran under this permit, by an approval for exactly this identity and chain. */
+  ranUnder(session: LiveSession, permit: string): Promise<AccessRequest | undefined>
+  /** The permit has used the approval up. */
+  used(request: string): void
+  /** What came of it. `refused`: it was used up, and then something else stood in the way. */
+  settled(request: string, permit: string, status: Outcome['status'] | 'refused'): void
+}
+
+/** Told inside the transaction of each change, so that what is to be told outside is stored with it, or neither is. */
+export type Announce = (trx: Write, event: RequestEvent) => Promise<void>
+
+export interface CallsParts {
+  readonly store: Store
+  readonly book: Book
+  readonly changes: Changes
+  readonly audit: Pick<AuditLog, 'append'>
+  readonly clock: Clock
+  readonly masker: Pick<Masker, 'text'>
+  readonly announce: Announce
+  /** where a request is decided */
+  readonly link: (id: string) => string
+  /** An outcome could not be stored. */
+  readonly failed: (error: unknown) => void
+}
+
+export function openCalls(parts: CallsParts): Calls {
+  const { store, book, changes, audit, clock, announce, failed } = parts
+  /** Who is making a request about one call: the others wait for it, so that fifty retries make one question. */
+  const making = new Map<string, Promise<Answer>>()
+
+  const parked = (request: AccessRequest): Parked => ({
+    request: request.id,
+    url: parts.link(request.id),
+    expiresAt: request.expiresAt ?? 0,
+    approvers: inWords(request.needs),
+  })
+
+  /** What is known of it; undefined: it must be asked about. */
+  const known = async ({ session, digest }: Asked): Promise<AccessRequest | undefined> => {
+    const found = await book.ofCall(session.principal.identityId, digest)
+    if (!found || (found.expiresAt ?? 0) <= clock.now()) return undefined
+    return found.state === 'pending' || found.state === 'approved' || found.state === 'denied' ? found : undefined
+  }
+
+  const answerOf = async (found: AccessRequest, asked: Asked): Promise<Answer> => {
+    if (found.state === 'approved') return { approved: found }
+    if (found.state === 'denied') return { denied: found }
+    await asked.record(found.id)
+    return { parked: parked(found) }
+  }
+
+  const make = async (asked: Asked): Promise<Answer> => {
+    const found = await known(asked)
+    if (found) return answerOf(found, asked)
+    const { session, action, decision, call, digest } = asked
+    const asks = decision.asks ?? []
+    const reason = reasonFor(asks, session.purpose)
+    assertSomebodyBehind(asks, session)
+    const needs = asks.map(needOf)
+    const now = clock.now()
+    const request = {
+      id: newId('req', now),
+      kind: 'call' as const,
+      identityId: session.principal.identityId,
+      chain: session.principal.chain,
+      body: wishOf(action, decision, asks, call, parts.masker),
+      reason,
+      purpose: session.purpose,
+      sessionId: session.id,
+      needs,
+      expiresAt: now + shortest(needs, TIMES.callPendingMs),
+      resourceId: action.resource.id,
+      digest,
+    }
+    await assertMayAsk(store.db, request, now)
+    await asked.record(request.id)
+    try {
+      const made = await store.write(async (trx) => {
+        await expireStale(trx, request.identityId, digest)
+        const row = await book.add(trx, request)
+        await announce(trx, { type: 'made', request: row })
+        return row
+      })
+      changes.tell({ type: 'made', request: made })
+      return { parked: parked(made) }
+    } catch (error) {
+      const other = error instanceof ChaperoneError && error.code === 'conflict' ? await known(asked) : undefined
+      if (!other) throw error
+      // Another node was asked the same in this moment, and its question stands.
+      await audit.append({ type: 'request.ended', request: request.id, data: { request: request.id, state: 'withdrawn', instead: other.id } })
+      return answerOf(other, asked)
+    }
+  }
+
+  /** One that nobody answered in time and no sweep has met yet would stand in the way of the new question. */
+  const expireStale = (trx: Write, identityId: string, digest: string) =>
+    trx
+      .updateTable('requests')
+      .set({ state: 'expired' })
+      .where('identity_id', '=', identityId)
+      .where('digest', '=', digest)
+      .where('state', '=', 'pending')
+      .where('expires_at', '<=', clock.now())
+      .execute()
+
+  return {
+    async answer(asked) {
+      const found = await known(asked)
+      if (found) return answerOf(found, asked)
+      const key = `${asked.session.principal.identityId} ${asked.digest}`
+      const before = making.get(key)
+      const mine = before
+        ? before.then(
+            () => make(asked),
+            () => make(asked),
+          )
+        : make(asked)
+      making.set(key, mine)
+      try {
+        return await mine
+      } finally {
+        if (making.get(key) === mine) making.delete(key)
+      }
+    },
+
+    async ranUnder({ principal }, permit) {
+      const found = await book.ofPermit(principal.identityId, permit)
+      const same = found && JSON.stringify(found.chain.map(linkOf)) === JSON.stringify(principal.chain.map(linkOf))
+      return same && (found.state === 'used' || found.state === 'unknown') ? found : undefined
+    },
+
+    used(id) {
+      book
+        .find(id)
+        .then((request) => request && changes.tell({ type: 'used', request }))
+        .catch(failed)
+    },
+
+    settled(id, permit, status) {
+      const unknown = status === 'unknown'
+      const write = async () => {
+        if (unknown) await audit.append({ type: 'request.ended', request: id, permit, data: { request: id, state: 'unknown' } })
+        const request = await store.write(async (trx) => {
+          const row = await book.settle(trx, id, permit, status, unknown ? 'unknown' : 'used')
+          if (row) await announce(trx, { type: unknown ? 'unknown' : 'used', request: row })
+          return row
+        })
+        if (request) changes.tell({ type: unknown ? 'unknown' : 'used', request })
+      }
+      write().catch(failed)
+    },
+  }
+}
+
+const linkOf = ({ identity, delegation }: ChainLink) => [identity, delegation ?? null]
+
+const needOf = ({ approvers, link, escalate, expiresMs }: Ask): Need => ({
+  approvers,
+  link,
+  ...(escalate ? { escalate } : {}),
+  ...(expiresMs === undefined ? {} : { expiresMs }),
+})
+
+export const shortest = (needs: readonly Need[], otherwise: number): number => {
+  const said = needs.flatMap((need) => (need.expiresMs === undefined ? [] : [need.expiresMs]))
+  return said.length === 0 ? otherwise : Math.min(...said)
+}
+
+function wishOf(action: Action, decision: Decision, asks: readonly Ask[], call: ExactCall, masker: Pick<Masker, 'text'>): CallWish {
+  return {
+    kind: action.kind,
+    operation: action.operation,
+    effects: action.effects,
+    summary: masker.text(action.summary).value,
+    resource: { id: action.resource.id, name: action.resource.name },
+    message: decision.message,
+    rules: asks.map((ask) => ask.rule),
+    shown: storedOf(call.shown, masker),
+  }
+}
+
+/** The purpose of the session is the reason of its calls. Throws `approval_unavailable` where the rule wants another. */
+function reasonFor(asks: readonly Ask[], purpose: string | undefined): string {
+  for (const { reason } of asks) {
+    const fault = reasonFault(reason, purpose)
+    if (fault === undefined) continue
+    throw new ChaperoneError('approval_unavailable', `Before anybody is asked, the rule wants to know why. ${fault}`, {
+      fix: 'The reason of a call is the purpose of its session: start one with --purpose "…".',
+    })
+  }
+  return purpose ?? ''
+}
+
+/** A person who acts by himself has nobody behind him, and his own yes would be worth nothing: he would wait for ever. */
+function assertSomebodyBehind(asks: readonly Ask[], { principal }: LiveSession): void {
+  if (principal.kind !== 'user' || !asks.some(({ approvers, escalate }) => approvers === 'owner' && !escalate)) return
+  throw new ChaperoneError('approval_unavailable', 'The rule wants the person behind an agent to confirm this, and nobody is behind you.')
+}

@@ -1,0 +1,129 @@
+import { ChaperoneError } from '../../errors.ts'
+import type { LiveSession } from '../../identity/types.ts'
+import type { RequestTable } from '../../store/tables-requests.ts'
+import { type Asker, areMet, type Voter } from './approvers.ts'
+import { shortest } from './calls.ts'
+import { next, TIMES } from './machine.ts'
+import { assertHimself, overAlready, type RequestParts, refused, whoActs } from './parts.ts'
+import { type Looked, type Seeing, seenOf } from './seeing.ts'
+import type { AccessRequest, AccessWish, Decide, Vote } from './types.ts'
+
+const LONGEST_REASON = 500
+
+/** One vote about a request, and what it comes to. */
+export function makeDeciding(
+  parts: RequestParts,
+  seeing: Seeing,
+  mayGrant: (looked: Looked, people: readonly Voter[]) => ChaperoneError | undefined,
+) {
+  const { store, book, changes, voters, audit, clock, announce, state } = parts
+
+  /** Of those who said yes, who still counts: somebody who was locked or disabled since does not. */
+  const stillCounting = (votes: readonly Vote[]): Voter[] =>
+    votes.filter((vote) => vote.verdict === 'approve').flatMap(({ identityId, at, how }) => voters.voter(identityId, { startedAt: at, how }) ?? [])
+
+  return async (session: LiveSession, id: string, ask: Decide): Promise<AccessRequest> => {
+    const looked = await seeing.one(session, id)
+    const { request, asker, standing } = looked
+    const { identityId } = session.principal
+    const summary = `${ask.verdict} ${id}`
+    if (request.state !== 'pending' || (request.expiresAt ?? Number.POSITIVE_INFINITY) <= clock.now()) throw overAlready(request)
+    if (request.votes.some((vote) => vote.identityId === identityId)) throw new ChaperoneError('conflict', 'You have said yes to it already.')
+    if (standing.no !== undefined) throw await refused(parts, session, 'approve', summary, new ChaperoneError('approval_refused', standing.no))
+    // A pipeline that applies what was wished for decides about the wish; about everything else a person does.
+    if (request.kind !== 'server' || session.principal.kind === 'user') await assertHimself(parts, session, 'approve', summary)
+    if (ask.reason !== undefined && ask.reason.length > LONGEST_REASON)
+      throw new ChaperoneError('usage', `A reason has at most ${LONGEST_REASON} characters.`)
+    if (ask.seen !== seenOf(request))
+      throw new ChaperoneError('conflict', 'The request is not the one that you were shown.', { fix: 'Look at it again.' })
+
+    const now = clock.now()
+    const vote = { identityId, verdict: ask.verdict, how: ask.how, at: now, sessionId: session.id, ...(ask.reason ? { reason: ask.reason } : {}) }
+    const yes = stillCounting([...request.votes, vote])
+    const outcome = ask.verdict === 'deny' ? 'deny' : enough(request, asker, yes) ? 'approve' : undefined
+    if (request.kind === 'server' && outcome === 'approve') assertThere(request)
+    if (ask.verdict === 'approve') {
+      const cannot = mayGrant(looked, yes)
+      if (cannot) throw await refused(parts, session, 'approve', summary, cannot)
+    }
+    const set = outcome === undefined ? {} : decided(request, outcome, ask, now, identityId)
+
+    const data = { request: id, kind: request.kind, askedBy: request.identityId, own: standing.own }
+    const said = { ...whoActs(parts, session), request: id }
+    const more = { how: ask.how, seen: ask.seen, ...(ask.reason ? { reason: ask.reason } : {}), ...(standing.confirms ? { confirmation: true } : {}) }
+    await audit.append({ ...said, type: 'request.voted', data: { ...data, ...more, verdict: ask.verdict, ...grantsOf(identityId) } })
+    if (outcome !== undefined) await audit.append({ ...said, type: 'request.decided', data: { ...data, ...more, ...resultOf(request, set) } })
+
+    const type = outcome === undefined ? 'voted' : outcome === 'deny' ? 'denied' : 'approved'
+    const write = async (trx: Parameters<typeof announce>[0]) => {
+      const changed = await book.change(trx, request, set)
+      await book.vote(trx, changed, vote)
+      const now = (await book.find(id, trx))!
+      await announce(trx, { type, request: now })
+      return now
+    }
+    try {
+      const grants = request.kind === 'access' && outcome === 'approve'
+      if (!grants) {
+        const row = await store.write(write)
+        changes.tell({ type, request: row })
+        return row
+      }
+      // Rights that begin reach every node as rights that end do: with the epoch.
+      const { result, epoch } = await store.reduce(write)
+      await parts.raised(epoch)
+      changes.tell({ type, request: result })
+      return result
+    } catch (error) {
+      if (outcome !== undefined && error instanceof ChaperoneError && error.code === 'conflict')
+        await audit.append({ ...said, type: 'request.decided', data: { ...data, state: 'overtaken' } })
+      throw error
+    }
+  }
+
+  function enough(request: AccessRequest, asker: Asker, yes: readonly Voter[]): boolean {
+    // For a server one yes will do, of whoever may apply; that is what his standing says.
+    return request.kind === 'server' || areMet(asker, request.needs, yes, request.escalatedAt !== undefined)
+  }
+
+  function assertThere({ id, body }: AccessRequest): void {
+    const { name } = body as { readonly name: string }
+    if (state.current().find('mcp', name)) return
+    throw new ChaperoneError('conflict', `There is no MCP server ${name} yet.`, { fix: `Run: chaperone mcp add --request ${id} --apply` })
+  }
+
+  /** A role by which somebody decides may itself be one that he was given for a while: then the record says so. */
+  function grantsOf(id: string): { readonly grants?: readonly string[] } {
+    const grants = state.current().links([{ identity: id }], clock.now())[0]?.grants ?? []
+    return grants.length === 0 ? {} : { grants: grants.map((grant) => grant.request) }
+  }
+}
+
+function decided(request: AccessRequest, outcome: 'approve' | 'deny', ask: Decide, now: number, by: string): Partial<RequestTable> {
+  const state = next(request.state, outcome)
+  if (!state) throw overAlready(request)
+  const basic = { state, decided_by: by, decided_at: now }
+  if (outcome === 'deny') return basic
+  if (request.kind === 'call') return { ...basic, expires_at: now + shortest(request.needs, TIMES.callApprovedMs) }
+  return request.kind === 'access' ? { ...basic, ...granted(request, now, ask) } : basic
+}
+
+/** From when to when, and for whom. Never longer than was asked for. Throws `usage`. */
+export function granted(
+  { body, startsAt }: Pick<AccessRequest, 'body' | 'startsAt'>,
+  now: number,
+  { forMs, below }: Pick<Decide, 'forMs' | 'below'> = {},
+): Partial<RequestTable> {
+  const wish = body as AccessWish
+  if (forMs !== undefined && (forMs <= 0 || forMs > wish.forMs))
+    throw new ChaperoneError('usage', 'It can be given for a shorter time than was asked for, not for a longer one.')
+  const starts = Math.max(now, startsAt ?? now)
+  return { starts_at: starts, ends_at: starts + (forMs ?? wish.forMs), expires_at: null, below: below ? 1 : 0 }
+}
+
+const resultOf = ({ kind, body }: AccessRequest, set: Partial<RequestTable>): Readonly<Record<string, unknown>> => ({
+  state: set.state,
+  ...(set.starts_at === undefined ? {} : { startsAt: set.starts_at, endsAt: set.ends_at, below: set.below === 1 }),
+  ...(kind === 'access' ? { role: (body as AccessWish).role } : {}),
+  ...(kind === 'server' ? { name: (body as { name: string }).name } : {}),
+})

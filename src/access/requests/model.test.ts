@@ -1,0 +1,4 @@
+import { sqlitePlace } from '../../audit/fixtures.ts'
+import { modelSuite } from './model-suite.ts'
+
+modelSuite('SQLite', sqlitePlace)

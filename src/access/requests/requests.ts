@@ -1,0 +1,74 @@
+import type { Masker } from '../../audit/mask.ts'
+import type { Store } from '../../store/store.ts'
+import { makeAsking } from './asking.ts'
+import { openBook } from './book.ts'
+import { type Announce, type Calls, openCalls } from './calls.ts'
+import { openChanges } from './changes.ts'
+import { makeDeciding } from './deciding.ts'
+import { makeEnding } from './ending.ts'
+import { whyNotGrant } from './grants.ts'
+import { type RequestParts, turnsById } from './parts.ts'
+import { makeSeeing, seenOf } from './seeing.ts'
+import { makeSweep, type Sweep } from './sweep.ts'
+import type { Requests } from './types.ts'
+import { makeVoters } from './voters.ts'
+
+export interface RequestsParts extends Pick<RequestParts, 'state' | 'audit' | 'clock' | 'chaperone' | 'raised'> {
+  readonly store: Store
+  readonly masker: Pick<Masker, 'text'>
+  /** where a request is decided in a browser */
+  readonly link: (id: string) => string
+  /** What nobody waits for went wrong. */
+  readonly failed: (error: unknown) => void
+}
+
+export interface OpenRequests extends Requests {
+  /** what the guard asks */
+  readonly calls: Calls
+  /** Told of each change inside its transaction, from now on. */
+  announcing(announce: Announce): () => void
+  readonly parts: RequestParts
+  /** What time does to requests, for a node that knows its permits. */
+  sweep(node: { readonly nodeId: string; has(permit: string): boolean }): Sweep
+  close(): void
+}
+
+/** The one object for every "may I"; made once by `server/`. */
+export function openRequests(given: RequestsParts): OpenRequests {
+  const { store, clock, state, failed } = given
+  const hooks = new Set<Announce>()
+  const announce: Announce = async (trx, event) => {
+    for (const hook of hooks) await hook(trx, event)
+  }
+  const book = openBook(store, clock)
+  const changes = openChanges({ store, book, clock, failed })
+  const voters = makeVoters({ db: store.db, state, clock, chaperone: given.chaperone })
+  const parts: RequestParts = { ...given, book, changes, voters, announce }
+  const seeing = makeSeeing(parts)
+  const decide = makeDeciding(parts, seeing, (looked) => whyNotGrant(parts, looked))
+  const ending = makeEnding(parts, seeing)
+  const inTurn = turnsById()
+
+  return {
+    ...makeAsking(parts),
+    calls: openCalls({ ...given, book, changes, announce }),
+    decide: (session, id, ask) => inTurn(id, () => decide(session, id, ask)),
+    withdraw: (session, id) => inTurn(id, () => ending.withdraw(session, id)),
+    revoke: (session, id, reason) => inTurn(id, () => ending.revoke(session, id, reason)),
+    review: (session, id, note) => inTurn(id, () => ending.review(session, id, note)),
+    async show(session, id) {
+      const { request, standing } = await seeing.one(session, id)
+      return { ...request, standing, seen: seenOf(request) }
+    },
+    list: (session, filter) => seeing.list(session, filter),
+    decided: (id, wait) => changes.decided(id, wait),
+    watch: (see) => changes.watch(see),
+    announcing(hook) {
+      hooks.add(hook)
+      return () => hooks.delete(hook)
+    },
+    parts,
+    sweep: (node) => makeSweep({ ...parts, ...node }),
+    close: () => changes.close(),
+  }
+}

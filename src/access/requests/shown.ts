@@ -1,0 +1,27 @@
+import { createHash } from 'node:crypto'
+import type { Masker } from '../../audit/mask.ts'
+import type { Shown } from '../types.ts'
+import type { CallWish } from './types.ts'
+
+/** Of all that is shown of one call together; a person does not read more, and a row must not be without a bound (rule 11). */
+export const MOST_SHOWN_BYTES = 64 * 1024
+
+/** What is stored of a call for its approver: without the secrets that Chaperone knows or finds, and visibly cut where it is too long. */
+export function storedOf(shown: readonly Shown[], masker: Pick<Masker, 'text'>): CallWish['shown'] {
+  let left = MOST_SHOWN_BYTES
+  return shown.map(({ title, text, form }) => {
+    const masked = masker.text(text).value
+    const whole = Buffer.from(masked)
+    const entry = { title, form, text: whole.length <= left ? masked : whole.subarray(0, endOfLetter(whole, left)).toString() }
+    left -= Math.min(left, whole.length)
+    if (entry.text === masked) return entry
+    return { ...entry, cut: { size: whole.length, sha256: createHash('sha256').update(whole).digest('hex') } }
+  })
+}
+
+/** The last place at or before `at` that does not cut a letter of UTF-8 in two. */
+function endOfLetter(bytes: Uint8Array, at: number): number {
+  let end = at
+  while (end > 0 && (bytes[end]! & 0xc0) === 0x80) end--
+  return end
+}

@@ -1,0 +1,65 @@
+import type { Clock } from '../../clock.ts'
+import { lockFor } from '../../identity/locks.ts'
+import { decide } from '../../policy/decide.ts'
+import type { Link, Question, Resource } from '../../policy/types.ts'
+import type { Database } from '../../store/store.ts'
+import { administer, type Verb } from '../administration.ts'
+import type { StateKeeper } from '../state.ts'
+import type { Asker, Voter } from './approvers.ts'
+import type { AccessRequest } from './types.ts'
+
+/** Who somebody is for a request: as the applied roles and locks say now. */
+export interface Voters {
+  /** A person by his id, as if he sat here alone; undefined when he is disabled, deleted or locked: then nothing he said counts. */
+  voter(id: string, said: Pick<Question['session'], 'startedAt' | 'how'>): Voter | undefined
+  /** Whether an identity, acting for itself alone, holds a verb of Chaperone. */
+  holds(id: string, verb: Verb, said: Pick<Question['session'], 'startedAt' | 'how'>): boolean
+  /** Who asked, of each of these. Who is disabled by now is still the one who asked. */
+  askers(requests: readonly AccessRequest[]): Promise<(request: AccessRequest) => Asker>
+}
+
+export function makeVoters({
+  db,
+  state,
+  clock,
+  chaperone,
+}: {
+  readonly db: Database
+  readonly state: Pick<StateKeeper, 'current'>
+  readonly clock: Clock
+  readonly chaperone: Resource
+}): Voters {
+  const linksOf = (id: string): readonly Link[] | undefined => {
+    try {
+      const links = state.current().administering([{ identity: id }], clock.now())
+      return lockFor(state.current().locks, { now: clock.now(), links }) ? undefined : links
+    } catch {
+      // Disabled, deleted, or his owner is: the same as nobody.
+      return undefined
+    }
+  }
+  const holds: Voters['holds'] = (id, verb, { startedAt, how }) => {
+    const links = linksOf(id)
+    if (!links) return false
+    const question = { links, action: administer(chaperone, verb, verb), now: clock.now(), session: { id: '', startedAt, how } }
+    return decide(state.current().policy, question).verdict === 'allow'
+  }
+  return {
+    holds,
+    voter(id, said) {
+      const link = linksOf(id)?.[0]
+      if (!link) return undefined
+      const { kind, name, roles } = link.identity
+      const granted = (link.grants ?? []).filter((grant) => grant.resourceId === undefined && grant.until > clock.now()).map((grant) => grant.role)
+      return { id, kind, name, links: 1, roles: [...roles, ...granted], approves: holds(id, 'approve', said) }
+    },
+    async askers(requests) {
+      const ids = [
+        ...new Set(requests.flatMap(({ identityId, chain, needs }) => [identityId, ...chain.map((l) => l.identity), ...needs.map((n) => n.link)])),
+      ]
+      const rows = ids.length === 0 ? [] : await db.selectFrom('identities').select(['id', 'kind', 'owner_id']).where('id', 'in', ids).execute()
+      const people = new Map(rows.map((row) => [row.id, { kind: row.kind, ownerId: row.owner_id ?? undefined }]))
+      return ({ identityId, chain }) => ({ identityId, chain, person: (id) => people.get(id) })
+    },
+  }
+}

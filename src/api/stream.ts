@@ -1,0 +1,97 @@
+import type { Clock } from '../clock.ts'
+import { ChaperoneError } from '../errors.ts'
+import { Streamed } from './route.ts'
+
+/** Watchers on this node, and of one session; what one that does not read may be behind before it is let go. */
+export const STREAM_LIMITS = { watchers: 32, perSession: 4, behind: 1000 } as const
+/** A comment now and then, so that both sides notice a dead line. */
+const BEAT_MS = 15_000
+
+export interface StreamEvent {
+  readonly id: string
+  readonly data: unknown
+}
+
+export interface Streams {
+  /**
+   * An event stream that ends with `signal`. `begin` is given the ways to send an event and to end the stream, and returns what
+   * stops it. Throws `too_many`.
+   */
+  open(sessionId: string, signal: AbortSignal, begin: (send: (event: StreamEvent) => void, end: () => void) => () => void): Streamed
+  close(): void
+}
+
+/** `tooMany`: what the one too many is told. */
+export function makeStreams(clock: Clock, tooMany: string): Streams {
+  const open = new Map<() => void, string>()
+  return {
+    open(sessionId, signal, begin) {
+      const mine = [...open.values()].filter((id) => id === sessionId).length
+      if (open.size >= STREAM_LIMITS.watchers || mine >= STREAM_LIMITS.perSession)
+        throw new ChaperoneError('too_many', tooMany, { fix: 'End another one, or try again later.' })
+      const { promise: done, resolve } = Promise.withResolvers<void>()
+      const utf8 = new TextEncoder()
+      const waiting: string[] = []
+      let output: ReadableStreamDefaultController<Uint8Array>
+      let stop = () => {}
+      let stopBeat = () => {}
+
+      const end = () => {
+        if (!open.delete(end)) return
+        stop()
+        stopBeat()
+        signal.removeEventListener('abort', end)
+        try {
+          output.close()
+        } catch {
+          // The reader has gone already.
+        }
+        resolve()
+      }
+      /** What the reader has not taken yet waits here, not in the stream: so its length is ours to bound. */
+      const push = (text: string) => {
+        if (!open.has(end)) return
+        if (waiting.length >= STREAM_LIMITS.behind) {
+          waiting.length = 0
+          output.enqueue(utf8.encode('event: behind\ndata: {}\n\n'))
+          return end()
+        }
+        waiting.push(text)
+        flush()
+      }
+      const flush = () => {
+        while (waiting.length > 0 && (output.desiredSize ?? 0) > 0) output.enqueue(utf8.encode(waiting.shift()))
+      }
+      const beat = () => {
+        stopBeat = clock.at(clock.now() + BEAT_MS, () => {
+          push(': beat\n\n')
+          if (open.has(end)) beat()
+        })
+      }
+
+      open.set(end, sessionId)
+      const stream = new ReadableStream<Uint8Array>(
+        {
+          start(controller) {
+            output = controller
+            stop = begin(({ id, data }) => push(`id: ${id}\ndata: ${JSON.stringify(data)}\n\n`), end)
+            signal.addEventListener('abort', end)
+            beat()
+            push(': watching\n\n')
+            if (signal.aborted) end()
+          },
+          pull: flush,
+          cancel: end,
+        },
+        { highWaterMark: 16 },
+      )
+      return new Streamed(
+        new Response(stream, { headers: { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' } }),
+        done,
+      )
+    },
+    close() {
+      for (const end of [...open.keys()]) end()
+    },
+  }
+}

@@ -1,0 +1,53 @@
+import { visible } from '../catalog/flag-types.ts'
+
+const TAB = '    '
+
+/**
+ * A line of somebody else's text for one who is about to say yes to it: nothing in it acts on the terminal, hides, turns the
+ * reading direction around or only looks like a space; whatever would is shown as an escape. (`printable` leaves such things
+ * out; here what is left out would be approved unseen: peers R42, CVE-2021-42574.)
+ */
+export function exposed(line: string): string {
+  const indented = line.replace(/^\t+/, (tabs) => TAB.repeat(tabs.length))
+  return (
+    visible(indented, Number.POSITIVE_INFINITY)
+      // Spaces of other widths, and a pile of marks that would cover the lines above.
+      .replace(/(?! )[\p{Zs}\u2800]/gu, escapeOf)
+      .replace(/(\p{M}{2})(\p{M}+)/gu, (_, first: string, rest: string) => first + [...rest].map(escapeOf).join(''))
+      .replace(/ +$/, (spaces) => '\\u{20}'.repeat(spaces.length))
+  )
+}
+
+const escapeOf = (letter: string) => `\\u{${letter.codePointAt(0)!.toString(16)}}`
+
+/** At the left of every line of somebody else's text: what stands there cannot pass for a line of ours. */
+const BAR = '| '
+const GOES_ON = '… '
+
+/** A text of somebody else, line by line, broken to the width here, so that no terminal breaks it behind the bar. */
+export function framed(text: string, width: number): readonly string[] {
+  const room = Math.max(20, width - BAR.length - GOES_ON.length)
+  return text
+    .replace(/\n$/, '')
+    .split('\n')
+    .flatMap((line) => broken(exposed(line), room))
+    .map((line) => `${BAR}${line}`.trimEnd())
+}
+
+function broken(line: string, room: number): readonly string[] {
+  const parts: string[] = []
+  let part = ''
+  let cells = 0
+  for (const letter of line) {
+    // What is not plain may be two cells wide.
+    const wide = letter >= ' ' && letter <= '~' ? 1 : 2
+    if (cells + wide > room) {
+      parts.push(part)
+      part = GOES_ON
+      cells = 0
+    }
+    part += letter
+    cells += wide
+  }
+  return [...parts, part]
+}

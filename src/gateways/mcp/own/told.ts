@@ -1,0 +1,69 @@
+import type { z } from 'zod'
+import { inWords } from '../../../access/requests/approvers.ts'
+import type { AccessRequest, AccessWish, CallWish } from '../../../access/requests/types.ts'
+import { formatDuration } from '../../../encoding/duration.ts'
+import { isObject } from '../wire.ts'
+import type { RESULTS } from './definitions.ts'
+
+export type Told = z.infer<(typeof RESULTS)['request_access']>
+
+export const timeText = (ms: number): string => new Date(ms).toISOString()
+
+/** A request as the one who asked may see it: not who said what, but what was decided. */
+export function toldOf(request: AccessRequest, page: string): Told {
+  const { id, kind, state, reason, createdAt, needs } = request
+  const said = request.votes.find((vote) => vote.verdict === 'deny')?.reason
+  const until = kind === 'access' && state === 'approved' ? request.endsAt : request.expiresAt
+  return {
+    id,
+    kind,
+    what: whatOf(request),
+    state,
+    next: nextOf(request),
+    page,
+    ...(state === 'pending' ? { approvers: inWords(needs) } : {}),
+    ...(reason === '' ? {} : { reason }),
+    ...(said === undefined ? {} : { said }),
+    created_at: timeText(createdAt),
+    ...(until !== undefined && (state === 'pending' || state === 'approved') ? { until: timeText(until) } : {}),
+  }
+}
+
+export function whatOf({ kind, body }: AccessRequest): string {
+  if (!isObject(body)) return kind
+  if (kind === 'access') {
+    const { role, resource, forMs } = body as unknown as AccessWish
+    return `the role ${role}${resource ? ` on ${resource.kind}/${resource.name}` : ''} for ${formatDuration(forMs)}`
+  }
+  if (kind === 'call') {
+    const { summary, resource } = body as unknown as CallWish
+    return `${summary} on ${resource.name}`
+  }
+  return `the MCP server ${String(body.name)}`
+}
+
+function nextOf({ kind, state, startsAt }: AccessRequest): string {
+  const call = kind === 'call'
+  switch (state) {
+    case 'pending':
+      return call
+        ? 'A human was asked. Send the same call again, unchanged, after the yes; show the page to the person you work for.'
+        : 'A human was asked. Show the page to the person you work for, and ask for the status later.'
+    case 'approved':
+      if (call) return 'Send the same call again, unchanged: it runs once.'
+      if (kind === 'server') return 'The server is there, or will be soon.'
+      return startsAt === undefined ? 'You have it. Just do what you wanted to do.' : `You have it from ${timeText(startsAt)} on.`
+    case 'denied':
+      return 'A human said no. Do not try to reach the same in another way.'
+    case 'expired':
+      return 'Its time is over. Ask again if it is still needed.'
+    case 'used':
+      return 'The approved call has run. A second one needs a yes of its own.'
+    case 'unknown':
+      return 'The approved call was sent, and nobody can say what came of it. Look before you ask again.'
+    case 'withdrawn':
+      return 'It was taken back.'
+    case 'revoked':
+      return 'It was taken away again.'
+  }
+}

@@ -1,0 +1,23 @@
+import type { Described } from '../describe.ts'
+
+/** Why nobody can be asked about a statement now, and what to do: the refusal says it. */
+
+export const IN_TRANSACTION = 'A transaction is open, and its locks would be held while somebody thinks: end it, and send the statement by itself.'
+export const AMONG_OTHERS = 'It stands in one text with others, which run together or not at all: send it by itself.'
+export const IN_PIPELINE =
+  'Other messages stand before or behind it without a Sync between them: send it by itself, with a Sync right behind its Execute.'
+export const NOT_RUN = 'It is bound and not run: send Execute and Sync right behind the Bind.'
+export const GOES_ON = 'It goes on with the rest of a portal: fetch all of its rows at once.'
+export const RULES_CHANGED = 'The rules changed while it was judged: send it again.'
+export const TOO_MANY_SETTINGS = 'This connection has moved more settings than can be shown: connect again.'
+export const NOBODY_TO_ASK = 'Here nobody can be asked.'
+
+/** By what the statement is. */
+export function whyNot({ kinds, executes, fetches, stands }: Described): string | undefined {
+  if (kinds.includes('copy')) return 'COPY carries data that nobody has seen yet: write it as INSERT, or SELECT.'
+  if (kinds.includes('prepare')) return 'PREPARE runs nothing: send the statement itself.'
+  if (kinds.includes('cursor')) return 'A cursor is read in parts: send the SELECT itself.'
+  if ((executes !== undefined || fetches !== undefined) && stands === undefined)
+    return 'What the name stands for cannot be seen: send the statement itself.'
+  return undefined
+}

@@ -1,0 +1,70 @@
+import { ChaperoneError } from '../errors.ts'
+import type { Policy } from '../policy/compile.ts'
+import { type SessionLimits, sessionLimitsOf } from '../policy/session-limits.ts'
+import type { Link } from '../policy/types.ts'
+import type { Database, Write } from '../store/store.ts'
+
+/**
+ * What binds a session of this chain: how long it may be idle and live is the least that any link says, for each can only
+ * narrow; how many there may be is a matter of the identity whose sessions they are. Pure.
+ */
+export function limitsOfChain(policy: Policy, links: readonly Pick<Link, 'identity'>[]): SessionLimits {
+  const all = links.map(({ identity }) => sessionLimitsOf(policy, identity))
+  const { idleMs, longestMs } = smallestLimits(all)
+  const concurrent = all.at(-1)?.concurrent
+  return {
+    ...(concurrent === undefined ? {} : { concurrent }),
+    ...(idleMs === undefined ? {} : { idleMs }),
+    ...(longestMs === undefined ? {} : { longestMs }),
+  }
+}
+
+function smallestLimits(all: readonly SessionLimits[]): SessionLimits {
+  const least = (key: keyof SessionLimits) => {
+    const values = all.flatMap((one) => one[key] ?? [])
+    return values.length === 0 ? {} : { [key]: Math.min(...values) }
+  }
+  return { ...least('concurrent'), ...least('idleMs'), ...least('longestMs') }
+}
+
+/** Of the row of a session: whether nothing was asked for in it for `idleMs`. */
+export const isIdle = (
+  row: { readonly started_at: number; readonly last_used_at: number | null },
+  idleMs: number | undefined,
+  now: number,
+): boolean => idleMs !== undefined && now - (row.last_used_at ?? row.started_at) >= idleMs
+
+export interface Room {
+  readonly identity: { readonly id: string; readonly name: string }
+  readonly concurrent: number | undefined
+  readonly idleMs: number | undefined
+  readonly now: number
+  /** when a session was last used on this node, if it was; the row knows it half a minute later */
+  readonly usedHere: (sessionId: string) => number | undefined
+}
+
+/** Throws `too_many`, with the session that one would end. One that is idle takes no place, whoever notices that first. */
+export async function assertRoomFor(db: Database | Write, { identity, concurrent, idleMs, now, usedHere }: Room): Promise<void> {
+  if (concurrent === undefined) return
+  const rows = await db
+    .selectFrom('sessions')
+    .select(['id', 'client', 'how', 'started_at', 'last_used_at'])
+    .where('identity_id', '=', identity.id)
+    .where('ended_at', 'is', null)
+    .where('expires_at', '>', now)
+    .orderBy('started_at')
+    .execute()
+  const taken = rows.filter(
+    (row) => !isIdle({ ...row, last_used_at: Math.max(row.last_used_at ?? row.started_at, usedHere(row.id) ?? 0) }, idleMs, now),
+  )
+  if (taken.length < concurrent) return
+  const [oldest] = taken
+  const count = concurrent === 1 ? 'one session' : `${concurrent} sessions`
+  throw new ChaperoneError('too_many', `${identity.name} may have ${count} at a time, and has ${taken.length}.`, {
+    ...(oldest
+      ? {
+          fix: `End the oldest, ${oldest.id} (${oldest.client ?? oldest.how}, since ${new Date(oldest.started_at).toISOString()}): chaperone sessions kill ${oldest.id}`,
+        }
+      : {}),
+  })
+}

@@ -1,0 +1,165 @@
+import type { AccessRequest, AccessWish, CallWish, RequestEvent } from '../access/requests/types.ts'
+import type { Told } from '../catalog/notifier.ts'
+import type { Write } from '../store/store.ts'
+import { cleaned, cut } from './plain-text.ts'
+import type { LockStory, Notice, Person, RequestStory, Story } from './types.ts'
+import { needWords } from './words.ts'
+
+export interface StoryParts {
+  /** https://... of the page of a request */
+  readonly link: (id: string) => string
+  /** Takes known secrets, and what looks like one, out of a text. */
+  readonly mask: (text: string) => string
+}
+
+/** Of a reason or purpose; what is longer is read on the page of the request. */
+const LONGEST_TEXT = 2000
+const LONGEST_LINE = 300
+/** All of what approvers are shown, with `detail: full`. */
+const LONGEST_SHOWN = 16 * 1024
+const MOST_SHOWN = 16
+
+/** A story and what `for` of a notifier looks at. `full` has what approvers are shown as well. */
+export interface ToldStory {
+  readonly summary: Story
+  readonly full: Story
+  /** the identity that it is about, if any */
+  readonly source: string | undefined
+  readonly about: About
+}
+
+export interface About {
+  readonly on: Told
+  /** roles that are asked to decide */
+  readonly approvers: readonly string[]
+  /** names of the identities that it is about: who asked and on whose behalf, or what a lock lies on */
+  readonly identities: readonly string[]
+  readonly labels: Readonly<Record<string, string>> | undefined
+}
+
+const isLock = (notice: Notice): notice is Extract<Notice, { lock: unknown }> => 'lock' in notice
+
+/** Reads the names that belong to it, as of this transaction. */
+export async function storyOf(trx: Write, notice: Notice, at: number, parts: StoryParts): Promise<ToldStory> {
+  return isLock(notice) ? lockStory(trx, notice, at, parts) : requestStory(trx, notice, at, parts)
+}
+
+async function requestStory(trx: Write, { type, request }: RequestEvent, at: number, { link, mask }: StoryParts): Promise<ToldStory> {
+  const on: Told = `request.${type}`
+  const text = (from: string, most = LONGEST_TEXT) => cut(cleaned(mask(from)), most)
+  const line = (from: string) => cut(cleaned(mask(from), false), LONGEST_LINE)
+
+  const chain = request.chain.map(({ identity }) => identity)
+  const vote = request.votes.at(-1)
+  const byId = decider(request, type)
+  const people = await peopleOf(trx, [...chain, request.identityId, ...(byId === undefined ? [] : [byId])])
+  const person = (id: string): Person => people.get(id) ?? { id, name: id, kind: 'unknown' }
+
+  const access = request.kind === 'access' ? (request.body as AccessWish) : undefined
+  const call = request.kind === 'call' ? (request.body as CallWish) : undefined
+  const wished = (request.body ?? {}) as { readonly name?: unknown }
+  const server = access === undefined && call === undefined && typeof wished.name === 'string' ? line(wished.name) : undefined
+  const resourceId = access?.resource?.id ?? call?.resource.id
+  const found = resourceId === undefined ? undefined : await resourceOf(trx, resourceId)
+  const resource = access?.resource ?? (call && { kind: found?.kind ?? call.kind, name: call.resource.name })
+  const byReason = vote !== undefined && vote.identityId === byId ? vote.reason : undefined
+
+  const story: RequestStory = {
+    id: request.id,
+    kind: request.kind,
+    state: request.state,
+    link: link(request.id),
+    who: person(request.identityId),
+    onBehalfOf: chain.filter((id) => id !== request.identityId).map(person),
+    ...(access === undefined ? {} : { role: access.role, forMs: access.forMs }),
+    ...(resource === undefined ? {} : { resource: { kind: resource.kind, name: resource.name } }),
+    ...(access?.breakGlass ? { breakGlass: true } : {}),
+    ...(call === undefined
+      ? {}
+      : { call: { operation: line(call.operation), effects: call.effects, summary: line(call.summary), why: text(call.message, LONGEST_LINE) } }),
+    ...(server === undefined ? {} : { server }),
+    approvers: request.kind === 'server' ? 'whoever may apply documents' : needWords(request.needs, request.escalatedAt !== undefined),
+    ...(request.reason === '' ? {} : { reason: text(request.reason) }),
+    ...(request.purpose === undefined ? {} : { purpose: text(request.purpose, LONGEST_LINE) }),
+    ...(byId === undefined ? {} : { by: person(byId) }),
+    ...(byReason === undefined ? {} : { byReason: text(byReason) }),
+    createdAt: request.createdAt,
+    ...given('expiresAt', request.expiresAt),
+    ...given('startsAt', request.startsAt),
+    ...given('endsAt', request.endsAt),
+    ...given('reviewDue', request.reviewDue),
+    ...(request.outcome === undefined ? {} : { outcome: line(request.outcome) }),
+  }
+  const summary: Story = { on, at, request: story }
+  return {
+    summary,
+    full: call === undefined ? summary : { on, at, request: { ...story, shown: shownOf(call, mask) } },
+    source: request.identityId,
+    about: {
+      on,
+      approvers: request.needs.flatMap(({ approvers, escalate }) => [approvers, escalate?.approvers].flatMap(rolesIn)),
+      identities: [...new Set([...story.onBehalfOf, story.who].map(({ name }) => name))],
+      labels: found?.labels,
+    },
+  }
+}
+
+async function lockStory(trx: Write, { type, lock, by }: Extract<Notice, { lock: unknown }>, at: number, { mask }: StoryParts): Promise<ToldStory> {
+  const on: Told = `lock.${type}`
+  const line = (from: string) => cut(cleaned(mask(from), false), LONGEST_LINE)
+  const person = by === undefined ? undefined : (await peopleOf(trx, [by])).get(by)
+  const story: LockStory = {
+    id: lock.id,
+    kind: lock.kind,
+    name: line(lock.name),
+    reason: cut(cleaned(mask(lock.reason)), LONGEST_TEXT),
+    ...given('expiresAt', lock.expiresAt),
+    ...(lock.madeBy === undefined ? {} : { madeBy: line(lock.madeBy) }),
+    ...(person === undefined ? {} : { by: person }),
+  }
+  const summary: Story = { on, at, lock: story }
+  const labels = lock.kind === 'resource' ? (await resourceOf(trx, lock.target))?.labels : undefined
+  const identities = lock.kind === 'identity' || lock.kind === 'owner' ? [lock.name] : []
+  return { summary, full: summary, source: undefined, about: { on, approvers: [], identities, labels } }
+}
+
+const given = <Name extends string>(name: Name, value: number | undefined) =>
+  (value === undefined ? {} : { [name]: value }) as { [key in Name]?: number }
+
+/** Who is behind this change; nobody for what time or a rule has done. */
+function decider(request: AccessRequest, type: RequestEvent['type']): string | undefined {
+  if (type === 'voted') return request.votes.at(-1)?.identityId
+  if (type === 'reviewed') return request.reviewedBy
+  return type === 'approved' || type === 'denied' || type === 'withdrawn' || type === 'revoked' ? request.decidedBy : undefined
+}
+
+function shownOf(call: CallWish, mask: StoryParts['mask']): NonNullable<RequestStory['shown']> {
+  let left = LONGEST_SHOWN
+  return call.shown.slice(0, MOST_SHOWN).flatMap(({ title, text }) => {
+    if (left <= 0) return []
+    const shown = { title: cut(cleaned(title, false), LONGEST_LINE), text: cut(cleaned(mask(text)), left) }
+    left -= shown.text.length
+    return [shown]
+  })
+}
+
+type Asked = RequestEvent['request']['needs'][number]['approvers']
+
+function rolesIn(approvers: Asked): readonly string[] {
+  if (approvers === undefined || approvers === 'owner') return []
+  return ('all' in approvers ? approvers.all : [approvers]).flatMap(({ role }) => (role === undefined ? [] : [role].flat()))
+}
+
+async function peopleOf(trx: Write, ids: readonly string[]): Promise<ReadonlyMap<string, Person>> {
+  const rows = await trx
+    .selectFrom('identities')
+    .select(['id', 'name', 'kind'])
+    .where('id', 'in', [...new Set(ids)])
+    .execute()
+  return new Map(rows.map((row) => [row.id, row]))
+}
+
+async function resourceOf(trx: Write, id: string) {
+  const row = await trx.selectFrom('documents').select(['kind', 'labels']).where('id', '=', id).executeTakeFirst()
+  return row && { kind: row.kind, labels: JSON.parse(row.labels) as Record<string, string> }
+}

@@ -1,0 +1,79 @@
+import { inWords } from '../access/requests/approvers.ts'
+import type { Need } from '../access/requests/types.ts'
+import { formatDuration } from '../encoding/duration.ts'
+import { cut } from './plain-text.ts'
+import type { RequestStory, Story } from './types.ts'
+
+/** Who can say yes, in words; once nobody answered in time, those who stand in as well. */
+export const needWords = (needs: readonly Need[], escalated: boolean): string =>
+  inWords([...needs, ...(escalated ? needs.flatMap(({ link, escalate }) => (escalate ? [{ link, approvers: escalate.approvers }] : [])) : [])])
+
+const whatOf = ({ kind, call, role, resource, forMs, server }: RequestStory): string => {
+  const at = resource === undefined ? '' : ` on ${resource.kind}/${resource.name}`
+  if (call) return `${call.summary}${at}`
+  if (role !== undefined) return `the role ${role}${at}${forMs === undefined ? '' : ` for ${formatDuration(forMs)}`}`
+  return server === undefined ? `a ${kind}` : `the MCP server ${server}`
+}
+
+const SAID: Readonly<Record<Story['on'], (who: string, what: string, by: string) => string>> = {
+  'request.made': (who, what) => `${who} asks for ${what}`,
+  'request.voted': (who, what, by) => `${by} said yes or no to ${who}: ${what}`,
+  'request.approved': (who, what, by) => `Approved by ${by}: ${what}, for ${who}`,
+  'request.denied': (who, what, by) => `Denied by ${by}: ${what}, for ${who}`,
+  'request.expired': (who, what) => `Expired: ${what}, for ${who}`,
+  'request.withdrawn': (who, what) => `Withdrawn: ${what}, for ${who}`,
+  'request.used': (who, what) => `Used: ${what}, by ${who}`,
+  'request.revoked': (who, what, by) => `Taken away by ${by}: ${what}, from ${who}`,
+  'request.unknown': (who, what) => `Nobody knows what came of ${what}, by ${who}`,
+  'request.escalated': (who, what) => `Nobody has answered: ${who} asks for ${what}`,
+  'request.broke_glass': (who, what) => `BREAK-GLASS: ${who} took ${what} without asking`,
+  'request.reviewed': (who, what, by) => `Reviewed by ${by}: break-glass of ${who}, ${what}`,
+  'request.review_overdue': (who, what) => `OVERDUE: nobody has reviewed the break-glass of ${who}, ${what}`,
+  'lock.made': (who, what, by) => `Locked by ${by}: ${what}${who}`,
+  'lock.lifted': (who, what, by) => `Lock lifted by ${by}: ${what}${who}`,
+  'notifier.test': () => 'A test from Chaperone',
+}
+
+/** One line. Its words are ours, names, and what is asked for; nothing that the one who asks has written as a text. */
+export function titleOf({ on, request, lock }: Story): string {
+  const say = SAID[on]
+  if (request) return cut(say(request.who.name, whatOf(request), request.by?.name ?? 'a rule'), 300)
+  if (lock)
+    return cut(say('', `${lock.kind} ${lock.name}`, lock.by?.name ?? (lock.madeBy === undefined ? 'Chaperone' : `the rule ${lock.madeBy}`)), 300)
+  return say('', '', '')
+}
+
+export const timeOf = (ms: number): string => `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`
+
+/** The facts of it as label and text. `free` marks what somebody else has written. */
+export function factsOf({ request, lock, heldBackUntil }: Story): readonly { readonly label: string; readonly text: string; readonly free?: true }[] {
+  const facts: { label: string; text: string; free?: true }[] = []
+  const add = (label: string, text: string | undefined, free?: true) => {
+    if (text !== undefined && text !== '') facts.push({ label, text, ...(free ? { free } : {}) })
+  }
+  if (request) {
+    add('Who', request.who.name)
+    add('On behalf of', request.onBehalfOf.map(({ name }) => name).join(', '))
+    add('What', whatOf(request), true)
+    add('Effects', request.call?.effects.join(', '))
+    add('Why somebody is asked', request.call?.why)
+    add('Reason, as claimed', request.reason, true)
+    add('Purpose, as claimed', request.purpose, true)
+    add('Who may decide', request.state === 'pending' ? request.approvers : undefined)
+    add('By', request.by?.name)
+    add('Said', request.byReason, true)
+    add('Starts', request.startsAt === undefined ? undefined : timeOf(request.startsAt))
+    add('Ends', request.endsAt === undefined ? undefined : timeOf(request.endsAt))
+    add('Answer until', request.state === 'pending' && request.expiresAt !== undefined ? timeOf(request.expiresAt) : undefined)
+    add('Review until', request.reviewDue === undefined ? undefined : timeOf(request.reviewDue))
+    for (const { title, text } of request.shown ?? []) add(title, text, true)
+  }
+  if (lock) {
+    add('Lock on', `${lock.kind} ${lock.name}`)
+    add('Reason', lock.reason, true)
+    add('Until', lock.expiresAt === undefined ? 'it is lifted' : timeOf(lock.expiresAt))
+    add('By', lock.by?.name ?? lock.madeBy)
+  }
+  add('More', heldBackUntil === undefined ? undefined : `further ones about the same identity are held back until ${timeOf(heldBackUntil)}`)
+  return facts
+}

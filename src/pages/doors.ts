@@ -1,0 +1,179 @@
+import { isIP } from 'node:net'
+import type { Context } from 'hono'
+import { makeThrottle } from '../api/throttle.ts'
+import { ChaperoneError, REASONS, type ReasonCode, toChaperoneError } from '../errors.ts'
+import type { Cookie } from '../signin/browser.ts'
+import type { Place } from '../signin/passkey.ts'
+import { type AnswerOptions, makeAnswers } from './answer.ts'
+import { BROWSER_COOKIE, cookieIn, SESSION_COOKIE, setCookie } from './cookies.ts'
+import { landingBody, signInBody } from './entrance.ts'
+import { assertOwn, assertToken, type Fields, readForm, readJson } from './forms.ts'
+import { html } from './html.ts'
+import { type Layout, layout } from './layout.ts'
+import type { PagesParts } from './parts.ts'
+import { type Env, nextIn, type SignedInVisit, type Visit } from './visit.ts'
+
+/** These say that nobody is signed in (any more): the page is then the one to sign in. */
+const SIGNED_OUT: ReadonlySet<ReasonCode> = new Set(['unauthenticated', 'session_ended', 'credential_expired', 'identity_disabled', 'locked'])
+
+type Handler = (context: Context<Env>) => Promise<Response>
+
+/**
+ * The ways into a page. There are four, and every route is behind one of them:
+ *
+ *   open      anybody; what is posted must come from our own pages
+ *   signedIn  whoever is signed in; everybody else sees the sign-in, whatever lies behind it
+ *   form      a form of the very session that is signed in
+ *   script    what the script of a page asks, as JSON
+ */
+export interface Doors {
+  readonly answers: ReturnType<typeof makeAnswers>
+  /** Where passkeys work, if anywhere. */
+  home(): Place | undefined
+  page(visit: Pick<Visit, 'web'> | undefined, content: Omit<Layout, 'web'>, more?: AnswerOptions): Response
+  /** The same for what does not exist and for what is not for this person (rule 8). */
+  nothing(visit: Pick<Visit, 'web'>): Response
+  failed(visit: Pick<Visit, 'web'> | undefined, thrown: unknown, where: string): Response
+  signIn(visit: Visit, more?: { readonly error?: ChaperoneError; readonly next?: string }): Promise<Response>
+  /** Signed in: on to the page that was wanted. */
+  entered(cookie: Cookie, next: string, more?: readonly string[]): Response
+  open(work: (visit: Visit) => Promise<Response>): Handler
+  signedIn(work: (visit: SignedInVisit) => Promise<Response>): Handler
+  form(work: (visit: SignedInVisit, fields: Fields) => Promise<Response>): Handler
+  script(work: (visit: Visit, asked: Readonly<Record<string, unknown>>) => Promise<unknown>): Handler
+}
+
+/** The error, when it is one that the person can do something about; everything else is a fault and goes on. */
+export function expected(thrown: unknown): ChaperoneError {
+  const error = toChaperoneError(thrown)
+  if (REASONS[error.code].http >= 500) throw error
+  return error
+}
+
+/** Who is signed in, for what a script asks. Throws `unauthenticated`, `foreign_origin`. */
+export function signedInFor(visit: Visit): SignedInVisit {
+  if (!visit.web) throw new ChaperoneError('unauthenticated', 'You are no longer signed in.', { fix: 'Load the page again.' })
+  assertToken(visit.web, visit.request.headers.get('x-form-token'))
+  return visit as SignedInVisit
+}
+
+export function makeDoors(parts: PagesParts): Doors {
+  const { browsers, clock, trustDomain } = parts
+  /**
+   * The one place where passkeys count. It is ours and not what a Host header says: a page on another port of this host could ask a
+   * person for his passkey, and hand the answer on with its own address.
+   */
+  const home = (): Place | undefined => {
+    const { hostname, origin } = new URL(`https://${parts.places.web}`)
+    return isIP(hostname.replace(/^\[|\]$/g, '')) === 0 ? { rpId: hostname, origin } : undefined
+  }
+  const answers = makeAnswers(() => home()?.rpId)
+  const throttle = makeThrottle(clock)
+
+  const page: Doors['page'] = (visit, content, more = {}) =>
+    answers.page(layout(trustDomain, { ...content, ...(visit?.web ? { web: visit.web } : {}) }), more)
+
+  const signedOut = (error: unknown): undefined => {
+    if (!SIGNED_OUT.has(toChaperoneError(error).code)) throw error
+  }
+
+  async function visitOf(context: Context<Env>): Promise<Visit> {
+    const request = context.req.raw
+    const url = new URL(request.url)
+    const cookies = request.headers.get('cookie')
+    const secret = cookieIn(cookies, SESSION_COOKIE)
+    const web = secret === undefined ? undefined : await browsers.open(secret).catch(signedOut)
+    return {
+      context,
+      request,
+      path: url.pathname,
+      browser: cookieIn(cookies, BROWSER_COOKIE),
+      place: home()?.origin === url.origin ? home() : undefined,
+      ...(web ? { web } : {}),
+    }
+  }
+
+  const posted = (context: Context<Env>) => {
+    assertOwn(context.req.raw)
+    throttle(context.env.remote)
+  }
+
+  const doors: Doors = {
+    answers,
+    home,
+    page,
+
+    nothing: (visit) =>
+      page(
+        visit,
+        { title: 'Nothing here', body: html`<h1>There is nothing here</h1><p>Or nothing for you. <a href="/requests">Your requests</a></p>` },
+        { status: 404 },
+      ),
+
+    failed(visit, thrown, where) {
+      const error = toChaperoneError(thrown)
+      const { http } = REASONS[error.code]
+      if (http >= 500) parts.log(error, where)
+      if (error.code === 'not_found' && visit) return doors.nothing(visit)
+      const body = html`<h1>That did not work</h1><p><a href="/requests">Your requests</a></p>`
+      return page(visit, { title: 'That did not work', body, error }, { status: http })
+    },
+
+    async signIn({ browser, place, path }, { error, next } = {}) {
+      const known = await browsers.known(browser)
+      const body = signInBody({ name: known?.name, next: nextIn(next ?? path), passkeys: place !== undefined, elsewhere: home()?.origin })
+      return page(undefined, { title: 'Sign in', body, ...(error ? { error } : {}) }, { status: error ? REASONS[error.code].http : 401 })
+    },
+
+    entered: (cookie, next, more = []) => answers.goTo(next, { cookies: [...more, setCookie(SESSION_COOKIE, cookie, clock.now())] }),
+
+    open: (work) => async (context) => {
+      let visit: Visit | undefined
+      try {
+        if (context.req.method === 'POST') posted(context)
+        visit = await visitOf(context)
+        return await work(visit)
+      } catch (error) {
+        return doors.failed(visit, error, `${context.req.method} ${context.req.path}`)
+      }
+    },
+
+    signedIn: (work) =>
+      doors.open(async (visit) => {
+        const { web, request, context } = visit
+        if (web) {
+          web.session.touch?.()
+          return work(visit as SignedInVisit)
+        }
+        if (request.method !== 'GET') return answers.goTo(nextIn(visit.path.split('/').slice(0, 3).join('/')))
+        const site = request.headers.get('sec-fetch-site')
+        // Came from elsewhere: the browser has kept the cookies to itself. With the mark this happens once.
+        if ((site === 'cross-site' || site === 'same-site') && context.req.query('on') === undefined) {
+          const path = `${nextIn(visit.path)}?on=1`
+          return page(undefined, { title: 'One moment', body: landingBody(path), goOn: path })
+        }
+        return doors.signIn(visit)
+      }),
+
+    form: (work) =>
+      doors.signedIn(async (visit) => {
+        const fields = await readForm(visit.request)
+        assertToken(visit.web, fields.get('token'))
+        return work(visit, fields)
+      }),
+
+    script: (work) => async (context) => {
+      try {
+        posted(context)
+        const visit = await visitOf(context)
+        return answers.json(await work(visit, await readJson(visit.request)))
+      } catch (thrown) {
+        const error = toChaperoneError(thrown)
+        const { http } = REASONS[error.code]
+        if (http >= 500) parts.log(error, `${context.req.method} ${context.req.path}`)
+        return answers.json({ error: { message: error.message, ...(error.fix === undefined ? {} : { fix: error.fix }) } }, { status: http })
+      }
+    },
+  }
+  return doors
+}

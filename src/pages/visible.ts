@@ -1,0 +1,55 @@
+/**
+ * Text of others, fit for the eyes of somebody who decides by it. What cannot be seen is written out: a right-to-left mark turns `DELETE`
+ * into something else (CVE-2021-42574), tag letters hide a second text, a thousand empty lines push it off the screen.
+ */
+const INVISIBLE = /[[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]--[\t\n]]/gv
+
+/** Spaces beside the plain one, which a reader takes for it. */
+const ODD_SPACE = /[\p{Zs}--[ ]]/gv
+
+const nameOf = (letter: string) => `U+${letter.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0')}`
+const written = (letter: string) => `⟨${nameOf(letter)}⟩`
+
+/** In one line or several: every character that has no shape of its own as `⟨U+202E⟩`. A plain line end of either kind stays. */
+export function visible(text: string): string {
+  return text.replace(/\r\n/g, '\n').replace(INVISIBLE, written).replace(ODD_SPACE, written)
+}
+
+/** How much of one text a page shows: more than anybody reads, and what a browser still lays out at once. */
+const MOST_LETTERS = 100_000
+/** So many empty lines, or spaces within a line, are still somebody's layout. */
+const EMPTY_LINES = 4
+const SPACES = 60
+
+export interface Piece {
+  readonly text: string
+  /** Not of the text itself: said about it. */
+  readonly note?: true
+}
+
+/** A text in pieces, what is odd in it apart from what is written: the page sets those off. */
+export function pieces(text: string, most = MOST_LETTERS): readonly Piece[] {
+  const found: Piece[] = []
+  const say = (said: string, note?: true) => {
+    if (said !== '') found.push(note ? { text: said, note } : { text: said })
+  }
+  const whole = text.replace(/\r\n/g, '\n')
+  const cut = whole.slice(0, most)
+  const odd = new RegExp(`${INVISIBLE.source}|${ODD_SPACE.source}|(?:[ \\t]*\\n){${EMPTY_LINES + 2},}|[ \\t]{${SPACES + 1},}`, 'gv')
+  let at = 0
+  for (const match of cut.matchAll(odd)) {
+    say(cut.slice(at, match.index))
+    const [what] = match
+    const lines = what.split('\n').length - 1
+    if (lines > EMPTY_LINES) {
+      say('\n')
+      say(`⟨${lines - 1} empty lines⟩`, true)
+      say('\n')
+    } else if (what.length > SPACES) say(`⟨${what.length} spaces⟩`, true)
+    else say(written(what), true)
+    at = match.index + what.length
+  }
+  say(cut.slice(at))
+  if (cut.length < whole.length) say(`\n⟨cut here: ${whole.length - cut.length} more characters are not shown⟩`, true)
+  return found
+}

@@ -1,0 +1,33 @@
+import type { State, StateKeeper } from '../access/state.ts'
+import { verbsOfRoles } from '../documents/grants.ts'
+import { compileTripwire, type Tripwire, type TripwireSpec } from '../identity/tripwire.ts'
+import { keepTripwires, type TripwiresParts } from '../identity/tripwires.ts'
+
+type OpenTripwires = Omit<TripwiresParts, 'tripwires' | 'administers' | 'ownerOf'> & { readonly state: StateKeeper }
+
+/** The tripwires that are applied, in force on this node until what is returned is called. */
+export function openTripwires({ state, ...parts }: OpenTripwires): () => Promise<void> {
+  let compiled: { readonly of: State; readonly all: readonly Tripwire[] } | undefined
+  return keepTripwires({
+    ...parts,
+    tripwires() {
+      const current = state.current()
+      if (compiled?.of !== current) {
+        compiled = { of: current, all: current.list('tripwire').map(({ resource, spec }) => compileTripwire(resource.name, spec as TripwireSpec)) }
+      }
+      return compiled.all
+    },
+    administers(id) {
+      const current = state.current()
+      // Somebody who has just been disabled is not locked out any further.
+      if (!current.identity(id)) return true
+      const roles = current.links([{ identity: id }], parts.clock.now()).flatMap(({ identity }) => identity.roles)
+      return verbsOfRoles(roles, (role) => current.find('role', role)?.spec as Record<string, unknown> | undefined).size > 0
+    },
+    ownerOf(id) {
+      const current = state.current()
+      const owner = current.identity(current.identity(id)?.owner_id ?? '')
+      return owner && { id: owner.id, name: owner.name }
+    },
+  })
+}

@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { findIdentity } from '../../src/identity/directory.ts'
+import { type Answered, ask, type House, house } from '../parts/house.ts'
+
+const PAGES = [
+  '/',
+  '/signin',
+  '/enrol',
+  '/browser',
+  '/requests',
+  '/requests/events',
+  '/requests/x',
+  '/requests/x/events',
+  '/account',
+  '/requests/x/y',
+  '/assets/x',
+  '/favicon.ico',
+]
+const POSTS = [
+  '/signin',
+  '/signin/passkey',
+  '/signin/passkey/start',
+  '/signout',
+  '/enrol',
+  '/enrol/finish',
+  '/browser',
+  '/requests/x/decide',
+  '/requests/x/passkey',
+  '/requests/x/withdraw',
+  '/requests/x/revoke',
+  '/requests/x/review',
+  '/account/passkeys',
+  '/account/passkeys/start',
+  '/account/passkeys/remove',
+  '/account/browsers/forget',
+  '/account/signout',
+]
+
+/** What the pages answer on the wire, to whoever asks without a browser. */
+describe('the answers of the pages', () => {
+  let home: House
+  let cookie: string
+  let host: string
+  const rest: (() => Promise<void>)[] = []
+  before(async () => {
+    home = await house({ after: (work) => void rest.push(work) })
+    const { parts } = home.server
+    host = parts.places.web
+    const dana = await findIdentity(parts.store.db, { name: 'dana' })
+    cookie = `__Host-chaperone-session=${(await parts.browsers.begin(dana!)).secret}`
+  })
+  after(async () => {
+    for (const work of rest.reverse()) await work()
+  })
+
+  const get = (path: string, headers: Record<string, string> = {}) => ask(home.server.addresses.web, path, { headers: { host, ...headers } })
+  const post = (path: string, headers: Record<string, string> = {}, body = 'a=1') =>
+    ask(home.server.addresses.web, path, {
+      method: 'POST',
+      headers: { host, 'content-type': 'application/x-www-form-urlencoded', origin: `https://${host}`, ...headers },
+      body,
+    })
+
+  const assertProtected = ({ headers }: Answered, what: string) => {
+    const policy = headers['content-security-policy'] as string
+    for (const word of ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'", "script-src 'self'"])
+      assert.ok(policy?.includes(word), `${what}: ${word}`)
+    assert.doesNotMatch(policy, /unsafe|\*|https?:/, what)
+    assert.equal(headers['x-content-type-options'], 'nosniff', what)
+    assert.equal(headers['x-frame-options'], 'DENY', what)
+    assert.equal(headers['referrer-policy'], 'same-origin', what)
+    assert.equal(headers['cross-origin-opener-policy'], 'same-origin', what)
+    assert.equal(headers['access-control-allow-origin'], undefined, what)
+  }
+
+  test('every answer carries what protects it, also an error, and nothing that is somebody’s is kept', async () => {
+    for (const as of [{}, { cookie }] as Record<string, string>[]) {
+      for (const path of PAGES.filter((one) => one !== '/requests/events')) {
+        const answer = await get(path, as)
+        assertProtected(answer, path)
+        if (path !== '/favicon.ico') assert.equal(answer.headers['cache-control'], 'no-store', path)
+      }
+    }
+    for (const path of POSTS) assertProtected(await post(path, { origin: 'https://localhost:1' }), `POST ${path}`)
+    const style = /href="(\/assets\/[^"]+)"/.exec((await get('/signin')).text)![1]!
+    const asset = await get(style)
+    assertProtected(asset, style)
+    assert.match(asset.headers['cache-control'] as string, /immutable/)
+  })
+
+  test('nothing is done that another page sent: wherever it goes, with the cookies or without', async () => {
+    const foreign: Record<string, string>[] = [{ origin: `https://${host.replace(/\d+$/, '1')}` }, { 'sec-fetch-site': 'same-site' }]
+    for (const path of POSTS)
+      for (const headers of foreign) assert.equal((await post(path, { cookie, ...headers })).status, 403, `${path} ${JSON.stringify(headers)}`)
+  })
+
+  test('without a token of its session no form does anything', async () => {
+    for (const path of POSTS.filter((one) => /^\/(requests|account|signout)/.test(one))) {
+      const json = path.endsWith('/passkey') || path.endsWith('/start')
+      const answer = await post(
+        path,
+        { cookie, ...(json ? { 'content-type': 'application/json', 'x-form-token': 'x' } : {}) },
+        json ? '{}' : 'token=x&id=x',
+      )
+      assert.equal(answer.status, 403, path)
+    }
+  })
+
+  test('who is not signed in sees the same page, whatever he asks for', async () => {
+    const seen = new Set<string>()
+    for (const path of ['/requests', '/requests/x', '/requests/x/events', '/account', '/requests/x/y/z', '/signin/x']) {
+      const answer = await get(path)
+      assert.equal(answer.status, 401, path)
+      seen.add(answer.text.replace(/name="next" value="[^"]*"/g, ''))
+    }
+    assert.equal(seen.size, 1)
+    assert.equal((await get('/requests', { cookie: '__Host-chaperone-session=x' })).status, 401)
+  })
+
+  test('a navigation from elsewhere goes on by itself, once, and only to our own pages', async () => {
+    const id = `/requests/req_${'0'.repeat(26)}`
+    const first = await get(id, { 'sec-fetch-site': 'cross-site' })
+    assert.equal(first.status, 200)
+    assert.ok(first.text.includes(`content="0; url=${id}?on=1"`))
+    const again = await get(`${id}?on=1`, { 'sec-fetch-site': 'cross-site' })
+    assert.equal(again.status, 401)
+    assert.doesNotMatch(again.text, /http-equiv="refresh"/)
+    assert.ok((await get('/requests/"><x', { 'sec-fetch-site': 'cross-site' })).text.includes('url=/requests?on=1'))
+    for (const site of ['none', 'same-origin']) assert.equal((await get(id, { 'sec-fetch-site': site })).status, 401)
+    // Signed in, there is nothing to go round.
+    assert.equal((await get('/requests', { 'sec-fetch-site': 'cross-site', cookie })).status, 200)
+  })
+
+  test('passkeys belong to one address; under another of ours there are none, whatever Host says', async () => {
+    assert.match((await get('/signin')).text, /data-passkey="sign-in"/)
+    const json = { 'content-type': 'application/json' }
+    assert.equal((await post('/signin/passkey/start', json, '{}')).status, 200)
+    for (const other of [`127.0.0.1:${host.split(':')[1]}`, 'localhost:1', 'localhost']) {
+      const page = await get('/signin', { host: other })
+      assert.doesNotMatch(page.text, /data-passkey/, other)
+      assert.match(page.text, /not under this address/)
+      assert.equal((await post('/signin/passkey/start', { ...json, host: other, origin: `https://${other}` }, '{}')).status, 501, other)
+    }
+  })
+
+  test('only GET and POST are answered', async () => {
+    for (const method of ['HEAD', 'PUT', 'DELETE', 'OPTIONS'])
+      assert.equal((await ask(home.server.addresses.web, '/requests', { method, headers: { host, cookie } })).status, 501, method)
+  })
+
+  test('a browser is told to keep to TLS for a host name of its own, and not for localhost, which others use', async (t) => {
+    assert.equal((await get('/signin')).headers['strict-transport-security'], undefined)
+    const named = await house(t, { webUrl: 'https://chaperone.example' })
+    const at = await ask(named.server.addresses.web, '/signin', { headers: { host: 'chaperone.example' } })
+    assert.match(at.headers['strict-transport-security'] as string, /max-age=\d{7,}/)
+    assert.match(at.text, /data-passkey/)
+    assert.equal(named.server.parts.link('req_1'), 'https://chaperone.example/requests/req_1')
+    const address = await house(t, { publicHost: ['127.0.0.1'] })
+    const none = await ask(address.server.addresses.web, '/signin', { headers: { host: address.server.parts.places.web } })
+    assert.match(none.text, /only an address/)
+  })
+
+  test('rule 11: one address cannot try without end', async () => {
+    let refused = 0
+    for (let i = 0; i < 80; i++) if ((await post('/signin', {}, 'code=000000')).status === 429) refused++
+    assert.ok(refused > 0)
+  })
+})

@@ -1,0 +1,48 @@
+import { existsSync } from 'node:fs'
+import { type Browser, type BrowserContext, type CDPSession, chromium, type Page } from 'playwright-core'
+
+const EXECUTABLE = process.env.CHAPERONE_CHROMIUM ?? '/usr/bin/chromium'
+
+/** Why the tests in a real browser cannot run here; false when they can. */
+export const noChromium: string | false = existsSync(EXECUTABLE)
+  ? false
+  : `there is no chromium at ${EXECUTABLE} (or name one with CHAPERONE_CHROMIUM)`
+
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  // Browsers give no passkeys to a page whose certificate they do not trust, and the one of a test is of nobody they know.
+  '--ignore-certificate-errors',
+]
+
+export const launch = (): Promise<Browser> => chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS })
+
+/** A browser profile of its own: cookies of nobody else. */
+export async function profile(browser: Browser, viewport = { width: 1200, height: 900 }): Promise<BrowserContext> {
+  return browser.newContext({ ignoreHTTPSErrors: true, viewport })
+}
+
+export interface Authenticator {
+  readonly cdp: CDPSession
+  readonly id: string
+}
+
+/** An authenticator that says yes, with user verification, to whatever this page asks. */
+export async function authenticator(page: Page, verified = true): Promise<Authenticator> {
+  const cdp = await page.context().newCDPSession(page)
+  await cdp.send('WebAuthn.enable')
+  const { authenticatorId } = await cdp.send('WebAuthn.addVirtualAuthenticator', {
+    options: {
+      protocol: 'ctap2',
+      transport: 'internal',
+      hasResidentKey: true,
+      hasUserVerification: true,
+      isUserVerified: verified,
+      automaticPresenceSimulation: true,
+    },
+  })
+  return { cdp, id: authenticatorId }
+}

@@ -1,0 +1,431 @@
+import assert from 'node:assert/strict'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { after, before, describe, test } from 'node:test'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
+import { findIdentity } from '../../src/identity/directory.ts'
+import { fakeAuthority } from '../fakes/authority.ts'
+import { ask, type Member } from '../parts/house.ts'
+import { authenticator, launch, noChromium, profile } from './chromium.ts'
+import { codeNow, secretOf, type World, world } from './world.ts'
+
+const SESSION = '__Host-chaperone-session'
+const HOSTILE = `</pre><script>document.title='taken'</script><img src=x onerror="document.title='taken'">"'&amp;\u202e`
+
+/** In a real browser, against a whole server: what a person sees and can do, and what somebody else cannot. */
+describe('approving in the browser', { skip: noChromium }, () => {
+  let browser: Browser
+  let w: World
+  const rest: (() => Promise<void>)[] = []
+  before(async () => {
+    w = await world({ after: (work) => void rest.push(work) })
+    browser = await launch()
+  })
+  after(async () => {
+    await browser?.close()
+    for (const work of rest.reverse()) await work()
+  })
+
+  const factor = async (name: string, member: Member) => member.api.call('POST', '/v1/factor', { code: await w.code(name) })
+  const link = async (name: string, member: Member) => {
+    await factor(name, member)
+    return (await member.api.call<{ url: string }>('POST', '/v1/browsers/link', {})).url
+  }
+  /** Opens a link that carries a secret: nothing happens until the person says so. */
+  const follow = async (page: Page, url: string) => {
+    await page.goto('about:blank')
+    await page.goto(url)
+    assert.equal(await page.inputValue('#secret'), url.slice(url.indexOf('#') + 1))
+    assert.ok(!page.url().includes('#'))
+    await page.click('button:text-is("Go on")')
+  }
+  /** A profile of its own in which somebody is signed in. (How he comes in by himself is tested where it is told.) */
+  async function signedIn(name: string, context?: BrowserContext): Promise<Page> {
+    const { parts } = w.server
+    const identity = await findIdentity(parts.store.db, { name })
+    const { secret } = await parts.browsers.begin(identity!)
+    const page = await (context ?? (await profile(browser))).newPage()
+    await page.context().addCookies([{ name: SESSION, value: secret, url: w.web, httpOnly: true, secure: true, sameSite: 'Strict' }])
+    return page
+  }
+  const state = async (id: string) =>
+    (await w.server.parts.store.db.selectFrom('requests').select('state').where('id', '=', id).executeTakeFirstOrThrow()).state
+  const approve = async (page: Page, code: string) => {
+    await page.fill('#approve-code', code)
+    await page.click('button:text-is("Approve")')
+    await page.waitForLoadState()
+  }
+
+  test('an invitation opened in a browser enrols a second factor, makes the browser known, and signs in; its secret is in no request line', async () => {
+    const secret = await w.invite('erik')
+    const page = await (await profile(browser)).newPage()
+    const asked: string[] = []
+    page.on('request', (request) => asked.push(`${request.url()} ${request.headers().referer ?? ''}`))
+    await follow(page, `${w.web}/enrol#${secret}`)
+    await page.waitForSelector('svg.qr')
+    assert.equal(page.url(), `${w.web}/enrol`)
+    await page.click('summary')
+    const totp = secretOf((await page.textContent('details pre'))!)
+    await page.fill('#code', codeNow(totp))
+    await page.click('button:has-text("Sign in")')
+    await page.waitForURL(`${w.web}/requests`)
+    assert.ok((await page.textContent('header'))?.includes('Sign out erik'))
+    assert.deepEqual(
+      asked.filter((line) => line.includes(secret) && !line.startsWith(`${w.web}/enrol#`)),
+      [],
+    )
+    await follow(page, `${w.web}/enrol#${secret}`)
+    await page.waitForSelector('#alert:not([hidden])')
+    assert.match((await page.textContent('#alert'))!, /unknown, used or expired/)
+  })
+
+  test('a link to a request leads through the sign-in to exactly what will run; a code approves it, and it runs once', async () => {
+    const id = await w.park("UPDATE customers SET plan = 'gold'\nWHERE id = 42")
+    const page = await (await profile(browser)).newPage()
+    await follow(page, await link('dana', w.dana))
+    await page.waitForURL(`${w.web}/signin`)
+    await page.goto(`${w.web}/requests/${id}`)
+    assert.equal((await page.content()).includes('customers'), false, 'not signed in, it says nothing of the request')
+    await page.fill('#code', await w.code('dana'))
+    await page.click('button:has-text("Sign in")')
+    await page.waitForURL(`${w.web}/requests/${id}`)
+    assert.equal(await page.textContent('.runs pre'), "UPDATE customers SET plan = 'gold'\nWHERE id = 42")
+    assert.match((await page.textContent('main'))!, /report-bot, an agent of boris/)
+    const wrong = (await w.code('dana')) === '000000' ? '111111' : '000000'
+    await approve(page, wrong)
+    assert.match((await page.textContent('#alert'))!, /code is wrong/)
+    assert.equal(await state(id), 'pending')
+    await approve(page, '')
+    assert.match((await page.textContent('#alert'))!, /Give a code/)
+    await approve(page, await w.code('dana'))
+    await page.waitForSelector('.state.approved')
+    const vote = await w.server.parts.store.db.selectFrom('request_votes').selectAll().where('request_id', '=', id).executeTakeFirstOrThrow()
+    assert.deepEqual([vote.verdict, vote.how], ['approve', 'browser'])
+    assert.equal(await w.run("UPDATE customers SET plan = 'gold'\nWHERE id = 42"), 'ran')
+    await page.waitForSelector('.state.used')
+    assert.notEqual(await w.run("UPDATE customers SET plan = 'gold'\nWHERE id = 42"), 'ran')
+    assert.equal(await page.locator('form[action$="/decide"]').count(), 0)
+  })
+
+  test('a denial needs its own code as well, and its reason is kept', async () => {
+    const id = await w.park('DELETE FROM customers')
+    const page = await signedIn('dana')
+    await page.goto(`${w.web}/requests/${id}`)
+    await page.click('summary:has-text("Deny")')
+    await page.fill('#reason', 'not on a Sunday')
+    await page.click('button.no:text-is("Deny")')
+    await page.waitForSelector('#alert:not([hidden])')
+    assert.equal(await page.inputValue('#reason'), 'not on a Sunday')
+    await page.fill('#deny-code', await w.code('dana'))
+    await page.click('button.no:text-is("Deny")')
+    await page.waitForSelector('.state.denied')
+    assert.match((await page.textContent('main'))!, /not on a Sunday/)
+  })
+
+  test('a passkey is added with a code, signs in in another browser by itself, and says yes to one request', async () => {
+    const page = await signedIn('dana')
+    const first = await authenticator(page)
+    await page.goto(`${w.web}/account`)
+    await page.click('summary:has-text("Add a passkey")')
+    await page.fill('#key-name', 'laptop')
+    await page.fill('#key-code', '000000')
+    await page.click('button[data-passkey=add]')
+    await page.waitForSelector('#alert:not([hidden])')
+    await page.fill('#key-code', await w.code('dana'))
+    await page.click('button[data-passkey=add]')
+    await page.waitForSelector('strong:text-is("laptop")')
+    const { credentials } = await first.cdp.send('WebAuthn.getCredentials', { authenticatorId: first.id })
+    assert.equal(credentials.length, 1)
+
+    const id = await w.park('UPDATE customers SET plan = NULL')
+    const other = await (await profile(browser)).newPage()
+    const second = await authenticator(other)
+    await second.cdp.send('WebAuthn.addCredential', {
+      authenticatorId: second.id,
+      credential: { ...credentials[0]!, signCount: credentials[0]!.signCount + 1 },
+    })
+    await other.goto(`${w.web}/requests/${id}`)
+    assert.equal(await other.locator('#code').count(), 0, 'no field for a code in a browser that nobody knows')
+    await other.click('button[data-passkey=sign-in]')
+    await other.waitForURL(`${w.web}/requests/${id}`)
+    await other.click('button[data-passkey=factor]:has-text("Approve")')
+    await other.waitForSelector('.state.approved')
+    const used = await w.server.parts.store.db.selectFrom('passkeys').select(['counter', 'last_used_at']).executeTakeFirstOrThrow()
+    assert.ok(used.counter > credentials[0]!.signCount)
+
+    // The first one is now a copy that counts less.
+    await page.goto(`${w.web}/requests/${await w.park('UPDATE customers SET plan = 1')}`)
+    await page.click('button[data-passkey=factor]:has-text("Approve")')
+    await page.waitForSelector('#alert:not([hidden])')
+    assert.match((await page.textContent('#alert'))!, /not accepted/)
+    await page.goto(`${w.web}/account`)
+    await page.click('button[aria-label="Remove laptop"]')
+    await page.waitForSelector('p:text-is("None yet.")')
+  })
+
+  test('rule 12: a stolen cookie alone decides nothing and enrols no key', async () => {
+    const id = await w.park('UPDATE customers SET stolen = true')
+    const page = await signedIn('dana')
+    // The person has just decided about another one, with a factor of this very minute.
+    await page.goto(`${w.web}/requests/${await w.park('UPDATE customers SET other = 1')}`)
+    await approve(page, await w.code('dana'))
+    await page.waitForSelector('.state.approved')
+    const cookies = await page.context().cookies()
+    const thief = await profile(browser)
+    await thief.addCookies(cookies)
+    const stolen = await thief.newPage()
+    await stolen.goto(`${w.web}/requests/${id}`)
+    await approve(stolen, '')
+    assert.match((await stolen.textContent('#alert'))!, /Give a code/)
+    assert.equal(await state(id), 'pending')
+    await authenticator(stolen)
+    await stolen.goto(`${w.web}/account`)
+    await stolen.click('summary:has-text("Add a passkey")')
+    await stolen.fill('#key-name', 'mine now')
+    await stolen.click('button[data-passkey=add]')
+    await stolen.waitForSelector('#alert:not([hidden])')
+    assert.deepEqual(await w.server.parts.store.db.selectFrom('passkeys').select('id').where('name', '=', 'mine now').execute(), [])
+    await thief.close()
+  })
+
+  test('rule 12: what is decided is what was shown: a page that is older than its request decides nothing, and uses up no code', async () => {
+    const id = await w.park('UPDATE customers SET shown = 1')
+    const page = await signedIn('dana')
+    await page.goto(`${w.web}/requests/${id}`)
+    await page.evaluate(`for (const one of document.querySelectorAll('input[name=seen]')) one.value = '${'0'.repeat(64)}'`)
+    const code = await w.code('dana')
+    await approve(page, code)
+    assert.match((await page.textContent('#alert'))!, /has changed/)
+    assert.equal(await state(id), 'pending')
+    await approve(page, code)
+    await page.waitForSelector('.state.approved')
+  })
+
+  test('rule 12: nobody decides about what his own agent asks for; he sees it, and may take it back', async () => {
+    const id = await w.park('UPDATE customers SET own = 1')
+    const page = await signedIn('boris')
+    await page.goto(`${w.web}/requests/${id}`)
+    assert.match((await page.textContent('main'))!, /Nobody decides about what his own agent asks for/)
+    assert.equal(await page.locator('form[action$="/decide"]').count(), 0)
+    const { seen } = await w.server.parts.requests.show(
+      w.server.parts.sessions.list().find((one) => one.how === 'browser' && one.principal.name === 'boris')!,
+      id,
+    )
+    // The form that he was not given.
+    await page.evaluate(`
+      const form = document.querySelector('form[action$="/withdraw"]')
+      form.action = form.action.replace('withdraw', 'decide')
+      for (const [name, value] of Object.entries({ seen: '${seen}', verdict: 'approve', code: '${await w.code('boris')}' })) {
+        const field = document.createElement('input')
+        Object.assign(field, { name, value })
+        form.append(field)
+      }
+      form.submit()`)
+    await page.waitForSelector('#alert:not([hidden])')
+    assert.equal(await state(id), 'pending')
+    await page.click('button:has-text("Withdraw it")')
+    await page.waitForSelector('.state.withdrawn')
+  })
+
+  test('a link that was sent on shows the sign-in in another browser, and one for a browser works once', async () => {
+    const id = await w.park('UPDATE customers SET leaked = 1')
+    const stranger = await (await profile(browser)).newPage()
+    const [real, made] = [`${w.web}/requests/${id}`, `${w.web}/requests/req_${'0'.repeat(26)}`]
+    const texts: string[] = []
+    for (const url of [real, made]) {
+      await stranger.goto(url)
+      texts.push((await stranger.content()).replaceAll(url.slice(-30), 'ID'))
+    }
+    assert.equal(texts[0], texts[1])
+    const url = await link('dana', w.dana)
+    await follow(stranger, url)
+    await stranger.waitForURL(`${w.web}/signin`)
+    const second = await (await profile(browser)).newPage()
+    await follow(second, url)
+    await second.waitForSelector('#alert:not([hidden])')
+    assert.match((await second.textContent('#alert'))!, /unknown, used or expired/)
+  })
+
+  test('who has no right to a request sees what does not exist', async () => {
+    const id = await w.park('UPDATE customers SET hidden = 1')
+    const page = await (await profile(browser)).newPage()
+    const secret = await w.invite('erik')
+    await follow(page, `${w.web}/enrol#${secret}`)
+    await page.waitForSelector('svg.qr')
+    await page.click('summary')
+    await page.fill('#code', codeNow(secretOf((await page.textContent('details pre'))!)))
+    await page.click('button:has-text("Sign in")')
+    await page.waitForURL(`${w.web}/requests`)
+    const seen = []
+    for (const path of [id, `req_${'0'.repeat(26)}`, 'nonsense']) {
+      const answer = await page.goto(`${w.web}/requests/${path}`)
+      seen.push([answer!.status(), await page.content()])
+    }
+    assert.equal(seen[0]![0], 404, String(seen[0]![1]))
+    assert.deepEqual(seen[0], seen[1])
+    assert.deepEqual(seen[0], seen[2])
+  })
+
+  test('a click on a link elsewhere just works for who is signed in', async (t) => {
+    const id = await w.park('UPDATE customers SET clicked = 1')
+    const page = await signedIn('dana')
+    const chat = await otherSite(`<a href="${w.web}/requests/${id}">decide</a>`)
+    t.after(chat.close)
+    await page.goto(chat.url.replace('localhost', '127.0.0.1'))
+    await page.click('a')
+    await page.waitForSelector('.runs')
+    assert.equal(await page.textContent('.runs pre'), 'UPDATE customers SET clicked = 1')
+  })
+
+  test('another page of the same site, with the cookies and the very form, decides nothing', async (t) => {
+    const id = await w.park('UPDATE customers SET forged = 1')
+    const page = await signedIn('dana')
+    await page.goto(`${w.web}/requests/${id}`)
+    const fields: Record<string, string> = { code: await w.code('dana') }
+    for (const name of ['token', 'seen', 'verdict']) fields[name] = (await page.getAttribute(`input[name=${name}]`, 'value'))!
+    const form = (more: Record<string, string>) =>
+      `<form method="post" action="${w.web}/requests/${id}/decide">${Object.entries({ ...fields, ...more }).map(([name, value]) => `<input name="${name}" value="${value}">`)}<button>go</button></form>`
+    // On another port of the same host: for SameSite=Strict that is the same site, so the cookies are sent.
+    const evil = await otherSite(form({}))
+    t.after(evil.close)
+    await page.goto(evil.url)
+    const [answer] = await Promise.all([page.waitForResponse((response) => response.url().endsWith('/decide')), page.click('button')])
+    assert.ok((await answer.request().allHeaders()).cookie?.includes(SESSION), 'else this proves nothing')
+    assert.equal(answer.status(), 403)
+    assert.equal(await state(id), 'pending')
+    // Of our own origin, without the token of this session.
+    await page.goto(`${w.web}/requests/${id}`)
+    await page.evaluate(`document.querySelector('main input[name=token]').setAttribute('value', 'x')`)
+    await approve(page, await w.code('dana'))
+    assert.match((await page.textContent('#alert'))!, /not of your session/)
+    assert.equal(await state(id), 'pending')
+  })
+
+  test('what others wrote is text, wherever it stands, and what cannot be seen is written out', async () => {
+    const { parts } = w.server
+    await w.boris.api.call('GET', '/v1/whoami')
+    const boris = parts.sessions.list().find((session) => session.principal.name === 'boris')!
+    const asked = await parts.requests.ask(boris, { role: 'writer', forMs: 600_000, reason: HOSTILE, purpose: HOSTILE })
+    const id = await w.park(`UPDATE customers SET name = '${HOSTILE.replaceAll("'", "''")}' -- \u200b${'\n'.repeat(60)}, admin = true`, {
+      title: HOSTILE,
+    })
+    const page = await signedIn('dana')
+    for (const one of [id, asked.id]) {
+      await page.goto(`${w.web}/requests/${one}`)
+      await page.waitForSelector('main h1')
+      assert.doesNotMatch(await page.title(), /taken/)
+      assert.equal(await page.locator('main script, main img').count(), 0)
+    }
+    assert.ok((await page.textContent('main'))!.includes(`onerror="document.title='taken'">"'&amp;⟨U+202E⟩`))
+    await page.goto(`${w.web}/requests/${id}`)
+    assert.deepEqual(await page.locator('.runs .odd').allTextContents(), ['⟨U+202E⟩', '⟨U+200B⟩', '⟨59 empty lines⟩'])
+  })
+
+  test('an open page shows by itself that somebody else has decided; what is being typed is not lost', async () => {
+    const id = await w.park('UPDATE customers SET watched = 1')
+    const [one, two] = [await signedIn('dana'), await signedIn('dana')]
+    const typing = await one.context().newPage()
+    await one.goto(`${w.web}/requests/${id}`)
+    await typing.goto(`${w.web}/requests/${id}`)
+    await typing.fill('#approve-code', '123')
+    await two.goto(`${w.web}/requests/${id}`)
+    await approve(two, await w.code('dana'))
+    await one.waitForSelector('.state.approved')
+    await typing.waitForSelector('#alert:not([hidden])')
+    assert.equal(await typing.inputValue('#approve-code'), '123')
+  })
+
+  test('rule 6: a session that is ended elsewhere is over in the browser at once, its stream too', async () => {
+    const page = await signedIn('dana')
+    await page.goto(`${w.web}/requests`)
+    const { sessions } = await w.dana.api.call<{ sessions: { id: string; how: string }[] }>('GET', '/v1/sessions')
+    const mine = sessions.filter((one) => one.how === 'browser')
+    const over = page.waitForEvent('requestfinished', (request) => request.url().endsWith('/events')).catch(() => undefined)
+    for (const { id } of mine) await w.dana.api.call('DELETE', `/v1/sessions/${id}`)
+    await over
+    const answer = await page.goto(`${w.web}/requests`)
+    assert.equal(answer!.status(), 401)
+    assert.equal(await page.textContent('h1'), 'Sign in')
+  })
+
+  test('the cookies open nothing but the pages, and neither a certificate nor a token opens a page', async () => {
+    const page = await signedIn('dana')
+    const cookie = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join('; ')
+    const { addresses } = w.server
+    for (const path of ['/mcp', '/mcp/files', '/metrics?x', '/v1/whoami']) {
+      const answer = await ask(addresses.web, path, { headers: { cookie, host: 'localhost' }, method: path.startsWith('/mcp') ? 'POST' : 'GET' })
+      assert.equal(answer.status, path.startsWith('/metrics') ? 200 : 401, path)
+    }
+    assert.equal((await ask(addresses.data, '/v1/whoami', { headers: { cookie } })).status, 401)
+    const { key, certificate } = w.dana.profile
+    const withKey = { key, cert: certificate }
+    assert.equal((await ask(addresses.web, '/requests', withKey)).status, 401)
+    assert.notEqual((await ask(addresses.data, '/requests', { ...withKey, headers: { cookie } })).status, 200)
+  })
+
+  test('it works without JavaScript, passkeys apart', async () => {
+    const context = await browser.newContext({ ignoreHTTPSErrors: true, javaScriptEnabled: false })
+    const page = await context.newPage()
+    const url = await link('dana', w.dana)
+    await page.goto(`${w.web}/browser`)
+    await page.fill('#secret', url)
+    await page.click('button')
+    await page.fill('#code', await w.code('dana'))
+    await page.click('button:has-text("Sign in")')
+    await page.waitForURL(`${w.web}/requests`)
+    const id = await w.park('UPDATE customers SET plain = 1')
+    await page.goto(`${w.web}/requests/${id}`)
+    assert.equal(await page.locator('button[data-passkey]:visible').count(), 0)
+    await approve(page, await w.code('dana'))
+    await page.waitForSelector('.state.approved')
+    await context.close()
+  })
+
+  test('no page can be framed, none loads anything from elsewhere, and a narrow screen needs no sideways scrolling', async (t) => {
+    const page = await signedIn('dana', await profile(browser, { width: 360, height: 740 }))
+    const foreign: string[] = []
+    page.on('request', (request) => {
+      if (!request.url().startsWith(w.web)) foreign.push(request.url())
+    })
+    const complaints: string[] = []
+    page.on('console', (message) => void (message.type() === 'error' && complaints.push(message.text())))
+    const id = await w.park(`UPDATE customers SET long = '${'x'.repeat(300)}'`)
+    for (const path of ['/requests', `/requests/${id}`, '/account']) {
+      await page.goto(`${w.web}${path}`)
+      assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= 360, path)
+      // Every field has a label, every control a name.
+      assert.deepEqual(
+        await page.evaluate(
+          `[...document.querySelectorAll('input:not([type=hidden]), select, textarea')].filter((field) => field.labels.length !== 1).map((field) => field.name)`,
+        ),
+        [],
+      )
+    }
+    assert.deepEqual([foreign, complaints], [[], []])
+    const framer = await otherSite(`<iframe src="${w.web}/signin"></iframe>`)
+    t.after(framer.close)
+    await page.goto(framer.url)
+    const frame = page.frames().find((one) => one !== page.mainFrame())!
+    await frame.waitForLoadState()
+    assert.equal(await frame.locator('form').count(), 0)
+  })
+})
+
+/** A page at `https://localhost` on another port. */
+async function otherSite(body: string): Promise<{ url: string; close: () => Promise<void> }> {
+  const authority = await fakeAuthority()
+  const { key, certificate } = await authority.issue(['localhost'])
+  const server = createServer({ key, cert: certificate }, (_, response) => {
+    response.setHeader('Content-Type', 'text/html')
+    response.end(`<!doctype html>${body}`)
+  })
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
+  return {
+    url: `https://localhost:${(server.address() as AddressInfo).port}/`,
+    close: () =>
+      new Promise((done) => {
+        server.close(() => done())
+        server.closeAllConnections()
+      }),
+  }
+}

@@ -1,0 +1,207 @@
+import assert from 'node:assert/strict'
+import { createServer, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { test } from 'node:test'
+import pg from 'pg'
+import type { LockRow } from '../../src/api/contract.ts'
+import type { Held } from '../../src/client/credential.ts'
+import { openDataPlane } from '../../src/client/data-plane.ts'
+import { ChaperoneError } from '../../src/errors.ts'
+import { apply, connect, door, freePort, governed, governedDatabase, issued, unrenewed } from '../parts/governed.ts'
+
+/** Every kind of lock on what is live: calls of a real MCP server under way, statements of a real PostgreSQL that run. */
+
+interface Test {
+  after(work: () => Promise<void>): void
+}
+
+/** An MCP server that answers nothing until it is told to, and counts what reaches it. */
+async function holding(t: Test) {
+  const held = new Set<ServerResponse>()
+  let calls = 0
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = []
+    request.on('data', (chunk: Buffer) => chunks.push(chunk))
+    request.on('end', () => {
+      if (request.method !== 'POST') return void response.writeHead(405).end()
+      const message = JSON.parse(Buffer.concat(chunks).toString())
+      if (message.id === undefined) return void response.writeHead(202).end()
+      const answer = (result: object) =>
+        response
+          .writeHead(200, { 'Content-Type': 'application/json' })
+          .end(JSON.stringify({ jsonrpc: '2.0', id: message.id, result: { resultType: 'complete', ...result } }))
+      if (message.method === 'server/discover')
+        return answer({ supportedVersions: ['2026-07-28'], capabilities: { tools: {} }, ttlMs: 0, cacheScope: 'private' })
+      if (message.method === 'tools/list') {
+        const tools = ['hold', 'wait', 'say'].map((name) => ({ name, description: 'x', inputSchema: { type: 'object' } }))
+        return answer({ tools, ttlMs: 0, cacheScope: 'private' })
+      }
+      if (message.method !== 'tools/call') return answer({})
+      calls++
+      if (message.params.name === 'say') return answer({ content: [{ type: 'text', text: 'said' }] })
+      held.add(response)
+      response.on('close', () => held.delete(response))
+    })
+  })
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
+  t.after(async () => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return { port: (server.address() as AddressInfo).port, underWay: () => held.size, calls: () => calls }
+}
+
+/** One call over mTLS, to its end: the text of the answer, or why there was none. */
+function call(plane: ReturnType<typeof openDataPlane>, tool: string): Promise<string> {
+  const meta = { 'io.modelcontextprotocol/protocolVersion': '2026-07-28', 'io.modelcontextprotocol/clientCapabilities': {} }
+  const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: tool, arguments: {}, _meta: meta } })
+  const headers = {
+    ...{ 'Content-Type': 'application/json', Accept: 'application/json, text/event-stream', 'Content-Length': String(Buffer.byteLength(body)) },
+    ...{ 'MCP-Protocol-Version': '2026-07-28', 'Mcp-Method': 'tools/call', 'Mcp-Name': tool },
+  }
+  return plane.send({ method: 'POST', path: '/mcp/files', headers, body: Buffer.from(body) }).then(
+    async (answer) => {
+      let text = `${answer.statusCode} `
+      try {
+        for await (const chunk of answer) text += chunk
+      } catch (error) {
+        text += (error as Error).message
+      }
+      return text
+    },
+    (error: Error) => `none: ${error.message}`,
+  )
+}
+
+const until = async (what: () => boolean) => {
+  while (!what()) await new Promise((done) => setImmediate(done))
+}
+
+const WORLD = (mcp: number, port: number) => `
+kind: mcp
+name: files
+spec: { url: "http://127.0.0.1:${mcp}/", tools: { hold: { effects: [read] }, wait: { effects: [read] }, say: { effects: [read] } } }
+---
+kind: postgres
+name: things
+spec: { address: "localhost:${port}", databases: [postgres], functions: { read: [public.nap] } }
+---
+${['worker', 'other']
+  .map(
+    (role) =>
+      `kind: role\nname: ${role}\nspec: { allow: [{ mcp: files, tools: any }, { postgres: things, databases: [postgres], as: reader, can: read }] }\n---`,
+  )
+  .join('\n')}
+kind: user
+name: boris
+spec: {}
+---
+kind: user
+name: olga
+spec: {}
+---
+kind: agent
+name: boris-ai
+spec: { owner: boris, roles: [worker] }
+---
+kind: agent
+name: olga-ai
+spec: { owner: olga, roles: [other] }
+`
+
+test('rule 6: every kind of lock cuts what it names on both protocols, with their own goodbye, and nothing beside it', {
+  timeout: 120_000,
+}, async (t) => {
+  const { dir, server, dana } = await governed(t)
+  const port = await freePort()
+  const upstream = await holding(t)
+  await apply(dana, WORLD(upstream.port, port))
+  const postgres = await governedDatabase(t, server, 'things', { port, dir, user: 'reader' })
+  const owner = new pg.Client({ connectionString: postgres.superuserUrl })
+  await owner.connect()
+  await owner.query("CREATE FUNCTION nap() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN 1; END'")
+  await owner.end()
+
+  /** A session at work: two calls and a statement under way. */
+  const atWork = async (name: string) => {
+    const held: Held = await issued(dana, name, '10m')
+    const before = upstream.underWay()
+    const plane = openDataPlane(unrenewed(held))
+    const client = await connect(t, await door(t, unrenewed(held), 'things', 'postgres'), 'reader', 'postgres')
+    const ended = { hold: undefined as string | undefined, wait: undefined as string | undefined, statement: undefined as string | undefined }
+    const over = {
+      hold: call(plane, 'hold').then((text) => (ended.hold = text)),
+      wait: call(plane, 'wait').then((text) => (ended.wait = text)),
+      statement: client.query('SELECT nap()').then(
+        () => (ended.statement = 'done'),
+        (error: { code?: string; message: string }) => (ended.statement = `${error.code} ${error.message}`),
+      ),
+    }
+    await until(() => upstream.underWay() === before + 2)
+    const [{ session, credential }] = server.parts.sessions
+      .list()
+      .filter(({ principal }) => principal.sessionId === held.profile.session)
+      .map(({ id, principal }) => ({ session: id, credential: principal.credentialId })) as [{ session: string; credential: string }]
+    return { held, plane, client, ended, over, session, credential }
+  }
+
+  const all = ['hold', 'wait', 'statement'] as const
+  type Part = (typeof all)[number]
+  const table: readonly {
+    readonly kind: string
+    readonly target: (one: { readonly session: string; readonly credential: string }) => string
+    readonly cut: readonly Part[]
+    readonly others: readonly Part[]
+    readonly issue?: false
+  }[] = [
+    { kind: 'identity', target: () => 'boris-ai', cut: all, others: [] },
+    { kind: 'identity', target: () => 'boris', cut: all, others: [] },
+    { kind: 'owner', target: () => 'boris', cut: all, others: [] },
+    { kind: 'agents', target: () => '*', cut: all, others: all },
+    { kind: 'role', target: () => 'worker', cut: all, others: [] },
+    { kind: 'session', target: ({ session }) => session, cut: all, others: [], issue: false },
+    { kind: 'credential', target: ({ credential }) => credential, cut: all, others: [], issue: false },
+    { kind: 'resource', target: () => 'mcp/files', cut: ['hold', 'wait'], others: ['hold', 'wait'], issue: false },
+    { kind: 'resource', target: () => 'things', cut: ['statement'], others: ['statement'], issue: false },
+    { kind: 'tool', target: () => 'files/hold', cut: ['hold'], others: ['hold'], issue: false },
+    { kind: 'everything', target: () => '*', cut: all, others: all, issue: false },
+  ]
+  for (const { kind, target, cut, others, issue = true } of table) {
+    const [his, hers] = [await atWork('boris-ai'), await atWork('olga-ai')]
+    const title = `${kind} ${target(his)}`
+    await dana.freshFactor()
+    const lock = await dana.api.call<LockRow>('POST', '/v1/locks', { kind, target: target(his), reason: 'incident 7' })
+    const reached = upstream.calls()
+    for (const part of cut) await his.over[part]
+    for (const part of others) await hers.over[part]
+    for (const [one, expected] of [
+      [his, cut],
+      [hers, others],
+    ] as const)
+      for (const part of all)
+        assert.equal(one.ended[part] !== undefined, expected.includes(part), `${title}: ${part} ${one.ended[part] ?? 'goes on'}`)
+    // The goodbye is the protocol's own, and says why.
+    if (cut.includes('statement')) assert.match(his.ended.statement ?? '', /^57P01 .*incident 7/s, title)
+    if (cut.includes('hold')) assert.match(his.ended.hold ?? '', /incident 7/, title)
+    // What is new is refused, and reaches nobody.
+    if (cut.includes('hold')) assert.match(await call(openDataPlane(unrenewed(his.held)), 'hold'), /incident 7|locked|^none/, title)
+    if (cut.includes('statement') && kind !== 'everything')
+      await assert.rejects(
+        (async () => connect(t, await door(t, unrenewed(his.held), 'things', 'postgres'), 'reader', 'postgres'))(),
+        `${title}: a new connection`,
+      )
+    assert.equal(upstream.calls(), reached, `${title}: nothing reached the server after the answer`)
+    if (issue)
+      await assert.rejects(issued(dana, 'boris-ai', '1m'), (error: unknown) => error instanceof ChaperoneError && error.code === 'locked', title)
+    await dana.api.call('DELETE', `/v1/locks/${lock.id}`)
+    // What it stopped may come again; what was cut stays cut.
+    const again = openDataPlane(unrenewed(kind === 'credential' || kind === 'session' ? await issued(dana, 'boris-ai', '1m') : his.held))
+    assert.match(await call(again, 'say'), /^200 .*said/s, title)
+    for (const one of [his, hers]) {
+      one.plane.close()
+      await one.client.end().catch(() => {})
+    }
+    again.close()
+    await until(() => upstream.underWay() === 0)
+  }
+})
