@@ -83,7 +83,7 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
         await reading(asked, { op: 'tail' })
         const { permit, session } = asked
         if (!permit) throw new ChaperoneError('internal', 'A watch needs a permit.')
-        return tail.open(session.id, permit.signal, (envelope) => rowOf({ envelope, position: null }, nameOf))
+        return tail.open(session, permit.signal, (envelope) => rowOf({ envelope, position: null }, nameOf))
       },
     }),
     signedIn({

@@ -53,8 +53,8 @@ export async function probesOf(parts: ApiParts, world: World, policies: readonly
     const found = state.find('postgres', name)
     if (!found) notes.add(`postgres/${name}: it is not applied yet, so nothing about it was asked.`)
     else
-      for (const { what, ask } of statementsOf(found.resource, policies, notes).slice(0, MOST_PROBES))
-        await add('postgres', found.resource, what, ask)
+      for (const { what, ask, madeUp } of statementsOf(found.resource, policies, notes).slice(0, MOST_PROBES))
+        await add('postgres', found.resource, what, ask, madeUp ? plainTable : undefined)
   }
   return { probes, notes: [...notes] }
 }
@@ -64,6 +64,12 @@ const NOTHING = () => ({ verdict: 'deny', reason: 'no_rule', link: '', obligatio
 
 /** As it is asked whether a tool is listed: what some arguments allow counts as allowed, what only some refuse does not as refused. */
 const openArguments = (action: Action): Action => ({ ...action, facts: { ...action.facts, args: undefined, listing: true }, partial: true })
+
+/** The catalog has no table of a made-up name, and what is not in it may run anything. It stands for plain ones: no trigger, no view. */
+const plainTable = (action: Action): Action => ({ ...action, facts: { ...action.facts, opaque: false } })
+/** These are opaque whatever the table is. */
+const OPAQUE = new Set(['truncate', 'drop'])
+const SOME_TABLE = 'public.some_table'
 
 const STATEMENTS: Readonly<Record<string, (table: string) => string>> = {
   select: (table) => `select * from ${table}`,
@@ -77,8 +83,14 @@ const STATEMENTS: Readonly<Record<string, (table: string) => string>> = {
 const listOf = (value: unknown): readonly string[] =>
   typeof value === 'string' ? [value] : Array.isArray(value) ? value.filter((item) => typeof item === 'string') : []
 
+interface Statement {
+  readonly what: string
+  readonly ask: object
+  readonly madeUp: boolean
+}
+
 /** One of each kind of statement, for every database, database user and table that a rule about this resource names. */
-function statementsOf(resource: Resource, policies: readonly Policy[], notes: Set<string>): readonly { what: string; ask: object }[] {
+function statementsOf(resource: Resource, policies: readonly Policy[], notes: Set<string>): readonly Statement[] {
   const rules = policies.flatMap((policy) => [
     ...[...policy.roles.values()].flatMap((role) => Object.values(role.kinds.get('postgres') ?? {})),
     ...Object.values(policy.guardrails.get('postgres') ?? {}),
@@ -90,10 +102,10 @@ function statementsOf(resource: Resource, policies: readonly Policy[], notes: Se
     if (plain.length < found.size) notes.add(`postgres/${resource.name}: \`${key}\` has templates or \`any\`; ${other} stands for what they mean.`)
     return [...plain, ...(plain.length < found.size || plain.length === 0 ? [other] : [])]
   }
-  const asked: { what: string; ask: object }[] = []
+  const asked: Statement[] = []
   for (const database of words('databases', 'some_database')) {
     for (const user of words('as', 'some_user')) {
-      for (const table of words('tables', 'public.some_table')) {
+      for (const table of words('tables', SOME_TABLE)) {
         const named = table.replaceAll('*', 'some_table').replaceAll('?', 'x')
         if (named !== table) notes.add(`postgres/${resource.name}: ${named} stands for all that ${table} means.`)
         if (!/^[a-z_][\w]*(\.[a-z_]\w*)?$/i.test(named)) {
@@ -104,6 +116,7 @@ function statementsOf(resource: Resource, policies: readonly Policy[], notes: Se
           asked.push({
             what: `${kind} ${table} in ${database.replaceAll('*', 'x')} as ${user.replaceAll('*', 'x')}`,
             ask: { database: database.replaceAll('*', 'x'), user: user.replaceAll('*', 'x'), sql: sql(named) },
+            madeUp: (named !== table || table === SOME_TABLE) && !OPAQUE.has(kind),
           })
       }
     }

@@ -235,6 +235,23 @@ test('diff: who gains and who loses what, and what was not asked', async (t) => 
   assert.deepEqual((await diff(WORLD)).differences, [])
 })
 
+test('diff: a table that is made up of a pattern counts as a plain one, not as one that may run anything', async (t) => {
+  const { diff, parts } = await recorded(t)
+  const describe = parts.describe.postgres!
+  // With a catalog at hand, what is not in it is opaque.
+  const opaque = (action: Action) => ({ ...action, facts: { ...action.facts, opaque: true } })
+  Object.assign(parts.describe, { postgres: async (...asked: Parameters<typeof describe>) => [await describe(...asked)].flat().map(opaque) })
+  const found = await diff(`
+kind: role
+name: wide
+spec:
+  allow: [{ postgres: prod, databases: [shop], as: [app], can: any, tables: any }, { mcp: files, tools: any }]
+  ask: [{ postgres: prod, databases: [shop], as: [app], statements: [update] }]
+`)
+  const lines = found.differences.map(({ who, change, what, before: was, after }) => `${who} ${change} ${what}: ${was} -> ${after}`)
+  assert.ok(lines.includes('boris loses update public.some_table in shop as app: allow -> ask'), lines.join('\n'))
+})
+
 test('suggest: the narrowest role that allows what was done, and nothing that failed or was refused', async (t) => {
   const { call, statement, suggest, ask, dana, state, parts, boris, run, place } = await recorded(t)
   await run(connectAction(place()))

@@ -28,7 +28,7 @@ export function makeRequestEvents(parts: Pick<ApiParts, 'requests' | 'store' | '
       const connection = session.connect('https')
       const ended = () => connection.closed()
       try {
-        const streamed = streams.open(session.id, connection.signal, (send, end) => feed(session, lastEvent, send, end))
+        const streamed = streams.open(session, connection.signal, (send, end) => feed(session, lastEvent, send, end))
         streamed.done.then(ended, ended)
         return streamed
       } catch (error) {

@@ -36,17 +36,22 @@ export function makeSessionWatch({ audit, state, clock }: Pick<ApiParts, 'audit'
     open(session, permit, of) {
       // What is one's own takes no permit that a lock would end, so a connection stands for it.
       const connection = permit ? undefined : session.connect('https')
-      const streamed = streams.open(session.id, permit?.signal ?? connection!.signal, (send) =>
-        audit.watch((envelope) => {
-          if (!TOLD.has(envelope.type)) return
-          if (of !== undefined && envelope.actor?.id !== of) return
-          if (permit === undefined && !isMine(session, envelope)) return
-          send({ id: envelope.id, data: noticeOf(envelope) })
-        }),
-      )
       const over = () => connection?.closed()
-      streamed.done.then(over, over)
-      return streamed
+      try {
+        const streamed = streams.open(session, permit?.signal ?? connection!.signal, (send) =>
+          audit.watch((envelope) => {
+            if (!TOLD.has(envelope.type)) return
+            if (of !== undefined && envelope.actor?.id !== of) return
+            if (permit === undefined && !isMine(session, envelope)) return
+            send({ id: envelope.id, data: noticeOf(envelope) })
+          }),
+        )
+        streamed.done.then(over, over)
+        return streamed
+      } catch (error) {
+        over()
+        throw error
+      }
     },
     close: () => streams.close(),
   }

@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test'
 import type { LiveSession } from '../identity/types.ts'
 import type { SessionDetail, SessionNotice, SessionRow } from './contract.ts'
 import { csr, openHouse } from './house.test.ts'
+import { STREAM_LIMITS } from './stream.ts'
 
 const WORLD = `
 kind: mcp
@@ -88,6 +89,19 @@ test('the end of an id is enough where it is the only one', async (t) => {
   assert.equal((await ask(dana, 'GET', `/v1/sessions/${boris.id.slice(-5)}`)).code, 'usage')
   assert.equal((await ask(dana, 'GET', '/v1/sessions/%25%25%25%25%25%25%25')).code, 'not_found', 'no wildcard')
   assert.equal((await ask(dana, 'GET', `/v1/sessions/${boris.id.slice(4)}`)).status, 200)
+})
+
+test('rule 8: who may watch only his own learns no name by it; a watcher too many leaves nothing behind', async (t) => {
+  const { api, ask, call, boris, eve } = await house(t)
+  const [hidden, none] = [await ask(eve, 'GET', '/v1/sessions/watch?of=boris'), await ask(eve, 'GET', '/v1/sessions/watch?of=nobody')]
+  assert.deepEqual([hidden.status, hidden.code, none.status, none.code], [404, 'not_found', 404, 'not_found'])
+  assert.equal(hidden.value.error?.message.replace('boris', 'nobody'), none.value.error?.message)
+  assert.equal((await call(boris, 'GET', '/v1/sessions/watch?of=boris-ai')).status, 200)
+  for (let i = 0; i < STREAM_LIMITS.perSession; i++) assert.equal((await call(eve, 'GET', '/v1/sessions/watch')).status, 200)
+  const { open } = eve as LiveSession & { readonly open: number }
+  assert.equal((await call(eve, 'GET', '/v1/sessions/watch')).status, 429)
+  assert.equal((eve as LiveSession & { readonly open: number }).open, open)
+  api.close()
 })
 
 test('sessions are watched as they come and go, each by whom they concern, until the watcher is cut', { timeout: 30_000 }, async (t) => {

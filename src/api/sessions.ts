@@ -40,6 +40,8 @@ export function sessionRoutes(parts: ApiParts): { readonly routes: readonly Rout
       async handle({ session, permit, query }) {
         const of = query.get('of')
         const identity = of === null ? undefined : await knownIdentity(parts, of)
+        // Who sees only his own hears of others what he hears of a name that nobody has (rule 8).
+        if (!permit && identity && !isOf(identity, session)) throw new ChaperoneError('not_found', `There is no identity ${of}.`)
         if (permit) await audit.append({ ...actorOf(session), type: 'audit.read', permit: permit.id, data: { op: 'watch sessions' } })
         return watch.open(session, permit, identity?.id)
       },
@@ -75,7 +77,13 @@ export function sessionRoutes(parts: ApiParts): { readonly routes: readonly Rout
       who: {
         by: 'verbs',
         anyOf: ['lock'],
-        own: { when: 'first', test: async ({ query, ...asked }) => isOf(await target(query), (asked as unknown as AskedInSession<unknown>).session) },
+        own: {
+          when: 'first',
+          async test({ query, ...asked }) {
+            const of = await orNobody(target(query))
+            return of !== undefined && isOf(of, (asked as unknown as AskedInSession<unknown>).session)
+          },
+        },
       },
       summary: ({ query }) => `end the sessions of ${query.get('of')}`,
       async handle({ query, session }) {
@@ -107,10 +115,7 @@ export function sessionRoutes(parts: ApiParts): { readonly routes: readonly Rout
 
   /** With whose it is. What does not exist is nobody's own: whoever has no verb hears the same of both. */
   async function named(id = '') {
-    const row = await sessionNamed(parts, id).catch((error: unknown) => {
-      if (error instanceof ChaperoneError && (error.code === 'not_found' || error.code === 'usage')) return undefined
-      throw error
-    })
+    const row = await orNobody(sessionNamed(parts, id))
     if (!row) return undefined
     const identity = await store.db.selectFrom('identities').select('owner_id').where('id', '=', row.identity_id).executeTakeFirst()
     return { ...row, owner_id: identity?.owner_id ?? null }
@@ -156,3 +161,13 @@ function isOwn(row: { readonly identity_id: string; readonly owner_id: string | 
 
 const isOf = ({ id, ownerId }: { readonly id: string; readonly ownerId?: string }, { principal }: LiveSession): boolean =>
   id === principal.identityId || (principal.kind === 'user' && ownerId === principal.identityId)
+
+/** What does not exist is nobody's own; who may ask for it is said by his verbs, and hears of it then. */
+async function orNobody<T>(found: Promise<T>): Promise<T | undefined> {
+  try {
+    return await found
+  } catch (error) {
+    if (error instanceof ChaperoneError && (error.code === 'not_found' || error.code === 'usage')) return undefined
+    throw error
+  }
+}

@@ -1,9 +1,13 @@
 import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
+import type { LiveSession } from '../identity/types.ts'
 import { Streamed } from './route.ts'
 
-/** Watchers on this node, and of one session; what one that does not read may be behind before it is let go. */
-export const STREAM_LIMITS = { watchers: 32, perSession: 4, behind: 1000 } as const
+/**
+ * Watchers on this node, of one identity and of one session; what one that does not read may be behind before it is let go. An agent
+ * has as many sessions as it likes: counted by session alone, eight of them would leave no place for an approver.
+ */
+export const STREAM_LIMITS = { watchers: 128, perIdentity: 12, perSession: 4, behind: 1000 } as const
 /** A comment now and then, so that both sides notice a dead line. */
 const BEAT_MS = 15_000
 
@@ -12,22 +16,27 @@ export interface StreamEvent {
   readonly data: unknown
 }
 
+/** Whose stream it is. */
+export type Watcher = Pick<LiveSession, 'id'> & { readonly principal: Pick<LiveSession['principal'], 'identityId'> }
+
 export interface Streams {
   /**
    * An event stream that ends with `signal`. `begin` is given the ways to send an event and to end the stream, and returns what
    * stops it. Throws `too_many`.
    */
-  open(sessionId: string, signal: AbortSignal, begin: (send: (event: StreamEvent) => void, end: () => void) => () => void): Streamed
+  open(watcher: Watcher, signal: AbortSignal, begin: (send: (event: StreamEvent) => void, end: () => void) => () => void): Streamed
   close(): void
 }
 
 /** `tooMany`: what the one too many is told. */
 export function makeStreams(clock: Clock, tooMany: string): Streams {
-  const open = new Map<() => void, string>()
+  const open = new Map<() => void, Watcher>()
   return {
-    open(sessionId, signal, begin) {
-      const mine = [...open.values()].filter((id) => id === sessionId).length
-      if (open.size >= STREAM_LIMITS.watchers || mine >= STREAM_LIMITS.perSession)
+    open(watcher, signal, begin) {
+      const { identityId } = watcher.principal
+      const mine = [...open.values()].filter(({ principal }) => principal.identityId === identityId)
+      const here = mine.filter(({ id }) => id === watcher.id)
+      if (open.size >= STREAM_LIMITS.watchers || mine.length >= STREAM_LIMITS.perIdentity || here.length >= STREAM_LIMITS.perSession)
         throw new ChaperoneError('too_many', tooMany, { fix: 'End another one, or try again later.' })
       const { promise: done, resolve } = Promise.withResolvers<void>()
       const utf8 = new TextEncoder()
@@ -69,7 +78,7 @@ export function makeStreams(clock: Clock, tooMany: string): Streams {
         })
       }
 
-      open.set(end, sessionId)
+      open.set(end, watcher)
       const stream = new ReadableStream<Uint8Array>(
         {
           start(controller) {

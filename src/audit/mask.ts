@@ -13,6 +13,8 @@ export interface Masker {
   suspects(bytes: Uint8Array): boolean
   bytes(bytes: Uint8Array): Masked<Uint8Array>
   text(text: string): Masked<string>
+  /** What is taken out of this text for its looks alone, in bytes of UTF-8. Whoever writes a text can make anything look like a secret. */
+  looks(text: string): readonly Found[]
   /** Every string and every key of a JSON value; what stands under a name like `password` is masked whole. */
   value(value: unknown): Masked<unknown>
 }
@@ -23,7 +25,8 @@ export interface Masked<T> {
   readonly count: number
 }
 
-interface Found {
+/** Where a secret stands, in bytes, and by whose word. */
+export interface Found {
   readonly start: number
   readonly end: number
   readonly name: string
@@ -44,7 +47,7 @@ export function createMasker(): Masker {
   const values = new Set<string>()
   let known: KnownSecrets | undefined
 
-  function search(bytes: Uint8Array): Found[] {
+  function search(bytes: Uint8Array, looked?: Found[]): Found[] {
     const found: Found[] = []
     known ??= findSecrets(values)
     known.each(bytes, (start, end) => found.push({ start, end, name: KNOWN }))
@@ -59,6 +62,7 @@ export function createMasker(): Masker {
         if (!range) continue
         done.set(detector, range.end)
         found.push({ ...range, name: detector.name })
+        looked?.push({ ...range, name: detector.name })
       }
     })
     return merge(found)
@@ -94,6 +98,11 @@ export function createMasker(): Masker {
     text(text) {
       const { value, count } = masker.bytes(Buffer.from(text))
       return { value: count === 0 ? text : view(value).toString(), count }
+    },
+    looks(text) {
+      const looked: Found[] = []
+      search(Buffer.from(text), looked)
+      return looked
     },
     value(value) {
       let count = 0

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { AuditDetail } from '../api/audit-contract.ts'
 import type { BodyRef, Envelope } from '../audit/record.ts'
 import { type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
+import { exposed } from './exposed.ts'
 import { factRows } from './facts.ts'
 import { line, moment, printable, printableLines, printJson, styled } from './output.ts'
 
@@ -18,10 +19,11 @@ export function registerShow(command: Command): void {
       if (envelope.action && envelope.decision) story(envelope, detail)
       else line(printableLines(JSON.stringify(envelope, null, 2)))
       line(`leaf hash ${printable(detail.leafHash)}${detail.position === undefined ? '' : `, position ${detail.position}`}`)
+      // Evidence: what hides or turns the reading direction around is shown as an escape, not left out.
       for (const body of detail.bodies) {
         const ref = envelope.bodies?.find(({ name }) => name === body.name)
         line(`\n${styled('bold', printable(body.name))}${ref ? styled('dim', printable(aside(ref))) : ''}`)
-        line(body.erased ? '(erased)' : printableLines(body.text ?? ''))
+        line(body.erased ? '(erased)' : (body.text ?? '').split('\n').map(exposed).join('\n'))
       }
     })
 }
@@ -35,7 +37,7 @@ function aside({ cut, masked }: BodyRef): string {
 }
 
 function story(envelope: Envelope, { outcome, transaction }: AuditDetail): void {
-  const { id, at, type, actor, chain, session, purpose, action, decision } = envelope
+  const { id, at, type, actor, chain, session, purpose, action, decision, request } = envelope
   const facts = action!.facts ?? {}
   const rule = decision!.rule && `${decision!.rule.kind} ${decision!.rule.document}, ${decision!.rule.section} rule ${decision!.rule.index + 1}`
   const rows: readonly (readonly [string, string | undefined])[] = [
@@ -48,6 +50,8 @@ function story(envelope: Envelope, { outcome, transaction }: AuditDetail): void 
     ['via', action!.via],
     ...factRows({ effects: action!.effects, facts, ...(action!.unclear === undefined ? {} : { unclear: action!.unclear }) }),
     ['decision', `${decision!.verdict}, ${decision!.reason}${rule === undefined ? '' : `: ${rule}`}`],
+    ['grant', decision!.grant && `${decision!.grant}, a role for a while`],
+    ['request', request],
     ...Object.entries(decision!.obligations ?? {}).map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)] as const),
     ['outcome', outcome && outcomeText(outcome)],
     ['transaction', transaction && `${transaction.id}${transaction.ended === undefined ? '' : `, ${transaction.ended}`}`],

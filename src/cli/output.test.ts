@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Column, jsonText, table } from './output.ts'
+import { type Column, jsonText, printable, table } from './output.ts'
 
 interface Row {
   readonly id: string
@@ -34,4 +34,11 @@ test('JSON for a program is harmless at a terminal as well, and the same value',
   assert.deepEqual(JSON.parse(text), value)
   assert.match(text, /\\u009b31m\\u202e\\u200b\\udb40\\udc41\\nü日/)
   assert.doesNotMatch(text.replaceAll('\n', ''), /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/u)
+})
+
+test('text of others does nothing at a terminal, and no sequence of control characters hides a part of it', () => {
+  const text = printable("UPDATE u SET url = 'https://corp.example/\u001b]0;@evil.example/x;DROP\u0007' \u009b2J\u001b[8mWHERE\u202e id = 1")
+  assert.doesNotMatch(text, /[\p{Cc}\u202e]/u)
+  assert.match(text, /@evil\.example\/x;DROP/)
+  assert.match(text, /WHERE id = 1$/)
 })

@@ -1,4 +1,4 @@
-import { stripVTControlCharacters, styleText } from 'node:util'
+import { styleText } from 'node:util'
 import type { RoleNotice } from '../api/contract.ts'
 import { ApiError } from '../client/api-error.ts'
 import { type ChaperoneError, REASONS } from '../errors.ts'
@@ -15,12 +15,11 @@ Exit codes:
 
 /**
  * Text from others, fit for a terminal: an agent's statement in a record must not move the cursor, retitle the window or
- * turn the reading direction around (CWE-150, CVE-2021-42574).
+ * turn the reading direction around (CWE-150, CVE-2021-42574). Only what would act is taken out, never a whole sequence: what
+ * stands between `ESC ]` and BEL is as long as its author likes, and an auditor would not see it.
  */
 export function printable(text: string): string {
-  return stripVTControlCharacters(text)
-    .replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ')
-    .replace(/[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]/g, '')
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ').replace(/[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]/g, '')
 }
 
 /** As {@link printable}, but line ends and tabs stay. */

@@ -25,7 +25,7 @@ export function requestLines(detail: RequestDetail, width: number = process.stdo
     ...(detail.chain.length > 1 ? field('', `${detail.by} asks, on behalf of ${detail.chain.slice(0, -1).join(', ')}`) : []),
     ...field('purpose', detail.purpose && `claimed: ${oneLine(detail.purpose)}`),
     ...field('reason', detail.reason && `claimed: ${oneLine(detail.reason)}`),
-    ...field('asked', oneLine(call && `${call.message} (${call.rules.join('; ')})`)),
+    ...field('asked', oneLine(call && askedText(call))),
     ...field('since', moment(detail.createdAt)),
     ...field('holds', timesText(detail)),
     ...(access?.breakGlass ? field('', 'taken at once, without asking (break-glass)') : []),
@@ -54,6 +54,10 @@ export function requestLines(detail: RequestDetail, width: number = process.stdo
     ...(before ? beforeLines(before, width) : []),
   ]
 }
+
+/** Of one rule the message names it already. */
+const askedText = ({ message, rules }: NonNullable<RequestDetail['call']>): string =>
+  rules.every((rule) => message.includes(rule)) ? message : `${message} (${rules.join('; ')})`
 
 /** Of several lines only the parts of a call are; a reason has one. */
 const oneLine = <T extends string | undefined>(text: T): T => text?.replaceAll('\n', ' ⏎ ') as T
@@ -117,6 +121,6 @@ export function resultText(row: RequestRow): string {
     return `${id} is approved: ${exposed(row.by)} has role ${exposed(access.role)}${row.resource === undefined ? '' : ` on ${exposed(row.resource)}`} ${from}${length}. It holds in sessions that are open already.`
   }
   if (state === 'approved' && kind === 'call')
-    return `${id} is approved: it runs once when the same call comes again${expiresAt === undefined ? '' : `, until ${moment(expiresAt)}`}: ${what}`
+    return `${id} is approved: it runs once, now if the caller still waits, else when the same call comes again${expiresAt === undefined ? '' : `, until ${moment(expiresAt)}`}: ${what}`
   return `${id} is ${state}: ${what}`
 }

@@ -93,9 +93,13 @@ export function makeDoors(parts: PagesParts): Doors {
     }
   }
 
-  const posted = (context: Context<Env>) => {
-    assertOwn(context.req.raw)
-    throttle(context.env.remote)
+  /**
+   * Whoever has a session or a known browser is counted by that, and only strangers by their address: from there anybody can send
+   * anything, and would shut out the approver who sits behind the same one (a proxy, or 127.0.0.1 with his agents beside him).
+   */
+  const assertNotTooOften = async ({ web, browser, context }: Visit) => {
+    const known = web ? undefined : await browsers.known(browser)
+    throttle(web?.session.id ?? (known ? `browser of ${known.name}` : context.env.remote))
   }
 
   const doors: Doors = {
@@ -130,8 +134,10 @@ export function makeDoors(parts: PagesParts): Doors {
     open: (work) => async (context) => {
       let visit: Visit | undefined
       try {
-        if (context.req.method === 'POST') posted(context)
+        const posted = context.req.method === 'POST'
+        if (posted) assertOwn(context.req.raw)
         visit = await visitOf(context)
+        if (posted) await assertNotTooOften(visit)
         return await work(visit)
       } catch (error) {
         return doors.failed(visit, error, `${context.req.method} ${context.req.path}`)
@@ -156,17 +162,22 @@ export function makeDoors(parts: PagesParts): Doors {
       }),
 
     form: (work) =>
-      doors.signedIn(async (visit) => {
-        const fields = await readForm(visit.request)
+      doors.signedIn(async ({ context, request }) => {
+        const fields = await readForm(request)
+        // Its last byte may come a minute after its first: who was locked or thrown out meanwhile sends nothing any more.
+        const visit = await visitOf(context)
+        if (!visit.web) return doors.signIn(visit, { error: new ChaperoneError('session_ended', 'You are no longer signed in; nothing was done.') })
         assertToken(visit.web, fields.get('token'))
-        return work(visit, fields)
+        return work(visit as SignedInVisit, fields)
       }),
 
     script: (work) => async (context) => {
       try {
-        posted(context)
-        const visit = await visitOf(context)
-        return answers.json(await work(visit, await readJson(visit.request)))
+        assertOwn(context.req.raw)
+        await assertNotTooOften(await visitOf(context))
+        // Read before it is asked who sends it, for the same reason as a form.
+        const asked = await readJson(context.req.raw)
+        return answers.json(await work(await visitOf(context), asked))
       } catch (thrown) {
         const error = toChaperoneError(thrown)
         const { http } = REASONS[error.code]

@@ -148,7 +148,7 @@ export function requestRoutes(app: Hono<Env>, parts: PagesParts, doors: Doors): 
     const connection = session.connect('https', { until: web.idleAt, credentialId: session.principal.credentialId })
     const over = () => connection.closed()
     try {
-      const { response, done } = streams.open(session.id, connection.signal, (send) => {
+      const { response, done } = streams.open(session, connection.signal, (send) => {
         const changed = (updatedAt: number) => send({ id: String(updatedAt), data: { changed: true } })
         // What happened between the page and this stream.
         if (now && now.updatedAt > at) changed(now.updatedAt)

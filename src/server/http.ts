@@ -2,6 +2,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { administer } from '../access/administration.ts'
 import type { Guard } from '../access/types.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
+import { letGo } from '../gateways/mcp/http/let-go.ts'
 import type { Pages } from '../pages/app.ts'
 import type { Resource } from '../policy/types.ts'
 import type { Caller, Callers } from './callers.ts'
@@ -91,8 +92,7 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
     const body = JSON.stringify({ error: { code: error.code, message: error.message, ...(error.fix === undefined ? {} : { fix: error.fix }) } })
     response.writeHead(http, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), 'Cache-Control': 'no-store' })
     response.end(body)
-    // What was not read of a refused request is not read at all.
-    if (!request.complete) response.once('finish', () => request.destroy())
+    if (!request.complete) response.once('finish', () => letGo(request))
   }
 
   return (request, response) => {

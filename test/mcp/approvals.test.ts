@@ -128,6 +128,25 @@ describe('a modern client whose call a human must approve', () => {
     assert.equal(byTitle.get('what the server says of it'), 'Write it\nWrites\\u202e it')
   })
 
+  test('rule 12: what `_meta` says to the server is part of the call, and what it says of the client and the try is not', async (t) => {
+    const { upstream, given } = await world(t, 'modern')
+    const headers = { 'mcp-protocol-version': VERSION, 'mcp-method': 'tools/call', 'mcp-name': 'write' }
+    const envelope = { 'io.modelcontextprotocol/protocolVersion': VERSION, 'io.modelcontextprotocol/clientCapabilities': {} }
+    const send = async (_meta: object) => answerOf(await given.post('s', call({ _meta: { ...envelope, ..._meta } }), headers))
+    stateOf(await send({ 'com.example/tenant': 'staging', progressToken: 1 }))
+    const [asked] = await given.asked()
+    const { shown } = asked!.body as { shown: { title: string; text: string }[] }
+    assert.equal(shown.find(({ title }) => title === '_meta')?.text, '{\n  "com.example/tenant": "staging"\n}')
+    await given.decide(asked!.id, 'approved')
+    stateOf(await send({ 'com.example/tenant': 'prod' }))
+    stateOf(await send({ 'com.example/tenant': 'staging', 'com.example/force': true }))
+    assert.equal(upstream.calls('write'), 0)
+    assert.equal(
+      textOf(await send({ traceparent: `00-${'1'.repeat(32)}-${'1'.repeat(16)}-00`, progressToken: 2, 'com.example/tenant': 'staging' })),
+      'done',
+    )
+  })
+
   for (const [mode, capabilities] of [
     ['url', { elicitation: { url: {} } }],
     ['form', { elicitation: {} }],

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { createHash, randomBytes } from 'node:crypto'
+import { request } from 'node:https'
+import { after, before, describe, mock, test } from 'node:test'
 import { findIdentity } from '../../src/identity/directory.ts'
 import { type Answered, ask, type House, house } from '../parts/house.ts'
 
@@ -53,6 +55,17 @@ describe('the answers of the pages', () => {
   after(async () => {
     for (const work of rest.reverse()) await work()
   })
+
+  /** A browser of dana's that is known; the secret of its cookie. */
+  const knownBrowser = async (id: string) => {
+    const { store } = home.server.parts
+    const dana = await findIdentity(store.db, { name: 'dana' })
+    const secret = randomBytes(32).toString('base64url')
+    const times = { created_at: Date.now(), last_used_at: Date.now(), expires_at: Date.now() + 60_000, revoked_at: null }
+    const values = { id, identity_id: dana!.id, secret_sha256: createHash('sha256').update(secret).digest('hex'), name: 'laptop', ...times }
+    await store.write((trx) => trx.insertInto('browsers').values(values).execute())
+    return secret
+  }
 
   const get = (path: string, headers: Record<string, string> = {}) => ask(home.server.addresses.web, path, { headers: { host, ...headers } })
   const post = (path: string, headers: Record<string, string> = {}, body = 'a=1') =>
@@ -165,5 +178,51 @@ describe('the answers of the pages', () => {
     let refused = 0
     for (let i = 0; i < 80; i++) if ((await post('/signin', {}, 'code=000000')).status === 429) refused++
     assert.ok(refused > 0)
+    // Who is signed in, or has a known browser, is not shut out by whoever else sits behind his address.
+    assert.equal((await post('/requests/x/withdraw', { cookie }, 'token=wrong')).status, 403)
+    const known = `__Host-chaperone-browser=${await knownBrowser('brw_known')}`
+    assert.match((await post('/signin', { cookie: known }, 'code=000000')).text, /or the code is wrong/)
+    assert.equal((await post('/signin', {}, 'code=000000')).status, 429)
+  })
+
+  test('rule 6: a form whose session is ended or locked while it is still being sent does nothing', async () => {
+    const { parts } = home.server
+    for (const how of ['ended', 'locked'] as const) {
+      const dana = await findIdentity(parts.store.db, { name: 'dana' })
+      const { secret } = await parts.browsers.begin(dana!)
+      const { session, token } = await parts.browsers.open(secret)
+      const id = `brw_${how}`
+      await knownBrowser(id)
+      const [first, rest] = [`id=${id}&`, `token=${encodeURIComponent(token)}`]
+      const at = home.server.addresses.web.lastIndexOf(':')
+      const answered = Promise.withResolvers<number>()
+      const out = request({
+        host: home.server.addresses.web.slice(0, at),
+        port: home.server.addresses.web.slice(at + 1),
+        path: '/account/browsers/forget',
+        method: 'POST',
+        rejectUnauthorized: false,
+        agent: false,
+        headers: {
+          host,
+          origin: `https://${host}`,
+          cookie: `__Host-chaperone-session=${secret}`,
+          'content-type': 'application/x-www-form-urlencoded',
+          'content-length': first.length + rest.length,
+        },
+      })
+      out.on('response', (answer) => answered.resolve(answer.resume().statusCode ?? 0)).on('error', answered.reject)
+      const opened = Promise.withResolvers<void>()
+      const open = parts.browsers.open
+      mock.method(parts.browsers, 'open', (given: string) => open(given).finally(() => setImmediate(opened.resolve)), { times: 1 })
+      out.write(first)
+      await opened.promise
+      if (how === 'ended') await parts.sessions.end(session.id, 'killed')
+      else await home.dana.api.call('POST', '/v1/locks', { kind: 'session', target: session.id, reason: 'stolen' })
+      out.end(rest)
+      assert.equal(await answered.promise, 401, how)
+      const row = await parts.store.db.selectFrom('browsers').select('revoked_at').where('id', '=', id).executeTakeFirstOrThrow()
+      assert.equal(row.revoked_at, null, how)
+    }
   })
 })

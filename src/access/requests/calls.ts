@@ -49,7 +49,7 @@ export interface CallsParts {
   readonly changes: Changes
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
-  readonly masker: Pick<Masker, 'text'>
+  readonly masker: Pick<Masker, 'text' | 'looks'>
   readonly announce: Announce
   /** where a request is decided */
   readonly link: (id: string) => string
@@ -200,7 +200,7 @@ export const shortest = (needs: readonly Need[], otherwise: number): number => {
   return said.length === 0 ? otherwise : Math.min(...said)
 }
 
-function wishOf(action: Action, decision: Decision, asks: readonly Ask[], call: ExactCall, masker: Pick<Masker, 'text'>): CallWish {
+function wishOf(action: Action, decision: Decision, asks: readonly Ask[], call: ExactCall, masker: Pick<Masker, 'text' | 'looks'>): CallWish {
   return {
     kind: action.kind,
     operation: action.operation,

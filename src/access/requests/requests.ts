@@ -15,7 +15,7 @@ import { makeVoters } from './voters.ts'
 
 export interface RequestsParts extends Pick<RequestParts, 'state' | 'audit' | 'clock' | 'chaperone' | 'raised'> {
   readonly store: Store
-  readonly masker: Pick<Masker, 'text'>
+  readonly masker: Pick<Masker, 'text' | 'looks'>
   /** where a request is decided in a browser */
   readonly link: (id: string) => string
   /** What nobody waits for went wrong. */

@@ -28,7 +28,8 @@ export function makeSeeing(parts: RequestParts) {
   }
 
   const seesAll = ({ principal, startedAt, how }: LiveSession): boolean =>
-    principal.chain.length === 1 && (['approve', 'audit.read'] as const).some((verb) => voters.holds(principal.identityId, verb, { startedAt, how }))
+    principal.chain.length === 1 &&
+    (['approve', 'audit.read', 'lock'] as const).some((verb) => voters.holds(principal.identityId, verb, { startedAt, how }))
 
   const maySeeServers = ({ principal, startedAt, how }: LiveSession): boolean =>
     principal.chain.length === 1 && voters.holds(principal.identityId, 'apply', { startedAt, how })

@@ -26,3 +26,30 @@ test('rule 11: all that is shown is bounded together, cut between letters, and s
   assert.equal(stored[0]!.cut?.size, Buffer.byteLength(long))
   assert.equal(stored[2]!.cut, undefined)
 })
+
+test('rule 12: nothing that could be more than a value is hidden from an approver as if it were a secret', () => {
+  const masker = createMasker()
+  const stored = (form: 'sql' | 'json', text: string) => storedOf([{ title: 'x', text, form }], masker)[0]!.text
+  for (const sql of [
+    'delete from accounts where id = 7 /*cookie:*/ or true',
+    "delete from accounts where note <> '-----BEGIN PRIVATE KEY-----' or true",
+    'delete from accounts where password = password',
+    "delete from accounts where id = 7 /* password=' */ or true /* ' */",
+    "delete from accounts where id = 7 /*password='*/or/**/true/*'*/",
+  ])
+    assert.throws(() => stored('sql', sql), { code: 'approval_unavailable' }, sql)
+  const pem = '-----BEGIN PRIVATE KEY-----'
+  for (const json of [
+    `{\n  "note": "${pem}",\n  "path": "/etc/passwd"\n}`,
+    '{\n  "command": "echo cookie: x; rm -rf /"\n}',
+    `{\n  "command": "${pem}; reboot; ${pem.replace('BEGIN', 'END')}"\n}`,
+    '{\n  "command": "password= /usr/bin/reboot"\n}',
+    '{\n  "command": "password=\\"; reboot; \\""\n}',
+    '{\n  "command": "echo token:",\n  "then": "reboot"\n}',
+  ])
+    assert.throws(() => stored('json', json), { code: 'approval_unavailable' }, json)
+  assert.equal(stored('json', '{\n  "password": "correct horse",\n  "n": 1\n}'), '{\n  "password": "[masked:password]",\n  "n": 1\n}')
+  assert.equal(stored('json', '{\n  "env": "TOKEN=abcdef123"\n}'), '{\n  "env": "TOKEN=[masked:token]"\n}')
+  assert.equal(stored('sql', "alter role x password 'S3cret'"), "alter role x password '[masked:password]'")
+  assert.match(stored('sql', `select '${'AKIA'}ABCDEFGHIJKLMNOP'`), /masked:aws/)
+})

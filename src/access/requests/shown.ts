@@ -1,16 +1,21 @@
 import { createHash } from 'node:crypto'
 import type { Masker } from '../../audit/mask.ts'
 import type { Shown } from '../types.ts'
+import { assertHidesValues } from './hiding.ts'
 import type { CallWish } from './types.ts'
 
 /** Of all that is shown of one call together; a person does not read more, and a row must not be without a bound (rule 11). */
 export const MOST_SHOWN_BYTES = 64 * 1024
 
-/** What is stored of a call for its approver: without the secrets that Chaperone knows or finds, and visibly cut where it is too long. */
-export function storedOf(shown: readonly Shown[], masker: Pick<Masker, 'text'>): CallWish['shown'] {
+/**
+ * What is stored of a call for its approver: without the secrets that Chaperone knows or finds, and visibly cut where it is too
+ * long. Throws `approval_unavailable` where that would hide more than a value.
+ */
+export function storedOf(shown: readonly Shown[], masker: Pick<Masker, 'text' | 'looks'>): CallWish['shown'] {
   let left = MOST_SHOWN_BYTES
   return shown.map(({ title, text, form }) => {
     const masked = masker.text(text).value
+    if (masked !== text) assertHidesValues({ title, text, form }, masker.looks(text))
     const whole = Buffer.from(masked)
     const entry = { title, form, text: whole.length <= left ? masked : whole.subarray(0, endOfLetter(whole, left)).toString() }
     left -= Math.min(left, whole.length)

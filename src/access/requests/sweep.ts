@@ -76,7 +76,8 @@ export function makeSweep({ store, book, changes, audit, clock, announce, raised
       rows.where('state', '=', 'pending').where('escalated_at', 'is', null).where('needs', 'like', '%escalate%'),
     )
     for (const request of waiting) {
-      const after = Math.min(...request.needs.flatMap(({ escalate }) => (escalate ? [escalate.afterMs] : [])))
+      // It is one mark for all needs: with the first of them, the stand-ins of the others would count before their time.
+      const after = Math.max(...request.needs.flatMap(({ escalate }) => (escalate ? [escalate.afterMs] : [])))
       if (now < request.createdAt + after) continue
       await change(request, 'escalated', { escalated_at: now }, { type: 'request.escalated', data: { afterMs: after } })
     }

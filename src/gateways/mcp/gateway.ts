@@ -16,6 +16,7 @@ import { describeMcp } from './describe.ts'
 import { LEGACY_VERSIONS, MODERN_VERSIONS } from './era.ts'
 import { bodiesOf, type McpCaller, makeExchange, type Turn } from './exchange.ts'
 import type { Handles } from './handles.ts'
+import { letGo } from './http/let-go.ts'
 import { requestHeaders } from './http/upstream.ts'
 import { nobodyAsked } from './inquiries.ts'
 import { ALL, type Lane, type McpSession, type Server } from './lanes.ts'
@@ -378,8 +379,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
         fail(answer, toChaperoneError(error), { server: name })
       } finally {
         leave()
-        // What was not read of a refused request is not read at all (peers R11).
-        if (!request.complete) response.once('finish', () => request.destroy())
+        if (!request.complete) response.once('finish', () => letGo(request))
       }
     },
 

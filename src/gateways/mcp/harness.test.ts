@@ -141,6 +141,7 @@ export async function harness(world: World): Promise<Harness> {
         identity: { id: identity, kind: 'agent', name: identity.slice(4), traits: {}, roles: identity === 'agt_nobody' ? [] : ['tester'] },
       })),
     administering: () => [],
+    granting: false,
     identity: () => undefined,
     find: (_, name) => resources.get(name),
     list: () => [...resources.values()],
@@ -178,7 +179,7 @@ export async function harness(world: World): Promise<Harness> {
   const changes = openChanges({ store, book, clock, failed })
   const calls = openCalls({
     ...{ store, book, changes, audit, clock, failed },
-    masker: { text: (value) => ({ value, count: 0 }) },
+    masker: { text: (value) => ({ value, count: 0 }), looks: () => [] },
     announce: async () => {},
     link: (id) => `https://chaperone.test/requests/${id}`,
   })

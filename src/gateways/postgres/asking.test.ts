@@ -88,10 +88,22 @@ test('the extended protocol waits too: with parameters, with a Parse that was fl
   assert.deepEqual(await raw.answers(), ['2', 'C:UPDATE 1', 'ZI'])
   assert.equal(await nameOf(5), 'after a flush')
 
+  // In pieces: what was only prepared is at the server before it is known that the rest must wait.
+  raw.send(parse('', "update customers set name = 'in pieces' where id = 7"))
+  await new Promise((done) => setTimeout(done, 50))
+  raw.send(bind('', ''), execute(''), sync())
+  const pieces = await asked(3)
+  rig.approvals.approve(pieces)
+  assert.deepEqual(await raw.answers(), ['1', 'N:01000', '2', 'C:UPDATE 1', 'ZI'])
   raw.send(parse('s', query.text), sync())
   await raw.answers()
+  // A Parse that fails leaves its name to another text.
+  raw.send(parse('s', "update customers set name = 'never' where id = 3"))
+  await new Promise((done) => setTimeout(done, 50))
+  raw.send(bind('', 's'), execute(''), sync())
+  assert.deepEqual(await raw.answers(), ['E:42P05', 'ZI'])
   raw.send(bind('', 's', ['by name', '6']), execute(''), sync())
-  const third = await asked(3)
+  const third = await asked(4)
   rig.approvals.approve(third)
   assert.deepEqual(await raw.answers(), ['N:01000', '2', 'C:UPDATE 1', 'ZI'])
   assert.equal(await nameOf(6), 'by name')
@@ -115,6 +127,8 @@ test('what cannot wait is refused at once, says why, and asks nobody', async () 
   await refused(`prepare p as ${UPDATE}`, /PREPARE runs nothing/)
   await refused('declare c cursor with hold for select 1', /A cursor is read in parts/)
   await refused('execute nothing_known', /What the name stands for cannot be seen/)
+  for (const last of ['lastval()', "currval('orders_id_seq')"])
+    await refused(`delete from orders where id = ${last}`, /stand for what this connection did last/)
   await client.end()
 
   const raw = await rig.raw('writer')
@@ -185,6 +199,7 @@ test('rule 12: what is bound: the same words under anything else are another que
   assert.equal(await ask(["select set_config('app.tenant', '8', false)"]), false, 'however it was set')
   assert.equal(await ask(["set timezone = 'Asia/Tokyo'"]), true)
   assert.equal(await ask(["set timezone = 'Asia/Tokyo'", 'reset timezone']), false)
+  assert.equal(await ask(["set application_name = 'nightly'"]), true, 'a trigger may read it')
   assert.equal(await ask(['select touch()']), true, 'what ran unseen')
   assert.equal(await ask(['create temp table customers (id int, name text)']), true)
   const values = { text: 'update customers set name = $1 where id = 3', values: ['a'] }
@@ -193,6 +208,34 @@ test('rule 12: what is bound: the same words under anything else are another que
   assert.equal(await ask([], { ...values, values: [null] }), true)
   assert.deepEqual(new Set(questions.map((one) => JSON.stringify(one))).size, questions.length)
   await rig.admin.query('drop schema other cascade')
+})
+
+test('rule 12: code that was replaced between the yes and the run makes it another question, however deep it lies', async () => {
+  await rig.admin.query(`
+    create function inner_one() returns text language plpgsql as $$ begin return 'before'; end $$;
+    create function outer_one() returns trigger language plpgsql as $$ begin perform inner_one(); return new; end $$;
+    create table coded (id int primary key, name text default inner_one());
+    create table triggered (id int);
+    create trigger outer_one before insert on triggered for each row execute function outer_one();
+    grant all on coded, triggered to writer`)
+  const ask = async (sql: string) => {
+    const before = rig.approvals.rows.length
+    const client = await rig.connect('writer')
+    const waits = client.query(sql).catch(() => {})
+    await until(() => rig.approvals.waiting === 1)
+    await client.end()
+    await waits
+    await until(() => rig.approvals.waiting === 0)
+    return rig.approvals.rows.length > before
+  }
+  const statements = ['insert into coded (id) values (1)', 'insert into triggered values (1)']
+  for (const sql of statements) {
+    assert.equal(await ask(sql), true, sql)
+    assert.equal(await ask(sql), false, sql)
+  }
+  await rig.admin.query("create or replace function inner_one() returns text language plpgsql as $$ begin return 'after'; end $$")
+  for (const sql of statements) assert.equal(await ask(sql), true, sql)
+  await rig.admin.query('drop table coded, triggered; drop function outer_one, inner_one')
 })
 
 test('the rows are estimated only where planning runs nothing of the user’s, and nothing can be changed by it', async () => {

@@ -2,16 +2,38 @@ import type { ExactCall, Shown } from '../../../access/types.ts'
 import { canonicalJson } from '../../../encoding/canonical-json.ts'
 import type { Action } from '../../../policy/types.ts'
 import { type Annotations, effectsOf, type Target } from '../describe.ts'
-import { membersOf, spanAt } from '../text/json-text.ts'
-import { isObject, type Request } from '../wire.ts'
+import { META_CAPABILITIES } from '../era.ts'
+import { membersOf, type Span, spanAt } from '../text/json-text.ts'
+import { META_CLIENT, META_LEVEL } from '../translation/modern-envelope.ts'
+import { isObject, META_VERSION, type Request } from '../wire.ts'
 import { boundForm, plainly, readableForm } from './written.ts'
 
 /**
- * What is no part of the call. `_meta` says who the client is and where progress goes, and differs with each try; the other two
- * are of the rounds in which a call is made, and the same call is sent again with and without them. Which round an approval
- * covers is not told by them but by the permit that they are sealed with (rounds.ts).
+ * What is no part of the call: it is of the rounds in which a call is made, and the same call is sent again with and without
+ * it. Which round an approval covers is not told by it but by the permit that it is sealed with (rounds.ts).
  */
 const NOT_THE_CALL = new Set(['_meta', 'requestState', 'inputResponses'])
+
+/**
+ * What `_meta` says of the client and of one try: which version it speaks, where progress and traces go, under which id its model
+ * asked. Everything else there goes to the server as it is, and a server may read a tenant or a dry run in it: so it is shown and
+ * bound like an argument.
+ */
+const OF_THE_TRY = new Set([
+  ...['progressToken', META_VERSION, META_CAPABILITIES, META_CLIENT, META_LEVEL, 'traceparent', 'tracestate'],
+  // Claude Code gives each try another one.
+  'claudecode/toolUseId',
+])
+
+/** The members of `_meta` that are part of the call, as one JSON text; undefined when there are none. */
+function metaOfCall(text: string): string | undefined {
+  const meta = spanAt(text, ['params', '_meta'])
+  if (!meta || text[meta.start] !== '{') return undefined
+  const kept = [...membersOf(text, meta.start)].filter(([key]) => !OF_THE_TRY.has(key))
+  return kept.length === 0 ? undefined : `{${kept.map(([key, { start, end }]) => `${JSON.stringify(key)}:${text.slice(start, end)}`).join(',')}}`
+}
+
+const wholeOf = (text: string): Span => ({ start: 0, end: text.length })
 
 /** All that makes the request this call and no other, in one form: method, name or URI, arguments, and every other parameter (`task` ...). */
 export function boundCall({ method, text }: Request): string {
@@ -19,7 +41,9 @@ export function boundCall({ method, text }: Request): string {
   const members = params && text[params.start] === '{' ? [...membersOf(text, params.start)] : []
   const kept = members.filter(([key]) => !NOT_THE_CALL.has(key)).sort(([a], [b]) => (a < b ? -1 : 1))
   const written = kept.map(([key, span]) => `${JSON.stringify(key)}:${boundForm(text, span)}`)
-  return `{"method":${JSON.stringify(method)},"params":{${written.join(',')}}}`
+  const meta = metaOfCall(text)
+  const bound = meta === undefined ? '' : `,"_meta":${boundForm(meta, wholeOf(meta))}`
+  return `{"method":${JSON.stringify(method)},"params":{${written.join(',')}}${bound}}`
 }
 
 /** What a server says of the thing that is called, if it says so in a definition. */
@@ -52,11 +76,13 @@ function shownCall(
     const span = spanAt(text, ['params', key])
     return span ? [{ title: key, text: readableForm(text, span), form: 'json' }] : []
   }
+  const meta = metaOfCall(text)
   const says = [title, description].filter((part) => part !== undefined && part !== '').map((part) => plainly(part!))
   return [
     { title: 'call', text: lines.join('\n'), form: 'text' },
     ...json('arguments'),
     ...others.flatMap(json),
+    ...(meta === undefined ? [] : [{ title: '_meta', text: readableForm(meta, wholeOf(meta)), form: 'json' as const }]),
     ...(says.length > 0 ? [{ title: 'what the server says of it', text: says.join('\n'), form: 'text' as const }] : []),
   ]
 }

@@ -35,6 +35,8 @@ function lastPart(name: string): string {
 }
 
 const IS = 'OPERATOR(pg_catalog.=)'
+/** FirstNormalObjectId: what has a lower one came with the server. */
+const FIRST_OWN = '16384::pg_catalog.oid'
 const texts = (values: readonly string[]) => `ARRAY[${values.map((value) => `'${value.replaceAll("'", "''")}'`).join(', ')}]::pg_catalog.name[]`
 
 /**
@@ -45,6 +47,22 @@ export function definitionsOf({ relations, routines }: Resolved): string {
   const oids = `ARRAY[${relations.map(({ oid }) => oid).join(', ')}]::pg_catalog.oid[]`
   const line = (kind: string, ...parts: string[]) => `pg_catalog.json_build_array('${kind}', ${parts.join(', ')})::pg_catalog.text`
   const triggers = `pg_catalog.pg_trigger t WHERE t.tgrelid ${IS} ANY (${oids}) AND NOT t.tgisinternal`
+  const among = (of: string, where: string) => `SELECT x.oid FROM pg_catalog.${of} x WHERE x.${where} ${IS} ANY (${oids})`
+  const parts = [
+    ['pg_attrdef', among('pg_attrdef', 'adrelid')],
+    ['pg_constraint', among('pg_constraint', 'conrelid')],
+    ['pg_policy', among('pg_policy', 'polrelid')],
+    ['pg_rewrite', among('pg_rewrite', 'ev_class')],
+  ]
+  const called = parts.map(
+    ([of, those]) => `(d.classid ${IS} 'pg_catalog.${of}'::pg_catalog.regclass::pg_catalog.oid AND d.objid ${IS} ANY (ARRAY(${those})))`,
+  )
+  /** Functions that are named, those of triggers, and those that defaults, constraints, policies and rules call. */
+  const run = `SELECT t.tgfoid FROM ${triggers}
+    UNION SELECT n.oid FROM pg_catalog.pg_proc n WHERE n.proname ${IS} ANY (${texts(routines.map(({ name }) => name))}) AND n.pronamespace ${IS} ANY
+      (ARRAY(SELECT s.oid FROM pg_catalog.pg_namespace s WHERE s.nspname ${IS} ANY (${texts(routines.map(({ schema }) => schema))})))
+    UNION SELECT d.refobjid FROM pg_catalog.pg_depend d
+      WHERE d.refclassid ${IS} 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid AND (${called.join(' OR ')})`
   const lines = [
     `SELECT ${line('relation', 'c.oid', 'c.relname', 'c.relnamespace', 'c.relkind', 'c.relowner', 'c.relrowsecurity', 'c.relforcerowsecurity', 'c.relispartition')}
        FROM pg_catalog.pg_class c WHERE c.oid ${IS} ANY (${oids})`,
@@ -59,9 +77,11 @@ export function definitionsOf({ relations, routines }: Resolved): string {
        FROM pg_catalog.pg_rewrite w WHERE w.ev_class ${IS} ANY (${oids})`,
     `SELECT ${line('policy', 'y.polrelid', 'y.polname', 'y.polcmd', 'y.polpermissive', 'y.polroles', 'y.polqual::pg_catalog.text', 'y.polwithcheck::pg_catalog.text')}
        FROM pg_catalog.pg_policy y WHERE y.polrelid ${IS} ANY (${oids})`,
-    `SELECT ${line('function', 'pg_catalog.row_to_json(p)')} FROM pg_catalog.pg_proc p WHERE p.oid ${IS} ANY (ARRAY(SELECT t.tgfoid FROM ${triggers}))
-       OR (p.proname ${IS} ANY (${texts(routines.map(({ name }) => name))}) AND p.pronamespace ${IS} ANY
-         (ARRAY(SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname ${IS} ANY (${texts(routines.map(({ schema }) => schema))}))))`,
+    `SELECT ${line('function', 'pg_catalog.row_to_json(p)')} FROM pg_catalog.pg_proc p WHERE p.oid ${IS} ANY (ARRAY(${run}))`,
+    // What they call in their turn nobody can tell from outside, so where code of the user's runs, all of it is counted.
+    `SELECT ${line('code', `pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat(p.oid, ' ', p.xmin), ',' ORDER BY p.oid))`)}
+       FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.>=) ${FIRST_OWN}
+       HAVING EXISTS (SELECT 1 FROM (${run}) AS f (oid) WHERE f.oid OPERATOR(pg_catalog.>=) ${FIRST_OWN})`,
   ]
   return lines.join(' UNION ALL ')
 }

@@ -18,7 +18,8 @@ const GIVEN = `SELECT pg_catalog.split_part(c, '=', 1) AS name FROM pg_catalog.p
 
 /** `names`: settings with a name of their own that the client has moved. */
 export const sessionState = (names: readonly string[]) => `SELECT current_user::pg_catalog.text, session_user::pg_catalog.text,
-  (SELECT pg_catalog.json_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s WHERE s.source ${IS} ANY (${SOURCES}))::pg_catalog.text,
+  (SELECT pg_catalog.json_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s WHERE s.source ${IS} ANY (${SOURCES})
+    AND (s.name OPERATOR(pg_catalog.<>) 'application_name' OR s.source ${IS} 'session'))::pg_catalog.text,
   (SELECT pg_catalog.json_object_agg(n.name, pg_catalog.current_setting(n.name, true)) FROM (
     SELECT g.name FROM (${GIVEN}) g WHERE pg_catalog.strpos(g.name, '.') OPERATOR(pg_catalog.>) 0
     UNION SELECT w.name FROM pg_catalog.unnest(ARRAY[${names.map(literal).join(', ')}]::pg_catalog.text[]) AS w (name)) n)::pg_catalog.text`
@@ -32,10 +33,11 @@ export interface SessionState {
 }
 
 /**
- * Not part of what a statement means: they hold the id of the session, or are fences of the gateway's own, which may differ from one
- * connection to the next.
+ * Not part of what a statement means, or fences of the gateway's own, which may differ from one connection to the next. Nor is
+ * `application_name` as the gateway gives it, with the id of the session; one that the client has set itself is, for triggers
+ * and row policies may read it.
  */
-const LEFT_OUT = /^(application_name|client_encoding|client_min_messages|(default_)?transaction_read_only|[a-z_]+_timeout|chaperone\..*)$/
+const LEFT_OUT = /^(client_encoding|client_min_messages|(default_)?transaction_read_only|[a-z_]+_timeout|chaperone\..*)$/
 
 /** Throws ChaperoneError when the server did not say: then nothing can be bound to it. */
 export function readSessionState([row]: readonly (readonly (string | null)[])[]): SessionState {

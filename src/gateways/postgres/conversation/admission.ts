@@ -9,7 +9,7 @@ import { cannotKeep, type KnownObligations } from '../rules.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
 import { RULES_CHANGED } from './cannot.ts'
 import type { Asked } from './intake.ts'
-import type { Parking, Reading } from './parking.ts'
+import { type Parking, type Reading, SkippedByServer } from './parking.ts'
 import type { Item, Outcome, Run } from './prepared.ts'
 
 const never = (): never => {
@@ -28,6 +28,8 @@ export interface AdmissionParts {
   readonly parking: Parking
   settle(run: Run, outcome: Outcome): void
   cut(reason: unknown): void
+  /** The server skips what comes up to the Sync; so does this. */
+  skipToSync(): void
   /** The message waits no more. */
   goOn(): void
 }
@@ -96,7 +98,8 @@ export class Admission {
       },
       (error) => {
         item.waiting = false
-        item.refusal = { error: toChaperoneError(error), about: this.#parts.parking.about }
+        if (error instanceof SkippedByServer) this.#parts.skipToSync()
+        else item.refusal = { error: toChaperoneError(error), about: this.#parts.parking.about }
         this.#parts.goOn()
       },
     )

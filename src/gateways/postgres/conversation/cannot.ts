@@ -12,8 +12,13 @@ export const RULES_CHANGED = 'The rules changed while it was judged: send it aga
 export const TOO_MANY_SETTINGS = 'This connection has moved more settings than can be shown: connect again.'
 export const NOBODY_TO_ASK = 'Here nobody can be asked.'
 
+/** They move with the next nextval() of the connection, between a yes and the run. */
+const LAST_VALUES: ReadonlySet<string> = new Set(['currval', 'lastval'])
+
 /** By what the statement is. */
-export function whyNot({ kinds, executes, fetches, stands }: Described): string | undefined {
+export function whyNot({ kinds, executes, fetches, stands, functions }: Described): string | undefined {
+  if (functions.some((name) => LAST_VALUES.has(name.replace(/^pg_catalog\./, ''))))
+    return 'currval() and lastval() stand for what this connection did last, which nobody can see: write the value itself.'
   if (kinds.includes('copy')) return 'COPY carries data that nobody has seen yet: write it as INSERT, or SELECT.'
   if (kinds.includes('prepare')) return 'PREPARE runs nothing: send the statement itself.'
   if (kinds.includes('cursor')) return 'A cursor is read in parts: send the SELECT itself.'

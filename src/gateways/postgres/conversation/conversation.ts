@@ -17,7 +17,7 @@ import { Intake } from './intake.ts'
 import { Noted } from './noted.ts'
 import { Parking, type Reading, type Room } from './parking.ts'
 import { type Item, isSimple, itemOf, Names, type Outcome, type Portal, type Run } from './prepared.ts'
-import { Question, type Rows, statement } from './question.ts'
+import { NOTHING, Question, type Rows, statement } from './question.ts'
 import { Replies } from './replies.ts'
 import { type Fence, Rights } from './rights.ts'
 import { Sight } from './sight.ts'
@@ -119,6 +119,10 @@ export class Conversation {
       ledger: this.#ledger,
       status: () => this.#replies.status,
       isIdle: () => this.#isIdle,
+      isNext: () => this.#queue.length === this.#parked && this.#stopping === 0,
+      isSegmentOpen: () => this.#segmentOpen,
+      hasFailed: () => this.#replies.failedInSegment,
+      sync: () => this.#question(new Question(NOTHING, () => {}), sync),
       question: (wording, done, name) => this.#question(new Question(wording, done, name)),
       takeBearings: async () => {
         await parts.mirror?.asOfNow()
@@ -138,6 +142,9 @@ export class Conversation {
       isClosed: () => this.#closed,
       settle: (run, outcome) => this.#settle(run, outcome),
       cut: (reason) => this.cut(reason),
+      skipToSync: () => {
+        this.#dropping = true
+      },
       goOn: () => this.#goOn(),
     })
     const portals = new Names<Portal>(({ parameters }) => parameters.length)
@@ -265,10 +272,10 @@ export class Conversation {
     this.#question(new Question(statement(sql), ({ rows, sqlstate }) => done(sqlstate === undefined ? rows : undefined)))
   }
 
-  #question(question: Question): void {
+  #question(question: Question, type: number = FROM_CLIENT.query): void {
     // It ends with a Sync: what a client has only prepared before, and not synced, is behind it.
     this.#segmentOpen = false
-    this.#replies.sent(itemOf(FROM_CLIENT.query, question.frame, { question }))
+    this.#replies.sent(itemOf(type, question.frame, { question }))
     this.#parts.toUpstream(question.frame)
   }
 

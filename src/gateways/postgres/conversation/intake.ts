@@ -1,15 +1,16 @@
 import type { Body } from '../../../audit/record.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { Action, Decision } from '../../../policy/types.ts'
-import { type Given, NO_PARAMETERS } from '../asking/bound.ts'
+import { NO_PARAMETERS } from '../asking/bound.ts'
 import { type Described, type DescriptionCache, type Place, type SqlContext, statementAction } from '../describe.ts'
 import { statementBodies } from '../record/keep.ts'
 import { UnknownName } from '../refuse.ts'
 import { readBind, readExecute, readParse, readQuery, readTarget } from '../wire/client.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
 import type { ClientMessage } from '../wire/framer.ts'
+import { Alone } from './alone.ts'
 import { Bearings, type BearingsParts } from './bearings.ts'
-import { AMONG_OTHERS, GOES_ON, IN_PIPELINE, NOT_RUN, whyNot } from './cannot.ts'
+import { AMONG_OTHERS, GOES_ON, IN_PIPELINE, whyNot } from './cannot.ts'
 import { movesPortals, movesStatements, mustBeOver, Overlay, whenDone } from './handles.ts'
 import { Meanings } from './meanings.ts'
 import { needsNames } from './own-statements.ts'
@@ -76,15 +77,13 @@ export class Intake {
   #portalsMoved = false
   /** The client has sent all of its copy data; the server may not have come to the end of it. */
   #copyEnded = false
-  /** Something was bound since the last Sync. */
-  #boundHere = false
-  /** What a human must be asked about was bound; whether it stands alone before its Sync is seen when that comes. */
-  #undecided: { readonly item: Item; readonly portal: Portal; readonly given: Given } | undefined
+  readonly #alone: Alone
 
   constructor(parts: IntakeParts) {
     this.#parts = parts
     this.#bearings = new Bearings({ ...parts, statements: this.#statements })
     this.#meanings = new Meanings({ ...parts, statements: this.#statements, bearings: this.#bearings, unsettled: () => this.#unsettledHere })
+    this.#alone = new Alone({ ...parts, askedBy: (portal) => this.#askedBy(portal), readAgain: (portal) => this.#portalAgain(portal) })
   }
 
   /** see {@link Bearings} */
@@ -116,8 +115,7 @@ export class Intake {
     }
     try {
       if (message.oversized) throw new ChaperoneError('too_large', `The SQL text is over the limit of ${this.#parts.limits.statementBytes} bytes.`)
-      if (this.#undecided && !this.#standsWith(this.#undecided.portal, type, frame)) {
-        this.#refuseUndecided(IN_PIPELINE)
+      if (!this.#alone.bears(type, frame)) {
         this.#skipping = true
         if (type !== terminate) return true
       }
@@ -126,7 +124,7 @@ export class Intake {
       return this.#read(type, frame)
     } catch (error) {
       const refusal = toChaperoneError(error)
-      if (this.#undecided) this.#refuseUndecided(IN_PIPELINE)
+      this.#alone.refuse(IN_PIPELINE)
       this.#parts.messageRefused(refusal)
       this.#parts.add(type, frame, { refusal: { error: refusal } })
       if (isSimple(type)) this.#endSegment()
@@ -161,7 +159,7 @@ export class Intake {
       case sync:
         this.#parts.add(type, frame)
         this.#endSegment()
-        this.#decide()
+        this.#alone.decide()
         return true
       case flush:
       case terminate:
@@ -188,12 +186,12 @@ export class Intake {
     this.#parts.portals.sync()
     this.#skipping = false
     this.#inSegment = false
-    this.#boundHere = false
     this.#unsettledBefore ||= this.#unsettledHere
     this.#unsettledHere = false
     this.#statementsMoved = false
     this.#portalsMoved = false
     this.#bearings.segmentEnds()
+    this.#alone.segmentEnds()
   }
 
   /**
@@ -280,37 +278,11 @@ export class Intake {
     this.#unsettledHere = false
   }
 
-  /** Whether a message may stand behind a Bind that a human is asked about: what describes it, runs it once, and ends. */
-  #standsWith(portal: Portal, type: number, frame: Buffer): boolean {
-    if (type === sync || type === describe) return true
-    if (type === close) return portal.executed
-    return type === execute && !portal.executed && this.#parts.portals.find(readExecute(frame).portal) === portal
-  }
-
-  /** A Sync came: it stands alone, or not. */
-  #decide(): void {
-    const undecided = this.#undecided
-    if (!undecided) return
-    const { item, portal, given } = undecided
-    const { described } = portal.prepared
-    const cannot = !portal.executed ? NOT_RUN : described && whyNot(described)
-    if (cannot !== undefined) {
-      this.#refuseUndecided(cannot)
-      return
-    }
-    this.#undecided = undefined
-    this.#parts.park(item, () => {
-      portal.prepared = this.#meanings.again(portal.prepared)
-      const asked = this.#askedBy(portal)!
-      this.#unsettlesWhatFollows(asked.described)
-      return { asked, given }
-    })
-  }
-
-  #refuseUndecided(cannot: string): void {
-    const { item, portal } = this.#undecided!
-    this.#undecided = undefined
-    this.#parts.admit(item, [this.#askedBy(portal)!], cannot)
+  #portalAgain(portal: Portal): Asked {
+    portal.prepared = this.#meanings.again(portal.prepared)
+    const asked = this.#askedBy(portal)!
+    this.#unsettlesWhatFollows(asked.described)
+    return asked
   }
 
   /** What the statement, once it runs, leaves unsettled for what is read after it. */
@@ -395,15 +367,13 @@ export class Intake {
     }
     const item = this.#parts.add(bind, frame, { portal, name: { confirm, withdraw: () => portals.withdraw() } })
     const asked = this.#askedBy(portal)
-    const isFirst = !this.#boundHere
-    this.#boundHere = true
+    const isFirst = this.#alone.isFirst()
     if (!asked) return true
     if (!this.#isForHuman(asked.action)) this.#parts.admit(item, [asked])
     else if (!isFirst) this.#parts.admit(item, [asked], IN_PIPELINE)
     else {
-      item.waiting = true
       const formats = values.map((_, i) => (isBinary(i) ? 1 : 0))
-      this.#undecided = { item, portal, given: { values, formats, declared: prepared.declared ?? [] } }
+      this.#alone.holds(item, portal, { values, formats, declared: prepared.declared ?? [] })
     }
     return true
   }

@@ -41,6 +41,14 @@ export interface ParkingParts {
   status(): Status
   /** Nothing of the client's is under way, and nothing of our own. */
   isIdle(): boolean
+  /** Everything before the statement was sent, answered or not. */
+  isNext(): boolean
+  /** Something of the segment that the statement stands in was sent, without its Sync. */
+  isSegmentOpen(): boolean
+  /** It failed: the server would skip the statement. */
+  hasFailed(): boolean
+  /** A Sync of our own. */
+  sync(): void
   /** Only while idle. */
   question(wording: Wording, done: (answer: Answer) => void, name: string): void
   /** Asks where names lead, by the newest definitions. Rejects with ChaperoneError. */
@@ -90,7 +98,7 @@ export class Parking {
           fix: 'Send it again, and the rest once it is answered.',
         }),
       )
-    if (this.#parts.isIdle()) this.#wakeIdle?.()
+    this.#wakeIdle?.()
   }
 
   isFull(held: number): boolean {
@@ -118,6 +126,7 @@ export class Parking {
     if (waits) room.waiting++
     this.about = undefined
     try {
+      await this.#settle(ended.signal)
       const attempt = async () => {
         const { reading, admission } = await this.#describe(read, ended.signal)
         const { asked } = reading
@@ -208,8 +217,23 @@ export class Parking {
     return answer
   }
 
-  async #idle(signal: AbortSignal): Promise<void> {
-    while (!this.#parts.isIdle()) {
+  /**
+   * What the client prepared in the same segment may be at the server already, which answers no sooner than a Sync or Flush, and
+   * holds its locks. A statement whose Parse failed is none: its name may stand for another text.
+   */
+  async #settle(signal: AbortSignal): Promise<void> {
+    await this.#until(() => this.#parts.isNext(), signal)
+    if (this.#parts.isSegmentOpen()) this.#parts.sync()
+    await this.#idle(signal)
+    if (this.#parts.hasFailed()) throw new SkippedByServer()
+  }
+
+  #idle(signal: AbortSignal): Promise<void> {
+    return this.#until(() => this.#parts.isIdle(), signal)
+  }
+
+  async #until(isSo: () => boolean, signal: AbortSignal): Promise<void> {
+    while (!isSo()) {
       signal.throwIfAborted()
       await new Promise<void>((done) => {
         this.#wakeIdle = done
@@ -222,6 +246,13 @@ export class Parking {
 
 const never = (): never => {
   throw new ChaperoneError('internal', 'Nobody can be asked about this.')
+}
+
+/** The server has said already why: nothing more is, up to the Sync. */
+export class SkippedByServer extends ChaperoneError {
+  constructor() {
+    super('conflict', 'What stands before it in the same batch has failed.')
+  }
 }
 
 /** What is asked on a connection that ends is never answered. */

@@ -9,14 +9,15 @@ export type Rows = readonly (readonly (string | null)[])[]
 /** What a question sends. `messages` gets a name that the client cannot know, for what it prepares. */
 export interface Wording {
   readonly messages: (name: string) => readonly Buffer[]
-  /** Closed again, where an error kept the server from coming to that: names that begin with the question's own. */
-  readonly leftovers?: (name: string) => readonly Buffer[]
 }
 
 /** One statement without parameters. */
 export const statement = (sql: string): Wording => ({
   messages: (name) => [parseMessage(name, sql), bindMessage(name, name), executeMessage(name), closeMessage('P', name), closeMessage('S', name)],
 })
+
+/** A Sync alone: what was sent before is answered. */
+export const NOTHING: Wording = { messages: () => [] }
 
 /** What came of it. */
 export interface Answer {

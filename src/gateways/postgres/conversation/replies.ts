@@ -51,6 +51,8 @@ export class Replies {
   status: Status = 'I'
   /** The server said goodbye itself. */
   sawFatal = false
+  /** Something of the client's in the segment that is open has failed: up to its Sync the server would skip the rest. */
+  failedInSegment = false
 
   constructor(parts: RepliesParts) {
     this.#parts = parts
@@ -106,6 +108,7 @@ export class Replies {
         return
       case FROM_CLIENT.sync:
         this.#skipping = false
+        if (!item.question) this.failedInSegment = false
         // While it reads copy data the server ignores a Sync: libpq sends one with the COPY itself, and another at its end.
         if (!this.#copying) this.#waiting.push(item)
         return
@@ -287,6 +290,7 @@ export class Replies {
       for (const run of head.runs.slice(head.at + 1)) this.#answer(run, 'failed')
       head.at = head.runs.length
     } else if (head.type !== FROM_CLIENT.sync) {
+      this.failedInSegment = true
       this.#answer(head.runs[0], 'failed', sqlstate)
       this.#skipToSync()
     }
