@@ -73,7 +73,7 @@ export function lockRoutes(parts: ApiParts): readonly Route[] {
       async handle({ params, session }): Promise<LockRow> {
         const id = params.id ?? ''
         const there = (await activeLocks(store.db, clock.now())).find((one) => one.id === id)
-        if (!there) throw new ChaperoneError('not_found', 'There is no such lock, or it is over already.')
+        if (!there) throw new ChaperoneError('not_found', 'There is no such lock, or it is over already.', { fix: 'See: chaperone lock ls' })
         await audit.append({ ...actorOf(session), type: 'lock.lifted', data: { lock: id, kind: there.target_kind, target: there.target } })
         // Lifting gives rights back; the epoch rises all the same, so that every node hears of it.
         const name = await lockName(parts, there)

@@ -18,8 +18,8 @@ export type Recalled = { readonly envelope: Envelope; readonly failed: boolean }
 )
 
 const ACTIONS: ReadonlySet<string> = new Set(['action.intent', 'action.refused'])
-/** A question that a human answered, or could not be asked: what the rules said was `ask`. */
-const ASKED: ReadonlySet<string> = new Set(['approval_required', 'approval_unavailable', 'approval_denied', 'approval_used', 'approval_refused'])
+/** A question that a human answered, or could not be asked: what the rules said was `ask`. (`approval_refused` is about who decides.) */
+const ASKED: ReadonlySet<string> = new Set(['approval_required', 'approval_unavailable', 'approval_denied', 'approval_used'])
 
 /** Recorded actions, newest first, each put together again. Ends with when it stopped (ms since 1970) if it did not see all. */
 export async function* recordedActions(parts: ApiParts, filter: RecordFilter): AsyncGenerator<Recalled, number | undefined> {

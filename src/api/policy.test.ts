@@ -160,10 +160,14 @@ test('replay: a question is an ask however it was answered, and what rested on a
   await write('action.refused', { verdict: 'deny', reason: 'approval_unavailable' })
   await write('action.intent', { verdict: 'ask', reason: 'approval_required' })
   await write('action.intent', { verdict: 'allow', reason: 'allowed', grant: 'req_1' })
+  await write('action.refused', { verdict: 'deny', reason: 'approval_refused' })
   const { unknowns, changes } = await replay(NARROW)
   assert.deepEqual(
     unknowns.map(({ why, count }) => [why, count]),
-    [['it rested on a role that was granted for a while', 1]],
+    [
+      ['it was refused by something that is no rule (approval_refused)', 1],
+      ['it rested on a role that was granted for a while', 1],
+    ],
   )
   assert.deepEqual(
     changes.filter(({ who }) => who === 'boris'),

@@ -240,6 +240,16 @@ describe('who sees and who decides', () => {
     }
   })
 
+  test('rule 12: who issued the credential that asks does not say yes to it; from another session of the same agent he may', async (t) => {
+    const { signIn, asks, decide } = await openRequestHouse(t)
+    const fred = await signIn('fred')
+    const issued = await signIn('bot', { factorGiven: false, issuerId: fred.principal.identityId })
+    const asked = await asks(issued)
+    assert.equal((await decide(fred, asked)).code, 'approval_refused')
+    assert.equal((await decide(await signIn('erik'), asked)).code ?? 'ok', 'ok')
+    assert.equal((await decide(fred, await asks(await signIn('bot', { factorGiven: false })))).status, 200)
+  })
+
   test('rule 12: the person behind the agent confirms what says `owner`, and nobody else decides it', async (t) => {
     const { signIn, client, calls, show, decide, records } = await openRequestHouse(t)
     const claude = await client('boris', 'claude')

@@ -115,9 +115,7 @@ async function decided({ id }: RequestRow, flags: AskFlags): Promise<RequestRow>
     for (;;) {
       if (stop.aborted) throw new ChaperoneError('usage', 'Nobody has decided yet.', { fix: `See what becomes of it: chaperone requests show ${id}` })
       try {
-        const row = await (keeper
-          ? withHeld(keeper.current(), (api) => untilDecided(api, id, stop))
-          : withApi(flags, (api) => untilDecided(api, id, stop)))
+        const row = await untilDecided((work) => (keeper ? withHeld(keeper.current(), work) : withApi(flags, work)), id, stop)
         if (row) return row
       } catch (error) {
         const { code } = toChaperoneError(error)
@@ -148,12 +146,21 @@ async function withHeld<T>(
   }
 }
 
-/** Undefined when the stream ended before. */
-async function untilDecided(api: Api, id: string, stop: AbortSignal): Promise<RequestRow | undefined> {
-  for await (const notice of api.events<RequestNotice>('/v1/requests/events', stop)) {
-    if (notice.type !== 'snapshot' && notice.request?.id !== id) continue
-    const row = await api.call<RequestRow>('GET', `/v1/requests/${id}`)
-    if (row.state !== 'pending') return row
-  }
-  return undefined
+/**
+ * Undefined when the stream ended before. The stream outlives the certificate that it was opened with, so each look goes with the one
+ * of now: an agent that has waited for longer than its three minutes is told as well.
+ */
+export async function untilDecided(
+  open: <T>(work: (api: Pick<Api, 'call' | 'events'>) => Promise<T>) => Promise<T>,
+  id: string,
+  stop: AbortSignal,
+): Promise<RequestRow | undefined> {
+  return open(async (api) => {
+    for await (const notice of api.events<RequestNotice>('/v1/requests/events', stop)) {
+      if (notice.type !== 'snapshot' && notice.request?.id !== id) continue
+      const row = await open((now) => now.call<RequestRow>('GET', `/v1/requests/${id}`))
+      if (row.state !== 'pending') return row
+    }
+    return undefined
+  })
 }

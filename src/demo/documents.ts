@@ -116,3 +116,4 @@ spec:
 `,
   )
   .join('---\n')
+  .concat('---\nkind: role\nname: dba\nspec: {}\n')

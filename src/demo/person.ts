@@ -14,8 +14,8 @@ export interface Person {
   /** $CHAPERONE_HOME of this person */
   readonly home: string
   readonly api: Api
-  /** Gives a second factor now, as chaperone would ask for it. */
-  freshFactor(): Promise<void>
+  /** Gives a second factor, as chaperone would ask for it: when the last one has grown old, or `anew`. */
+  freshFactor(anew?: 'anew'): Promise<void>
 }
 
 /** Signs a person in for the first time, as `chaperone login` does, and keeps the profile under `home`. */
@@ -39,9 +39,9 @@ export async function enrol(name: string, invitation: string, home: string): Pro
     home,
     api,
     // Enrolment was a second factor of a moment ago; only when that has grown old is another one needed.
-    freshFactor: async () => {
+    freshFactor: async (anew) => {
       const { session } = await api.call<{ session: { factorAt?: number } }>('GET', '/v1/whoami')
-      if (session.factorAt === undefined || session.factorAt < Date.now() - 4 * MINUTE) await api.call('POST', '/v1/factor', { code: nextCode() })
+      if (anew || session.factorAt === undefined || session.factorAt < Date.now() - 4 * MINUTE) await api.call('POST', '/v1/factor', { code: nextCode() })
     },
   }
 }

@@ -37,7 +37,7 @@ export async function aHumanIsAsked(teller: Teller, world: World, { client, keep
     running = codeOf(client.query(STATEMENT))
     const notice = await Promise.race([told, running.then((end) => `no question was asked: ${end}`)])
     const name = await nameOfFirst()
-    return { observed: `${name}; ${notice.split('\n')[0]}`, ok: name === 'Customer 1' && notice.includes('/requests/') }
+    return { observed: `in the table: ${name}; it is told: ${notice.split('\n')[0]}`, ok: name === 'Customer 1' && notice.includes('/requests/') }
   })
 
   await teller.step('dana looks at what waits for her', 'the statement to the letter, who wants it and for whom', async () => {
@@ -55,10 +55,10 @@ export async function aHumanIsAsked(teller: Teller, world: World, { client, keep
     const { profile } = keeper.current()
     const agent = openApi({ address: profile.address, authorities: profile.bundles.server, identity: profile })
     await boris.freshFactor()
-    const answers = [await decide(agent, request, 'approve'), await decide(boris.api, request, 'approve')]
+    const [agents, his] = [await decide(agent, request, 'approve'), await decide(boris.api, request, 'approve')]
     agent.close()
     const name = await nameOfFirst()
-    return { observed: `${answers.join(', ')}; ${name}`, ok: !answers.includes('done') && name === 'Customer 1' }
+    return { observed: `boris-ai: ${agents}, boris: ${his}; in the table: ${name}`, ok: agents !== 'done' && his !== 'done' && name === 'Customer 1' }
   })
 
   await teller.step('dana approves it', 'the statement that waits runs, once', async () => {
@@ -66,7 +66,7 @@ export async function aHumanIsAsked(teller: Teller, world: World, { client, keep
     const decided = await decide(dana.api, request, 'approve')
     const end = await running
     const name = await nameOfFirst()
-    return { observed: `${decided}; the statement ${end}; ${name}`, ok: end === 'ran' && name === 'Customer 1!' }
+    return { observed: `dana’s yes: ${decided}; the statement ${end}; in the table: ${name}`, ok: end === 'ran' && name === 'Customer 1!' }
   })
 
   await teller.step('boris-ai sends the same again', 'a new question; dana says no, and it is refused', async () => {
@@ -75,7 +75,10 @@ export async function aHumanIsAsked(teller: Teller, world: World, { client, keep
     const decided = await decide(dana.api, second, 'deny')
     const end = await again
     const name = await nameOfFirst()
-    return { observed: `${decided}; ${end}; ${name}`, ok: second?.id !== request?.id && end === '42501' && name === 'Customer 1!' }
+    return {
+      observed: `dana’s no: ${decided}; the statement: ${end}; in the table: ${name}`,
+      ok: second?.id !== request?.id && end === '42501' && name === 'Customer 1!',
+    }
   })
 
   const folder = join(world.outbox, '2026')
@@ -83,7 +86,7 @@ export async function aHumanIsAsked(teller: Teller, world: World, { client, keep
     const call = attempt(files, 'create_directory', { path: folder })
     const asked = await waiting(boris, 'call')
     const before = existsSync(folder)
-    await boris.freshFactor()
+    await boris.freshFactor('anew')
     const decided = await decide(boris.api, asked, 'approve')
     const { refused } = await call
     return {

@@ -112,7 +112,7 @@ export async function liftLock(trx: Write, id: string, by: string | undefined, n
     .where('lifted_at', 'is', null)
     .where((row) => row.or([row('expires_at', 'is', null), row('expires_at', '>', now)]))
     .executeTakeFirstOrThrow()
-  if (numUpdatedRows === 0n) throw new ChaperoneError('not_found', 'There is no such lock, or it is over already.')
+  if (numUpdatedRows === 0n) throw new ChaperoneError('not_found', 'There is no such lock, or it is over already.', { fix: 'See: chaperone lock ls' })
   return trx.selectFrom('locks').selectAll().where('id', '=', id).executeTakeFirstOrThrow()
 }
 

@@ -43,10 +43,13 @@ export interface Doors {
   script(work: (visit: Visit, asked: Readonly<Record<string, unknown>>) => Promise<unknown>): Handler
 }
 
+/** Of ours, for the log. What is not offered (501) anybody can ask for, and would fill the log with it. */
+const isFault = ({ code }: ChaperoneError): boolean => REASONS[code].http >= 500 && code !== 'unsupported'
+
 /** The error, when it is one that the person can do something about; everything else is a fault and goes on. */
 export function expected(thrown: unknown): ChaperoneError {
   const error = toChaperoneError(thrown)
-  if (REASONS[error.code].http >= 500) throw error
+  if (isFault(error)) throw error
   return error
 }
 
@@ -117,7 +120,7 @@ export function makeDoors(parts: PagesParts): Doors {
     failed(visit, thrown, where) {
       const error = toChaperoneError(thrown)
       const { http } = REASONS[error.code]
-      if (http >= 500) parts.log(error, where)
+      if (isFault(error)) parts.log(error, where)
       if (error.code === 'not_found' && visit) return doors.nothing(visit)
       const body = html`<h1>That did not work</h1><p><a href="/requests">Your requests</a></p>`
       return page(visit, { title: 'That did not work', body, error }, { status: http })
@@ -181,7 +184,7 @@ export function makeDoors(parts: PagesParts): Doors {
       } catch (thrown) {
         const error = toChaperoneError(thrown)
         const { http } = REASONS[error.code]
-        if (http >= 500) parts.log(error, `${context.req.method} ${context.req.path}`)
+        if (isFault(error)) parts.log(error, `${context.req.method} ${context.req.path}`)
         return answers.json({ error: { message: error.message, ...(error.fix === undefined ? {} : { fix: error.fix }) } }, { status: http })
       }
     },

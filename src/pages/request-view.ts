@@ -5,11 +5,11 @@ import { codeField, passkeyButton, tokenField } from './fields.ts'
 import { type Html, html, type Value } from './html.ts'
 import { moment } from './layout.ts'
 import { stateBadge, whoAsks } from './request-line.ts'
-import { pieces } from './visible.ts'
+import { pieces, turns } from './visible.ts'
 
 /** A text of others as it is, what is odd in it set off. */
 export const exactly = (text: string): Html =>
-  html`${pieces(text).map((piece) => (piece.note ? html`<span class="odd">${piece.text}</span>` : piece.text))}`
+  html`${pieces(text).map((piece) => (piece.note ? html`<span class="odd">${piece.text}</span>` : turns(piece.text).map((run, i) => (i % 2 === 1 ? html`<bdi>${run}</bdi>` : run))))}`
 
 const fact = (name: string, value: Value): Html | false => value !== undefined && value !== '' && html`<dt>${name}</dt><dd>${value}</dd>`
 
@@ -29,7 +29,7 @@ export function requestBody(page: RequestPage): Html {
   const path = `/requests/${request.id}`
   return html`<div data-events="${path}/events?at=${request.updatedAt}" data-page="${path}">
 <p>${stateBadge(request.state)} <span class="small">${titleOf(request)} ${moment(request.createdAt)}</span></p>
-<h1>${request.summary}</h1>
+<h1>${exactly(request.summary)}</h1>
 <p class="lead">asked by <strong>${whoAsks(request)}</strong>${owner !== undefined && `, an agent of ${owner}`}${request.resource !== undefined && html` on <strong>${request.resource}</strong>`}</p>
 ${whatRuns(request)}
 <dl>${reasons(request)}</dl>

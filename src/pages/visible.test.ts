@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { pieces, visible } from './visible.ts'
+import { pieces, turns, visible } from './visible.ts'
 
 /** By another way than the product's: everything that Unicode says is shown by nothing. */
 const HIDDEN = /\p{Default_Ignorable_Code_Point}|\p{Bidi_Control}|\p{Cc}|\p{Cf}|\p{Cs}|\p{Zl}|\p{Zp}/u
@@ -11,6 +11,12 @@ test('what turns the reading direction, hides letters or moves the cursor is wri
   assert.equal(visible('\u{e0044}\u{e0052}\u{e004f}\u{e0050}'), '⟨U+E0044⟩⟨U+E0052⟩⟨U+E004F⟩⟨U+E0050⟩', 'tag letters')
   assert.equal(visible('a\u3164b\u2800c\u00a0d\ud800'), 'a⟨U+3164⟩b⟨U+2800⟩c⟨U+00A0⟩d⟨U+D800⟩')
   assert.equal(visible('\u001b[2J\u0085\r\u2028'), '⟨U+001B⟩[2J⟨U+0085⟩⟨U+000D⟩⟨U+2028⟩')
+})
+
+test('letters that run from right to left are set apart, so that they turn nothing else around', () => {
+  assert.deepEqual(turns("VALUES ('א', 1000, 20)"), ["VALUES ('", 'א', "', 1000, 20)"])
+  assert.deepEqual(turns('שלום עולם = 1 + ا'), ['', 'שלום עולם', ' = 1 + ', 'ا', ''])
+  assert.deepEqual(turns('SELECT 1'), ['SELECT 1'])
 })
 
 test('what people write stays as it is', () => {

@@ -15,6 +15,17 @@ export function visible(text: string): string {
   return text.replace(/\r\n/g, '\n').replace(INVISIBLE, written).replace(ODD_SPACE, written)
 }
 
+/** Letters that run from right to left (UAX 9: R, AL, AN). */
+const LEFTWARD = '\\u0590-\\u08ff\\ufb1d-\\ufdff\\ufe70-\\ufefc\\u{10800}-\\u{10fff}\\u{1e800}-\\u{1efff}'
+const WORD = `[${LEFTWARD}][${LEFTWARD}\\p{M}]*`
+const WORDS = new RegExp(`(${WORD}(?: ${WORD})*)`, 'u')
+
+/**
+ * A text in turns: at odd places the runs of letters from right to left. No mark is needed to turn a text around: after a Hebrew letter
+ * `, 1000, 20` is shown as `20 ,1000 ,`. With each run set apart the rest stands in the order in which it runs.
+ */
+export const turns = (text: string): readonly string[] => text.split(WORDS)
+
 /** How much of one text a page shows: more than anybody reads, and what a browser still lays out at once. */
 const MOST_LETTERS = 100_000
 /** So many empty lines, or spaces within a line, are still somebody's layout. */

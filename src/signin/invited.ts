@@ -25,8 +25,8 @@ export async function invited({ db }: Pick<Store, 'db'>, { identityId }: OpenInv
 }
 
 /**
- * A person answers the invitation with the first code of the factor that was offered: both are used up and recorded, and `also`
- * (the device, the browser) is enrolled in the same transaction. Throws `invitation_invalid`, `factor_invalid`, `identity_disabled`.
+ * A person answers the invitation with the first code of the factor that was offered: both are used up and recorded, it is his only
+ * factor from then on, and `also` (the device, the browser) is enrolled in the same transaction. Throws `invitation_invalid`, `factor_invalid`, `identity_disabled`.
  */
 export async function acceptInvitation(
   { store, keyring, audit, clock, sessions }: InvitedParts,
@@ -42,9 +42,24 @@ export async function acceptInvitation(
   const step = await recorded('factor.refused', { actor, data: { how: 'enrol' } }, () => tryOffered(store, keyring, invitation.id, code, clock))
   await audit.append({ type: 'invitation.used', actor, data: { invitation: invitation.id, how: 'enrol' } })
   await audit.append({ type: 'factor.enrolled', actor, data: { kind: 'totp', invitation: invitation.id } })
+  // Whoever is invited again has lost his factor, or somebody else has it: a passkey that a thief added would outlive that.
+  const keys = await store.db
+    .selectFrom('passkeys')
+    .select(['id', 'name'])
+    .where('identity_id', '=', identity.id)
+    .where('revoked_at', 'is', null)
+    .execute()
+  for (const { id, name } of keys)
+    await audit.append({ type: 'factor.removed', actor, data: { kind: 'passkey', passkey: id, name, invitation: invitation.id } })
   await store.write(async (trx) => {
     await useInvitation(trx, secret, 'invitation', clock.now())
     await confirmFactor(trx, invitation, step)
+    await trx
+      .updateTable('passkeys')
+      .set({ revoked_at: clock.now() })
+      .where('identity_id', '=', identity.id)
+      .where('revoked_at', 'is', null)
+      .execute()
     await also(trx, identity)
   })
   return identity

@@ -4,6 +4,7 @@ import { setIdentityState } from '../identity/directory.ts'
 import type { LiveSession } from '../identity/types.ts'
 import { type Lies, softAuthenticator } from './authenticator.fixture.ts'
 import { browserPlace, told } from './place.fixture.ts'
+import { fromBase32, stepAt, totpCode } from './totp.ts'
 
 const PLACE = { rpId: 'chaperone.example', origin: 'https://chaperone.example:7444' }
 const WHAT = { request: 'req_1', seen: 'a'.repeat(64), verdict: 'approve' }
@@ -146,6 +147,21 @@ test('a key of somebody else confirms nothing, and neither does one that was rem
   await signIn()
   await passkeys.remove(session, key.id)
   await assert.rejects(signIn(), { code: 'factor_invalid' })
+})
+
+test('a new factor by a new invitation is the only one: the passkeys of before open nothing any more, and that is on record', async (t) => {
+  const { signIn, passkeys, session, signin, browsers, invite, dana, clock, records } = await withPasskey(t)
+  const id = (await passkeys.list(session))[0]?.id
+  const secret = await invite(dana.identity.id)
+  const { totp } = await signin.beginEnrol(secret)
+  await signIn()
+  await browsers.enrol({ secret, code: totpCode(fromBase32(totp.secret)!, stepAt(clock.now())), name: 'Firefox on Linux' })
+  await assert.rejects(signIn(), { code: 'factor_invalid' })
+  assert.deepEqual(await passkeys.list(session), [])
+  assert.deepEqual(
+    records.filter(({ type }) => type === 'factor.removed').map(({ data }) => data?.passkey),
+    [id],
+  )
 })
 
 test('rule 11: questions that nobody answers fill nothing', async (t) => {

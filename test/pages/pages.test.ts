@@ -321,6 +321,30 @@ describe('approving in the browser', { skip: noChromium }, () => {
     assert.deepEqual(await page.locator('.runs .odd').allTextContents(), ['⟨U+202E⟩', '⟨U+200B⟩', '⟨59 empty lines⟩'])
   })
 
+  test('rule 12: letters that run from right to left do not change the order in which the rest is read', async () => {
+    const sql = "UPDATE customers SET (name, credit, debt) = ('א', 20, 1000)"
+    const id = await w.park(sql)
+    const page = await signedIn('dana')
+    await page.goto(`${w.web}/requests/${id}`)
+    await page.waitForSelector('.runs pre')
+    // As text: the compiler here knows nothing of a browser's objects.
+    const seen = await page.evaluate<string>(`(() => {
+      const letters = []
+      const texts = document.createTreeWalker(document.querySelector('.runs pre'), NodeFilter.SHOW_TEXT)
+      while (texts.nextNode()) {
+        const text = texts.currentNode
+        for (let i = 0; i < text.length; i++) {
+          const range = document.createRange()
+          range.setStart(text, i)
+          range.setEnd(text, i + 1)
+          letters.push({ at: range.getBoundingClientRect().left, letter: text.data[i] })
+        }
+      }
+      return letters.sort((a, b) => a.at - b.at).map(({ letter }) => letter).join('')
+    })()`)
+    assert.equal(seen, sql)
+  })
+
   test('an open page shows by itself that somebody else has decided; what is being typed is not lost', async () => {
     const id = await w.park('UPDATE customers SET watched = 1')
     const [one, two] = [await signedIn('dana'), await signedIn('dana')]

@@ -9,6 +9,7 @@ import { type Held, issuerOf, type Keeper, keepCredential } from '../../src/clie
 import { type DatabaseDoor, openDatabaseDoor } from '../../src/client/database.ts'
 import { makeKeyPair } from '../../src/client/key-pair.ts'
 import { profileOf } from '../../src/client/profile.ts'
+import { join as joinAs } from '../../src/client/sign-in.ts'
 import { enrol, type Person } from '../../src/demo/person.ts'
 import { type Postgres, startPostgres } from '../../src/demo/postgres.ts'
 import type { ServerOptionsInput } from '../../src/server/options.ts'
@@ -57,6 +58,13 @@ export async function issued(dana: Person, name: string, ttl: string): Promise<H
     notAfter: credential.notAfter,
     profile: profileOf(dana.profile.address, pair.key, credential),
   }
+}
+
+/** A credential that an agent made for itself with a join token: nobody else ever had its key. */
+export async function joined(dana: Person, name: string, ttl: string): Promise<Held> {
+  const { invitation } = await dana.api.call<Invitation>('POST', '/v1/invitations', { name })
+  const profile = await joinAs(invitation, { ttl })
+  return { key: profile.key, certificate: profile.certificate, notAfter: profile.notAfter, profile }
 }
 
 /** Holds on to one credential, as a thief does. */

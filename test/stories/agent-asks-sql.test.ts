@@ -7,7 +7,7 @@ import { openApi } from '../../src/client/api.ts'
 import type { Held } from '../../src/client/credential.ts'
 import type { Person } from '../../src/demo/person.ts'
 import { startServer } from '../../src/server/start.ts'
-import { apply, connect, door, freePort, governed, governedDatabase, invited, issued, unrenewed } from '../parts/governed.ts'
+import { apply, connect, door, freePort, governed, governedDatabase, invited, joined, unrenewed } from '../parts/governed.ts'
 
 interface Test {
   after(work: () => Promise<void>): void
@@ -55,7 +55,7 @@ async function world(t: Test, wait = '2m') {
   await admin.connect()
   await admin.query('grant all on things to app')
   const boris = await invited(t, dana, 'boris', dir)
-  const bot = await issued(dana, 'report-bot', '10m')
+  const bot = await joined(dana, 'report-bot', '10m')
   return {
     server,
     dana,

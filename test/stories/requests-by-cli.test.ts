@@ -182,6 +182,6 @@ test('a no reaches the one who waits, with the reason and an exit code', async (
   const denied = await chaperone(['requests', 'deny', id.slice(-8), '--reason', 'use\x1b[2J the report'], { env: asErik })
   assert.equal(denied.code, 0, denied.err)
   assert.equal(await ask.ended, 3)
-  assert.match(ask.text(), /erik said no: use the report\. \[approval_denied\]/)
+  assert.match(ask.text(), /erik said no: use \[2J the report\. \[approval_denied\]/)
   assert.doesNotMatch(ask.text(), /\x1b/)
 })

@@ -4,11 +4,9 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
-import type { Invitation } from '../../src/api/contract.ts'
 import type { RequestRow } from '../../src/api/requests-contract.ts'
 import { issuerOf, keepCredential } from '../../src/client/credential.ts'
 import { openProfiles } from '../../src/client/profile.ts'
-import { join as joinAs } from '../../src/client/sign-in.ts'
 import { apply, connect, door, freePort, governed, governedDatabase, invited } from '../parts/governed.ts'
 import { chaperone } from '../parts/process.ts'
 
@@ -16,7 +14,8 @@ const guide = readFileSync(fileURLToPath(new URL('../../docs/write-access-for-te
 const blocks = (language: string) =>
   [...guide.matchAll(new RegExp(`^\`\`\`${language}\n([\\s\\S]*?)^\`\`\`$`, 'gm'))].map(([, text = '']) => text.trim())
 /** The words of a command line behind `chaperone`. */
-const words = (line: string) => [...line.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!).slice(1)
+const words = (line: string) =>
+  [...line.replace(/ # .*/, '').matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)].map(([, double, single, plain]) => double ?? single ?? plain!).slice(1)
 
 test('the guide "write access for ten minutes", word by word, on a real database', { timeout: 120_000 }, async (t) => {
   const { dir, server, dana } = await governed(t)
@@ -49,10 +48,15 @@ spec: { roles: [approver] }
   )
 
   const erik = await invited(t, dana, 'erik', dir)
-  const { invitation } = await dana.api.call<Invitation>('POST', '/v1/invitations', { name: 'report-bot' })
-  const bot = await joinAs(invitation, { ttl: '10m' })
+  const [signIn, ask, list, approve, record] = blocks('sh')
+  const [token, joining] = signIn!.split('\n')
+  const printed = await chaperone(words(token!), { env: { CHAPERONE_HOME: dana.home } })
   const botHome = join(dir, 'bot')
-  await openProfiles(botHome).save(bot, { use: true })
+  const joined = await chaperone(words(joining!.replace(/'chaperone:[^']*'/, /'chaperone:[^']*'/.exec(printed.out)?.[0] ?? '')), {
+    env: { CHAPERONE_HOME: botHome },
+  })
+  assert.equal(joined.code, 0, joined.err)
+  const bot = await openProfiles(botHome).load()
   await openProfiles(erik.home).save(erik.profile, { use: true })
   const issuer = issuerOf(bot, { client: 'test' })
   const keeper = await keepCredential(issuer, { skewMs: issuer.skewMs })
@@ -62,7 +66,6 @@ spec: { roles: [approver] }
   assert.equal((await database.query('SELECT refunded FROM orders')).rows[0].refunded, false)
   await assert.rejects(refund(), { code: '42501' })
 
-  const [ask, list, approve] = blocks('sh')
   const asked = chaperone(words(ask!), { env: { CHAPERONE_HOME: botHome } })
   // Whoever approves watches for it, or looks now and then.
   let found: RequestRow | undefined
@@ -93,9 +96,12 @@ spec: { roles: [approver] }
   await assert.rejects(refund(), { code: '42501' })
   assert.equal((await database.query('SELECT refunded FROM orders')).rows[0].refunded, true)
 
-  for (const search of blocks('sh')[3]!.split('\n')) {
+  for (const search of record!.replace(/req_\w+/, found!.id).split('\n')) {
     const { out, code } = await chaperone(words(search), { env: { CHAPERONE_HOME: dana.home } })
     assert.equal(code, 0, search)
     assert.match(out, /report-bot|erik/, search)
   }
+  const ran = await chaperone(['audit', 'search', '--operation', 'update', '--verdict', 'allow', '--json'], { env: { CHAPERONE_HOME: dana.home } })
+  const shown = await chaperone(['audit', 'show', /per_\w+/.exec(ran.out)![0]], { env: { CHAPERONE_HOME: dana.home } })
+  assert.match(shown.out, new RegExp(`^grant +${found!.id}, a role for a while$`, 'm'))
 })

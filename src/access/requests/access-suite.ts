@@ -207,6 +207,22 @@ export function accessSuite(name: string, place: (t: TestContext) => Promise<Sto
       assert.equal((await node.requests.parts.book.find(late.id))?.state, 'expired')
     })
 
+    test('rule 12: the stand-ins of one rule count when its own time is over, not when that of another is', async (t) => {
+      const { house, node, ask, decide } = await opened(t)
+      const { id, needs } = await ask()
+      const erin = { users: ['erin'] }
+      const later = { approvers: { users: ['ann'] }, link: needs[0]!.link, escalate: { afterMs: 120 * MINUTE, approvers: erin } }
+      const both = JSON.stringify([...needs, later])
+      await house.store.write((trx) => trx.updateTable('requests').set({ needs: both }).where('id', '=', id).execute())
+      house.clock.advance(11 * MINUTE)
+      await node.sweep.round()
+      await assert.rejects(decide(id, 'erin'), refusedAs('not_found'))
+      house.clock.advance(110 * MINUTE)
+      await node.sweep.round()
+      const erinNow = Object.assign(house.sessionOf('erin'), { factorAt: house.clock.now() })
+      assert.equal((await decide(id, erinNow)).state, 'approved')
+    })
+
     test('rule 12: a yes needs a person’s own sign-in, and a factor of the last five minutes', async (t) => {
       const { house, ask, decide } = await opened(t)
       const boris = house.sessionOf('boris')

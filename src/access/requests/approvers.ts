@@ -19,6 +19,8 @@ export interface Voter {
 export interface Asker {
   readonly identityId: string
   readonly chain: readonly ChainLink[]
+  /** The operator who issued the credential of the session that asks: he may hold its key. */
+  readonly issuer?: string | undefined
   person(id: string): { readonly kind: 'user' | 'agent' | 'node'; readonly ownerId?: string | undefined } | undefined
 }
 
@@ -29,9 +31,9 @@ export function behind({ identityId, chain, person }: Asker, link: string): stri
   return found === identityId ? undefined : found
 }
 
-/** It is his: he asked, it is asked on his behalf, or he owns one of the agents that ask. */
-export function isOwn({ identityId, chain, person }: Asker, id: string): boolean {
-  if (identityId === id || person(identityId)?.ownerId === id) return true
+/** It is his: he asked, it is asked on his behalf, he owns one of the agents that ask, or issued what they ask with. */
+export function isOwn({ identityId, chain, issuer, person }: Asker, id: string): boolean {
+  if (identityId === id || issuer === id || person(identityId)?.ownerId === id) return true
   return chain.some((link) => link.identity === id || person(link.identity)?.ownerId === id)
 }
 
@@ -98,6 +100,7 @@ function whyNot(asker: Asker, voter: Voter, own: boolean, needs: readonly Need[]
   if (voter.kind !== 'user') return 'Only a person decides about requests.'
   if (voter.links !== 1) return 'Only a person himself decides about requests, not what acts for him.'
   if (voter.id === asker.identityId) return 'Nobody decides about his own request.'
+  if (asker.issuer === voter.id) return 'Nobody decides about what is asked with a credential that he issued.'
   if (own) return 'Nobody decides about what his own agent asks for.'
   return `Others decide about it: ${inWords(needs)}.`
 }

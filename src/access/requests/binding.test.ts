@@ -35,6 +35,7 @@ test('rule 12: an approval is bound to every part of its call: each that differs
     ['the call itself', { ...call, bound: 'd'.repeat(64) }],
     ['the rule', call, asks('r2')],
     ['another rule as well', call, asks('r1', 'r2')],
+    ['the rule for another link', call, { asks: asks('r1').asks.map((ask) => ({ ...ask, link: 'usr_boris' })) }],
     ['no rule', call, asks()],
   ]
   const digests = new Map([[digestOf(call, asks('r1')), 'the call']])
@@ -45,7 +46,7 @@ test('rule 12: an approval is bound to every part of its call: each that differs
   }
 })
 
-test('the order of effects and rules, and a rule that two links share, change nothing', () => {
+test('the order of effects and rules, and a rule that is said twice, change nothing', () => {
   const two: Binding = { ...call, action: { ...call.action, effects: ['write', 'egress'] } }
   const turned: Binding = { ...call, action: { ...call.action, effects: ['egress', 'write'] } }
   assert.equal(digestOf(two, asks('r1', 'r2')), digestOf(turned, asks('r2', 'r1', 'r2')))

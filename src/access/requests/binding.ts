@@ -22,8 +22,8 @@ export const resourceDigest = (labels: unknown, spec: unknown): string => sha256
 
 /** The one name of an exact call: sha256 hex. A byte that differs in anything bound gives another one. Pure. */
 export function digestOf({ identityId, chain, action, resource, definition, bound }: Binding, decision: Pick<Decision, 'asks'>): string {
-  // Their order shows which link and document came first, and binds nothing.
-  const rules = [...new Set((decision.asks ?? []).map((ask) => ask.rule.digest))].sort()
+  // Each for whom it asks: `owner` is another person for another link. Their order binds nothing.
+  const rules = [...new Set((decision.asks ?? []).map(({ rule, link }) => `${rule.digest} ${link}`))].sort()
   return sha256(
     canonicalJson({
       v: 1,

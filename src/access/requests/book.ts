@@ -34,6 +34,8 @@ export const REQUEST_LIMITS = {
   access: { waiting: 10, aDay: 50 },
   call: { waiting: 25, aDay: 500 },
   bodyBytes: 128 * 1024,
+  /** A person and all of his agents together, as many times what one of them may have waiting: he can make agents, and those who decide read all of it. */
+  ofOnePerson: 4,
 } as const
 const DAY_MS = 24 * 3_600_000
 
@@ -53,6 +55,22 @@ export async function assertMayAsk(
   if (Number((await of.where('state', '=', 'pending').executeTakeFirstOrThrow()).count) >= waiting) {
     throw new ChaperoneError('too_many', `${waiting} requests of yours wait for a decision already.`, {
       fix: 'Withdraw one that you no longer need: chaperone requests withdraw ID',
+    })
+  }
+  const owner = db
+    .selectFrom('identities')
+    .select((is) => is.fn.coalesce('owner_id', 'id').as('id'))
+    .where('id', '=', identityId)
+  const together = db
+    .selectFrom('requests')
+    .innerJoin('identities', 'identities.id', 'requests.identity_id')
+    .select((is) => is.fn.countAll<number>().as('count'))
+    .where((is) => is.or([is('identities.id', '=', owner), is('identities.owner_id', '=', owner)]))
+    .where('requests.kind', '=', kind)
+    .where('requests.state', '=', 'pending')
+  if (Number((await together.executeTakeFirstOrThrow()).count) >= waiting * REQUEST_LIMITS.ofOnePerson) {
+    throw new ChaperoneError('too_many', `${waiting * REQUEST_LIMITS.ofOnePerson} requests of one person and of what acts for him wait already.`, {
+      fix: 'Withdraw those that are no longer needed: chaperone requests ls',
     })
   }
   if (Number((await of.where('created_at', '>', now - DAY_MS).executeTakeFirstOrThrow()).count) >= aDay)

@@ -4,6 +4,7 @@ import type { StoreLocation } from '../../store/open.ts'
 import { admitAsking } from '../park.ts'
 import { Refusal } from '../types.ts'
 import { asking, callOf, MINUTE, openHouse, refusedAs } from './house.fixture.ts'
+import type { CallWish } from './types.ts'
 
 /** One exact call: asked, answered, run once; on either store. */
 export function callsSuite(name: string, place: (t: TestContext) => Promise<StoreLocation>, options: { readonly skip?: string } = {}): void {
@@ -252,6 +253,26 @@ export function callsSuite(name: string, place: (t: TestContext) => Promise<Stor
       for (let i = 0; i < 25; i++) await parked('write_file', { i })
       await assert.rejects(attempt('write_file', { i: 25 }), refusedAs('too_many'))
       await parked('write_file', { i: 3 })
+    })
+
+    test('rule 11: nor has a person with all of his agents, who could bury what others ask', async (t) => {
+      const { house, parked, attempt } = await opened(t)
+      const { request } = await parked('write_file', { i: 0 })
+      const [row] = await house.store.db.selectFrom('requests').selectAll().where('id', '=', request).execute()
+      const more = Array.from({ length: 99 }, (_, i) => ({ ...row!, id: `req_${i}`, digest: `${i}`, identity_id: house.ids.sub! }))
+      await house.store.write((trx) => trx.insertInto('requests').values(more).execute())
+      await assert.rejects(attempt('write_file', { i: 1 }), refusedAs('too_many'))
+      await parked('write_file', { i: 1 }, house.sessionOf('boris', 'danabot'))
+    })
+
+    test('rule 12: the name of what runs cannot be turned around or hidden in the heading of its approver', async (t) => {
+      const { house, node, bot } = await opened(t)
+      const call = { ...callOf(house.files, 'anybody'), summary: 'call tfel\u202eread_\u200b\u0007' }
+      const refusal = await node.guard.admit(bot, call, asking('anybody')).catch((error: unknown) => error)
+      const row = await node.requests.parts.book.find((refusal as Refusal).parked!.request)
+      const { summary, message } = row!.body as CallWish
+      assert.equal(summary, 'call tfel\\u{202e}read_\\u{200b}\\u{7}')
+      assert.doesNotMatch(message, /[\p{Cc}\p{Cf}]/u)
     })
 
     test('rule 5: what is shown holds no secret, and is cut visibly', async (t) => {

@@ -8,12 +8,13 @@ import { reasonFault } from '../../policy/approval.ts'
 import type { Action, Ask, Decision } from '../../policy/types.ts'
 import type { Store, Write } from '../../store/store.ts'
 import type { ExactCall, Outcome, Parked } from '../types.ts'
-import { inWords } from './approvers.ts'
+import { areMet, inWords } from './approvers.ts'
 import { assertMayAsk, type Book } from './book.ts'
 import type { Changes } from './changes.ts'
 import { TIMES } from './machine.ts'
 import { storedOf } from './shown.ts'
 import type { AccessRequest, CallWish, Need, RequestEvent } from './types.ts'
+import type { Voters } from './voters.ts'
 
 /** A call about which a human must be asked, or was. */
 export interface Asked {
@@ -47,6 +48,7 @@ export interface CallsParts {
   readonly store: Store
   readonly book: Book
   readonly changes: Changes
+  readonly voters: Pick<Voters, 'askers' | 'stillCounting'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly masker: Pick<Masker, 'text' | 'looks'>
@@ -58,7 +60,7 @@ export interface CallsParts {
 }
 
 export function openCalls(parts: CallsParts): Calls {
-  const { store, book, changes, audit, clock, announce, failed } = parts
+  const { store, book, changes, voters, audit, clock, announce, failed } = parts
   /** Who is making a request about one call: the others wait for it, so that fifty retries make one question. */
   const making = new Map<string, Promise<Answer>>()
 
@@ -73,7 +75,33 @@ export function openCalls(parts: CallsParts): Calls {
   const known = async ({ session, digest }: Asked): Promise<AccessRequest | undefined> => {
     const found = await book.ofCall(session.principal.identityId, digest)
     if (!found || (found.expiresAt ?? 0) <= clock.now()) return undefined
+    if (found.state === 'approved' && !(await stands(found))) {
+      await voided(found)
+      return undefined
+    }
     return found.state === 'pending' || found.state === 'approved' || found.state === 'denied' ? found : undefined
+  }
+
+  /** Who said yes must still be one who may: who was locked, disabled or left the role since counts no more. */
+  const stands = async (found: AccessRequest): Promise<boolean> => {
+    const asker = (await voters.askers([found]))(found)
+    return areMet(asker, found.needs, voters.stillCounting(found.votes), found.escalatedAt !== undefined)
+  }
+
+  const voided = async (found: AccessRequest): Promise<void> => {
+    const data = { request: found.id, state: 'revoked', reason: 'who approved it may not any more' }
+    await audit.append({ type: 'request.ended', request: found.id, data })
+    try {
+      const request = await store.write(async (trx) => {
+        const row = await book.change(trx, found, { state: 'revoked' })
+        await announce(trx, { type: 'revoked', request: row })
+        return row
+      })
+      changes.tell({ type: 'revoked', request })
+    } catch (error) {
+      // Somebody else has ended it, or found the same: it is not approved any more either way.
+      if (!(error instanceof ChaperoneError && error.code === 'conflict')) throw error
+    }
   }
 
   const answerOf = async (found: AccessRequest, asked: Asked): Promise<Answer> => {
@@ -200,14 +228,18 @@ export const shortest = (needs: readonly Need[], otherwise: number): number => {
   return said.length === 0 ? otherwise : Math.min(...said)
 }
 
+/** Names of tools and tables stand in headings and lists: what shows nothing, or turns what follows around, is written out. */
+const seenWhole = (text: string): string =>
+  text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu, (letter) => `\\u{${letter.codePointAt(0)!.toString(16)}}`)
+
 function wishOf(action: Action, decision: Decision, asks: readonly Ask[], call: ExactCall, masker: Pick<Masker, 'text' | 'looks'>): CallWish {
   return {
     kind: action.kind,
     operation: action.operation,
     effects: action.effects,
-    summary: masker.text(action.summary).value,
+    summary: seenWhole(masker.text(action.summary).value),
     resource: { id: action.resource.id, name: action.resource.name },
-    message: decision.message,
+    message: seenWhole(decision.message),
     rules: asks.map((ask) => ask.rule),
     shown: storedOf(call.shown, masker),
   }

@@ -6,7 +6,7 @@ import { shortest } from './calls.ts'
 import { next, TIMES } from './machine.ts'
 import { assertHimself, overAlready, type RequestParts, refused, whoActs } from './parts.ts'
 import { type Looked, type Seeing, seenOf } from './seeing.ts'
-import type { AccessRequest, AccessWish, Decide, Vote } from './types.ts'
+import type { AccessRequest, AccessWish, Decide } from './types.ts'
 
 const LONGEST_REASON = 500
 
@@ -18,10 +18,6 @@ export function makeDeciding(
 ) {
   const { store, book, changes, voters, audit, clock, announce, state } = parts
 
-  /** Of those who said yes, who still counts: somebody who was locked or disabled since does not. */
-  const stillCounting = (votes: readonly Vote[]): Voter[] =>
-    votes.filter((vote) => vote.verdict === 'approve').flatMap(({ identityId, at, how }) => voters.voter(identityId, { startedAt: at, how }) ?? [])
-
   return async (session: LiveSession, id: string, ask: Decide): Promise<AccessRequest> => {
     const looked = await seeing.one(session, id)
     const { request, asker, standing } = looked
@@ -32,6 +28,7 @@ export function makeDeciding(
     if (standing.no !== undefined) throw await refused(parts, session, 'approve', summary, new ChaperoneError('approval_refused', standing.no))
     // A pipeline that applies what was wished for decides about the wish; about everything else a person does.
     if (request.kind !== 'server' || session.principal.kind === 'user') await assertHimself(parts, session, 'approve', summary)
+    if (standing.confirms && ask.verdict === 'approve') await assertOwnFactor(session, request, summary)
     if (ask.reason !== undefined && ask.reason.length > LONGEST_REASON)
       throw new ChaperoneError('usage', `A reason has at most ${LONGEST_REASON} characters.`)
     if (ask.seen !== seenOf(request))
@@ -39,7 +36,7 @@ export function makeDeciding(
 
     const now = clock.now()
     const vote = { identityId, verdict: ask.verdict, how: ask.how, at: now, sessionId: session.id, ...(ask.reason ? { reason: ask.reason } : {}) }
-    const yes = stillCounting([...request.votes, vote])
+    const yes = voters.stillCounting([...request.votes, vote])
     const outcome = ask.verdict === 'deny' ? 'deny' : enough(request, asker, yes) ? 'approve' : undefined
     if (request.kind === 'server' && outcome === 'approve') assertThere(request)
     if (ask.verdict === 'approve') {
@@ -79,6 +76,29 @@ export function makeDeciding(
         await audit.append({ ...said, type: 'request.decided', data: { ...data, state: 'overtaken' } })
       throw error
     }
+  }
+
+  /**
+   * What the agent of a person asks for runs at his desk, perhaps as he himself: the code that he gave a minute ago for something
+   * else is no yes to this. A factor confirms one question, and was given after it was asked.
+   */
+  async function assertOwnFactor(session: LiveSession, { createdAt }: AccessRequest, summary: string): Promise<void> {
+    const { factorAt = 0, principal } = session
+    const before = await store.db
+      .selectFrom('request_votes')
+      .select('request_id')
+      .where('identity_id', '=', principal.identityId)
+      .where('at', '>=', factorAt)
+      .executeTakeFirst()
+    if (factorAt >= createdAt && !before) return
+    const why = new ChaperoneError(
+      'factor_required',
+      'To confirm what your agent asks for takes a second factor of its own, given after the question.',
+      {
+        fix: 'Give a new code: run the command at a terminal, or with --totp.',
+      },
+    )
+    throw await refused(parts, session, 'approve', summary, why)
   }
 
   function enough(request: AccessRequest, asker: Asker, yes: readonly Voter[]): boolean {

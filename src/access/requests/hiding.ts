@@ -3,7 +3,9 @@ import { ChaperoneError } from '../../errors.ts'
 import type { Shown } from '../types.ts'
 
 /** One word as tokens and passwords are: it ends no quote, no comment and no command, and begins none. */
-const ONE_WORD = /^[A-Za-z0-9+/=_.~%:-]{1,1024}$/
+const ONE_WORD = /^[A-Za-z0-9+/=_.~%:!@#^?,-]{1,1024}$/
+/** `TOKEN= reboot` sets nothing and runs `reboot`. */
+const BEHIND_NOTHING = /(?:=|%3D)[ \t]+$/i
 /** They go by what stands around a value, so what they take may be anything; the others know their tokens by form. */
 const BY_SURROUNDINGS: ReadonlySet<string> = new Set([
   ...['password', 'token', 'secret', 'key', 'private-key', 'cookie', 'authorization', 'bearer-token', 'url-password', 'url-signature', 'npm-token'],
@@ -39,5 +41,5 @@ function isValue(bytes: string, { start, end, name }: Found, form: Shown['form']
   if (form === 'sql') return ONE_WORD.test(hidden) && before === "'" && after === "'"
   // A whole string under a name that says what it is. No quote stands in a string of JSON but behind a backslash.
   const whole = before === '"' && bytes[start - 2] !== '\\' && after === '"' && !/\n|(?:^|[^\\])"/.test(hidden)
-  return (whole && BY_NAME.has(name)) || (ONE_WORD.test(hidden) && !/\s/.test(before))
+  return (whole && BY_NAME.has(name)) || (ONE_WORD.test(hidden) && !BEHIND_NOTHING.test(bytes.slice(Math.max(0, start - 8), start)))
 }

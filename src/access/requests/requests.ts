@@ -51,8 +51,9 @@ export function openRequests(given: RequestsParts): OpenRequests {
 
   return {
     ...makeAsking(parts),
-    calls: openCalls({ ...given, book, changes, announce }),
-    decide: (session, id, ask) => inTurn(id, () => decide(session, id, ask)),
+    calls: openCalls({ ...given, book, changes, voters, announce }),
+    // One after the other for each person too: a factor that confirms one thing confirms no other.
+    decide: (session, id, ask) => inTurn(session.principal.identityId, () => inTurn(id, () => decide(session, id, ask))),
     withdraw: (session, id) => inTurn(id, () => ending.withdraw(session, id)),
     revoke: (session, id, reason) => inTurn(id, () => ending.revoke(session, id, reason)),
     review: (session, id, note) => inTurn(id, () => ending.review(session, id, note)),

@@ -27,6 +27,18 @@ test('rule 11: all that is shown is bounded together, cut between letters, and s
   assert.equal(stored[2]!.cut, undefined)
 })
 
+test('rule 12: what is short is shown whole behind whatever is long', () => {
+  const stored = storedOf(
+    [
+      { title: 'statement', text: `/* ${'x'.repeat(MOST_SHOWN_BYTES)} */ delete from accounts`, form: 'sql' },
+      { title: 'writes', text: 'public.accounts', form: 'text' },
+    ],
+    createMasker(),
+  )
+  assert.ok(stored[0]!.cut)
+  assert.deepEqual(stored[1], { title: 'writes', text: 'public.accounts', form: 'text' })
+})
+
 test('rule 12: nothing that could be more than a value is hidden from an approver as if it were a secret', () => {
   const masker = createMasker()
   const stored = (form: 'sql' | 'json', text: string) => storedOf([{ title: 'x', text, form }], masker)[0]!.text
@@ -45,11 +57,14 @@ test('rule 12: nothing that could be more than a value is hidden from an approve
     `{\n  "command": "${pem}; reboot; ${pem.replace('BEGIN', 'END')}"\n}`,
     '{\n  "command": "password= /usr/bin/reboot"\n}',
     '{\n  "command": "password=\\"; reboot; \\""\n}',
-    '{\n  "command": "echo token:",\n  "then": "reboot"\n}',
   ])
     assert.throws(() => stored('json', json), { code: 'approval_unavailable' }, json)
   assert.equal(stored('json', '{\n  "password": "correct horse",\n  "n": 1\n}'), '{\n  "password": "[masked:password]",\n  "n": 1\n}')
   assert.equal(stored('json', '{\n  "env": "TOKEN=abcdef123"\n}'), '{\n  "env": "TOKEN=[masked:token]"\n}')
+  assert.match(
+    stored('json', '{\n  "body": "The password: hunter2! and Authorization: Bearer abcdefgh12345678 go"\n}'),
+    /"The password: \[masked:\w+\] and .* go"/,
+  )
   assert.equal(stored('sql', "alter role x password 'S3cret'"), "alter role x password '[masked:password]'")
   assert.match(stored('sql', `select '${'AKIA'}ABCDEFGHIJKLMNOP'`), /masked:aws/)
 })

@@ -12,15 +12,24 @@ export const MOST_SHOWN_BYTES = 64 * 1024
  * long. Throws `approval_unavailable` where that would hide more than a value.
  */
 export function storedOf(shown: readonly Shown[], masker: Pick<Masker, 'text' | 'looks'>): CallWish['shown'] {
-  let left = MOST_SHOWN_BYTES
-  return shown.map(({ title, text, form }) => {
+  const whole = shown.map(({ title, text, form }) => {
     const masked = masker.text(text).value
     if (masked !== text) assertHidesValues({ title, text, form }, masker.looks(text))
-    const whole = Buffer.from(masked)
-    const entry = { title, form, text: whole.length <= left ? masked : whole.subarray(0, endOfLetter(whole, left)).toString() }
-    left -= Math.min(left, whole.length)
-    if (entry.text === masked) return entry
-    return { ...entry, cut: { size: whole.length, sha256: createHash('sha256').update(whole).digest('hex') } }
+    return { title, form, text: masked, bytes: Buffer.from(masked) }
+  })
+  let left = MOST_SHOWN_BYTES
+  const room = new Map<(typeof whole)[number], number>()
+  // The longest is cut first: behind 64 KiB of comment nobody would read what the statement writes.
+  for (const part of whole.toSorted((a, b) => a.bytes.length - b.bytes.length)) {
+    room.set(part, left)
+    left -= Math.min(left, part.bytes.length)
+  }
+  return whole.map((part) => {
+    const { title, form, text, bytes } = part
+    const most = room.get(part)!
+    if (bytes.length <= most) return { title, form, text }
+    const cut = { size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') }
+    return { title, form, text: bytes.subarray(0, endOfLetter(bytes, most)).toString(), cut }
   })
 }
 

@@ -6,12 +6,14 @@ import type { Database } from '../../store/store.ts'
 import { administer, type Verb } from '../administration.ts'
 import type { StateKeeper } from '../state.ts'
 import type { Asker, Voter } from './approvers.ts'
-import type { AccessRequest } from './types.ts'
+import type { AccessRequest, Vote } from './types.ts'
 
 /** Who somebody is for a request: as the applied roles and locks say now. */
 export interface Voters {
   /** A person by his id, as if he sat here alone; undefined when he is disabled, deleted or locked: then nothing he said counts. */
   voter(id: string, said: Pick<Question['session'], 'startedAt' | 'how'>): Voter | undefined
+  /** Of those who said yes, who still counts: somebody who was locked or disabled since does not. */
+  stillCounting(votes: readonly Vote[]): Voter[]
   /** Whether an identity, acting for itself alone, holds a verb of Chaperone. */
   holds(id: string, verb: Verb, said: Pick<Question['session'], 'startedAt' | 'how'>): boolean
   /** Who asked, of each of these. Who is disabled by now is still the one who asked. */
@@ -44,22 +46,32 @@ export function makeVoters({
     const question = { links, action: administer(chaperone, verb, verb), now: clock.now(), session: { id: '', startedAt, how } }
     return decide(state.current().policy, question).verdict === 'allow'
   }
+  const voter: Voters['voter'] = (id, said) => {
+    const link = linksOf(id)?.[0]
+    if (!link) return undefined
+    const { kind, name, roles } = link.identity
+    const granted = (link.grants ?? []).filter((grant) => grant.resourceId === undefined && grant.until > clock.now()).map((grant) => grant.role)
+    return { id, kind, name, links: 1, roles: [...roles, ...granted], approves: holds(id, 'approve', said) }
+  }
+
   return {
     holds,
-    voter(id, said) {
-      const link = linksOf(id)?.[0]
-      if (!link) return undefined
-      const { kind, name, roles } = link.identity
-      const granted = (link.grants ?? []).filter((grant) => grant.resourceId === undefined && grant.until > clock.now()).map((grant) => grant.role)
-      return { id, kind, name, links: 1, roles: [...roles, ...granted], approves: holds(id, 'approve', said) }
-    },
+    voter,
+    stillCounting: (votes) =>
+      votes.filter((vote) => vote.verdict === 'approve').flatMap(({ identityId, at, how }) => voter(identityId, { startedAt: at, how }) ?? []),
     async askers(requests) {
       const ids = [
         ...new Set(requests.flatMap(({ identityId, chain, needs }) => [identityId, ...chain.map((l) => l.identity), ...needs.map((n) => n.link)])),
       ]
       const rows = ids.length === 0 ? [] : await db.selectFrom('identities').select(['id', 'kind', 'owner_id']).where('id', 'in', ids).execute()
       const people = new Map(rows.map((row) => [row.id, { kind: row.kind, ownerId: row.owner_id ?? undefined }]))
-      return ({ identityId, chain }) => ({ identityId, chain, person: (id) => people.get(id) })
+      const sessions = [...new Set(requests.flatMap(({ sessionId }) => sessionId ?? []))]
+      const issued =
+        sessions.length === 0
+          ? []
+          : await db.selectFrom('sessions').select(['id', 'issuer_id']).where('id', 'in', sessions).where('issuer_id', 'is not', null).execute()
+      const issuers = new Map(issued.map(({ id, issuer_id }) => [id, issuer_id!]))
+      return ({ identityId, chain, sessionId }) => ({ identityId, chain, issuer: issuers.get(sessionId ?? ''), person: (id) => people.get(id) })
     },
   }
 }

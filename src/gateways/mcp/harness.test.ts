@@ -9,6 +9,7 @@ import { openBook } from '../../access/requests/book.ts'
 import { openCalls } from '../../access/requests/calls.ts'
 import { openChanges } from '../../access/requests/changes.ts'
 import type { AccessRequest } from '../../access/requests/types.ts'
+import type { Voters } from '../../access/requests/voters.ts'
 import type { State } from '../../access/state.ts'
 import type { Claim, Draft } from '../../audit/record.ts'
 import { mcpServerSpec } from '../../catalog/mcp-server.ts'
@@ -179,6 +180,7 @@ export async function harness(world: World): Promise<Harness> {
   const changes = openChanges({ store, book, clock, failed })
   const calls = openCalls({
     ...{ store, book, changes, audit, clock, failed },
+    voters: DANA_ALONE,
     masker: { text: (value) => ({ value, count: 0 }), looks: () => [] },
     announce: async () => {},
     link: (id) => `https://chaperone.test/requests/${id}`,
@@ -356,4 +358,10 @@ export async function answerOf(response: Response): Promise<Json> {
     .flatMap((event) => event.split('\n').filter((line) => line.startsWith('data: ')))
     .map((line) => JSON.parse(line.slice(6)))
   return messages.find((message) => !('method' in message))
+}
+
+/** Approvals of these tests are made in the store, by somebody who may. */
+const DANA_ALONE: Pick<Voters, 'askers' | 'stillCounting'> = {
+  askers: async () => (request) => ({ ...request, person: () => undefined }),
+  stillCounting: () => [{ id: 'usr_dana', kind: 'user', name: 'dana', links: 1, roles: ['dba', 'security'], approves: true }],
 }

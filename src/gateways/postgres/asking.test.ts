@@ -129,6 +129,10 @@ test('what cannot wait is refused at once, says why, and asks nobody', async () 
   await refused('execute nothing_known', /What the name stands for cannot be seen/)
   for (const last of ['lastval()', "currval('orders_id_seq')"])
     await refused(`delete from orders where id = ${last}`, /stand for what this connection did last/)
+  rig.state.roles = [{ allow: [{ postgres: 'any', databases: ['shop'], as: ['writer'], can: 'any' }] }]
+  await client.query('create temp table chosen as select 3 as id')
+  rig.state.roles = [ASKS]
+  await refused('delete from orders where id in (select id from chosen)', /It goes by rows of a temporary table/)
   await client.end()
 
   const raw = await rig.raw('writer')

@@ -72,6 +72,11 @@ export function definitionsOf({ relations, routines }: Resolved): string {
     // Also those of other tables that point here: a DELETE may go on there.
     `SELECT ${line('constraint', 'k.conrelid', 'k.confrelid', 'k.conname', 'pg_catalog.pg_get_constraintdef(k.oid)')}
        FROM pg_catalog.pg_constraint k WHERE k.conrelid ${IS} ANY (${oids}) OR k.confrelid ${IS} ANY (${oids})`,
+    // Where the rows of a foreign table really are, and what the domain of a column takes.
+    `SELECT ${line('foreign table', 'f.ftrelid', 'f.ftserver', 'f.ftoptions', 's.srvfdw', 's.srvoptions')}
+       FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_foreign_server s ON s.oid ${IS} f.ftserver WHERE f.ftrelid ${IS} ANY (${oids})`,
+    `SELECT ${line('domain', 'k.contypid', 'k.conname', 'pg_catalog.pg_get_constraintdef(k.oid)')} FROM pg_catalog.pg_constraint k
+       WHERE k.contypid ${IS} ANY (ARRAY(SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid ${IS} ANY (${oids}))) AND k.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid`,
     `SELECT ${line('trigger', 't.tgrelid', 't.tgenabled', 't.tgfoid', 'pg_catalog.pg_get_triggerdef(t.oid)')} FROM ${triggers}`,
     `SELECT ${line('rule', 'w.ev_class', 'w.rulename', 'w.ev_enabled', 'w.ev_qual::pg_catalog.text', 'w.ev_action::pg_catalog.text')}
        FROM pg_catalog.pg_rewrite w WHERE w.ev_class ${IS} ANY (${oids})`,

@@ -15,8 +15,12 @@ export const NOBODY_TO_ASK = 'Here nobody can be asked.'
 /** They move with the next nextval() of the connection, between a yes and the run. */
 const LAST_VALUES: ReadonlySet<string> = new Set(['currval', 'lastval'])
 
+const isTemporary = (name: string) => /^"?pg_temp(?:_\d+)?"?\./.test(name)
+
 /** By what the statement is. */
-export function whyNot({ kinds, executes, fetches, stands, functions }: Described): string | undefined {
+export function whyNot({ kinds, executes, fetches, stands, functions, read, behind, written }: Described): string | undefined {
+  if ([...read, ...behind].some(isTemporary) && !written.every(isTemporary))
+    return 'It goes by rows of a temporary table, which nobody else can see and which may be others by then: write the values into the statement.'
   if (functions.some((name) => LAST_VALUES.has(name.replace(/^pg_catalog\./, ''))))
     return 'currval() and lastval() stand for what this connection did last, which nobody can see: write the value itself.'
   if (kinds.includes('copy')) return 'COPY carries data that nobody has seen yet: write it as INSERT, or SELECT.'
