@@ -41,7 +41,8 @@ export async function enrol(name: string, invitation: string, home: string): Pro
     // Enrolment was a second factor of a moment ago; only when that has grown old is another one needed.
     freshFactor: async (anew) => {
       const { session } = await api.call<{ session: { factorAt?: number } }>('GET', '/v1/whoami')
-      if (anew || session.factorAt === undefined || session.factorAt < Date.now() - 4 * MINUTE) await api.call('POST', '/v1/factor', { code: nextCode() })
+      if (anew || session.factorAt === undefined || session.factorAt < Date.now() - 4 * MINUTE)
+        await api.call('POST', '/v1/factor', { code: nextCode() })
     },
   }
 }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import { makeLock } from '../../identity/locks.ts'
 import type { StoreLocation } from '../../store/open.ts'
+import type { Write } from '../../store/store.ts'
 import { admitAsking } from '../park.ts'
 import { Refusal } from '../types.ts'
 import { asking, callOf, MINUTE, openHouse, refusedAs } from './house.fixture.ts'
@@ -54,6 +56,51 @@ export function callsSuite(name: string, place: (t: TestContext) => Promise<Stor
       await parked('two_leads', { path: 'a' })
       await parked('write_file', { path: 'a' }, house.sessionOf('boris', 'danabot'))
       await attempt('write_file', { path: 'a' })
+    })
+
+    test('rule 12: a yes of somebody who may not say it any more, when the call comes, is none', async (t) => {
+      const { house, node, parked, approve, attempt } = await opened(t)
+      const lost: readonly ((trx: Write) => Promise<unknown>)[] = [
+        (trx) => trx.updateTable('identities').set({ state: 'disabled' }).where('id', '=', house.ids.dana!).execute(),
+        (trx) => trx.updateTable('identities').set({ state: 'active', roles: '[]' }).where('id', '=', house.ids.dana!).execute(),
+        (trx) => makeLock(trx, { kind: 'identity', target: house.ids.dana!, reason: 'lost laptop', now: house.clock.now() }),
+      ]
+      const { roles } = await house.store.db.selectFrom('identities').select('roles').where('id', '=', house.ids.dana!).executeTakeFirstOrThrow()
+      for (const [i, change] of lost.entries()) {
+        const args = { path: String(i) }
+        const { request } = await parked('write_file', args)
+        await house.reduce((trx) => trx.updateTable('identities').set({ state: 'active', roles }).where('id', '=', house.ids.dana!).execute())
+        await approve(request)
+        await house.reduce(change)
+        const again = await parked('write_file', args)
+        assert.notEqual(again.request, request, 'it is asked anew')
+        assert.equal((await node.requests.decided(request, { ms: 0 })).state, 'revoked')
+        await assert.rejects(attempt('write_file', args), refusedAs('approval_required'))
+      }
+    })
+
+    test('rule 12: to confirm what the own agent asks for takes a factor of its own, given after the question', async (t) => {
+      const { house, node, bot, parked } = await opened(t)
+      const boris = house.sessionOf('boris')
+      const confirm = async (id: string) =>
+        node.requests.decide(boris, id, { verdict: 'approve', seen: (await node.requests.show(boris, id)).seen, how: 'cli' })
+      const after = () => {
+        house.clock.advance(1_000)
+        boris.factorAt = house.clock.now()
+        house.clock.advance(1_000)
+      }
+      after()
+      const [one, two] = [await parked('mine', { n: 1 }, bot), await parked('mine', { n: 2 }, bot)]
+      await assert.rejects(confirm(one.request), refusedAs('factor_required'), 'the code was given for something else')
+      after()
+      const said = await Promise.allSettled([confirm(one.request), confirm(two.request)])
+      assert.deepEqual(
+        said.map((each) => (each.status === 'fulfilled' ? each.value.state : refusedAs('factor_required')(each.reason))),
+        ['approved', true],
+        'one code is one yes, also when both come at once',
+      )
+      after()
+      assert.equal((await confirm(two.request)).state, 'approved')
     })
 
     test('rule 12: fifty retries of an approved call run once', async (t) => {
