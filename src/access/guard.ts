@@ -1,7 +1,7 @@
 import type { AuditLog, Draft } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
-import { lockFor } from '../identity/locks.ts'
+import { lockFor, sessionsOf } from '../identity/locks.ts'
 import { actingIn } from '../identity/named.ts'
 import type { LiveSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
@@ -95,7 +95,7 @@ export function makeGuard({
     const decision = decide(current.policy, question)
     const lock = lockFor(current.locks, {
       now,
-      sessionId: session.id,
+      ...sessionsOf(session),
       links,
       ...(credentialId === undefined ? {} : { credentialId }),
       ...(action.kind === 'chaperone' ? {} : { resourceId: action.resource.id }),

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto'
+import { stringify } from 'yaml'
 import { inWords } from '../access/requests/approvers.ts'
 import type { AccessRequest, AccessWish, CallWish, Standing } from '../access/requests/types.ts'
 import { formatDuration } from '../encoding/duration.ts'
@@ -21,6 +23,20 @@ export async function rowsOf(parts: RowParts, requests: readonly SeenRequest[]):
     ]),
   )
   return requests.map((one) => rowOf(one, nameOf, parts.link(one.id)))
+}
+
+const MOST_SHOWN = 32 * 1024
+
+/** What there is to be read before a yes: the call as it will run, or what the role that is asked for says today. */
+export async function shownOf({ store }: Pick<RowParts, 'store'>, { kind, body }: SeenRequest): Promise<CallWish['shown']> {
+  if (kind === 'call') return (body as CallWish).shown
+  if (kind !== 'access') return []
+  const { role } = body as AccessWish
+  const row = await store.db.selectFrom('documents').select('spec').where('kind', '=', 'role').where('name', '=', role).executeTakeFirst()
+  if (!row) return []
+  const text = stringify(JSON.parse(row.spec)).trimEnd()
+  const cut = { size: Buffer.byteLength(text), sha256: createHash('sha256').update(text).digest('hex') }
+  return [{ title: `What role ${role} says`, form: 'text', text: text.slice(0, MOST_SHOWN), ...(text.length > MOST_SHOWN ? { cut } : {}) }]
 }
 
 /** Also of who is disabled or deleted by now. */

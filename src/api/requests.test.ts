@@ -295,6 +295,14 @@ describe('who sees and who decides', () => {
     }
   })
 
+  test('who is asked for a role reads what it says', async (t) => {
+    const { ask, asks, signIn } = await openRequestHouse(t)
+    const asked = await asks(await signIn('bot', { factorGiven: false }))
+    const { value } = await ask<{ shown: { title: string; text: string }[] }>(await signIn('erik'), 'GET', `/v1/requests/${asked.id}`)
+    assert.equal(value.shown[0]?.title, 'What role writer says')
+    assert.match(value.shown[0]!.text, /^allow:\n {2}- mcp: files\n {4}tools:/)
+  })
+
   test('what is decided is what was shown (peers R47); one no ends it; a decision is not made twice', async (t) => {
     const { ask, asks, signIn, decide } = await openRequestHouse(t)
     const bot = await signIn('bot', { factorGiven: false })

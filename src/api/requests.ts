@@ -8,7 +8,7 @@ import type { ApiParts } from './parts.ts'
 import type { RequestAsk, RequestDecide, RequestDetail, RequestRow, RequestWay } from './requests-contract.ts'
 import { makeRequestEvents } from './requests-events.ts'
 import { beforeOf } from './requests-history.ts'
-import { rowsOf } from './requests-rows.ts'
+import { rowsOf, shownOf } from './requests-rows.ts'
 import { type Route, signedIn } from './route.ts'
 import { count, duration, nameText, purposeText, ttlText } from './words.ts'
 
@@ -83,7 +83,7 @@ export function requestRoutes(parts: ApiParts): { readonly routes: readonly Rout
         const seen = await requests.show(session, params.id ?? '')
         const [shown] = await rowsOf(parts, [seen])
         const before = await beforeOf(parts, session, seen)
-        return { ...shown!, shown: seen.kind === 'call' ? (seen.body as { shown: RequestDetail['shown'] }).shown : [], ...(before ? { before } : {}) }
+        return { ...shown!, shown: await shownOf(parts, seen), ...(before ? { before } : {}) }
       },
     }),
     signedIn<RequestDecide>({

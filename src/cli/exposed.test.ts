@@ -50,3 +50,8 @@ test('nothing of a text is lost: what is shown can be read back', () => {
     }),
   )
 })
+
+test('rule 12: letters that are read from right to left do not take what follows along', () => {
+  assert.equal(exposed("VALUES ('א', 1000, 20)"), "VALUES ('\u200eא\u200e', 1000, 20)")
+  assert.equal(exposed('سلام 7'), '\u200eسلام\u200e 7')
+})

@@ -49,11 +49,17 @@ export async function takeGeneration(store: Store, { sessionId, asked, next, now
     const taken = await store.write(async (trx) => {
       const row = await trx
         .selectFrom('sessions')
-        .select(['newest_credential', 'previous_credential', 'ended_at'])
+        .select(['newest_credential', 'previous_credential', 'ended_at', 'parent_id'])
         .where('id', '=', sessionId)
         .executeTakeFirst()
       if (!row || row.ended_at !== null) throw new ChaperoneError('session_ended', 'The session is over.')
-      const lock = lockFor(await activeLocks(trx, now), { now, sessionId, credentialId: asked, links: [] })
+      const lock = lockFor(await activeLocks(trx, now), {
+        now,
+        sessionId,
+        credentialId: asked,
+        links: [],
+        ...(row.parent_id === null ? {} : { parentId: row.parent_id }),
+      })
       if (lock) throw locked(lock)
       const generation = generationOf(row, asked)
       if (generation === 'copy') return generation

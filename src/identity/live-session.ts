@@ -62,6 +62,7 @@ export class OpenSession implements LiveSession {
   readonly client?: string
   readonly purpose?: string
   readonly issuerId?: string
+  readonly parentId?: string
   factorAt?: number
   provenUntil: number
   readonly longestUntil: number
@@ -91,6 +92,7 @@ export class OpenSession implements LiveSession {
     if (row.client !== null) this.client = row.client
     if (row.purpose !== null) this.purpose = row.purpose
     if (row.issuer_id !== null) this.issuerId = row.issuer_id
+    if (row.parent_id !== null) this.parentId = row.parent_id
     if (row.factor_at !== null) this.factorAt = row.factor_at
     this.longestUntil = row.expires_at
     this.provenUntil = 0

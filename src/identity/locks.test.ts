@@ -156,3 +156,10 @@ describe('locks in the store', () => {
     }
   })
 })
+
+test('a lock on the session of a person stops what came from it, and no other session of his', () => {
+  const stopped = [lock('session', facts.sessionId)]
+  const child = { ...facts, sessionId: newId('ses'), parentId: facts.sessionId }
+  assert.ok(lockFor(stopped, child))
+  assert.equal(lockFor(stopped, { ...child, parentId: newId('ses') }), undefined)
+})

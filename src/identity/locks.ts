@@ -9,6 +9,8 @@ export interface LockFacts {
   /** ms since 1970 */
   readonly now: number
   readonly sessionId?: string
+  /** the person's session that a client's came from: what stops that stops what it runs with, as ending it does */
+  readonly parentId?: string
   /** the certificate or token that proves who asks */
   readonly credentialId?: string
   readonly resourceId?: string
@@ -28,6 +30,12 @@ export function lockFor(locks: readonly LockTable[], facts: LockFacts): LockTabl
   return undefined
 }
 
+/** What of a session a lock may name. */
+export const sessionsOf = ({ id, parentId }: { readonly id: string; readonly parentId?: string }): Pick<LockFacts, 'sessionId' | 'parentId'> => ({
+  sessionId: id,
+  ...(parentId === undefined ? {} : { parentId }),
+})
+
 function isActive(lock: LockTable, now: number): boolean {
   return lock.lifted_at === null && (lock.expires_at === null || lock.expires_at > now)
 }
@@ -35,10 +43,10 @@ function isActive(lock: LockTable, now: number): boolean {
 /** What a lock on one tool is stored as. Tools may have any name, ids have no slash. */
 export const toolTarget = (resourceId: string, tool: string): string => `${resourceId}/${tool}`
 
-function falls({ target_kind, target }: LockTable, { sessionId, credentialId, resourceId, tool, links }: LockFacts): boolean {
+function falls({ target_kind, target }: LockTable, { sessionId, parentId, credentialId, resourceId, tool, links }: LockFacts): boolean {
   switch (target_kind) {
     case 'session':
-      return target === sessionId
+      return target === sessionId || target === parentId
     case 'credential':
       return target === credentialId
     case 'resource':

@@ -46,6 +46,8 @@ export interface LiveSession {
   readonly how: string
   readonly client?: string
   readonly purpose?: string
+  /** the session that it was made from */
+  readonly parentId?: string
   readonly issuerId?: string
   /** ms since 1970: when a second factor was last given */
   readonly factorAt?: number

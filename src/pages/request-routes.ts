@@ -1,7 +1,6 @@
 import type { Hono } from 'hono'
-import type { CallWish } from '../access/requests/types.ts'
 import { beforeOf } from '../api/requests-history.ts'
-import { rowsOf, type SeenRequest } from '../api/requests-rows.ts'
+import { rowsOf, type SeenRequest, shownOf } from '../api/requests-rows.ts'
 import { makeStreams } from '../api/stream.ts'
 import { ChaperoneError, REASONS } from '../errors.ts'
 import { decisionIn } from './decide.ts'
@@ -51,7 +50,7 @@ export function requestRoutes(app: Hono<Env>, parts: PagesParts, doors: Doors): 
     const ownerId = state.identity(seen.identityId)?.owner_id
     const owner = ownerId ? state.identity(ownerId)?.name : undefined
     const body = requestBody({
-      request: { ...row!, shown: seen.kind === 'call' ? (seen.body as CallWish).shown : [], ...(before ? { before } : {}) },
+      request: { ...row!, shown: await shownOf(parts, seen), ...(before ? { before } : {}) },
       web,
       passkeys: visit.place !== undefined && (await passkeys.list(web.session)).length > 0,
       ...(owner === undefined ? {} : { owner }),

@@ -14,7 +14,7 @@ import { type ChaperoneError, toChaperoneError } from '../errors.ts'
 import { mcpVocabulary } from '../gateways/mcp/rules.ts'
 import { postgresVocabulary } from '../gateways/postgres/rules.ts'
 import { principalFromCertificate } from '../identity/credential.ts'
-import { locked, lockFor } from '../identity/locks.ts'
+import { locked, lockFor, sessionsOf } from '../identity/locks.ts'
 import { limitsOfChain } from '../identity/session-limits.ts'
 import { endedAmong, openSessions, sessionOver } from '../identity/sessions.ts'
 import { openTokens } from '../identity/tokens.ts'
@@ -129,7 +129,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       try {
         const now = clock.now()
         const links = state.current().links(session.principal.chain, now)
-        const lock = lockFor(state.current().locks, { now, sessionId: session.id, links })
+        const lock = lockFor(state.current().locks, { now, ...sessionsOf(session), links })
         return lock && locked(lock)
       } catch (error) {
         return toChaperoneError(error)
