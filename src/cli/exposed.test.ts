@@ -17,14 +17,18 @@ test('what would act on a terminal, hide or mislead is shown as what it is', () 
 test('what people write stays as it is', () => {
   for (const text of ["SELECT 'Zoë', '日本', 'naïve ü'", '{"path": "/tmp/ä"}', 'UPDATE t SET a = 1 WHERE b <> 2 -- ok'])
     assert.equal(exposed(text), text)
+  assert.equal(exposed('a\u200eb'), 'a\\u{200e}b')
 })
+
+/** Marks around letters read from right to left are ours: one of the asker's own is shown as an escape, so only ours stand there. */
+const unmarked = (line: string) => line.replaceAll('\u200e', '')
 
 test('no line of a framed text passes for one of ours, however it is written', () => {
   assert.deepEqual(framed('SELECT 1;\nwho   dana\n', 80), ['| SELECT 1;', '| who   dana'])
   assert.deepEqual(framed('x'.repeat(45), 24), [`| ${'x'.repeat(20)}`, `| … ${'x'.repeat(20)}`, `| … ${'x'.repeat(5)}`])
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 300 }), fc.integer({ min: 24, max: 120 }), (text, width) => {
-      for (const line of framed(text, width)) {
+      for (const line of framed(text, width).map(unmarked)) {
         assert.ok(line.startsWith('|'))
         assert.ok([...line].reduce((cells, letter) => cells + (letter <= '~' ? 1 : 2), 0) <= width + 2, line)
         assert.doesNotMatch(line, /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Default_Ignorable_Code_Point}]/u)
@@ -38,7 +42,7 @@ test('nothing of a text is lost: what is shown can be read back', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (text) => {
       fc.pre(!/[\\\t]/.test(text))
-      const shown = framed(text, 60).map((line) => line.slice(2))
+      const shown = framed(text, 60).map((line) => unmarked(line).slice(2))
       const lines: string[] = []
       for (const line of shown) {
         if (line.startsWith('… ') && lines.length > 0) lines[lines.length - 1] += line.slice(2)

@@ -45,8 +45,8 @@ function broken(line: string, room: number): readonly string[] {
   let part = ''
   let cells = 0
   for (const letter of line) {
-    // What is not plain may be two cells wide.
-    const wide = letter >= ' ' && letter <= '~' ? 1 : 2
+    // What is not plain may be two cells wide; our own mark has no width.
+    const wide = letter === LEFT_TO_RIGHT_MARK ? 0 : letter >= ' ' && letter <= '~' ? 1 : 2
     if (cells + wide > room) {
       parts.push(part)
       part = GOES_ON
