@@ -27,6 +27,8 @@ export interface LockLoadCuts {
   readonly calls: readonly number[]
   readonly streams: readonly number[]
   readonly statements: readonly number[]
+  /** ms of CPU of this process from `since` until the last of them */
+  readonly cpuMs: number
   /** what a statement was told at its end */
   readonly told: Readonly<Record<string, number>>
 }
@@ -38,18 +40,25 @@ const RETRY_MS = [300, 3_000] as const
 
 let order: LockLoadOrder
 let over = false
-let begun = false
 const running: Record<Kind, number> = { calls: 0, streams: 0, statements: 0 }
-/** when each client was first cut: what ends later is a new try */
+/** when each client that was under way was cut */
 const cuts: Record<Kind, Map<number, number>> = { calls: new Map(), streams: new Map(), statements: new Map() }
 const told = new Map<string, number>()
+/** when the cuts are counted from, and what was used until the newest */
+let cpuAt = process.cpuUsage()
+let cpuMs = 0
 const failures: string[] = []
 
 const pause = () => new Promise((done) => setTimeout(done, RETRY_MS[0] + Math.random() * (RETRY_MS[1] - RETRY_MS[0])))
 const hostOf = (address: string) => ({ host: '127.0.0.1', port: Number(address.split(':').at(-1)) })
 
-function ended(kind: Kind, of: number, why: string): void {
-  if (!cuts[kind].has(of)) cuts[kind].set(of, micros())
+/** `ran`: it was under way, and not a new try that was refused: that one ends whenever it comes, and no lock has cut it. */
+function ended(kind: Kind, of: number, why: string, ran: boolean): void {
+  if (ran && !cuts[kind].has(of)) {
+    cuts[kind].set(of, micros())
+    const { user, system } = process.cpuUsage(cpuAt)
+    cpuMs = (user + system) / 1000
+  }
   if (failures.length >= 20) failures.shift()
   failures.push(`${kind}: ${why}`)
 }
@@ -64,20 +73,16 @@ async function caller(kind: 'calls' | 'streams', of: number): Promise<void> {
     ...(kind === 'streams' ? { _meta: { progressToken: `p${of}` } } : {}),
   })
   let agent = new Agent({ keepAlive: true, maxSockets: 1, servername: 'localhost', ca: order.ca, ...session })
+  let ran = false
   while (!over) {
     const why = await new Promise<string | undefined>((done) => {
-      let counted = false
       const out = request({ agent, ...hostOf(data), path: '/mcp/bench', method: 'POST', headers }, (answer) => {
         let text = ''
-        if (answer.statusCode === 200 && kind === 'streams') {
-          counted = true
-          running.streams++
-        }
+        if (answer.statusCode === 200 && kind === 'streams') begins()
         answer.setEncoding('utf8').on('data', (chunk: string) => {
           text = (text + chunk).slice(-2000)
         })
         const end = (error?: Error) => {
-          if (counted) running.streams--
           done(error ? error.message : kind === 'calls' && text.includes('done') ? undefined : `${answer.statusCode} ${text.slice(-300)}`)
         }
         answer.once('end', () => end())
@@ -86,14 +91,26 @@ async function caller(kind: 'calls' | 'streams', of: number): Promise<void> {
       out.once('error', (error) => done(error.message))
       out.end(body)
     })
-    if (why === undefined) continue
-    ended(kind, of, why)
+    if (why === undefined) {
+      begins()
+      continue
+    }
+    ended(kind, of, why, ran)
+    if (ran) running[kind]--
+    ran = false
     agent.destroy()
     if (over) return
     await pause()
     agent = new Agent({ keepAlive: true, maxSockets: 1, servername: 'localhost', ca: order.ca, ...session })
   }
   agent.destroy()
+
+  /** From its first answer on it is under way: a call that is answered is asked again at once. */
+  function begins(): void {
+    if (ran) return
+    ran = true
+    running[kind]++
+  }
 }
 
 async function asker(of: number): Promise<void> {
@@ -115,7 +132,7 @@ async function asker(of: number): Promise<void> {
       while (!over) await client.query('SELECT nap()')
     } catch (error) {
       const { code, message } = error as { code?: string; message: string }
-      ended('statements', of, message)
+      ended('statements', of, message, counted)
       if (counted) told.set(code ?? message, (told.get(code ?? message) ?? 0) + 1)
     }
     if (counted) running.statements--
@@ -135,15 +152,15 @@ process.on('message', (message: LockLoadOrder | { readonly say: 'running' | 'cut
         else void caller(kind, i)
         if (i % 4 === 0) await new Promise((done) => setTimeout(done, 20))
       }
-      begun = true
     })()
     process.send?.({ started: true })
   } else if ('say' in message && message.say === 'running') {
-    // A call that is answered is asked again at once: all of them run, or wait for a new try.
-    process.send?.({ running: { ...running, calls: begun ? order.calls : 0 }, failures } satisfies LockLoadSaid)
+    process.send?.({ running, failures } satisfies LockLoadSaid)
   } else if ('say' in message) {
     const [calls, streams, statements] = [cuts.calls, cuts.streams, cuts.statements].map((one) => [...one.values()])
-    process.send?.({ calls, streams, statements, told: Object.fromEntries(told) })
+    process.send?.({ calls, streams, statements, cpuMs, told: Object.fromEntries(told) })
+    cpuAt = process.cpuUsage()
+    cpuMs = 0
     for (const one of [...Object.values(cuts), told]) one.clear()
   } else {
     over = true

@@ -6,6 +6,7 @@ import { canonicalJson } from '../src/encoding/canonical-json.ts'
 import { createIdentity } from '../src/identity/directory.ts'
 import { newId } from '../src/ids.ts'
 import { startServer } from '../src/server/start.ts'
+import { watchGoodbyes } from './goodbyes.ts'
 import { freshKey } from './identity.ts'
 
 export interface NodeOrder {
@@ -13,7 +14,7 @@ export interface NodeOrder {
   /** of the first node: this one joins it */
   readonly rootKey?: string
   readonly documents?: readonly { readonly kind: string; readonly name: string; readonly spec: unknown }[]
-  /** of the agent that is locked: one session holds no more than 256 connections */
+  /** of the agents that are locked: one session holds no more than 256 connections, and one of two agents 512 requests over MCP */
   readonly sessions?: number
 }
 
@@ -27,18 +28,26 @@ export interface NodeSaid {
   readonly postgres: string
   readonly rootKey: string
   readonly ca: string
-  readonly agent: { readonly id: string; readonly sessions: readonly Shown[] }
+  readonly sessions: readonly Shown[]
   readonly operator: Shown
   readonly database: { readonly cert: string; readonly key: string; readonly clientCa: string }
 }
 
+/** When the node ended what was under way at a moment, in microseconds of `micros`. */
+export interface NodeEnds {
+  readonly calls: readonly number[]
+  readonly statements: readonly number[]
+}
+
 const HOUR = 3_600_000
+const goodbyes = watchGoodbyes()
 
 process.once('message', (order: NodeOrder) => {
   run(order).catch((error) => {
     console.error(error)
     process.exit(1)
   })
+  process.on('message', ({ endsSince }: { readonly endsSince: number }) => process.send?.(goodbyes.since(endsSince) satisfies NodeEnds))
 })
 
 async function run(order: NodeOrder): Promise<void> {
@@ -76,10 +85,12 @@ async function run(order: NodeOrder): Promise<void> {
           .values({ id, kind, name, labels: '{}', spec: canonicalJson(spec), digest: id, owner: null, applied_by: null, updated_at: now })
           .execute()
       }
-      const owner = await createIdentity(trx, { kind: 'user', name: 'bench-owner', roles: [], source: 'document', now })
-      const agent = (name: string, roles: readonly string[]) =>
-        createIdentity(trx, { kind: 'agent', name, ownerId: owner.id, roles: [...roles], source: 'document', now })
-      return { agent: await agent('bench-agent', ['bench']), operator: await agent('bench-operator', ['admin']) }
+      const agent = async (owner: string, roles: readonly string[], ...names: readonly string[]) => {
+        const { id } = await createIdentity(trx, { kind: 'user', name: owner, roles: [], source: 'document', now })
+        return Promise.all(names.map((name) => createIdentity(trx, { kind: 'agent', name, ownerId: id, roles: [...roles], source: 'document', now })))
+      }
+      const [operator] = await agent('bench-boss', ['admin'], 'bench-operator')
+      return { agents: await agent('bench-owner', ['bench'], 'bench-agent-1', 'bench-agent-2'), operator: operator! }
     })
     await parts.raised(epoch)
     const shown = async ({ id, name }: { readonly id: string; readonly name: string }): Promise<Shown> => {
@@ -99,7 +110,7 @@ async function run(order: NodeOrder): Promise<void> {
     })
     return {
       ca: await parts.ca.bundle('server'),
-      agent: { id: result.agent.id, sessions: await Promise.all(Array.from({ length: order.sessions ?? 1 }, () => shown(result.agent))) },
+      sessions: await Promise.all(Array.from({ length: order.sessions ?? 1 }, (_, i) => shown(result.agents[i % result.agents.length]!))),
       operator: await shown(result.operator),
       database: { cert: certificate, key: serverKey.pem, clientCa: await parts.ca.bundle(`database:${database}`) },
     }

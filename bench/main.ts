@@ -70,10 +70,13 @@ function print(result: Result): void {
 
 function printLocks({ workload, slipped, cut_ms, cut_ms_nodes, rows, notes }: LockResult): void {
   console.log(`${workload}   slipped ${slipped}   slowest cut ${cut_ms} ms on one node, ${cut_ms_nodes} ms over two`)
-  console.log('| what | nodes | running | slipped | cut ms | slowest | acknowledged ms | cut, each pass |\n|---|---|---|---|---|---|---|---|')
+  console.log('| what | nodes | running | slipped | cut ms | slowest | written ms | slowest | clients cpu ms | acknowledged ms | cut, each pass |')
+  console.log('|---|---|---|---|---|---|---|---|---|---|---|')
   for (const row of rows) {
-    const { name, nodes, running, cut_ms_max, ack_ms, cut } = row
-    console.log(`| ${name} | ${nodes} | ${running} | ${row.slipped} | ${row.cut_ms} | ${cut_ms_max} | ${ack_ms} | ${cut.join(' ')} |`)
+    const { name, nodes, running, cut_ms_max, node_ms, node_ms_max, clients_cpu_ms, ack_ms, cut } = row
+    console.log(
+      `| ${name} | ${nodes} | ${running} | ${row.slipped} | ${row.cut_ms} | ${cut_ms_max} | ${node_ms} | ${node_ms_max} | ${clients_cpu_ms} | ${ack_ms} | ${cut.join(' ')} |`,
+    )
   }
   for (const note of notes) console.log(`  note: ${note}`)
   console.log()

@@ -58,6 +58,12 @@ export interface LockRowResult {
   readonly slipped: number
   readonly cut_ms: number
   readonly cut_ms_max: number
+  /** until the node itself had written the goodbye, by its own clock: what is between this and `cut_ms` is the way to the client, and the client */
+  readonly node_ms: number
+  /** the last goodbye of the slowest pass */
+  readonly node_ms_max: number
+  /** CPU of the process that holds all clients, from the lock until its last client was cut */
+  readonly clients_cpu_ms: number
   readonly ack_ms: number
   /** how many ended, in each pass */
   readonly cut: readonly number[]

@@ -13,7 +13,8 @@ import { fromBase32, stepAt, totpCode } from '../src/signin/totp.ts'
 /**
  * Each file of test/transcripts/ is what somebody types and sees, in a folder of its own:
  *
- *   # a remark; the first line `# with a server` starts one, with `admin` signed in
+ *   # a remark; the first line `# with a server` starts one, with `admin` signed in;
+ *   `# with a server and fred`: in `fred`, another administrator is signed in as well
  *   $ chaperone whoami           a command for sh
  *   what stdout must say         `[..]` stands for any text in a line, a line `[...]` for any lines
  *   2> what stderr must say
@@ -91,6 +92,13 @@ const shown = (step: Step) =>
     '\n',
   )
 
+async function enrol(invitation: string, folder: string): Promise<void> {
+  const enrolment = await beginEnrolment(invitation)
+  const code = totpCode(fromBase32(enrolment.offer.totp.secret)!, stepAt(Date.now()))
+  await openProfiles(folder).save(await enrolment.finish(code), { use: true })
+  enrolment.close()
+}
+
 async function play(file: string): Promise<void> {
   const text = await readFile(join(folder, file), 'utf8')
   const home = await mkdtemp(join(tmpdir(), 'transcript-'))
@@ -114,10 +122,12 @@ async function play(file: string): Promise<void> {
       const any = '127.0.0.1:0'
       const server = await startServer({ dataDir: env.DATA!, listen: any, webListen: any, postgresListen: any, logLevel: 'silent' })
       undo.unshift(() => server.stop())
-      const enrolment = await beginEnrolment(server.invitation!.line)
-      const code = totpCode(fromBase32(enrolment.offer.totp.secret)!, stepAt(Date.now()))
-      await openProfiles(env.CHAPERONE_HOME!).save(await enrolment.finish(code), { use: true })
-      enrolment.close()
+      await enrol(server.invitation!.line, env.CHAPERONE_HOME!)
+      if (text.startsWith('# with a server and fred')) {
+        await writeFile(join(bin, 'fred.yaml'), 'kind: user\nname: fred\nspec: { roles: [admin] }\n')
+        const { stdout } = await run('chaperone apply -f .bin/fred.yaml >&2 && chaperone invite fred', home, env)
+        await enrol(stdout[0]!.split("'")[1]!, join(home, 'fred'))
+      }
     }
     const played: string[] = []
     const wrong: string[] = []

@@ -8,24 +8,31 @@ import { mcpServerSpec } from '../../src/catalog/mcp-server.ts'
 import { openApi } from '../../src/client/api.ts'
 import { startPostgres } from '../../src/demo/postgres.ts'
 import type { LockLoadCuts, LockLoadOrder, LockLoadSaid } from '../lock-load.ts'
-import type { NodeOrder, NodeSaid } from '../lock-node.ts'
+import type { NodeEnds, NodeOrder, NodeSaid } from '../lock-node.ts'
 import { ask, type LockResult, type LockRowResult, start, stop } from '../measure.ts'
 import { micros } from '../micros.ts'
 import type { Plan } from './mcp.ts'
 
-/** A thousand in all: calls and streams over MCP, each on a socket of its own, and statements that follow each other on connections. */
-const RUNNING = { calls: 400, streams: 300, statements: 300 } as const
+/** So many clients: calls and streams over MCP, each on a socket of its own, and statements that follow each other on connections. */
+type Load = Pick<LockLoadOrder, (typeof KINDS)[number]>
+const THOUSAND: Load = { calls: 400, streams: 300, statements: 300 }
+/** Of one protocol at a time: here two cores hold the clients too, and a thousand of them measure themselves as much as the node. */
+const HUNDREDS: readonly Load[] = [
+  { calls: 100, streams: 0, statements: 0 },
+  { calls: 0, streams: 100, statements: 0 },
+  { calls: 0, streams: 0, statements: 100 },
+]
 const SESSIONS = 8
 /** After the acknowledgement: whatever still reaches a resource has slipped. */
 const WATCH_MS = 1_500
 const READY_MS = 120_000
 /** After each, a thousand clients come back, which takes a while on a small machine. */
-const MOST_PASSES = 3
+const MOST_PASSES = 5
 const KINDS = ['calls', 'streams', 'statements'] as const
 
-/** W6: one lock on an agent with 1,000 calls under way, over and over. */
+/** W6: one lock on the agents of a person with 1,000 calls under way, over and over. */
 export async function w6(plan: Plan): Promise<LockResult> {
-  const rows = [...(await race(plan, 1)), ...(await race(plan, 2))]
+  const rows = [...(await race(plan, 1, [...HUNDREDS, THOUSAND])), ...(await race(plan, 2, [THOUSAND]))]
   return {
     workload: 'w6',
     slipped: rows.reduce((sum, row) => sum + row.slipped, 0),
@@ -35,11 +42,12 @@ export async function w6(plan: Plan): Promise<LockResult> {
     notes: [
       'slipped: what the resource itself received after the lock was acknowledged (the MCP server by its own clock, PostgreSQL by its log of statements)',
       'cut_ms: from sending the lock until the client saw its call, stream or connection end; one process holds all clients',
+      'node_ms: from sending the lock until the node had written the goodbye; clients_cpu_ms: what the process of the clients used from the lock until its last client was cut',
     ],
   }
 }
 
-async function race(plan: Plan, nodes: 1 | 2): Promise<LockRowResult[]> {
+async function race(plan: Plan, nodes: 1 | 2, loads: readonly Load[]): Promise<LockRowResult[]> {
   const dir = await mkdtemp(join(tmpdir(), 'chaperone-bench-w6-'))
   const undo: (() => Promise<unknown>)[] = [() => rm(dir, { recursive: true, force: true })]
   try {
@@ -73,10 +81,7 @@ async function race(plan: Plan, nodes: 1 | 2): Promise<LockRowResult[]> {
     undo.push(() => database.stop())
     await prepare(database.superuserUrl)
 
-    const load = await start('lock-load.ts')
-    undo.push(() => stop(load.child))
     const places = [said, ...(second ? [second.said] : [])].map(({ data, postgres }) => ({ data, postgres }))
-    await ask(load.child, { ca: said.ca, nodes: places, sessions: said.agent.sessions, ...RUNNING } satisfies LockLoadOrder)
     const api = openApi({
       address: `localhost:${said.data.split(':').at(-1)}`,
       authorities: said.ca,
@@ -84,25 +89,34 @@ async function race(plan: Plan, nodes: 1 | 2): Promise<LockRowResult[]> {
     })
     undo.push(async () => api.close())
 
-    const passes: Pass[] = []
-    for (let i = 0; i < Math.min(plan.passes, MOST_PASSES); i++) {
-      await allRunning(load.child)
-      await ask<LockLoadCuts>(load.child, { say: 'cuts' })
-      await ask(upstream.child, { after: 0 })
-      log = ''
-      const asked = micros()
-      const lock = await api.call<LockRow>('POST', '/v1/locks', { kind: 'identity', target: 'bench-agent', reason: 'w6' })
-      const acknowledged = micros()
-      const acknowledgedAt = Date.now()
-      await wait(WATCH_MS)
-      const cuts = await ask<LockLoadCuts>(load.child, { say: 'cuts' })
-      const received = await ask<{ calls: number; late: number }>(upstream.child, { after: acknowledged })
-      const statements = statementsAfter(log, acknowledgedAt)
-      await api.call('DELETE', `/v1/locks/${lock.id}`)
-      passes.push({ asked, ackMs: (acknowledged - asked) / 1000, cuts, slipped: { mcp: received.late, postgres: statements } })
+    const rows: LockRowResult[] = []
+    for (const size of loads) {
+      const load = await start('lock-load.ts')
+      undo.push(() => stop(load.child))
+      await ask(load.child, { ca: said.ca, nodes: places, sessions: said.sessions, ...size } satisfies LockLoadOrder)
+      const passes: Pass[] = []
+      for (let i = 0; i < Math.min(plan.passes, MOST_PASSES); i++) {
+        await allRunning(load.child, size)
+        await ask<LockLoadCuts>(load.child, { say: 'cuts' })
+        await ask(upstream.child, { after: 0 })
+        log = ''
+        const asked = micros()
+        const lock = await api.call<LockRow>('POST', '/v1/locks', { kind: 'owner', target: 'bench-owner', reason: 'w6' })
+        const acknowledged = micros()
+        const acknowledgedAt = Date.now()
+        await wait(WATCH_MS)
+        const cuts = await ask<LockLoadCuts>(load.child, { say: 'cuts' })
+        const ends = await Promise.all([first, ...(second ? [second] : [])].map(({ child }) => ask<NodeEnds>(child, { endsSince: asked })))
+        const received = await ask<{ calls: number; late: number }>(upstream.child, { after: acknowledged })
+        const statements = statementsAfter(log, acknowledgedAt)
+        await api.call('DELETE', `/v1/locks/${lock.id}`)
+        passes.push({ asked, ackMs: (acknowledged - asked) / 1000, cuts, ends, slipped: { mcp: received.late, postgres: statements } })
+      }
+      load.child.send({ end: true })
+      await stop(load.child)
+      rows.push(...KINDS.filter((kind) => size[kind] > 0).map((kind) => rowOf(kind, nodes, size[kind], passes)))
     }
-    load.child.send({ end: true })
-    return KINDS.map((kind) => rowOf(kind, nodes, passes))
+    return rows
   } finally {
     for (const step of undo.reverse()) await step().catch((error: unknown) => console.error(error))
   }
@@ -112,22 +126,33 @@ interface Pass {
   readonly asked: number
   readonly ackMs: number
   readonly cuts: LockLoadCuts
+  /** of each node */
+  readonly ends: readonly NodeEnds[]
   readonly slipped: { readonly mcp: number; readonly postgres: number }
 }
 
-function rowOf(kind: (typeof KINDS)[number], nodes: number, passes: readonly Pass[]): LockRowResult {
+function rowOf(kind: (typeof KINDS)[number], nodes: number, running: number, passes: readonly Pass[]): LockRowResult {
   const first = passes.map(({ asked, cuts }) => cuts[kind].map((at) => (at - asked) / 1000))
   const all = first.flat().sort((a, b) => a - b)
   const acks = passes.map(({ ackMs }) => ackMs).sort((a, b) => a - b)
+  // The node cannot tell calls and streams apart: both are answers.
+  const written = passes.flatMap(({ asked, ends }) =>
+    ends.flatMap((of) => (kind === 'statements' ? of.statements : of.calls).map((at) => (at - asked) / 1000)),
+  )
+  written.sort((a, b) => a - b)
+  const cpu = passes.map(({ cuts }) => cuts.cpuMs).sort((a, b) => a - b)
   const round = (value: number | undefined) => Number((value ?? 0).toFixed(1))
   return {
     workload: 'w6',
     name: { calls: 'mcp http', streams: 'mcp streams', statements: 'postgres' }[kind],
     nodes,
-    running: RUNNING[kind],
+    running,
     slipped: passes.reduce((sum, { slipped }) => sum + (kind === 'statements' ? slipped.postgres : kind === 'calls' ? slipped.mcp : 0), 0),
     cut_ms: round(all[all.length >> 1]),
     cut_ms_max: round(all.at(-1)),
+    node_ms: round(written[written.length >> 1]),
+    node_ms_max: round(written.at(-1)),
+    clients_cpu_ms: round(cpu[cpu.length >> 1]),
     ack_ms: round(acks[acks.length >> 1]),
     cut: first.map((ends) => ends.length),
   }
@@ -177,11 +202,11 @@ async function prepare(superuserUrl: string): Promise<void> {
   await client.end()
 }
 
-async function allRunning(load: Parameters<typeof ask>[0]): Promise<void> {
+async function allRunning(load: Parameters<typeof ask>[0], size: Load): Promise<void> {
   const until = Date.now() + READY_MS
   for (;;) {
     const { running, failures } = await ask<LockLoadSaid>(load, { say: 'running' })
-    if (KINDS.every((kind) => running[kind] >= RUNNING[kind])) return
+    if (KINDS.every((kind) => running[kind] >= size[kind])) return
     if (Date.now() > until) throw new Error(`w6: only ${JSON.stringify(running)} are running: ${failures.slice(-3).join('; ')}`)
     await wait(200)
   }

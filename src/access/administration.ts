@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { ChaperoneError } from '../errors.ts'
+import type { LiveSession } from '../identity/types.ts'
 import type { Action, ObligationMerge, Resource, Vocabulary } from '../policy/types.ts'
 
 /** What may be done to Chaperone itself (design 3.8). Chaperone is a resource like any other, in the same roles. */
@@ -21,6 +23,17 @@ const effectsOf: Record<Verb, Action['effects']> = {
 /** Verbs that a person may use only with a second factor of the last five minutes (design 3.3). */
 export const FACTOR_VERBS: ReadonlySet<Verb> = new Set(['apply', 'approve', 'lock', 'issue', 'ca', 'pins', 'secrets', 'identities'])
 export const FACTOR_FRESH_MS = 5 * 60_000
+
+/** Whether a second factor was given in this session within the last five minutes; one of the future is none (rule 4). */
+export function hasFreshFactor({ factorAt }: Pick<LiveSession, 'factorAt'>, now: number): boolean {
+  const age = factorAt === undefined ? undefined : now - factorAt
+  return age !== undefined && age >= 0 && age <= FACTOR_FRESH_MS
+}
+
+export const factorRequired = () =>
+  new ChaperoneError('factor_required', 'A second factor of the last five minutes is needed for this.', {
+    fix: 'Run the command at a terminal, where it asks for a code of your authenticator app, or give one with --totp or CHAPERONE_TOTP.',
+  })
 
 /** Chaperone as a resource. There is one a trust domain. */
 export const chaperoneResource = (trustDomain: string): Resource => ({

@@ -1,8 +1,10 @@
 import type { AuditLog } from '../audit/record.ts'
+import type { Clock } from '../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import type { LiveSession } from '../identity/types.ts'
 import { NOT_VISIBLE } from '../policy/refusal.ts'
 import type { Action, Decision } from '../policy/types.ts'
+import { makeBuckets, type Rate } from './buckets.ts'
 import { type DraftOf, definition } from './drafts.ts'
 import { digestOf, resourceDigest, sha256 } from './requests/binding.ts'
 import type { Calls } from './requests/calls.ts'
@@ -38,10 +40,19 @@ export interface ApprovalsParts {
   readonly calls: Calls | undefined
   readonly judgeOrWhyNot: (session: LiveSession, action: Action, admission: Admission) => Judged
   readonly draftOf: DraftOf
+  readonly clock: Clock
 }
 
+/**
+ * How often an identity may send what waits for an answer already. Each try is a record; and who holds 25 calls, each asked for
+ * again every 20 s, stays below it.
+ */
+export const RETRIES: Rate = { most: 120, window: 60_000 }
+
 /** What a human said about an action, and whether that still holds: the part of the guard that is about `ask`. */
-export function makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf }: ApprovalsParts) {
+export function makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf, clock }: ApprovalsParts) {
+  const retries = makeBuckets(clock)
+
   const digestIn = (current: State, session: LiveSession, action: Action, decision: Decision, bound: string): string => {
     const found = current.find(action.kind, action.resource.name)
     if (found?.resource.id !== action.resource.id) throw new ChaperoneError('not_found', NOT_VISIBLE)
@@ -83,19 +94,27 @@ export function makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf }: A
       if (now.decision.verdict !== 'ask') return { judgedIn, ...now }
       const bound = sha256(call.bound)
       const digest = digestIn(judgedIn, session, action, now.decision, bound)
-      const record = async (request: string) => {
+      const record = async (request: string, again: boolean) => {
+        if (again) assertMayRetry(session)
         await audit.append({ ...draftOf('action.asked', id, session, action, now.decision, admission), request })
       }
-      const answer = await calls.answer({ session, action, decision: now.decision, call, digest, record })
+      const answer = await calls.answer({ session, action, decision: now.decision, call, digest, record, known: asking.known })
       if ('parked' in answer) return { judgedIn, decision: now.decision, parked: answer.parked }
       if ('approved' in answer) return { judgedIn, decision: now.decision, approval: { request: answer.approved.id, digest, bound } }
       const said = answer.denied.votes.find((vote) => vote.verdict === 'deny')?.reason
       const message = `${action.summary} on ${action.resource.name} was asked for and refused${said ? `: ${said}` : '.'}`
       return { judgedIn, decision: { ...now.decision, verdict: 'deny', reason: 'approval_denied', message } }
     } catch (thrown) {
+      if (thrown instanceof TooOften) return { judgedIn, decision: { ...decision, verdict: 'deny', ...thrown.said } }
       const why = toChaperoneError(thrown)
       return { judgedIn, decision: { ...decision, verdict: 'deny', reason: why.code, message: why.message }, why }
     }
+  }
+
+  const assertMayRetry = ({ principal: { identityId } }: LiveSession): void => {
+    const wait = retries.wait(identityId, 'retries', RETRIES)
+    if (wait > 0) throw new TooOften(Math.ceil(wait / 1000))
+    retries.take(identityId, 'retries', RETRIES)
   }
 
   /** A further round of a call that a human allowed, or what became of it: under the same approval, if it is the same still. */
@@ -122,6 +141,21 @@ export function makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf }: A
   }
 
   return { answered, holds }
+}
+
+/** What waits for an answer is asked for again and again. */
+class TooOften extends Error {
+  readonly said: Pick<Decision, 'reason' | 'message' | 'retryAfter'>
+
+  constructor(retryAfter: number) {
+    super('asked for again too often')
+    const most = `${RETRIES.most} times in ${RETRIES.window / 60_000} minute`
+    this.said = {
+      reason: 'rate_limited',
+      message: `A human was asked, and has not answered; what waits is asked for again more than ${most}. Try again in ${retryAfter} seconds.`,
+      retryAfter,
+    }
+  }
 }
 
 /** An approval that is there, of something that is not the same any more. */

@@ -13,7 +13,7 @@ import { mcpVocabulary } from '../gateways/mcp/rules.ts'
 import { clientAgent, createIdentity, setIdentityState } from '../identity/directory.ts'
 import { makeLock } from '../identity/locks.ts'
 import { openSessions } from '../identity/sessions.ts'
-import type { LiveSession, Sessions } from '../identity/types.ts'
+import type { Connection, LiveSession, Sessions } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import { decide } from '../policy/decide.ts'
 import type { Resource } from '../policy/types.ts'
@@ -485,4 +485,28 @@ test('a tool whose definition waits for an administrator is refused to who could
   }
   assert.equal(guard.judge(carla, call('other')).reason, 'no_rule')
   assert.deepEqual([guard.judge(dana, call('send')).reason, guard.judge(dana, call('send')).visible], ['no_rule', false])
+})
+
+test('rule 6: of all permits that one lock cuts, each client has its goodbye before the first signal aborts; what is cut is not judged again', async () => {
+  const session = await sessionOf(person.id)
+  const connection = session.connect('https')
+  const seen: string[] = []
+  const admit = async (i: number, on: { readonly connection?: Connection }) => {
+    const permit = await guard.admit(session, apply, {
+      ...on,
+      cut(reason) {
+        seen.push(`goodbye ${i} ${(reason as ChaperoneError).code}`)
+        if (i === 1) throw new Error('the first one fails')
+      },
+    })
+    permit.signal.addEventListener('abort', () => seen.push(`over ${i}`))
+  }
+  for (const i of [0, 1, 2]) await admit(i, {})
+  await admit(3, { connection })
+  sessions.review(() => new ChaperoneError('locked', 'A lock stops this.'))
+  assert.deepEqual(seen, ['goodbye 3 locked', 'over 3'], 'with its connection')
+  seen.length = 0
+  await reduce((trx) => makeLock(trx, { kind: 'identity', target: person.id, reason: 'incident 7', now: clock.now() }))
+  assert.deepEqual(seen, ['goodbye 0 locked', 'goodbye 1 locked', 'goodbye 2 locked', 'over 0', 'over 1', 'over 2'])
+  assert.equal((lost[0] as Error).message, 'the first one fails', 'one that fails keeps nobody else')
 })

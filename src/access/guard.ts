@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { lockFor, sessionsOf } from '../identity/locks.ts'
 import { actingIn } from '../identity/named.ts'
-import type { LiveSession } from '../identity/types.ts'
+import type { Connection, LiveSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import { decide } from '../policy/decide.ts'
 import { demandsOf } from '../policy/demands.ts'
@@ -31,11 +31,18 @@ export interface GuardParts {
   readonly outcomeLost: (error: unknown) => void
 }
 
+/** What a cut of its connection ends. */
+type Cuttable = Pick<Open, 'sayGoodbye' | 'cut'>
+
 /** A permit that is out: what must still hold while it is. */
 interface Open {
   readonly permit: Permit
   readonly session: LiveSession
   readonly approval: Approval | undefined
+  /** It was cut already. */
+  readonly ended: boolean
+  /** The first half of a cut: it permits nothing any more, and the client is told. */
+  sayGoodbye(reason: unknown): void
   /** Ends what it permits. */
   cut(reason: unknown): void
   release(): void
@@ -61,22 +68,25 @@ export function makeGuard({
 }: GuardParts): Guard & { review(): void; readonly open: number; underWay(): Action[]; has(permit: string): boolean } {
   const open = new Map<string, Open>()
   const meter = makeMeter({ clock, budgets, failed: outcomeLost })
-  const cuts = new WeakMap<AbortSignal, Set<(reason: unknown) => void>>()
+  const cuts = new WeakMap<Connection, Set<Cuttable>>()
 
   /** One listener a connection: one a permit, added and taken away again, was 3 of the 119 us of a SQL statement. */
-  const whenCut = (signal: AbortSignal, cut: (reason: unknown) => void): (() => void) => {
-    let all = cuts.get(signal)
+  const whenCut = (connection: Connection, cuttable: Cuttable): (() => void) => {
+    let all = cuts.get(connection)
     if (!all) {
-      const those = new Set<(reason: unknown) => void>()
+      const those = new Set<Cuttable>()
+      connection.onCut?.((why) => {
+        for (const each of those) each.sayGoodbye(why)
+      })
       const cutAll = () => {
-        for (const each of those) each(signal.reason)
+        for (const each of those) each.cut(connection.signal.reason)
       }
-      signal.addEventListener('abort', cutAll, { once: true })
-      cuts.set(signal, those)
+      connection.signal.addEventListener('abort', cutAll, { once: true })
+      cuts.set(connection, those)
       all = those
     }
-    const own = all.add(cut)
-    return () => own.delete(cut)
+    const own = all.add(cuttable)
+    return () => own.delete(cuttable)
   }
 
   const questionIn = (current: State, session: LiveSession, asked: Action): Question | undefined => {
@@ -103,8 +113,10 @@ export function makeGuard({
     })
     // A lock on a resource or its tool tells nobody that it exists who could not see it (rule 8).
     if (lock) {
+      // No approver lifts it.
+      const { hint, ...rest } = decision
       return {
-        ...decision,
+        ...rest,
         verdict: 'deny',
         reason: 'locked',
         message: `A lock stops this: ${lock.reason}`,
@@ -153,7 +165,7 @@ export function makeGuard({
 
   const nameOf = (id: string) => state.current().identity(id)?.name
   const draftOf = makeDrafts(state)
-  const { answered, holds } = makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf })
+  const { answered, holds } = makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf, clock })
 
   const permitFor = (
     id: string,
@@ -167,11 +179,19 @@ export function makeGuard({
     // Most permits are over before anybody asks for their signal, and a signal costs more than deciding.
     let controller: AbortController | undefined
     let ended: { readonly reason: unknown } | undefined
-    const cut = (reason: unknown) => {
+    const sayGoodbye = (reason: unknown) => {
       if (ended) return
       ended = { reason }
-      controller?.abort(reason)
-      admission.cut?.(reason)
+      try {
+        admission.cut?.(reason)
+      } catch (error) {
+        // One goodbye that fails must not keep the others from being cut.
+        outcomeLost(error)
+      }
+    }
+    const cut = (reason: unknown) => {
+      sayGoodbye(reason)
+      controller?.abort(ended?.reason)
     }
     const permit = {
       ...{ id, action, decision, obligations: decision.obligations },
@@ -181,7 +201,7 @@ export function makeGuard({
         return controller.signal
       },
     } as Permit
-    const unhook = admission.connection && whenCut(admission.connection.signal, cut)
+    const unhook = admission.connection && whenCut(admission.connection, { sayGoodbye, cut })
     const forget =
       decision.until === undefined
         ? undefined
@@ -190,6 +210,10 @@ export function makeGuard({
       permit,
       session,
       approval,
+      get ended() {
+        return ended !== undefined
+      },
+      sayGoodbye,
       cut,
       release() {
         unhook?.()
@@ -298,13 +322,19 @@ export function makeGuard({
     },
 
     review() {
-      for (const { permit, session, approval, cut } of open.values()) {
+      const over: { readonly one: Open; readonly why: ChaperoneError }[] = []
+      for (const one of open.values()) {
+        // Cut with its connection, and not settled yet.
+        if (one.ended) continue
+        const { permit, session, approval } = one
         const why = whyNot(
           () => judge(session, permit.action),
           (decision) => holds(decision, session, permit.action, approval),
         )
-        if (why) cut(why)
+        if (why) over.push({ one, why })
       }
+      for (const { one, why } of over) one.sayGoodbye(why)
+      for (const { one, why } of over) one.cut(why)
     },
 
     has: (permit) => open.has(permit),

@@ -57,6 +57,8 @@ export interface ExactCall {
   readonly bound: string
   /** What the approver reads, in order. Known secrets are masked and long texts cut visibly where it is stored. */
   readonly shown: readonly Shown[]
+  /** Values in it are not to be kept (`record.parameters` of a database): what is shown is erased once the question is over. */
+  readonly fleeting?: true
 }
 
 export interface Shown {
@@ -80,6 +82,8 @@ export interface Asking {
    * approved, so it uses nothing up.
    */
   readonly follows?: string
+  /** Id of the request whose question is on record for this very wait: found again, unchanged, it is not recorded a second time. */
+  readonly known?: string
 }
 
 /** The question that a refused call waits for. */
@@ -102,7 +106,10 @@ export interface Admission {
   readonly bodies?: readonly Body[]
   /** W3C trace id of the request */
   readonly trace?: string
-  /** Told once when the permit is cut, with the reason: the same as its signal, for whoever has thousands of permits a second. */
+  /**
+   * Told once when the permit is cut, with the reason, before its signal aborts and before anything behind other permits of the
+   * same cut is torn down: the moment to say goodbye to the client. Nothing may pass from then on.
+   */
   readonly cut?: (reason: unknown) => void
 }
 

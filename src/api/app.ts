@@ -1,10 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
 import { Hono } from 'hono'
-import { administer, FACTOR_FRESH_MS, FACTOR_VERBS, type Verb } from '../access/administration.ts'
+import { administer, FACTOR_VERBS, factorRequired, hasFreshFactor, type Verb } from '../access/administration.ts'
+import { draftAction } from '../access/drafts.ts'
 import type { Permit } from '../access/types.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import type { Connection, LiveSession } from '../identity/types.ts'
+import { knocking } from '../signin/knocking.ts'
 import { auditRoutes } from './audit.ts'
 import { authorityRoutes } from './authorities.ts'
 import { readBody } from './body.ts'
@@ -101,7 +103,7 @@ export function createApi(parts: ApiParts): Api {
       if (!isSessionRoute(route)) {
         throttle(asked.remote)
         const { value } = await readBody(request, route.body, route.limit)
-        return json(await route.handle({ ...asked, body: value }))
+        return json(await knocking(asked.remote, () => route.handle({ ...asked, body: value })))
       }
       if (!caller)
         throw new ChaperoneError('unauthenticated', 'Show who you are: a client certificate is needed.', { fix: 'Sign in: chaperone login' })
@@ -173,31 +175,20 @@ export function createApi(parts: ApiParts): Api {
     // An agent of a person acts for a person, who is not there to give one; it never gets by on its kind.
     const { principal } = session
     const person = principal.kind === 'user' || principal.chain.some((link) => link.identity.startsWith('usr_'))
-    if (!needed || !person) return
-    const { factorAt } = session
-    const age = factorAt === undefined ? undefined : parts.clock.now() - factorAt
-    if (age !== undefined && age >= 0 && age <= FACTOR_FRESH_MS) return
+    if (!needed || !person || hasFreshFactor(session, parts.clock.now())) return
     await parts.audit.append({
       type: 'action.refused',
       actor: { id: principal.identityId, name: principal.name, kind: principal.kind },
       session: session.id,
       credential: principal.credentialId,
-      action: {
-        kind: 'chaperone',
-        operation: verb,
-        effects: ['admin'],
-        summary,
-        resource: { id: parts.chaperone.id, name: parts.chaperone.name, kind: 'chaperone' },
-      },
+      action: draftAction(administer(parts.chaperone, verb, summary)),
       decision: { verdict: 'deny', reason: 'factor_required', link: principal.name, obligations: {} },
     })
     if (principal.kind !== 'user')
       throw new ChaperoneError('factor_required', 'A second factor of the person is needed for this, and what acts for him cannot give one.', {
         fix: 'The person does it himself.',
       })
-    throw new ChaperoneError('factor_required', 'A second factor of the last five minutes is needed for this.', {
-      fix: 'Run the command at a terminal, where it asks for a code of your authenticator app, or give one with --totp or CHAPERONE_TOTP.',
-    })
+    throw factorRequired()
   }
 
   function settleLater(permit: Permit, outcome: unknown): void {

@@ -43,6 +43,10 @@ export interface AuditRow {
   readonly verdict?: string
   readonly reason?: string
   readonly rule?: string
+  /** id of the request that the record is about */
+  readonly request?: string
+  /** of an intent: it had to be asked for (`verdict` is `ask`), and was sent on by this approval */
+  readonly approval?: AuditApproval
   /** what a rule in shadow mode would have made of it: `deny: guardrail no-drops, deny rule 1` */
   readonly shadow?: string
   readonly purpose?: string
@@ -55,8 +59,15 @@ export interface AuditRow {
   /** of a tool call, as JSON */
   readonly arguments?: string
 }
+/** Who said yes, first to last; the names are those of now. Absent in `audit tail`: it looks nothing up. */
+export interface AuditApproval {
+  readonly request: string
+  readonly by: readonly { readonly name: string; readonly at: number; readonly how: string }[]
+}
 export interface AuditDetail {
   readonly envelope: unknown
+  /** of an intent that had to be asked for: whose yes it used up */
+  readonly approval?: AuditApproval
   /** of an intent: what came of it */
   readonly outcome?: Readonly<Record<string, unknown>>
   readonly transaction?: AuditTransaction

@@ -1,6 +1,7 @@
 import { FACT_FILTERS } from '../audit/fact-filter.ts'
 import type { RecordQuery } from '../audit/query.ts'
 import { RECORD_TYPES, type RecordType } from '../audit/record.ts'
+import { near } from '../documents/near.ts'
 import { ChaperoneError } from '../errors.ts'
 import { findIdentity, listIdentities } from '../identity/directory.ts'
 import { isId } from '../ids.ts'
@@ -49,8 +50,9 @@ export async function readAuditQuery(parts: Pick<ApiParts, 'store' | 'chaperone'
 
 function factsOf(given: ReadonlyMap<string, string>): Pick<RecordQuery, 'facts'> {
   const facts = Object.fromEntries(FACT_FILTERS.flatMap((key) => (given.has(key) ? [[key, given.get(key)!]] : [])))
-  const { effect, sqlstate, transaction, shadow } = facts
+  const { effect, sqlstate, transaction, shadow, unsent } = facts
   if (shadow !== undefined && shadow !== 'any' && shadow !== 'ask' && shadow !== 'deny') throw usage('a shadow is any, ask or deny')
+  if (unsent !== undefined && unsent !== 'any') throw usage('unsent is any')
   if (effect !== undefined && !(EFFECTS as readonly string[]).includes(effect)) throw usage(`an effect is ${EFFECTS.join(', ')}`)
   if (sqlstate !== undefined && !/^[0-9A-Z]{5}$/.test(sqlstate)) throw usage('an SQLSTATE has five digits or capitals, such as 42501')
   if (transaction !== undefined && !/^[\w-]+\.[0-9]+$/.test(transaction)) throw usage('a transaction is a connection and a number: con_….3')
@@ -90,9 +92,17 @@ async function resourceOf({ store, chaperone }: Pick<ApiParts, 'store' | 'chaper
     .where('name', '=', text.slice(slash + 1))
   if (slash >= 0) query = query.where('kind', '=', text.slice(0, slash))
   const [row, another] = await query.limit(2).execute()
-  if (!row) throw new ChaperoneError('not_found', `There is no resource ${text}.`, { fix: 'What was deleted is found by its id.' })
+  if (!row) throw await noResource(store, text)
   if (another) throw usage(`more than one resource is named ${text}: write ${row.kind}/${text} or ${another.kind}/${text}`)
   return row.id
+}
+
+/** Whoever reads the record reads every name in it, so what is near may be said. */
+async function noResource({ db }: ApiParts['store'], text: string): Promise<ChaperoneError> {
+  const rows = await db.selectFrom('documents').select(['kind', 'name']).where('kind', 'in', ['mcp', 'postgres']).execute()
+  const known = rows.map(({ kind, name }) => (text.includes('/') ? `${kind}/${name}` : name))
+  const fix = [near(text, known), 'What was deleted is found by its id.'].filter((part) => part !== undefined).join(' ')
+  return new ChaperoneError('not_found', `There is no resource ${text}.`, { fix })
 }
 
 function typeOf(type: string | undefined): { type?: RecordType } {

@@ -1,6 +1,7 @@
 import { readRecord } from '../audit/query.ts'
 import { ChaperoneError, REASONS } from '../errors.ts'
 import { proposeRule } from '../policy/propose.ts'
+import { ruleTitle } from '../policy/rule-title.ts'
 import type { Decision, Question } from '../policy/types.ts'
 import type { AuditRule } from './audit-contract.ts'
 import type { ApiParts } from './parts.ts'
@@ -45,6 +46,6 @@ const lower = (sentence: string) => sentence.charAt(0).toLowerCase() + sentence.
 const shown = ({ verdict, reason, rule, obligations }: Decision) => ({
   verdict,
   reason,
-  ...(rule ? { rule: `${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` } : {}),
+  ...(rule ? { rule: ruleTitle(rule) } : {}),
   obligations,
 })

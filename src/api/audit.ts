@@ -3,7 +3,8 @@ import { type RecordRow, readRecord, searchRecords } from '../audit/query.ts'
 import { readTransaction } from '../audit/transaction.ts'
 import { openLogForReading, type VerifyOptions, type VerifyReport, verifyLog } from '../audit/verify.ts'
 import { ChaperoneError } from '../errors.ts'
-import { titleOf } from '../policy/rule.ts'
+import { ruleTitle } from '../policy/rule-title.ts'
+import { approvalsOf, approvedBy } from './audit-approvals.ts'
 import type { AuditDetail, AuditPage, AuditRow, AuditRule } from './audit-contract.ts'
 import { readAuditQuery, readRuleWish } from './audit-query.ts'
 import { ruleFor } from './audit-rule.ts'
@@ -38,7 +39,11 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
         const query = await readAuditQuery(parts, asked.query)
         await reading(asked, { op: 'search', query })
         const { rows, ...more } = await searchRecords(parts.store.db, query)
-        return { records: rows.map((row) => rowOf(row, nameOf)), ...more }
+        const approvals = await approvalsOf(
+          parts.store.db,
+          rows.map(({ envelope }) => envelope),
+        )
+        return { records: rows.map((row) => rowOf(row, nameOf, approvals)), ...more }
       },
     }),
     signedIn({
@@ -53,8 +58,10 @@ export function auditRoutes(parts: ApiParts): { readonly routes: readonly Route[
         if (!found) throw new ChaperoneError('not_found', 'There is no such record.')
         const { envelope, leafHash, position, bodies, outcome } = found
         const transaction = await readTransaction(parts.store.db, found)
+        const approval = (await approvalsOf(parts.store.db, [envelope])).get(envelope.request ?? '')
         return {
           envelope,
+          ...(approval ? { approval } : {}),
           ...(outcome ? { outcome } : {}),
           ...(transaction ? { transaction } : {}),
           leafHash,
@@ -134,9 +141,14 @@ function resultOf(outcome: RecordRow['outcome']): Pick<AuditRow, 'outcome' | 're
 }
 
 /** One line of a listing. */
-function rowOf({ envelope, position, statement, arguments: asked, outcome = envelope.outcome }: RecordRow, nameOf: ResourceNames): AuditRow {
-  const { id, at, type, node, seq, actor, chain, session, action, decision, purpose } = envelope
+function rowOf(
+  { envelope, position, statement, arguments: asked, outcome = envelope.outcome }: RecordRow,
+  nameOf: ResourceNames,
+  approvals: Awaited<ReturnType<typeof approvalsOf>> = new Map(),
+): AuditRow {
+  const { id, at, type, node, seq, actor, chain, session, action, decision, purpose, request } = envelope
   const rule = decision?.rule
+  const used = approvedBy(envelope)
   return {
     id,
     at,
@@ -151,8 +163,10 @@ function rowOf({ envelope, position, statement, arguments: asked, outcome = enve
       ? { resource: `${action.resource.kind ?? action.kind}/${action.resource.name}`, action: action.summary, effects: action.effects }
       : storyOf(envelope, nameOf)),
     ...(decision ? { verdict: decision.verdict, reason: decision.reason } : {}),
-    ...(rule ? { rule: titleOf(rule) } : {}),
-    ...(decision?.shadow ? { shadow: `${decision.shadow.verdict}: ${titleOf(decision.shadow.rule)}` } : {}),
+    ...(rule ? { rule: ruleTitle(rule) } : {}),
+    ...(request === undefined ? {} : { request }),
+    ...(used === undefined ? {} : { approval: approvals.get(used) ?? { request: used, by: [] } }),
+    ...(decision?.shadow ? { shadow: `${decision.shadow.verdict}: ${ruleTitle(decision.shadow.rule)}` } : {}),
     ...(purpose === undefined ? {} : { purpose }),
     ...(action?.facts ? { facts: action.facts } : {}),
     ...resultOf(outcome),

@@ -23,7 +23,13 @@ export async function readBody<T>(
   if (parsed.success) return { value: parsed.data, text: bytes.toString() }
   const [issue] = parsed.error.issues
   const where = issue && issue.path.length > 0 ? `\`${issue.path.join('.')}\`: ` : ''
-  throw new ChaperoneError('usage', `The request is not as expected: ${where}${issue?.message ?? 'invalid'}.`)
+  throw new ChaperoneError('usage', `The request is not as expected: ${where}${faultOf(issue)}.`)
+}
+
+function faultOf(issue: z.core.$ZodIssue | undefined): string {
+  if (issue?.code === 'too_small' && issue.origin === 'string' && issue.minimum === 1) return 'it must not be empty'
+  if (issue?.code === 'too_big' && issue.origin === 'string') return `it has more than ${issue.maximum} characters`
+  return issue?.message ?? 'invalid'
 }
 
 async function readBytes(request: Request, limit: number): Promise<Buffer> {

@@ -1,6 +1,7 @@
 /**
  * What the API on the mTLS listener answers: the types that `api/` serves and `client/` and `cli/` read. All bodies are
  * JSON; an error is `ErrorBody` with the HTTP status of its code. Times are ms since 1970.
+ * An event stream whose session or permit is cut ends with an event `over`, whose data is an `ErrorBody`; a reader that is too slow gets `behind`.
  *
  *   without a certificate (a secret or a device key proves who asks)
  *   POST /v1/enrol/begin   EnrolBegin   -> EnrolOffer        an invitation is looked at; TOTP secret to enrol
@@ -179,7 +180,15 @@ export interface WhoAmI {
   readonly kind: string
   readonly roles: readonly string[]
   readonly traits: Readonly<Record<string, unknown>>
-  readonly session: { readonly id: string; readonly how: string; readonly startedAt: number; readonly purpose?: string; readonly factorAt?: number }
+  readonly session: {
+    readonly id: string
+    readonly how: string
+    readonly startedAt: number
+    readonly purpose?: string
+    readonly factorAt?: number
+    /** While it counts: what it was, and until when it stands for further decisions. */
+    readonly factor?: { readonly by?: 'totp' | 'passkey'; readonly until: number }
+  }
   readonly chain: readonly { readonly name: string }[]
   readonly notAfter: number
   readonly trustDomain: string

@@ -74,6 +74,22 @@ test('rule 8: a list of resources shows what the caller may see, with nothing of
   assert.equal((await ask(boris, 'GET', '/v1/resources/nothing')).status, 404)
 })
 
+test('servers that are no process are listed to whom they are for: Chaperone’s own, and those of databases', async (t) => {
+  const { ask, boris, parts } = await house(t)
+  const names = ['prod/Billing 2', 'chaperone']
+  const builtinServers = () => names.map((name) => ({ resource: { kind: 'mcp', id: name, name, labels: {} } }))
+  Object.assign(parts, { builtinServers })
+  const { value } = await ask<{ resources: ResourceRow[] }>(boris, 'GET', '/v1/resources/mcp')
+  assert.deepEqual(
+    value.resources.map(({ name, address, about }) => [name, address, about]),
+    [
+      ['chaperone', 'https://chaperone.test:7443/mcp/chaperone', "Chaperone's own: ask for access, see what became of it"],
+      ['files', 'https://chaperone.test:7443/mcp/files', 'stdio server'],
+      ['prod/Billing 2', 'https://chaperone.test:7443/mcp/prod/Billing%202', 'tools of a PostgreSQL database'],
+    ],
+  )
+})
+
 test('rule 6: a lock is in force on this node when the answer comes, by name or id, and ends when it is lifted', async (t) => {
   const { ask, dana, boris, parts, records } = await house(t)
   const action = parts.describe.mcp!({ kind: 'mcp', resource: 'files', tool: 'read_file', args: {} }, (one) =>

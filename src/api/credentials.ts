@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { FACTOR_FRESH_MS, hasFreshFactor } from '../access/administration.ts'
 import { readCsr } from '../ca/csr.ts'
 import { TTL } from '../ca/types.ts'
 import { ChaperoneError } from '../errors.ts'
@@ -71,7 +72,12 @@ export function credentialRoutes(parts: ApiParts): readonly Route[] {
     }),
   ]
 
-  function whoami({ trustDomain }: ApiParts, { id, how, startedAt, purpose, factorAt, principal }: LiveSession): WhoAmI {
+  function whoami({ trustDomain }: ApiParts, live: LiveSession): WhoAmI {
+    const { id, how, startedAt, purpose, factorAt, factorBy, principal } = live
+    const factor =
+      factorAt !== undefined && hasFreshFactor(live, clock.now())
+        ? { factor: { ...(factorBy === undefined ? {} : { by: factorBy }), until: factorAt + FACTOR_FRESH_MS } }
+        : {}
     const links = state.current().links(principal.chain, clock.now())
     const self = links.at(-1)!.identity
     return {
@@ -80,7 +86,7 @@ export function credentialRoutes(parts: ApiParts): readonly Route[] {
       kind: self.kind,
       roles: self.roles,
       traits: self.traits,
-      session: { id, how, startedAt, ...(purpose === undefined ? {} : { purpose }), ...(factorAt === undefined ? {} : { factorAt }) },
+      session: { id, how, startedAt, ...(purpose === undefined ? {} : { purpose }), ...(factorAt === undefined ? {} : { factorAt }), ...factor },
       chain: links.map((link) => ({ name: link.identity.name })),
       notAfter: principal.notAfter,
       trustDomain,
@@ -149,7 +155,11 @@ async function client(parts: ApiParts, { body, session }: AskedInSession<ClientA
   await state.see(chain)
   await assertRoom(parts, agent)
   const parent = await sessionRow(parts, session.id)
+  // Whoever issued the person's credential may hold its key, and with it everything that is made from it here: else he
+  // would ask as a tool of that person, and say yes to himself.
+  const issuer = session.issuerId === undefined ? {} : { issuerId: session.issuerId }
   const made = await sessions.start({
+    ...issuer,
     identityId: agent.id,
     chain,
     how: 'client',
@@ -161,7 +171,7 @@ async function client(parts: ApiParts, { body, session }: AskedInSession<ClientA
   })
   return credentialAnswer(
     parts,
-    await issueCredential(parts, { identity: shown(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'client' }),
+    await issueCredential(parts, { identity: shown(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'client', ...issuer }),
   )
 }
 

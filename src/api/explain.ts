@@ -11,7 +11,7 @@ import type { ChainLink } from '../identity/types.ts'
 import { type Explanation, explain } from '../policy/explain.ts'
 import { shownObligations } from '../policy/limits.ts'
 import { NOT_VISIBLE } from '../policy/refusal.ts'
-import { titleOf } from '../policy/rule.ts'
+import { ruleTitle } from '../policy/rule-title.ts'
 import type { Action } from '../policy/types.ts'
 import type { Explain, Explained } from './contract.ts'
 import type { ApiParts } from './parts.ts'
@@ -111,7 +111,7 @@ function explained(parts: ApiParts, action: Action, chain: readonly ChainLink[],
     links: explanation.links.map(({ name, verdict, reason, rule }) => ({ name, verdict, reason, ...(rule === undefined ? {} : { rule }) })),
     ...(explanation.missing === undefined || !full ? {} : { missing: explanation.missing }),
     ...(decision.hint === undefined || lock || quarantined !== undefined ? {} : { hint: decision.hint }),
-    ...(decision.shadow === undefined || !full ? {} : { shadow: `${decision.shadow.verdict}: ${titleOf(decision.shadow.rule)}` }),
+    ...(decision.shadow === undefined || !full ? {} : { shadow: `${decision.shadow.verdict}: ${ruleTitle(decision.shadow.rule)}` }),
     ...(explanation.grant === undefined || !full ? {} : { grant: explanation.grant }),
   }
 }

@@ -202,7 +202,7 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     browsers,
     passkeys: openPasskeys({ store, sessions, browsers, audit: writer ?? audit, clock, trustDomain: NAME }),
     places: { web: 'localhost:7444' },
-    databaseTools: () => [],
+    builtinServers: () => [],
     databases: databaseSetup({ ca, clock, connectMs: 5_000, reveal: async () => 'secret' }),
     scan: options.scan ?? (() => Promise.reject(new ChaperoneError('unsupported', 'There is no scanner in this test.'))),
     pins: openPinBook({

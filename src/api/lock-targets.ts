@@ -38,7 +38,7 @@ export async function lockTarget(parts: TargetParts, kind: Kind, target: string)
       return { target, name: target }
     case 'role': {
       const row = await parts.store.db.selectFrom('documents').select('name').where('kind', '=', 'role').where('name', '=', target).executeTakeFirst()
-      if (!row) throw new ChaperoneError('not_found', `There is no role ${target}.`)
+      if (!row) throw new ChaperoneError('not_found', `There is no role ${target}.`, { fix: 'See: chaperone get role' })
       return { target: row.name, name: row.name }
     }
     case 'resource': {
@@ -64,7 +64,10 @@ async function resource({ store }: TargetParts, target: string) {
   let query = isId('res', target) ? documents.where('id', '=', target) : documents.where('name', '=', name ?? '')
   if (only !== undefined) query = query.where('kind', '=', only)
   const [row, another] = await query.limit(2).execute()
-  if (!row) throw new ChaperoneError('not_found', `There is no resource ${target}.`)
+  if (!row)
+    throw new ChaperoneError('not_found', `There is no resource ${target}.`, {
+      fix: 'Write it as mcp/NAME or postgres/NAME. See: chaperone get mcp, chaperone get postgres',
+    })
   if (another)
     throw new ChaperoneError('usage', `More than one resource is named ${target}.`, {
       fix: `Write ${row.kind}/${target} or ${another.kind}/${target}.`,
@@ -88,7 +91,7 @@ async function tool(parts: TargetParts, target: string): Promise<LockTarget> {
       throw new ChaperoneError('usage', 'The tools of a database are its statements.', {
         fix: `Lock the database: chaperone lock add resource postgres/${server}`,
       })
-    throw new ChaperoneError('not_found', `There is no MCP server ${server}.`, { fix })
+    throw new ChaperoneError('not_found', `There is no MCP server ${server}.`, { fix: `${fix} See: chaperone get mcp` })
   }
   const pins = state.pins(found.resource.id)
   // A name that is written wrongly would be a lock on nothing. Of a server that nobody has looked at, anything may be locked.

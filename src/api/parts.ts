@@ -40,8 +40,8 @@ export interface ApiParts {
   readonly notifications: Pick<Notifications, 'announce' | 'list' | 'test'>
   /** Where a request is decided in a browser; opening it approves nothing. */
   readonly link: (request: string) => string
-  /** The MCP servers of databases that this session may use: names as `resource/database`. */
-  readonly databaseTools: (session: LiveSession) => readonly { readonly resource: Resource }[]
+  /** The MCP servers that are no process, as far as this session may use them: Chaperone's own, and those of databases by `resource/database`. */
+  readonly builtinServers: (session: LiveSession) => readonly { readonly resource: Resource }[]
   /** Looks at a database server, and comes in to check what holds there. */
   readonly databases: DatabaseSetup
   /** Starts or reaches an MCP server and asks what it offers. */

@@ -11,12 +11,14 @@ export interface Replay extends WouldApply {
   readonly until?: number
 }
 
-/** What other roles would have decided about what was done. Every action is counted once: same, differs, or cannot tell. */
+/** What other roles would have decided about what was done. Every action is counted once: same, differs, bound, or cannot tell. */
 export interface Replayed {
   readonly since: number
   readonly actions: number
   readonly same: number
   readonly differs: number
+  /** allowed (or asked for) as before, under other demands: another mask, cap or limit */
+  readonly bound: number
   readonly cannotTell: number
   /** the same difference for the same identity is one, with an example; the most frequent first */
   readonly changes: readonly ReplayChange[]
@@ -33,6 +35,8 @@ export interface ReplayChange {
   readonly action: string
   readonly was: string
   readonly would: string
+  /** the same verdict, and these demands would be others: `mask`, `max_rows` ... */
+  readonly fields?: readonly string[]
   /** the rule that would decide; absent: no rule allows it */
   readonly rule?: string
   readonly count: number

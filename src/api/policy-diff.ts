@@ -6,7 +6,7 @@ import { canonicalJson } from '../encoding/canonical-json.ts'
 import type { Policy } from '../policy/compile.ts'
 import { decide } from '../policy/decide.ts'
 import { shownObligations } from '../policy/limits.ts'
-import { titleOf } from '../policy/rule.ts'
+import { ruleTitle } from '../policy/rule-title.ts'
 import type { Decision, Link, Question } from '../policy/types.ts'
 import type { ApiParts } from './parts.ts'
 import type { PolicyDiff, PolicyDifference } from './policy-contract.ts'
@@ -50,8 +50,8 @@ export async function policyDiff(parts: ApiParts, documents: readonly ParsedDocu
         what: probe.what,
         before: was?.verdict ?? 'deny',
         after: is?.verdict ?? 'deny',
-        ...(was?.rule ? { ruleBefore: titleOf(was.rule) } : {}),
-        ...(is?.rule ? { rule: titleOf(is.rule) } : {}),
+        ...(was?.rule ? { ruleBefore: ruleTitle(was.rule) } : {}),
+        ...(is?.rule ? { rule: ruleTitle(is.rule) } : {}),
       })
     }
   }

@@ -7,7 +7,7 @@ import type { ApiParts } from './parts.ts'
 import { actionIn, BY_RULES, linksOf, sessionOf } from './recorded-action.ts'
 
 /** So many actions are judged again in one call, of so many records that are looked at (rule 11). */
-export const MOST_ACTIONS = 5_000
+const MOST_ACTIONS = 5_000
 const MOST_RECORDS = 50_000
 const PAGE = 250
 

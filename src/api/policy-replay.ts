@@ -1,9 +1,10 @@
 import { foresee } from '../documents/foresee.ts'
 import type { ParsedDocument } from '../documents/types.ts'
 import { decide } from '../policy/decide.ts'
-import { titleOf } from '../policy/rule.ts'
+import { ruleTitle } from '../policy/rule-title.ts'
 import type { ApiParts } from './parts.ts'
 import type { Replay, ReplayChange, Replayed } from './policy-contract.ts'
+import { changedDemands } from './policy-demands.ts'
 import { countUnknowns, recordedActions } from './policy-recorded.ts'
 import { linksIn, policyOf } from './policy-world.ts'
 
@@ -11,8 +12,8 @@ const MOST_CHANGES = 200
 const SEVERITY: Readonly<Record<string, number>> = { deny: 0, ask: 1, allow: 2 }
 
 /**
- * What roles that are not applied would have decided about what was done. Verdicts are compared, at the time of the record, for
- * its chain, with the roles that everybody would have. What cannot be judged again is counted, and never taken for the same.
+ * What roles that are not applied would have decided about what was done. Verdicts and demands are compared, at the time of the
+ * record, for its chain, with the roles that everybody would have. What cannot be judged again is counted, and never taken for the same.
  */
 export async function replay(
   parts: ApiParts,
@@ -23,7 +24,7 @@ export async function replay(
   const policy = policyOf(after, parts.vocabularies)
   const changes = new Map<string, { -readonly [Key in keyof ReplayChange]: ReplayChange[Key] }>()
   const unknowns = countUnknowns()
-  let [actions, same, differs, cannotTell, left] = [0, 0, 0, 0, 0]
+  let [actions, same, differs, bound, cannotTell, left] = [0, 0, 0, 0, 0, 0]
 
   const walk = recordedActions(parts, { since, ...(until === undefined ? {} : { until }) })
   let step = await walk.next()
@@ -49,11 +50,17 @@ export async function replay(
       unknown('deciding failed')
       continue
     }
-    if (then.verdict === was) {
+    const fields = then.verdict === was ? changedDemands(envelope, then) : []
+    if (fields === 'unknown') {
+      unknown('the record does not hold all that was demanded of it')
+      continue
+    }
+    if (then.verdict === was && fields.length === 0) {
       same++
       continue
     }
-    differs++
+    if (then.verdict === was) bound++
+    else differs++
     const { action } = question
     const change: ReplayChange = {
       who: links.map(({ identity }) => identity.name).join(' > '),
@@ -61,7 +68,8 @@ export async function replay(
       action: action.summary,
       was,
       would: then.verdict,
-      ...(then.rule ? { rule: titleOf(then.rule) } : {}),
+      ...(fields.length > 0 ? { fields } : {}),
+      ...(then.rule ? { rule: ruleTitle(then.rule) } : {}),
       count: 1,
       record: envelope.id,
     }
@@ -77,6 +85,7 @@ export async function replay(
     actions,
     same,
     differs,
+    bound,
     cannotTell,
     // What would be refused comes first: that is what somebody will miss.
     changes: [...changes.values()].sort((a, b) => SEVERITY[a.would]! - SEVERITY[b.would]! || b.count - a.count),

@@ -9,6 +9,7 @@ import type { Action } from '../policy/types.ts'
 import type { AuditPage } from './audit-contract.ts'
 import { openHouse } from './house.test.ts'
 import type { PolicyDiff, Replayed, Suggested } from './policy-contract.ts'
+import { changedDemands } from './policy-demands.ts'
 
 before(loadParser)
 
@@ -112,13 +113,48 @@ test('replay: each recorded action is the same, differs or cannot be told, and i
     unknowns.map(({ why, count }) => [why, count]),
     [['the record does not hold all that rules read of it', 1]],
   )
-  assert.equal(counts.actions, counts.same + counts.differs + counts.cannotTell)
+  assert.equal(counts.actions, counts.same + counts.differs + counts.bound + counts.cannotTell)
   assert.deepEqual([counts.differs, counts.cannotTell, counts.stoppedAt], [4, 1, undefined])
   // The documents of today change nothing about what they decided; what cannot be told is still not the same.
   const today = await replay(WORLD)
   assert.deepEqual([today.differs, today.cannotTell], [0, 1])
   // Nothing was applied by asking.
   assert.match((await store.db.selectFrom('documents').select('spec').where('name', '=', 'wide').executeTakeFirstOrThrow()).spec, /"any"/)
+})
+
+test('replay: allowed under another mask or cap is no longer the same, with what would be another', async (t) => {
+  const { statement, replay } = await recorded(t)
+  await statement('select name from public.customers')
+  await statement('select id from public.orders')
+  const role = (more: string) => `
+kind: role
+name: wide
+spec:
+  allow:
+    - { mcp: files, tools: any }
+    - { postgres: prod, databases: [shop], as: [app], can: any, tables: any${more} }
+`
+  const same = await replay(role(''))
+  assert.deepEqual([same.differs, same.bound], [0, 0], 'its number in the document is no demand')
+  const { changes, bound, differs, actions, cannotTell, same: others } = await replay(role(', max_rows: 5'))
+  assert.deepEqual([differs, bound, actions], [0, 2, others + 2 + cannotTell])
+  assert.deepEqual(
+    changes.map(({ who, was, would, fields }) => [who, was, would, fields]),
+    [
+      ['boris', 'allow', 'allow', ['max_rows']],
+      ['boris', 'allow', 'allow', ['max_rows']],
+    ],
+  )
+})
+
+test('replay: demands that the record had to cut cannot be told', () => {
+  const decided = { verdict: 'allow', obligations: { max_rows: 5 } } as never
+  const told = (obligations: unknown) => changedDemands({ type: 'action.intent', decision: { obligations } } as never, decided)
+  assert.deepEqual(told({ max_rows: 5 }), [])
+  assert.deepEqual(told({}), ['max_rows'])
+  const cut = { cut: { size: 99, sha256: 'x' }, head: '{' }
+  for (const obligations of [cut, { max_rows: 5, mask: cut }, { max_rows: 5, limits: ['a… [cut: 9 bytes, sha256 x]'] }])
+    assert.equal(told(obligations), 'unknown')
 })
 
 test('replay: what no rule refused is not taken for a decision of rules', async (t) => {

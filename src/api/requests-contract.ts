@@ -61,6 +61,8 @@ export interface RequestRow {
   /** on whose behalf, from the first to the one who asks; alone when for himself */
   readonly chain: readonly string[]
   readonly reason: string
+  /** No reason was given: it is the purpose, as said with the question or by the session when it began. That of a call always is. */
+  readonly reasonFrom?: 'purpose' | 'session'
   /** as claimed by who asks */
   readonly purpose?: string
   readonly session?: string
@@ -78,8 +80,13 @@ export interface RequestRow {
     readonly by: string
     readonly verdict: 'approve' | 'deny'
     readonly reason?: string
+    /** `cli`, `browser` */
     readonly how: string
+    /** the second factor that it was given with */
+    readonly factor?: 'totp' | 'passkey'
     readonly at: number
+    /** What was asked for says something else by now: it counts no more. */
+    readonly outdated?: true
   }[]
   readonly createdAt: number
   readonly updatedAt: number
@@ -102,9 +109,12 @@ export interface RequestRow {
   readonly url: string
 }
 
+/** `text` is as it was written, and what is bound. SQL comes with a layout of the same tokens besides, or with why there is none. */
+export type ShownPart = CallWish['shown'][number] & { readonly formatted?: string; readonly unformatted?: string }
+
 export interface RequestDetail extends RequestRow {
   /** kind `call`: what will run, in the order to be read; secrets are masked, long texts cut visibly. Written by who asks: show it with care. */
-  readonly shown: CallWish['shown']
+  readonly shown: readonly ShownPart[]
   /** What the session did before, newest first, as far as who looks may see it. */
   readonly before?: {
     readonly actions: readonly RequestBefore[]

@@ -1,14 +1,16 @@
 import { createHash } from 'node:crypto'
 import { stringify } from 'yaml'
-import { inWords } from '../access/requests/approvers.ts'
-import type { AccessRequest, AccessWish, CallWish, Standing } from '../access/requests/types.ts'
+import { whoDecides } from '../access/requests/approvers.ts'
+import type { AccessWish, CallWish, Seen } from '../access/requests/types.ts'
 import { formatDuration } from '../encoding/duration.ts'
-import type { RuleRef } from '../policy/types.ts'
+import { laidOut } from '../gateways/postgres/asking/laid-out.ts'
+import { inReadingOrder } from '../policy/reading-order.ts'
+import { ruleTitle } from '../policy/rule-title.ts'
 import type { ServerWish } from './contract.ts'
 import type { ApiParts } from './parts.ts'
-import type { RequestRow } from './requests-contract.ts'
+import type { RequestRow, ShownPart } from './requests-contract.ts'
 
-export type SeenRequest = AccessRequest & { readonly standing: Standing; readonly seen: string }
+export type SeenRequest = Seen
 export type RowParts = Pick<ApiParts, 'store' | 'state' | 'link'>
 
 /** Requests as the API shows them; the names of everybody in them are looked up at once. */
@@ -27,14 +29,13 @@ export async function rowsOf(parts: RowParts, requests: readonly SeenRequest[]):
 
 const MOST_SHOWN = 32 * 1024
 
-/** What there is to be read before a yes: the call as it will run, or what the role that is asked for says today. */
-export async function shownOf({ store }: Pick<RowParts, 'store'>, { kind, body }: SeenRequest): Promise<CallWish['shown']> {
-  if (kind === 'call') return (body as CallWish).shown
-  if (kind !== 'access') return []
+/** What there is to be read before a yes: the call as it will run, or what the role that is asked for says; `seen` is bound to both. */
+export async function shownOf({ kind, body, says }: SeenRequest): Promise<readonly ShownPart[]> {
+  if (kind === 'call')
+    return await Promise.all((body as CallWish).shown.map(async (part) => (part.form === 'sql' ? { ...part, ...(await laidOut(part.text)) } : part)))
+  if (kind !== 'access' || says === undefined) return []
   const { role } = body as AccessWish
-  const row = await store.db.selectFrom('documents').select('spec').where('kind', '=', 'role').where('name', '=', role).executeTakeFirst()
-  if (!row) return []
-  const text = stringify(JSON.parse(row.spec)).trimEnd()
+  const text = stringify(inReadingOrder(says)).trimEnd()
   const cut = { size: Buffer.byteLength(text), sha256: createHash('sha256').update(text).digest('hex') }
   return [{ title: `What role ${role} says`, form: 'text', text: text.slice(0, MOST_SHOWN), ...(text.length > MOST_SHOWN ? { cut } : {}) }]
 }
@@ -71,10 +72,11 @@ function rowOf(one: SeenRequest, nameOf: (id: string) => string, url: string): R
     by: nameOf(one.identityId),
     chain: one.chain.map(({ identity }) => nameOf(identity)),
     reason,
+    ...reasonFrom(one),
     ...(purpose === undefined ? {} : { purpose }),
     ...(one.sessionId === undefined ? {} : { session: one.sessionId }),
-    approvers: kind === 'server' ? 'whoever may apply' : inWords(one.needs),
-    votes: one.votes.map(({ identityId, ...vote }) => ({ by: nameOf(identityId), ...vote })),
+    approvers: whoDecides(one),
+    votes: one.votes.map(({ identityId, seen: _, ...vote }) => ({ by: nameOf(identityId), ...vote })),
     createdAt,
     updatedAt,
     ...(one.expiresAt === undefined ? {} : { expiresAt: one.expiresAt }),
@@ -90,6 +92,12 @@ function rowOf(one: SeenRequest, nameOf: (id: string) => string, url: string): R
     seen,
     url,
   }
+}
+
+/** A call brings no reason along: it is what its session is for. */
+function reasonFrom({ kind, body, reason }: SeenRequest): Pick<RequestRow, 'reasonFrom'> {
+  const from = kind === 'call' && reason !== '' ? 'session' : kind === 'access' ? (body as AccessWish).reasonFrom : undefined
+  return from === undefined ? {} : { reasonFrom: from }
 }
 
 function about({ kind, body, below }: SeenRequest): Pick<RequestRow, 'summary' | 'resource' | 'access' | 'call' | 'wish'> {
@@ -110,9 +118,7 @@ function about({ kind, body, below }: SeenRequest): Pick<RequestRow, 'summary' |
   return {
     summary,
     resource: `${vocabulary}/${resource.name}`,
-    call: { kind: vocabulary, operation, effects, message, rules: [...new Set(rules.map(ruleText))] },
+    // Along a chain one rule may ask for several links.
+    call: { kind: vocabulary, operation, effects, message, rules: [...new Set(rules.map(ruleTitle))] },
   }
 }
-
-/** Along a chain one rule may ask for several links. */
-const ruleText = ({ kind, document, section, index }: RuleRef): string => `${kind} ${document}, ${section} rule ${index + 1}`

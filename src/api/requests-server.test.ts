@@ -26,7 +26,7 @@ describe('asking for a server', () => {
     const { ask, signIn, dana, records, wished, decide } = await house(t)
     const boris = await signIn('boris', { factorGiven: false })
     const asked = await wished(boris)
-    assert.deepEqual([asked.summary, asked.wish, asked.state, asked.approvers], ['MCP server files', WISH, 'pending', 'whoever may apply'])
+    assert.deepEqual([asked.summary, asked.wish, asked.state, asked.approvers], ['MCP server files', WISH, 'pending', 'whoever may apply documents'])
     const record = records.findLast(({ type }) => type === 'request.made')!
     assert.equal(record.actor?.name, 'boris')
     assert.deepEqual(record.data, { request: asked.id, kind: 'server', name: 'files', reason: 'for the reports' })

@@ -28,7 +28,7 @@ describe('asking for a role for a while', () => {
         reason: 'order 17',
         purpose: 'the monthly report',
         session: '',
-        approvers: 'a holder of keeper',
+        approvers: 'a holder of role keeper',
         votes: [],
         createdAt: 0,
         updatedAt: 0,
@@ -71,8 +71,9 @@ describe('asking for a role for a while', () => {
     const unknown = await wish({ role: 'nothing' })
     assert.equal(unknown.code, 'not_found')
     assert.deepEqual(await wish({ role: 'admin' }), unknown)
-    assert.deepEqual(await wish({ resource: { kind: 'mcp', name: 'nothing' } }), unknown)
-    assert.deepEqual(await wish({ resource: { kind: 'mcp', name: 'mail' } }), unknown, 'the role has nothing to do with it')
+    const nowhere = await wish({ resource: { kind: 'mcp', name: 'nothing' } })
+    assert.equal(nowhere.code, 'not_found')
+    assert.deepEqual(await wish({ resource: { kind: 'mcp', name: 'mail' } }), nowhere, 'the role has nothing to do with it')
     for (const [more, says] of [
       [{ for: '2h' }, /1h at the most/],
       [{ for: 'long' }, /not a duration/],

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { REQUEST_KINDS, REQUEST_STATES } from '../access/requests/machine.ts'
 import type { AccessRequest, AskAccess, RequestFilter } from '../access/requests/types.ts'
 import { flagsOfServer } from '../catalog/flag-server.ts'
 import { ChaperoneError } from '../errors.ts'
@@ -33,8 +34,6 @@ const accessAsk = z.strictObject({
 })
 const serverAsk = z.strictObject({ kind: z.literal('server'), ...serverWish, reason, purpose: purposeText.optional() })
 
-const STATES = ['pending', 'approved', 'denied', 'expired', 'withdrawn', 'used', 'revoked', 'unknown'] as const
-const KINDS = ['server', 'access', 'call'] as const
 const MINE = ['asked', 'to_decide'] as const
 
 export function requestRoutes(parts: ApiParts): { readonly routes: readonly Route[]; close(): void } {
@@ -83,7 +82,7 @@ export function requestRoutes(parts: ApiParts): { readonly routes: readonly Rout
         const seen = await requests.show(session, params.id ?? '')
         const [shown] = await rowsOf(parts, [seen])
         const before = await beforeOf(parts, session, seen)
-        return { ...shown!, shown: await shownOf(parts, seen), ...(before ? { before } : {}) }
+        return { ...shown!, shown: await shownOf(seen), ...(before ? { before } : {}) }
       },
     }),
     signedIn<RequestDecide>({
@@ -161,7 +160,7 @@ function filterOf(query: URLSearchParams): RequestFilter {
     if (!(values as readonly string[]).includes(value)) throw new ChaperoneError('usage', `\`${key}\` is one of ${values.join(', ')}.`)
     return value as T
   }
-  const [state, kind, mine] = [one('state', STATES), one('kind', KINDS), one('mine', MINE)]
+  const [state, kind, mine] = [one('state', REQUEST_STATES), one('kind', REQUEST_KINDS), one('mine', MINE)]
   return { ...(state ? { state } : {}), ...(kind ? { kind } : {}), ...(mine ? { mine } : {}), limit: count(query, 'limit', MOST, 200) }
 }
 

@@ -1,4 +1,4 @@
-import type { McpServerSpec } from '../catalog/mcp-server.ts'
+import { type McpServerSpec, OWN_SERVER } from '../catalog/mcp-server.ts'
 import type { PostgresDatabaseSpec } from '../catalog/postgres-database.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Resource } from '../policy/types.ts'
@@ -29,7 +29,7 @@ const SHOWN: Readonly<
 }
 
 export function resourceRoutes(parts: ApiParts): readonly Route[] {
-  const { state, guard, databaseTools } = parts
+  const { state, guard } = parts
   return [
     signedIn({
       method: 'GET',
@@ -51,9 +51,10 @@ export function resourceRoutes(parts: ApiParts): readonly Route[] {
           )
           .map(({ resource, spec }): ResourceRow => ({ name: resource.name, labels: resource.labels, ...shown(resource, spec, listeners) }))
         if (kind === 'mcp') {
-          for (const { resource } of databaseTools(session)) {
+          for (const { resource } of parts.builtinServers(session)) {
             const { name, labels } = resource
-            rows.push({ name, labels, address: `https://${listeners.data}${pathOf(name)}`, about: 'tools of a PostgreSQL database' })
+            const about = name === OWN_SERVER ? "Chaperone's own: ask for access, see what became of it" : 'tools of a PostgreSQL database'
+            rows.push({ name, labels, address: `https://${listeners.data}${pathOf(name)}`, about })
           }
         }
         return { resources: rows.sort((a, b) => (a.name < b.name ? -1 : 1)) }
@@ -63,4 +64,7 @@ export function resourceRoutes(parts: ApiParts): readonly Route[] {
 }
 
 /** `resource/database`; the names of databases have any letters. */
-const pathOf = (name: string) => `/mcp/${name.split('/', 1)[0]}/${encodeURIComponent(name.slice(name.indexOf('/') + 1))}`
+const pathOf = (name: string) => {
+  const slash = name.indexOf('/')
+  return slash < 0 ? `/mcp/${name}` : `/mcp/${name.slice(0, slash)}/${encodeURIComponent(name.slice(slash + 1))}`
+}

@@ -69,13 +69,13 @@ export async function sessionDetail(
   async function lastActions(): Promise<SessionDetail['actions']> {
     const rows = await store.db
       .selectFrom('audit_leaves')
-      .select(['id', 'at', 'leaf'])
+      .select(['id', 'at', 'type', 'leaf'])
       .where('session_id', '=', row.id)
       .where('type', 'in', ['action.intent', 'action.refused', 'action.asked'])
       .orderBy('at', 'desc')
       .limit(ACTIONS)
       .execute()
-    return rows.map(({ id, at, leaf }) => {
+    return rows.map(({ id, at, type, leaf }) => {
       const { action, decision } = JSON.parse(Buffer.from(leaf).toString()) as {
         action?: { summary?: string; resource?: { name?: string } }
         decision?: { verdict?: string; reason?: string }
@@ -85,8 +85,14 @@ export async function sessionDetail(
         at,
         summary: action?.summary ?? '',
         ...(action?.resource?.name === undefined ? {} : { resource: action.resource.name }),
-        verdict: decision?.verdict === 'deny' ? (decision.reason ?? 'deny') : (decision?.verdict ?? ''),
+        verdict: verdictIn(type, decision),
       }
     })
   }
+}
+
+/** A call that had to be asked for and was sent on was approved: its record says that it was asked. */
+function verdictIn(type: string, { verdict = '', reason }: { readonly verdict?: string; readonly reason?: string } = {}): string {
+  if (verdict === 'deny') return reason ?? verdict
+  return verdict === 'ask' && type === 'action.intent' ? 'approved' : verdict
 }

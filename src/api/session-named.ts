@@ -16,7 +16,8 @@ export async function sessionNamed({ store, clock }: Pick<ApiParts, 'store' | 'c
     return row
   }
   if (!/^[0-9a-z]+$/.test(end)) throw none()
-  if (end.length < FEWEST) throw new ChaperoneError('usage', `At least ${FEWEST} characters of the end of an id are needed.`)
+  if (end.length < FEWEST)
+    throw new ChaperoneError('usage', `At least ${FEWEST} characters of the end of an id are needed.`, { fix: 'See: chaperone sessions ls' })
   const [row, another] = await sessions.where('id', 'like', `%${end}`).limit(2).execute()
   if (!row) throw none()
   if (another) throw new ChaperoneError('usage', `More than one session ends in ${end}.`, { fix: 'Write more of its id.' })

@@ -112,14 +112,17 @@ test('sessions are watched as they come and go, each by whom they concern, until
     const seen: SessionNotice[] = []
     const over = (async () => {
       let text = ''
+      let lastWords: string | undefined
       for await (const chunk of response.body!) {
         text += Buffer.from(chunk).toString()
         for (let at = text.indexOf('\n\n'); at >= 0; at = text.indexOf('\n\n')) {
           const data = /^data: (.*)$/m.exec(text.slice(0, at))?.[1]
-          if (data !== undefined && data !== '{}') seen.push(JSON.parse(data))
+          if (text.startsWith('event: over')) lastWords = JSON.parse(data!).error.code
+          else if (data !== undefined && data !== '{}') seen.push(JSON.parse(data))
           text = text.slice(at + 2)
         }
       }
+      return lastWords
     })()
     return { seen, over }
   }
@@ -128,7 +131,7 @@ test('sessions are watched as they come and go, each by whom they concern, until
   await ask(dana, 'DELETE', `/v1/sessions/${agent.id}`)
   await ask(dana, 'POST', '/v1/locks', { kind: 'owner', target: 'boris', reason: 'x' })
   await ask(dana, 'DELETE', '/v1/sessions?of=eve')
-  await hers.over
+  assert.equal(await hers.over, 'session_ended')
   const types = ({ seen }: typeof all, session: string) => seen.filter((one) => one.session === session).map(({ type }) => type)
   assert.deepEqual(types(all, agent.id), ['session.started', 'session.ended'])
   assert.deepEqual(types(his, agent.id), ['session.started', 'session.ended'])
@@ -138,5 +141,5 @@ test('sessions are watched as they come and go, each by whom they concern, until
   )
   assert.ok(all.seen.some(({ type, text }) => type === 'lock.made' && text.includes('agents of boris')))
   await ask(dana, 'DELETE', `/v1/sessions/${boris.id}`)
-  await his.over
+  assert.equal(await his.over, 'session_ended')
 })

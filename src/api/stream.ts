@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts'
-import { ChaperoneError } from '../errors.ts'
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import type { LiveSession } from '../identity/types.ts'
+import type { ErrorBody } from './contract.ts'
 import { Streamed } from './route.ts'
 
 /**
@@ -21,7 +22,7 @@ export type Watcher = Pick<LiveSession, 'id'> & { readonly principal: Pick<LiveS
 
 export interface Streams {
   /**
-   * An event stream that ends with `signal`. `begin` is given the ways to send an event and to end the stream, and returns what
+   * An event stream that ends with `signal`: its last event is `over`, with the reason as an `ErrorBody`. `begin` is given the ways to send an event and to end the stream, and returns what
    * stops it. Throws `too_many`.
    */
   open(watcher: Watcher, signal: AbortSignal, begin: (send: (event: StreamEvent) => void, end: () => void) => () => void): Streamed
@@ -49,13 +50,22 @@ export function makeStreams(clock: Clock, tooMany: string): Streams {
         if (!open.delete(end)) return
         stop()
         stopBeat()
-        signal.removeEventListener('abort', end)
+        signal.removeEventListener('abort', cut)
         try {
           output.close()
         } catch {
           // The reader has gone already.
         }
         resolve()
+      }
+      /** What waits is not given any more: what it rests on is gone. Why, is. */
+      const cut = () => {
+        if (!open.has(end)) return
+        waiting.length = 0
+        const { code, message, fix } = toChaperoneError(signal.reason)
+        const body: ErrorBody = { error: { code, message, ...(fix === undefined ? {} : { fix }) } }
+        output.enqueue(utf8.encode(`event: over\ndata: ${JSON.stringify(body)}\n\n`))
+        end()
       }
       /** What the reader has not taken yet waits here, not in the stream: so its length is ours to bound. */
       const push = (text: string) => {
@@ -84,10 +94,10 @@ export function makeStreams(clock: Clock, tooMany: string): Streams {
           start(controller) {
             output = controller
             stop = begin(({ id, data }) => push(`id: ${id}\ndata: ${JSON.stringify(data)}\n\n`), end)
-            signal.addEventListener('abort', end)
+            signal.addEventListener('abort', cut)
             beat()
             push(': watching\n\n')
-            if (signal.aborted) end()
+            if (signal.aborted) cut()
           },
           pull: flush,
           cancel: end,

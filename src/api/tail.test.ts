@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Envelope } from '../audit/record.ts'
 import { manualClock } from '../clock.ts'
+import { ChaperoneError } from '../errors.ts'
 import { STREAM_LIMITS } from './stream.ts'
 import { makeTail } from './tail.ts'
 
@@ -45,13 +46,16 @@ test('each record becomes one event; the watch ends with its reader', async () =
   assert.equal(log.watchers.size, 0)
 })
 
-test('rule 6: the watch ends when its permit is cut', async () => {
+test('rule 6: the watch ends when its permit is cut; its last event says why, and nothing of the record comes with it', async () => {
   const log = fakeLog()
   const cut = new AbortController()
   const { response, done } = makeTail(log, manualClock(0)).open(watcher('ses_1'), cut.signal, () => ({}))
-  cut.abort()
+  for (let i = 0; i < 100; i++) log.say(`rec_${i}`)
+  cut.abort(new ChaperoneError('locked', 'A lock stops this: incident 7'))
   await done
-  assert.equal(await response.text(), ': watching\n\n')
+  const [over, ...before] = (await response.text()).trimEnd().split('\n\n').reverse()
+  assert.equal(over, 'event: over\ndata: {"error":{"code":"locked","message":"A lock stops this: incident 7"}}')
+  assert.ok(before.length < 20, 'what had not been taken is not given any more')
   assert.equal(log.watchers.size, 0)
 })
 

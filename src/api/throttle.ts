@@ -27,8 +27,8 @@ export function makeThrottle(clock: Clock): (address: string) => void {
   }
 }
 
-/** One subscriber has a whole /64 of IPv6 addresses. */
-function networkOf(address: string): string {
+/** Whom an address belongs to: one subscriber has a whole /64 of IPv6 addresses. */
+export function networkOf(address: string): string {
   if (!isIPv6(address)) return address
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1]
   if (mapped !== undefined) return mapped

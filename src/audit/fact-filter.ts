@@ -19,6 +19,8 @@ export interface FactFilter {
   readonly transaction?: string
   /** What a rule in shadow mode would have made of it: `ask`, `deny`, or `any` of the two */
   readonly shadow?: string
+  /** `any`: it was allowed and not sent, because what its rule demands of it (a mask, a condition) could not be kept */
+  readonly unsent?: string
 }
 
 export const FACT_FILTERS = [
@@ -32,6 +34,7 @@ export const FACT_FILTERS = [
   'sqlstate',
   'transaction',
   'shadow',
+  'unsent',
 ] as const satisfies readonly (keyof FactFilter)[]
 
 /** Texts that must stand in the leaf of an action that fits: they tell cheaply which leaves need no reading. */
@@ -47,7 +50,8 @@ export function leafHolds(filter: FactFilter): readonly string[] {
 }
 
 /** What must be known of the outcome before it can be said whether a record fits. */
-export const needsOutcome = ({ sqlstate, transaction }: FactFilter) => sqlstate !== undefined || transaction !== undefined
+export const needsOutcome = ({ sqlstate, transaction, unsent }: FactFilter) =>
+  sqlstate !== undefined || transaction !== undefined || unsent !== undefined
 
 /** Whether an intent or a refusal fits. `whole` is the body `facts`, when the lists in the leaf are not. */
 export function factsMatch(
@@ -62,6 +66,7 @@ export function factsMatch(
   return (
     action !== undefined &&
     (filter.shadow === undefined || (filter.shadow === 'any' ? decision?.shadow !== undefined : decision?.shadow?.verdict === filter.shadow)) &&
+    (filter.unsent === undefined || (outcome?.sent === false && typeof outcome.reason === 'string')) &&
     is(filter.database, facts.database) &&
     is(filter.user, facts.user) &&
     is(filter.fingerprint, facts.fingerprint) &&
@@ -74,7 +79,7 @@ export function factsMatch(
   )
 }
 
-export const connectionOf = (transaction: string) => transaction.slice(0, Math.max(0, transaction.lastIndexOf('.')))
+const connectionOf = (transaction: string) => transaction.slice(0, Math.max(0, transaction.lastIndexOf('.')))
 
 type Facts = Readonly<Record<string, unknown>>
 

@@ -1,3 +1,5 @@
+import { seenWhole } from '../encoding/unseen.ts'
+
 /** How much it should hold somebody up: `danger` is hardly ever meant well, `warning` wants a look, `note` is worth knowing. */
 export type Severity = 'danger' | 'warning' | 'note'
 
@@ -64,14 +66,11 @@ export const flag = (code: FlagCode, where: string, excerpt: string, severity: S
 
 const LONGEST_EXCERPT = 160
 
-/** What a person does not see: format and control characters, fillers, unassigned and private ones, lone surrogates. */
-const UNSEEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Cn}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/u
-
 /** The text on one line with everything in it that hides shown as an escape; cut to the length of an excerpt. */
 export function visible(text: string, longest = LONGEST_EXCERPT): string {
   let out = ''
   for (const letter of text) {
-    const next = letter === '\n' ? '\\n' : letter === '\t' ? '\\t' : UNSEEN.test(letter) ? `\\u{${letter.codePointAt(0)!.toString(16)}}` : letter
+    const next = letter === '\n' ? '\\n' : letter === '\t' ? '\\t' : seenWhole(letter)
     if (out.length + next.length > longest) return `${out.trimEnd()}…`
     out += next
   }

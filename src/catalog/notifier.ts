@@ -4,7 +4,7 @@ import { compileGlob } from '../encoding/glob.ts'
 import type { ChaperoneError } from '../errors.ts'
 
 /** Everything that can be told outside. `notifier.test` is not among them: it is sent by hand. */
-export const TOLD = [
+const TOLD = [
   'request.made',
   'request.voted',
   'request.approved',

@@ -29,7 +29,8 @@ export const register: Register = (command) => {
 
   withJson(withServer(command.command('token').description('make a join token, with which an agent signs in once')))
     .argument('<name>', 'name of an agent that was applied')
-    .option('--ttl <duration>', 'how long it may be used, for example 10m')
+    .option('--ttl <duration>', 'how long it may be used, at most 7d; default: 24h')
+    .addHelpText('after', '\nExample:\n  chaperone agent token report-bot --ttl 10m')
     .action(async (name: string, flags: Flags & { ttl?: string }) => {
       const made = await withApi(flags, (api) =>
         api.call<Invitation>('POST', '/v1/invitations', { name, ...(flags.ttl === undefined ? {} : { ttl: flags.ttl }) }),
@@ -42,7 +43,8 @@ export const register: Register = (command) => {
   withJson(command.command('join').description('sign this machine in as an agent, with a join token'))
     .argument('<token>', 'the line that begins with chaperone://, in quotes')
     .option('--purpose <text>', 'what the agent is about to do; stands in every record')
-    .option('--ttl <duration>', 'life of each credential, for example 3m')
+    .option('--ttl <duration>', 'life of each credential, 30s to 12h; default: 3m')
+    .addHelpText('after', '\nExample:\n  chaperone agent join --purpose "the monthly report" "chaperone://…"')
     .action(async (token: string, flags: { json?: boolean; purpose?: string; ttl?: string }) => {
       const { purpose, ttl } = flags
       const profile = await join(token, { ...(purpose === undefined ? {} : { purpose }), ...(ttl === undefined ? {} : { ttl }) })
@@ -57,7 +59,8 @@ export const register: Register = (command) => {
     ['enable', 'active', 'let a disabled identity work again'],
   ] as const) {
     withJson(withServer(command.command(verb).description(summary)))
-      .argument('<name>')
+      .argument('<name>', 'of an agent or a user')
+      .addHelpText('after', `\nExample:\n  chaperone agent ${verb} report-bot`)
       .action(async (name: string, flags: Flags) => {
         const row = await withApi(flags, (api) => api.call<IdentityRow>('POST', `/v1/identities/${segment(name)}/state`, { state }))
         if (flags.json) return printJson(row)

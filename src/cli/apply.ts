@@ -18,7 +18,15 @@ export const register: Register = (command) => {
     .option('--owner <name>', 'mark what is applied as belonging to this set, for --prune')
     .option('--prune', 'delete what belongs to --owner and is no longer written')
     .option('--dry-run', 'check everything, change nothing')
-    .addHelpText('after', '\nAll or nothing: with one error nothing is changed. The same files twice change nothing.')
+    .addHelpText(
+      'after',
+      `
+All or nothing: with one error nothing is changed. The same files twice change nothing.
+
+Examples:
+  chaperone apply -f roles/
+  chaperone apply -f roles/ --owner payments --prune --dry-run`,
+    )
     .action(async (flags: Flags) => {
       const files = await readDocuments(flags.file)
       const ask = { files, ...(flags.owner === undefined ? {} : { owner: flags.owner }), prune: flags.prune === true, dryRun: flags.dryRun === true }

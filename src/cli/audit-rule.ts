@@ -14,6 +14,9 @@ const NOTES = `
 The action is judged again by the rules of today with the draft among them: only a draft that does it is printed. Nothing is
 changed; copy it into the document and apply that.
 
+Example:
+  chaperone audit rule --role reporter per_01kaxxxxxxxxxxxxxxxxxxxxxx
+
 Exit codes: 0 a rule was found, 6 none would do it; others as in \`chaperone --help\`.`
 
 export function registerRule(command: Command): void {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { AuditDetail } from '../api/audit-contract.ts'
 import type { BodyRef, Envelope } from '../audit/record.ts'
+import { ruleTitle } from '../policy/rule-title.ts'
 import { type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
 import { exposed } from './exposed.ts'
 import { factRows } from './facts.ts'
@@ -10,7 +11,8 @@ type Facts = Readonly<Record<string, unknown>>
 
 export function registerShow(command: Command): void {
   withJson(withServer(command.command('show').description('one record, with what lies beside it')))
-    .argument('<id>')
+    .argument('<id>', 'as `chaperone audit search` shows it: rec_… or per_…')
+    .addHelpText('after', '\nExample:\n  chaperone audit show per_01kaxxxxxxxxxxxxxxxxxxxxxx')
     .action(async (id: string, flags: ServerFlags & { readonly json?: boolean }) => {
       const detail = await withApi(flags, (api) => api.call<AuditDetail>('GET', `/v1/audit/records/${segment(id)}`))
       if (flags.json) return printJson(detail)
@@ -36,10 +38,12 @@ function aside({ cut, masked }: BodyRef): string {
   ].join('')
 }
 
-function story(envelope: Envelope, { outcome, transaction }: AuditDetail): void {
+function story(envelope: Envelope, { outcome, transaction, approval }: AuditDetail): void {
   const { id, at, type, actor, chain, session, purpose, action, decision, request } = envelope
   const facts = action!.facts ?? {}
-  const rule = decision!.rule && `${decision!.rule.kind} ${decision!.rule.document}, ${decision!.rule.section} rule ${decision!.rule.index + 1}`
+  // An intent that had to be asked for was sent on because somebody said yes.
+  const used = type === 'action.intent' && decision!.verdict === 'ask'
+  const rule = decision!.rule && ruleTitle(decision!.rule)
   const rows: readonly (readonly [string, string | undefined])[] = [
     ['record', `${id}  ${type}  ${moment(at)}`],
     ['who', chain?.map(({ name }) => name).join(' → ') ?? actor?.name],
@@ -49,7 +53,8 @@ function story(envelope: Envelope, { outcome, transaction }: AuditDetail): void 
     ['on', [`${action!.kind}/${action!.resource.name}`, word('database', facts.database), word('as', facts.user)].filter(Boolean).join(', ')],
     ['via', action!.via],
     ...factRows({ effects: action!.effects, facts, ...(action!.unclear === undefined ? {} : { unclear: action!.unclear }) }),
-    ['decision', `${decision!.verdict}, ${decision!.reason}${rule === undefined ? '' : `: ${rule}`}`],
+    ['decision', `${used ? 'allowed, approved' : `${decision!.verdict}, ${decision!.reason}`}${rule === undefined ? '' : `: ${rule}`}`],
+    ['approved', approval?.by.map(({ name, at, how }) => `by ${name}, ${moment(at)}, ${how}`).join('; ')],
     ['grant', decision!.grant && `${decision!.grant}, a role for a while`],
     ['request', request],
     ...Object.entries(decision!.obligations ?? {}).map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)] as const),

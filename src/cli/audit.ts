@@ -21,6 +21,7 @@ interface Filters extends ServerFlags {
   readonly resource?: string
   readonly verdict?: AuditQuery['verdict']
   readonly refused?: boolean
+  readonly unsent?: boolean
   readonly table?: string
   readonly column?: string
   readonly database?: string
@@ -60,15 +61,15 @@ function search(command: Command): void {
   withJson(withServer(command.command('search').description('search the record, newest first')))
     .option('--actor <name>', 'who acted, or on whose behalf')
     .option('--type <type>', 'kind of record, for example action.refused')
-    .option('--session <id>')
-    .option('--resource <name>')
-    .option('--verdict <verdict>', 'allow, ask or deny')
+    .option('--session <id>', 'what was done in this session')
+    .option('--resource <name>', 'files, mcp/files, or an id')
+    .option('--verdict <verdict>', 'what the rules said: allow, ask (also of what somebody then approved) or deny')
     .option('--since <time>', '2026-11-22, 2026-11-22T13:00Z, or how long ago: 30m, 7d')
     .option('--until <time>', 'the same')
     .option('--text <words>', 'found in the record, its statement or arguments')
     .option('--table <name>', 'that a statement touched: schema.table or table; also behind a view')
     .option('--column <name>', 'schema.table.column, or the end of it')
-    .option('--database <name>')
+    .option('--database <name>', 'on a database server')
     .option('--user <name>', 'database user')
     .option('--operation <kind>', 'kind of statement, or method: update, tools/call')
     .option('--effect <effect>', 'read, write, destroy, admin or egress')
@@ -76,8 +77,13 @@ function search(command: Command): void {
     .option('--sqlstate <code>', 'that it ended with, such as 42501')
     .option('--transaction <id>', 'the statements of one transaction, as `show` names it')
     .option('--shadow [verdict]', 'what rules in shadow mode would have refused or asked; with `ask` or `deny`, that alone')
-    .option('--refused', 'what was refused: the same as --verdict deny')
+    .option('--refused', 'what rules refused: the same as --verdict deny; see --unsent')
+    .option('--unsent', 'allowed and then refused: what the rule demands (a mask, require_where) could not be kept, so nothing was sent')
     .option('--limit <number>', 'how many at the most', wholeNumber('--limit', 1, 10_000), 100)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  chaperone audit search --refused --since 1d\n  chaperone audit search --actor boris --table public.customers --effect write',
+    )
     .action(async (flags: Filters) => {
       const asked: Omit<AuditQuery, 'limit' | 'before'> = {
         actor: flags.actor,
@@ -95,6 +101,7 @@ function search(command: Command): void {
         sqlstate: flags.sqlstate,
         transaction: flags.transaction,
         shadow: flags.shadow === true ? 'any' : flags.shadow,
+        unsent: flags.unsent ? 'any' : undefined,
         text: flags.text,
         since: await timeOf(flags.since, '--since'),
         until: await timeOf(flags.until, '--until'),
@@ -119,8 +126,8 @@ function search(command: Command): void {
           { title: 'WHO', of: (row) => row.chain?.join(' → ') ?? row.actor },
           { title: 'RESOURCE', of: (row) => row.resource },
           { title: 'ACTION', of: whatOf },
-          { title: 'VERDICT', of: (row) => row.outcome ?? row.verdict },
-          { title: 'REASON', of: (row) => row.reason },
+          { title: 'VERDICT', of: verdictOf },
+          { title: 'REASON', of: reasonOf },
           ...(flags.shadow === undefined ? [] : [{ title: 'SHADOW', of: (row: AuditRow) => row.shadow }]),
           { title: 'ID', of: (row) => row.id, whole: true },
         ],
@@ -132,12 +139,28 @@ function search(command: Command): void {
 /** What was asked: the statement, or the call with its arguments. */
 const whatOf = (row: AuditRow) => row.statement ?? (row.arguments === undefined ? row.action : `${row.action} ${row.arguments}`)
 
+type Told = Pick<AuditRow, 'outcome' | 'verdict' | 'approval' | 'reason' | 'rule' | 'result'>
+
+/** Allowed, and refused after all: what the rule demands of it could not be kept. */
+const unsent = ({ result }: Told): string | undefined => (result?.sent === false && typeof result.reason === 'string' ? result.reason : undefined)
+
+/** What came of it; of an approved call that is under way `approved`: the verdict of its record is that it had to be asked for. */
+export const verdictOf = (row: Told): string =>
+  unsent(row) === undefined ? (row.outcome ?? (row.approval ? 'approved' : (row.verdict ?? ''))) : 'refused'
+
+/** `approved by dana (req_…): role writer, ask rule 1`: that a human was asked is not why it ran. */
+export function reasonOf(row: Told): string | undefined {
+  const { approval, reason, rule } = row
+  if (unsent(row) !== undefined) return unsent(row)
+  if (!approval) return reason
+  const by = approval.by.map(({ name }) => name).join(', ')
+  return `approved${by === '' ? '' : ` by ${by}`} (${approval.request})${rule === undefined ? '' : `: ${rule}`}`
+}
+
 function rowText(row: AuditRow): string {
   const who = row.chain?.join(' → ') ?? row.actor ?? ''
   const what = [row.resource, whatOf(row)].filter(Boolean).join(': ')
-  return printable(
-    [moment(row.at), row.type.padEnd(18), who, what, row.outcome ?? row.verdict ?? '', row.reason ?? ''].filter((text) => text !== '').join('  '),
-  )
+  return printable([moment(row.at), row.type.padEnd(18), who, what, verdictOf(row), reasonOf(row) ?? ''].filter((text) => text !== '').join('  '))
 }
 
 /** ms since 1970. */

@@ -47,6 +47,7 @@ export const register: Register = (command) => {
     .command('forget')
     .description('take a browser or a passkey away; what is signed in with the browser ends')
     .argument('<id>', 'as `chaperone browser ls` shows it')
+    .addHelpText('after', '\nExample:\n  chaperone browser forget brw_01kaxxxxxxxxxxxxxxxxxxxxxx')
     .action(async (id: string, _: unknown, self: { optsWithGlobals(): Flags }) => {
       await withApi(self.optsWithGlobals(), (api) => api.call('DELETE', `/v1/${id.startsWith('brw_') ? 'browsers' : 'passkeys'}/${segment(id)}`))
       line(`Forgot ${printable(id)}.`)

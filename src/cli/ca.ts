@@ -35,6 +35,7 @@ export const register: Register = (command) => {
     withServer(command.command('rotate').description('give an authority a new key; the old one is believed until its certificates have ended')),
   )
     .argument('<purpose>', PURPOSE)
+    .addHelpText('after', '\nExample:\n  chaperone ca rotate database:orders')
     .action(async (purpose: string, flags: Flags) => {
       const made = await withApi(flags, (api) => api.call<{ fingerprint: string; believedUntil: number }>('POST', '/v1/ca/rotate', { purpose }))
       if (flags.json) return printJson(made)

@@ -39,7 +39,8 @@ export async function profileFor(flags: ServerFlags): Promise<Profile> {
 /** A code from the flag or the environment, else asked for; undefined when nobody is there to ask. */
 export async function totpCode(flags: ServerFlags, question = 'Code from your authenticator: '): Promise<string | undefined> {
   const given = flags.totp ?? process.env.CHAPERONE_TOTP
-  if (given !== undefined) return given
+  // A variable that is set to nothing gives nothing.
+  if (given !== undefined && given !== '') return given
   return process.stdin.isTTY ? await ask(question) : undefined
 }
 

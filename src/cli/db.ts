@@ -47,6 +47,7 @@ export const register: Register = (command) => {
     .option('--user <name>', 'database user; default: what the client says')
     .option('--port <number>', 'a loopback port with a password for this run, instead of a unix socket', wholeNumber('--port', 0, 65_535))
     .option('--socket-dir <folder>', 'folder of the unix socket')
+    .addHelpText('after', '\nExample:\n  chaperone db proxy orders --database orders --user analyst_ro')
     .action(async (name: string, flags: Flags) => {
       const stop = stopSignal()
       const keeper = await keepFor(flags, flags.client ?? 'db-proxy', say)

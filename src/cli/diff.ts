@@ -22,7 +22,10 @@ export const register: Register = (command) => {
     .requiredOption('-f, --file <path>', 'a file, a folder, or - for stdin; may be repeated', collect)
     .option('--owner <name>', 'the set that the files belong to')
     .option('--prune', 'also show what `apply --prune` would delete')
-    .addHelpText('after', '\nExit codes: 0 nothing would change, 1 something would, 10 a fault of Chaperone; others as in `chaperone --help`.')
+    .addHelpText(
+      'after',
+      '\nExample:\n  chaperone diff -f roles/\n\nExit codes: 0 nothing would change, 1 something would, 10 a fault of Chaperone; others as in `chaperone --help`.',
+    )
     .action(async (flags: Flags) => {
       try {
         const ask = {

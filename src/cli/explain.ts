@@ -25,8 +25,8 @@ export const register: Register = (command) => {
   command
     .command('mcp')
     .description('may a tool be called?')
-    .argument('<server>')
-    .argument('<tool>')
+    .argument('<server>', 'name of the MCP server')
+    .argument('<tool>', 'name of the tool, as the server has it')
     .option('--args <json>', 'the arguments of the call', '{}')
     .action((resource: string, tool: string, flags: { args: string }) =>
       explain(command.opts(), { kind: 'mcp', resource, tool, args: readArguments(flags.args) }),
@@ -35,8 +35,8 @@ export const register: Register = (command) => {
   command
     .command('postgres')
     .description('may a statement be run?')
-    .argument('<resource>')
-    .argument('<sql>')
+    .argument('<resource>', 'name of the database server')
+    .argument('<sql>', 'one statement, or several')
     .requiredOption('--database <name>', 'database on that server')
     .requiredOption('--user <name>', 'the database user')
     .action((resource: string, sql: string, flags: { database: string; user: string }) =>

@@ -1,4 +1,5 @@
 import { visible } from '../catalog/flag-types.ts'
+import { escapeOf, ODD_SPACE } from '../encoding/unseen.ts'
 
 const TAB = '    '
 
@@ -11,8 +12,8 @@ export function exposed(line: string): string {
   const indented = line.replace(/^\t+/, (tabs) => TAB.repeat(tabs.length))
   return (
     visible(indented, Number.POSITIVE_INFINITY)
-      // Spaces of other widths, and a pile of marks that would cover the lines above.
-      .replace(/(?! )[\p{Zs}\u2800]/gu, escapeOf)
+      .replace(ODD_SPACE, escapeOf)
+      // A pile of marks would cover the lines above.
       .replace(/(\p{M}{2})(\p{M}+)/gu, (_, first: string, rest: string) => first + [...rest].map(escapeOf).join(''))
       // Letters that are read from right to left take the numbers and signs behind them along; a mark on both sides keeps each run to itself.
       .replace(RIGHT_TO_LEFT, `${LEFT_TO_RIGHT_MARK}$&${LEFT_TO_RIGHT_MARK}`)
@@ -23,8 +24,6 @@ export function exposed(line: string): string {
 /** Scripts with strong right-to-left letters (Unicode, bidirectional classes R and AL). */
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]+/gu
 const LEFT_TO_RIGHT_MARK = '\u200e'
-
-const escapeOf = (letter: string) => `\\u{${letter.codePointAt(0)!.toString(16)}}`
 
 /** At the left of every line of somebody else's text: what stands there cannot pass for a line of ours. */
 const BAR = '| '

@@ -8,6 +8,7 @@ export const register: Register = (command) => {
     .argument('[kind]', 'role, guardrail, user, agent, mcp, postgres; without it everything')
     .argument('[name]', 'one document, printed as YAML that can be applied again')
     .option('--yaml', 'print the listing as YAML that can be applied again')
+    .addHelpText('after', '\nExamples:\n  chaperone get role\n  chaperone get role developer > developer.yaml')
     .action(async (kind: string | undefined, name: string | undefined, flags: ServerFlags & { json?: boolean; yaml?: boolean }) => {
       await withApi(flags, async (api) => {
         if (kind !== undefined && name !== undefined) {

@@ -6,7 +6,8 @@ import { line, moment, printJson } from './output.ts'
 export const register: Register = (command) => {
   withJson(withServer(command))
     .argument('<name>', 'name of a user that was applied')
-    .option('--ttl <duration>', 'how long it may be used, for example 24h')
+    .option('--ttl <duration>', 'how long it may be used, at most 7d; default: 24h')
+    .addHelpText('after', '\nExample:\n  chaperone invite boris')
     .action(async (name: string, flags: ServerFlags & { json?: boolean; ttl?: string }) => {
       await withApi(flags, async (api) => {
         const made = await api.call<Invitation>('POST', '/v1/invitations', { name, ...(flags.ttl === undefined ? {} : { ttl: flags.ttl }) })

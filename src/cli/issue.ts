@@ -20,12 +20,20 @@ interface Flags extends ServerFlags {
 export const register: Register = (command) => {
   withJson(withServer(command))
     .argument('<name>', 'the identity that the credential is for')
-    .option('--ttl <duration>', 'life of the credential, 30s to 12h (default: 3m)')
+    .option('--ttl <duration>', 'life of the credential, 30s to 12h; default: 3m')
     .option('--purpose <text>', 'what it is for; stands in every record')
     .option('--out <file>', 'write key and certificate to this file, for --identity and for CHAPERONE_HOME')
     .option('--pem <dir>', 'write key.pem, cert.pem and ca.pem into this folder, for other programs')
     .option('--token <audience>', 'a bearer token for this URL instead of a certificate, printed on stdout')
-    .addHelpText('after', '\nYou are named as the issuer in the credential and in every record of it.')
+    .addHelpText(
+      'after',
+      `
+You are named as the issuer in the credential and in every record of it.
+
+Examples:
+  chaperone issue report-bot --out report-bot.json
+  chaperone issue report-bot --ttl 1h --token https://chaperone.example.com:7444/mcp/files`,
+    )
     .action(async (name: string, flags: Flags) => {
       const ways = [flags.out, flags.pem, flags.token].filter((way) => way !== undefined)
       if (ways.length !== 1)

@@ -24,7 +24,7 @@ export const register: Register = (command) => {
     .argument('<kind>', KINDS.join(', '))
     .argument('[target]', 'its name or id; a resource as kind/name, a tool as server/tool; nothing for agents (every one) and everything')
     .requiredOption('--reason <text>', 'why; stands in the record and in what is refused')
-    .option('--ttl <duration>', 'lifts itself after this time')
+    .option('--ttl <duration>', 'lifts itself after this time, such as 1h; default: it holds until it is lifted')
     .addHelpText(
       'after',
       `
@@ -79,7 +79,8 @@ Example:
   })
 
   withServer(command.command('lift').description('lift a lock'))
-    .argument('<id>')
+    .argument('<id>', 'as `chaperone lock ls` shows it')
+    .addHelpText('after', '\nExample:\n  chaperone lock lift lck_01kaxxxxxxxxxxxxxxxxxxxxxx')
     .action(async (id: string, flags: Flags) => {
       await withApi(flags, (api) => api.call('DELETE', `/v1/locks/${segment(id)}`))
       line(`Lifted ${printable(id)}.`)

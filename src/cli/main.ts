@@ -1,4 +1,4 @@
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, Help, type Option } from 'commander'
 import { toChaperoneError } from '../errors.ts'
 import { COMMANDS } from './commands.ts'
 import { EXIT_CODES, fail, printable } from './output.ts'
@@ -10,6 +10,7 @@ export async function program(args: readonly string[]): Promise<Command> {
     .helpOption('-h, --help', 'help for a command')
     .helpCommand(false)
     .showSuggestionAfterError()
+    .configureHelp({ optionDescription })
     .addHelpText('after', EXIT_CODES)
   const wanted = args.find((arg) => !arg.startsWith('-'))
   for (const { name, summary, load } of COMMANDS) {
@@ -37,7 +38,7 @@ export async function main(given: readonly string[]): Promise<void> {
   const root = await program(args)
   const everywhere = (command: Command): void => {
     command.exitOverride().configureOutput({ outputError: () => {} })
-    command.configureHelp({ helpWidth: Math.min(process.stdout.columns ?? 100, 120) })
+    command.configureHelp({ ...command.configureHelp(), helpWidth: Math.min(process.stdout.columns ?? 100, 120) })
     for (const child of command.commands) everywhere(child)
   }
   everywhere(root)
@@ -60,6 +61,12 @@ export async function main(given: readonly string[]): Promise<void> {
     }
     fail(toChaperoneError(error))
   }
+}
+
+/** What must be given is seen in the help, not after the first try. */
+function optionDescription(this: Help, option: Option): string {
+  const text = Help.prototype.optionDescription.call(this, option)
+  return option.mandatory ? `${text} (required)` : text
 }
 
 /** The command that the words lead to, for the hint under an error. */

@@ -16,6 +16,7 @@ export function login(command: Command): void {
     .argument('<name>', 'name of the MCP server')
     .option('--port <number>', 'where the browser brings the answer on this machine; default: any free one', wholeNumber('--port', 1, 65_535))
     .option('--no-browser', 'only print the address, and take the one that the browser ends at')
+    .addHelpText('after', '\nExample:\n  chaperone mcp login linear')
     .action(async (name: string, flags: Flags) => {
       const { openCallback } = await import('../client/callback.ts')
       const door = await openCallback(flags.port)
@@ -41,6 +42,7 @@ export function login(command: Command): void {
 
   withServer(command.command('logout').description('forget the login at an MCP server'))
     .argument('<name>', 'name of the MCP server')
+    .addHelpText('after', '\nExample:\n  chaperone mcp logout linear')
     .action(async (name: string, flags: Flags) => {
       const { revoked } = await withApi(flags, (api) => api.call<{ revoked: boolean }>('DELETE', `/v1/mcp/${segment(name)}/login`))
       line(`Logged out of ${printable(name)}.${revoked ? '' : ' Its authorization server did not end the tokens; nobody has them any more.'}`)

@@ -24,7 +24,7 @@ export function pins(command: Command): void {
   // Its subcommands take the same options: each belongs to the command that it stands behind.
   group.enablePositionalOptions()
   withJson(withServer(group))
-    .argument('[server]')
+    .argument('[server]', 'name of the MCP server; default: all')
     .option('--diff [name]', 'what changed, and what is new; of this name only')
     .option('--look', 'start or reach the server first, and take in what it offers now')
     .addHelpText('after', WORDS)
@@ -40,7 +40,7 @@ export function pins(command: Command): void {
     })
 
   withJson(withServer(group.command('approve').description('let definitions hold, as they are shown now')))
-    .argument('<server>')
+    .argument('<server>', 'name of the MCP server')
     .argument('[names...]', 'tools, prompts, templates by name; `instructions`')
     .option('--all', 'everything that is not confirmed yet')
     .option('--kind <kind>', `only ${KINDS.join(', ')}`)
@@ -79,9 +79,10 @@ export function pins(command: Command): void {
     })
 
   withJson(withServer(group.command('keep').description('turn a changed definition down: the one before holds, until the other is seen again')))
-    .argument('<server>')
+    .argument('<server>', 'name of the MCP server')
     .argument('<name>', 'a tool, prompt or template; `instructions`')
     .option('--kind <kind>', `only ${KINDS.join(', ')}`)
+    .addHelpText('after', '\nExample:\n  chaperone mcp pins keep files read_file')
     .action(async (server: string, name: string, flags: Which) => {
       await withApi(flags, async (api) => {
         const rows = selected(await fetched(api, server, name === 'instructions' ? [] : [name]), server, [name], flags.kind)

@@ -19,9 +19,9 @@ type Flags = ServerFlags & { json?: boolean; client?: string; purpose?: string }
 export const register: Register = (command) => {
   connect(command)
   proxy(command)
-  withJson(withServer(command.command('ls').description('the MCP servers that you may see'))).action((flags: Flags) =>
-    listResources(flags, 'mcp', 'There is no MCP server that you may see.'),
-  )
+  withJson(
+    withServer(command.command('ls').description('the MCP servers that you may see; `chaperone` is our own, at which agents ask for access')),
+  ).action((flags: Flags) => listResources(flags, 'mcp', 'There is no MCP server that you may see.'))
   add(command)
   pins(command)
   login(command)
@@ -33,6 +33,7 @@ function connect(command: Command): void {
     .argument('[name]', 'name of the MCP server; default: all that you may use, as one')
     .option('--client <name>', 'act as YOU/<name>; default: what the client calls itself')
     .option('--purpose <text>', 'what this run is for; stands in every record')
+    .addHelpText('after', '\nExamples:\n  chaperone mcp connect files\n  chaperone mcp connect --client cursor --purpose "the monthly report"')
     .action(async (name: string | undefined, flags: Flags) => {
       const { runShim } = await import('../client/shim.ts')
       const code = await runShim({
@@ -73,11 +74,12 @@ const ONE = 'chaperone'
 function config(command: Command): void {
   withServer(command.command('config').description('configuration that makes a client use Chaperone'))
     .argument('<client>', CLIENTS.join(', '))
-    .argument('[names...]', 'MCP servers; default: all that you may see')
+    .argument('[names...]', 'MCP servers; default: all that `mcp ls` lists')
     .option('--one', 'one entry, `chaperone`, for all servers that you may use, now and later')
     .option('--write', "edit the client's file, and keep everything else in it")
     .option('--file <path>', 'another file than the usual one')
     .option('--command <path>', 'how the client starts Chaperone; default: this very installation')
+    .addHelpText('after', '\nExamples:\n  chaperone mcp config claude-code files --write\n  chaperone mcp config cursor --one --write')
     .action(async (client: string, names: string[], flags: ServerFlags & { one?: boolean; write?: boolean; file?: string; command?: string }) => {
       if (!(CLIENTS as readonly string[]).includes(client))
         throw new ChaperoneError('usage', `${client} is not known.`, { fix: `Write one of ${CLIENTS.join(', ')}.` })

@@ -18,7 +18,7 @@ export const register: Register = (command) => {
           { title: 'ON', of: (row) => row.on.join(', ') },
           { title: 'WAITING', of: (row) => row.waiting },
           { title: 'SINCE', of: (row) => (row.oldest === undefined ? '' : moment(row.oldest)) },
-          { title: 'GIVEN UP', of: (row) => row.givenUp },
+          { title: 'GIVEN UP', of: (row) => (row.lost === undefined ? row.givenUp : `${row.givenUp} (${row.lost} for want of room)`) },
           { title: 'LAST ERROR', of: (row) => row.lastError ?? '' },
         ],
         { json: flags.json, none: 'Nobody outside is told of anything. Apply a document of the kind `notifier`.' },
@@ -27,7 +27,8 @@ export const register: Register = (command) => {
   )
 
   withJson(withServer(command.command('test').description('send one test message now; mail goes to the trait `email` of whoever asks')))
-    .argument('<name>')
+    .argument('<name>', 'of a notifier that was applied')
+    .addHelpText('after', '\nExample:\n  chaperone notifiers test on-call')
     .action(async (name: string, flags: Flags) => {
       const tested = await withApi(flags, (api) => api.call<NotifierTested>('POST', `/v1/notifiers/${segment(name)}/test`, {}))
       if (flags.json) printJson(tested)

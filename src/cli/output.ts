@@ -1,6 +1,8 @@
 import { styleText } from 'node:util'
 import type { RoleNotice } from '../api/contract.ts'
 import { ApiError } from '../client/api-error.ts'
+import { momentText } from '../encoding/moment.ts'
+import { UNSEEN } from '../encoding/unseen.ts'
 import { type ChaperoneError, REASONS } from '../errors.ts'
 
 /** Printed under `chaperone --help`; the whole table is docs/reference/errors.md. */
@@ -40,11 +42,13 @@ export function say(text: string): void {
 
 /** The same value for a program; and at a terminal nothing in it acts or hides, which JSON alone leaves open (U+009B, U+202E). */
 export const jsonText = (value: unknown, indent = 0): string =>
-  JSON.stringify(value, null, indent).replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu, (letter) =>
-    letter
-      .split('')
-      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
-      .join(''),
+  JSON.stringify(value, null, indent).replace(UNSEEN, (letter) =>
+    letter === '\n'
+      ? letter
+      : letter
+          .split('')
+          .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+          .join(''),
   )
 
 export function printJson(value: unknown): void {
@@ -114,14 +118,7 @@ export const labelsText = (labels: Readonly<Record<string, string>>): string =>
     .join(' ')
 
 /** `2026-11-22 13:00:05Z`: one zone for everybody who reads the same record. */
-export function moment(at: number | undefined): string {
-  return at === undefined
-    ? ''
-    : new Date(at)
-        .toISOString()
-        .replace('T', ' ')
-        .replace(/\.\d+Z$/, 'Z')
-}
+export const moment = (at: number | undefined): string => (at === undefined ? '' : momentText(at))
 
 /** Two lines: what, and what to do about it. Sets the exit code. */
 export function fail(error: ChaperoneError): void {

@@ -10,6 +10,15 @@ interface Flags extends ServerFlags {
   readonly json?: boolean
 }
 
+const NOTES = `
+Questions are made up about every identity, and none is about what was done: recorded actions are judged again by
+\`chaperone policy replay\`, and the text of documents is compared by \`chaperone diff\`.
+
+Example:
+  chaperone policy diff -f roles/
+
+Exit codes: 0 nobody gains or loses anything that was asked about, 1 somebody does, ${FAULT_CODE}`
+
 const COLOUR = { gains: 'green', loses: 'red', bound: 'yellow' } as const
 /** Deciding some hundred thousand times takes a while. */
 const LONGEST_MS = 120_000
@@ -17,7 +26,7 @@ const LONGEST_MS = 120_000
 export function registerPolicyDiff(command: Command): void {
   withJson(withServer(command.command('diff').description('who would gain or lose what, were these documents applied')))
     .requiredOption('-f, --file <path>', 'a file, a folder, or - for stdin; may be repeated', collect)
-    .addHelpText('after', `\nExit codes: 0 nobody gains or loses anything that was asked about, 1 somebody does, ${FAULT_CODE}`)
+    .addHelpText('after', NOTES)
     .action((flags: Flags) =>
       answering(async () => {
         const files = await readDocuments(flags.file)

@@ -14,8 +14,8 @@ interface Flags extends ServerFlags {
 }
 
 const NOTES = `
-Every recorded action is judged again with these documents, for its chain, at its time, and counted once: same, differs, cannot tell.
-Verdicts are compared, not what a rule demands. Nothing is changed; that the record was read is recorded.
+Every recorded action is judged again with these documents, for its chain, at its time, and counted once: same, differs,
+allowed differently (another mask, cap or limit), cannot tell. Nothing is changed; that the record was read is recorded.
 
 Exit codes: 0 nothing would differ, 1 something would, ${FAULT_CODE}`
 
@@ -27,6 +27,7 @@ export function registerPolicyReplay(command: Command): void {
     .option('--since <time>', '2026-11-22, 2026-11-22T13:00Z, or how long ago: 30m, 7d', '7d')
     .option('--until <time>', 'the same')
     .addHelpText('after', NOTES)
+    .addHelpText('after', '\nExample:\n  chaperone policy replay -f roles/ --since 7d')
     .action((flags: Flags) =>
       answering(async () => {
         const [since, until] = [await timeOf(flags.since, '--since'), await timeOf(flags.until, '--until')]
@@ -34,19 +35,19 @@ export function registerPolicyReplay(command: Command): void {
         const found = await withApi(flags, (api) => api.call<Replayed>('POST', '/v1/policy/replay', ask, { timeoutMs: LONGEST_MS }))
         if (flags.json) printJson(found)
         else print(found)
-        return found.differs === 0 ? 'same' : 'differs'
+        return found.differs + found.bound === 0 ? 'same' : 'differs'
       }),
     )
 }
 
-function print({ actions, same, differs, cannotTell, changes, unknowns, moreChanges = 0, stoppedAt }: Replayed): void {
-  line(`${actions} actions: ${same} same, ${differs} would differ, ${cannotTell} cannot be told`)
+function print({ actions, same, differs, bound, cannotTell, changes, unknowns, moreChanges = 0, stoppedAt }: Replayed): void {
+  line(`${actions} actions: ${same} same, ${differs} would differ, ${bound} would be allowed differently, ${cannotTell} cannot be told`)
   if (changes.length > 0)
     list(
       changes,
       [
         { title: 'WAS', of: (row) => row.was },
-        { title: 'WOULD', of: (row) => row.would },
+        { title: 'WOULD', of: (row) => (row.fields ? `${row.would}, other ${row.fields.join(', ')}` : row.would) },
         { title: 'COUNT', of: (row) => String(row.count) },
         { title: 'WHO', of: (row) => row.who },
         { title: 'RESOURCE', of: (row) => row.resource },

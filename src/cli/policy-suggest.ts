@@ -24,6 +24,7 @@ export function registerPolicySuggest(command: Command): void {
     .requiredOption('--of <name>', 'whose actions; of a person, also what his agents did')
     .option('--since <time>', '2026-11-22, 2026-11-22T13:00Z, or how long ago: 30m, 7d', '14d')
     .addHelpText('after', NOTES)
+    .addHelpText('after', '\nExample:\n  chaperone policy suggest --of report-bot --since 14d > role.yaml')
     .action(async (flags: Flags) => {
       const ask = { identity: flags.of, since: await timeOf(flags.since, '--since') }
       const found = await withApi(flags, (api) => api.call<Suggested>('POST', '/v1/policy/suggest', ask, { timeoutMs: LONGEST_MS }))

@@ -41,7 +41,7 @@ export function asking(command: Command): void {
     .argument('<role>', 'see: chaperone requests ways')
     .option('--for <duration>', 'for how long, such as 10m; default: as long as may be asked for')
     .option('--on <kind/name>', 'on this resource alone, such as postgres/orders')
-    .option('--reason <text>', 'why; who decides reads it')
+    .option('--reason <text>', 'why; who decides reads it. Required where `requests ways` says so; without it the purpose counts')
     .option('--purpose <text>', 'what it is for, where the session has not said it; stands in every record')
     .option('--start <time>', 'from then on: `2026-11-23T09:00Z`, or `30m` from now')
     .option('--break-glass', 'take it at once; everybody is told, and somebody looks at it afterwards')
@@ -76,7 +76,7 @@ function wishOf(role: string, flags: AskFlags): AccessAsk {
 
 /** A moment with its zone, or so much from now. */
 function startOf(text: string): number {
-  if (/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})$/.test(text) && !Number.isNaN(Date.parse(text))) return Date.parse(text)
+  if (/^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})$/.test(text) && !Number.isNaN(Date.parse(text))) return Date.parse(text)
   try {
     return systemClock.now() + parseDuration(text)
   } catch (cause) {
@@ -86,6 +86,8 @@ function startOf(text: string): number {
 
 function tell(row: RequestRow): void {
   line(resultText(row))
+  if (row.reasonFrom !== undefined)
+    line(`  reason     none was given, so the purpose${row.reasonFrom === 'session' ? ' of the session' : ''} counts: ${printable(row.reason)}`)
   if (row.state === 'pending') {
     line(`  link       ${printable(row.url)}`)
     line(`  take back  chaperone requests withdraw ${row.id}`)
@@ -119,8 +121,8 @@ async function decided({ id }: RequestRow, flags: AskFlags): Promise<RequestRow>
         if (row) return row
       } catch (error) {
         const { code } = toChaperoneError(error)
-        if (code !== 'upstream_unavailable' && code !== 'upstream_timeout' && code !== 'draining') throw error
-        say('the server is gone; trying again')
+        if (code === 'upstream_unavailable' || code === 'upstream_timeout' || code === 'draining') say('the server is gone; trying again')
+        else if (code !== 'credential_expired' && code !== 'too_slow') throw error
       }
       await sleep(systemClock, RETRY_MS, stop)
     }

@@ -17,7 +17,7 @@ const CALL: RequestDetail = {
   reason: 'order 17 was paid twice',
   purpose: 'refunds',
   session: 'ses_1',
-  approvers: 'a holder of dba',
+  approvers: 'a holder of role dba',
   votes: [],
   createdAt: AT,
   updatedAt: AT,
@@ -37,7 +37,7 @@ const CALL: RequestDetail = {
 }
 
 test('an approver reads what will run, who asks, for whom, why, and what was done before', () => {
-  assert.deepEqual(requestLines(CALL, 80), [
+  assert.deepEqual(requestLines(CALL, { width: 80 }), [
     'req_01jd9s3m5k7k3m9q2x4w6z8y0a  pending',
     'what        UPDATE public.orders',
     'on          postgres/orders',
@@ -49,7 +49,7 @@ test('an approver reads what will run, who asks, for whom, why, and what was don
     'asked       Updates are looked at. (role analyst, ask rule 1)',
     'since       2026-11-22 12:00:00Z',
     'holds       open until 2026-11-22 13:00:00Z',
-    'approvers   a holder of dba',
+    'approvers   a holder of role dba',
     'you         can decide it',
     'link        https://chaperone.test:7444/requests/req_01jd9s3m5k7k3m9q2x4w6z8y0a',
     `seen        ${'ab'.repeat(32)}`,
@@ -64,6 +64,19 @@ test('an approver reads what will run, who asks, for whom, why, and what was don
     '',
     'In this session before, on the same resource',
     '| 2026-11-22 11:59:55Z  ok         SELECT public.orders  (postgres/orders)',
+  ])
+})
+
+test('SQL is shown laid out, and as it was written for who asks for that; where it is not laid out a line says why', () => {
+  const part = { title: 'statement', form: 'sql', text: 'update   orders set a = 1' } as const
+  const of = (more: object, asWritten = false) =>
+    requestLines({ ...CALL, before: undefined, shown: [{ ...part, ...more }] } as RequestDetail, { width: 80, asWritten }).slice(-3)
+  const says = 'Laid out anew, word for word the same; as it was written: --as-written of `requests show`'
+  assert.deepEqual(of({ formatted: 'update orders\nset a = 1' }), ['| update orders', '| set a = 1', says])
+  assert.deepEqual(of({ formatted: 'update orders\nset a = 1' }, true), ['', 'statement', '| update   orders set a = 1'])
+  assert.deepEqual(of({ unformatted: 'it is too long to be laid out' }).slice(-2), [
+    '| update   orders set a = 1',
+    'As it was written: it is too long to be laid out.',
   ])
 })
 
@@ -86,7 +99,7 @@ test('rule 12: an agent does not paint over what the approver reads, with whatev
       shown: [{ title: evil, form: 'sql', text: `${evil}\nDROP TABLE x` }],
       before: { of: 'session', more: true, actions: [{ id: 'rec', at: AT, action: evil, resource: evil, verdict: 'deny' }] },
     },
-    80,
+    { width: 80 },
   )
   for (const line of lines) assert.doesNotMatch(line, /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/u)
   // Only lines of our own begin with one of our words; each of them once.
@@ -99,12 +112,12 @@ test('rule 12: an agent does not paint over what the approver reads, with whatev
 })
 
 test('a text that was cut says so, and what it was', () => {
-  const lines = requestLines({ ...CALL, shown: [{ ...CALL.shown[0]!, cut: { size: 120_000, sha256: 'cd'.repeat(32) } }] }, 80)
+  const lines = requestLines({ ...CALL, shown: [{ ...CALL.shown[0]!, cut: { size: 120_000, sha256: 'cd'.repeat(32) } }] }, { width: 80 })
   assert.ok(lines.includes(`!! This is not all of it: it has 120000 bytes, sha256 ${'cd'.repeat(32)}.`))
 })
 
 test('who may not decide reads why; who confirms reads that it is no approval', () => {
-  const you = (standing: RequestDetail['standing']) => requestLines({ ...CALL, standing }, 200).find((line) => line.startsWith('you'))
+  const you = (standing: RequestDetail['standing']) => requestLines({ ...CALL, standing }, { width: 200 }).find((line) => line.startsWith('you'))
   assert.equal(you({ own: true, confirms: false, no: 'Nobody decides about his own request.' }), 'you         Nobody decides about his own request.')
   assert.match(you({ own: true, confirms: true })!, /recorded as a confirmation/)
 })
@@ -116,6 +129,6 @@ test('what came of it stands in one line, whatever was written into it', () => {
     resultText({ ...row, state: 'approved', startsAt: AT, endsAt: AT + 600_000 }),
     `${CALL.id} is approved: boris/claude-code has role writer on postgres/orders until 2026-11-22 12:10:00Z. It holds in sessions that are open already.`,
   )
-  assert.equal(resultText(CALL), `${CALL.id} waits for a holder of dba, until 2026-11-22 13:00:00Z: UPDATE public.orders`)
+  assert.equal(resultText(CALL), `${CALL.id} waits for a holder of role dba, until 2026-11-22 13:00:00Z: UPDATE public.orders`)
   assert.equal(resultText({ ...CALL, state: 'denied', summary: 'a\x1b[2Jb\nc' }), `${CALL.id} is denied: a\\u{1b}[2Jb ⏎ c`)
 })

@@ -10,7 +10,10 @@ const WIDTH = 100
 const TITLE = 11
 
 /** Everything an approver needs to know, line by line. What others wrote is made harmless and stands behind a bar. */
-export function requestLines(detail: RequestDetail, width: number = process.stdout.columns || WIDTH): readonly string[] {
+export function requestLines(
+  detail: RequestDetail,
+  { width = process.stdout.columns || WIDTH, asWritten = false }: { readonly width?: number; readonly asWritten?: boolean } = {},
+): readonly string[] {
   const { call, access, shown, before } = detail
   const field = (title: string, text: string | undefined, room = width - TITLE - 1): readonly string[] => {
     if (text === undefined || text === '') return []
@@ -24,7 +27,7 @@ export function requestLines(detail: RequestDetail, width: number = process.stdo
     ...field('who', detail.chain.join(' → ')),
     ...(detail.chain.length > 1 ? field('', `${detail.by} asks, on behalf of ${detail.chain.slice(0, -1).join(', ')}`) : []),
     ...field('purpose', detail.purpose && `claimed: ${oneLine(detail.purpose)}`),
-    ...field('reason', detail.reason && `claimed: ${oneLine(detail.reason)}`),
+    ...field('reason', detail.reason && `${reasonFrom(detail)}claimed: ${oneLine(detail.reason)}`),
     ...field('asked', oneLine(call && askedText(call))),
     ...field('since', moment(detail.createdAt)),
     ...field('holds', timesText(detail)),
@@ -34,7 +37,7 @@ export function requestLines(detail: RequestDetail, width: number = process.stdo
     ...detail.votes.flatMap((vote) =>
       field(
         '',
-        `${vote.verdict === 'approve' ? 'yes' : 'no'} of ${vote.by}, ${moment(vote.at)}, by ${vote.how}${vote.reason === undefined ? '' : `: ${oneLine(vote.reason)}`}`,
+        `${vote.verdict === 'approve' ? 'yes' : 'no'} of ${vote.by}, ${moment(vote.at)}, by ${givenText(vote)}${vote.reason === undefined ? '' : `: ${oneLine(vote.reason)}`}`,
       ),
     ),
     ...field('decided', detail.decidedBy && `by ${detail.decidedBy}, ${moment(detail.decidedAt)}`),
@@ -44,16 +47,31 @@ export function requestLines(detail: RequestDetail, width: number = process.stdo
     // To be copied, so in one piece.
     ...field('link', detail.url, Number.POSITIVE_INFINITY),
     ...field('seen', detail.seen, Number.POSITIVE_INFINITY),
-    ...shown.flatMap(({ title, text, cut }) => [
+    ...shown.flatMap(({ title, text, formatted, unformatted, cut, erased }) => [
       '',
       styled('bold', exposed(title)),
-      ...framed(text, width),
+      ...(erased ? [erasedText(erased)] : framed(asWritten ? text : (formatted ?? text), width)),
+      ...(asWritten || formatted === undefined ? [] : ['Laid out anew, word for word the same; as it was written: --as-written of `requests show`']),
+      ...(unformatted === undefined ? [] : [`As it was written: ${unformatted}.`]),
       ...(cut ? [styled('red', `!! This is not all of it: it has ${cut.size} bytes, sha256 ${cut.sha256}.`)] : []),
     ]),
     ...(detail.wish ? ['', styled('bold', 'Document'), ...framed(serverYaml(detail.wish, undefined), width)] : []),
     ...(before ? beforeLines(before, width) : []),
   ]
 }
+
+const erasedText = ({ size, sha256 }: NonNullable<RequestDetail['shown'][number]['erased']>): string =>
+  `Not kept once it was over: ${size} bytes${sha256 === undefined ? '' : `, sha256 ${sha256}`}.`
+
+/** The way of a vote, and what proved that it was he. */
+function givenText({ how, factor, outdated }: RequestDetail['votes'][number]): string {
+  const by = factor === undefined ? how : `${how} with ${factor === 'totp' ? 'a code' : 'a passkey'}`
+  return outdated ? `${by} (to what the role said before: counts no more)` : by
+}
+
+/** Who decides must not take an old purpose for an answer to his own question. */
+const reasonFrom = ({ reasonFrom }: Pick<RequestRow, 'reasonFrom'>): string =>
+  reasonFrom === undefined ? '' : `none given; from the purpose${reasonFrom === 'session' ? ' of the session' : ''}, `
 
 /** Of one rule the message names it already. */
 const askedText = ({ message, rules }: NonNullable<RequestDetail['call']>): string =>
@@ -89,7 +107,7 @@ function beforeLines({ actions, of, more }: NonNullable<RequestDetail['before']>
 
 function beforeText({ at, action, resource, verdict, outcome }: RequestBefore): string {
   return oneLine(
-    `${moment(at)}  ${(verdict === 'allow' ? (outcome ?? 'under way') : verdict === 'ask' ? 'asked' : 'refused').padEnd(9)}  ${action}  (${resource})`,
+    `${moment(at)}  ${(verdict === 'deny' ? 'refused' : (outcome ?? (verdict === 'ask' ? 'asked' : 'under way'))).padEnd(9)}  ${action}  (${resource})`,
   )
 }
 

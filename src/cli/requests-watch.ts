@@ -2,13 +2,14 @@ import type { Command } from 'commander'
 import type { RequestNotice, RequestRow } from '../api/requests-contract.ts'
 import { sleep } from '../client/sleep.ts'
 import { systemClock } from '../clock.ts'
-import { toChaperoneError } from '../errors.ts'
+import { type ReasonCode, toChaperoneError } from '../errors.ts'
 import { type ServerFlags, withApi, withJson, withServer } from './connection.ts'
 import { exposed } from './exposed.ts'
 import { jsonText, line, moment, say } from './output.ts'
 import { stopSignal } from './terminal.ts'
 
 const RETRY_MS = 2_000
+const AGAIN = new Set<ReasonCode>(['upstream_unavailable', 'upstream_timeout', 'draining', 'credential_expired', 'too_slow'])
 
 export function watching(command: Command): void {
   withJson(withServer(command.command('watch').description('requests as they come and are decided, until you end it')))
@@ -36,8 +37,9 @@ export function watching(command: Command): void {
           })
         } catch (error) {
           const { code, message } = toChaperoneError(error)
-          if (code !== 'upstream_unavailable' && code !== 'upstream_timeout' && code !== 'draining') throw error
-          say(message)
+          // It outlives the certificate that it was opened with, and begins again with the one of then.
+          if (!AGAIN.has(code)) throw error
+          if (code !== 'credential_expired') say(message)
         }
         if (!stop.aborted) await sleep(systemClock, RETRY_MS, stop)
       }

@@ -26,8 +26,9 @@ export const register: Register = (command) => {
   withJson(withServer(command.command('ls').description('requests: yours, those you can decide, all with the right to see them')))
     .option('--to-decide', 'only what you can decide now')
     .option('--mine', 'only what you asked for, or what acts for you')
-    .option('--state <state>', 'only those in this state')
+    .option('--state <state>', 'only those in this state, such as pending')
     .option('--kind <kind>', 'access, call or server')
+    .addHelpText('after', '\nExamples:\n  chaperone requests ls --to-decide\n  chaperone requests ls --mine --state pending')
     .action(async (flags: Flags & { toDecide?: boolean; mine?: boolean; state?: string; kind?: string }) => {
       if (flags.toDecide && flags.mine) throw new ChaperoneError('usage', 'What is yours you cannot decide.', { fix: 'Give --to-decide or --mine.' })
       const mine = flags.toDecide ? 'to_decide' : flags.mine ? 'asked' : undefined
@@ -52,11 +53,13 @@ export const register: Register = (command) => {
       )
     })
   withJson(withServer(command.command('show').description('one request: exactly what will run, who asks and why')))
-    .argument('<id>', 'or the end of it')
-    .action(async (id: string, flags: Flags) => {
+    .argument('<id>', 'of the request, or the end of it')
+    .option('--as-written', 'SQL with the lines and spaces of who wrote it, not laid out anew')
+    .addHelpText('after', '\nExample:\n  chaperone requests show 7k3m')
+    .action(async (id: string, flags: Flags & { asWritten?: boolean }) => {
       const detail = await withApi(flags, async (api) => api.call<RequestDetail>('GET', `/v1/requests/${await requestId(api, id)}`))
       if (flags.json) return printJson(detail)
-      await printPaged(requestLines(detail))
+      await printPaged(requestLines(detail, { asWritten: flags.asWritten }))
     })
   asking(command)
   decisions(command)

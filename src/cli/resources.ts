@@ -16,6 +16,7 @@ export async function listResources(flags: ServerFlags & { readonly json?: boole
     [
       { title: 'NAME', of: (row) => row.name },
       { title: 'ABOUT', of: (row) => row.about },
+      { title: 'ADDRESS', of: (row) => row.address },
       { title: 'LABELS', of: (row) => labelsText(row.labels) },
       { title: 'WARNING', of: (row) => row.warning },
     ],

@@ -13,7 +13,7 @@ interface SecretRow {
 
 export const register: Register = (command) => {
   withServer(command.command('set').description('seal a secret, read from stdin; it is never shown again'))
-    .argument('<name>')
+    .argument('<name>', 'under which documents take it: secret:NAME')
     .addHelpText('after', '\nExample:\n  pass show github | chaperone secret set github-token')
     .action(async (name: string, flags: Flags) => {
       // One line end at the end comes from `echo` and editors and is never part of a token.
@@ -39,7 +39,8 @@ export const register: Register = (command) => {
   })
 
   withServer(command.command('delete').description('delete a sealed secret'))
-    .argument('<name>')
+    .argument('<name>', 'as `chaperone secret ls` shows it')
+    .addHelpText('after', '\nExample:\n  chaperone secret delete github-token')
     .action(async (name: string, flags: Flags) => {
       await withApi(flags, (api) => api.call('DELETE', `/v1/secrets/${segment(name)}`))
       line(`Deleted ${printable(name)}.`)

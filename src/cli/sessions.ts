@@ -31,6 +31,7 @@ export const register: Register = (command) => {
 
   withJson(withServer(command.command('show').description('who acts for whom in a session, what hangs on it, what it did last')))
     .argument('<id>', 'its id, or the end of it')
+    .addHelpText('after', '\nExample:\n  chaperone sessions show 7k3m')
     .action(async (id: string, flags: Flags) => {
       const session = await withApi(flags, (api) => api.call<SessionDetail>('GET', `/v1/sessions/${segment(id)}`))
       if (flags.json) return printJson(session)
@@ -40,6 +41,7 @@ export const register: Register = (command) => {
   withJson(withServer(command.command('kill').description('end a session and cut what is live in it')))
     .argument('[id]', 'its id, or the end of it')
     .option('--all-of <name>', 'every session of this identity, your present one excepted')
+    .addHelpText('after', '\nExamples:\n  chaperone sessions kill 7k3m\n  chaperone sessions kill --all-of report-bot')
     .action(async (id: string | undefined, flags: Flags & { allOf?: string }) => {
       if ((id === undefined) === (flags.allOf === undefined))
         throw new ChaperoneError('usage', 'Say which session, or whose.', {

@@ -3,6 +3,13 @@ import type { Register } from './commands.ts'
 import { type ServerFlags, withApi, withJson, withServer } from './connection.ts'
 import { line, moment, printable, printJson } from './output.ts'
 
+/** A code that was typed for one thing counts for others as well, for minutes: whoever typed it is told. */
+export function factorText({ factor, factorAt }: WhoAmI['session']): string {
+  if (!factor) return factorAt === undefined ? 'none' : `given ${moment(factorAt)}; counts no more`
+  const what = factor.by === 'passkey' ? 'a passkey' : factor.by === 'totp' ? 'a code' : 'one'
+  return `${what}${factorAt === undefined ? '' : `, given ${moment(factorAt)}`}; counts until ${moment(factor.until)}`
+}
+
 export const register: Register = (command) => {
   withJson(withServer(command)).action(async (flags: ServerFlags & { json?: boolean }) => {
     await withApi(flags, async (api, profile) => {
@@ -18,7 +25,7 @@ export const register: Register = (command) => {
       ]
       if (who.chain.length > 1) rows.push(['chain', who.chain.map((link) => link.name).join(' → ')])
       if (who.session.purpose !== undefined) rows.push(['purpose', `claimed: ${who.session.purpose}`])
-      if (who.session.factorAt !== undefined) rows.push(['factor', `given ${moment(who.session.factorAt)}`])
+      if (who.session.factorAt !== undefined) rows.push(['factor', factorText(who.session)])
       for (const [title, text] of rows) line(`${title.padEnd(11)} ${printable(text)}`)
     })
   })

@@ -92,3 +92,19 @@ test('events come one by one, and stop when they are no longer wanted', async (t
   }
   assert.deepEqual(seen, [1, 2])
 })
+
+test('rule 6: a stream that is cut tells its reader why', async (t) => {
+  const { server, api } = await start(t)
+  server.answer = (_, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    response.end('data: {"n":1}\n\nevent: over\ndata: {"error":{"code":"locked","message":"A lock stops this: incident 7"}}\n\n')
+  }
+  const seen: number[] = []
+  await assert.rejects(
+    async () => {
+      for await (const { n } of api.events<{ n: number }>('/v1/audit/tail')) seen.push(n)
+    },
+    { code: 'locked', message: 'A lock stops this: incident 7' },
+  )
+  assert.deepEqual(seen, [1])
+})

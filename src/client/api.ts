@@ -23,7 +23,7 @@ export interface ApiOptions {
 
 export interface Api {
   call<T>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown, options?: { readonly timeoutMs?: number }): Promise<T>
-  /** A `text/event-stream`: the JSON of each event, until the server ends it or `signal` fires. `lastEvent`: where an earlier one broke off. */
+  /** A `text/event-stream`: the JSON of each event, until the server ends it or `signal` fires. Throws the reason when the session it rests on is cut. `lastEvent`: where an earlier one broke off. */
   events<T>(path: string, signal?: AbortSignal, lastEvent?: string): AsyncGenerator<T>
   /** Server's clock minus ours in ms, from the last answer's Date header (whole seconds); undefined before the first answer. */
   readonly skewMs: number | undefined
@@ -107,9 +107,15 @@ export function openApi(options: ApiOptions): Api {
       const reader = new EventStreamReader()
       try {
         for await (const chunk of answer) {
-          for (const { data } of reader.push(chunk as Buffer)) if (data !== '') yield parse(data) as T
+          for (const { data, event } of reader.push(chunk as Buffer)) {
+            if (event === 'over') throw errorOf(answer.statusCode, data)
+            if (event === 'behind')
+              throw new ChaperoneError('too_slow', 'This was not read as fast as it came, and some of it was left out.', { fix: 'Start it again.' })
+            if (data !== '') yield parse(data) as T
+          }
         }
       } catch (error) {
+        if (error instanceof ChaperoneError) throw error
         if (!signal?.aborted) throw connectionError(options.address, error as Error)
       } finally {
         answer.destroy()

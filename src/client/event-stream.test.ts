@@ -5,7 +5,7 @@ import { EventStreamReader } from './event-stream.ts'
 
 test('however the bytes are cut, the same events come out', () => {
   const text = ': hello\r\n\r\nid: 7\nretry: 250\ndata: {"a":1}\n\ndata:two\rdata: lines\r\rdata: {"é":"✓"}\n\nevent: x\ndata\n\n'
-  const expected = [{ id: '7', retry: 250, data: '{"a":1}' }, { data: 'two\nlines' }, { data: '{"é":"✓"}' }, { data: '' }]
+  const expected = [{ id: '7', retry: 250, data: '{"a":1}' }, { data: 'two\nlines' }, { data: '{"é":"✓"}' }, { data: '', event: 'x' }]
   const bytes = Buffer.from(text)
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 1, max: bytes.length - 1 }), { maxLength: 12 }), (cuts) => {

@@ -3,6 +3,8 @@ import { ChaperoneError } from '../errors.ts'
 /** One event of a `text/event-stream` (WHATWG HTML, server-sent events). */
 export interface StreamEvent {
   readonly data: string
+  /** its name, where it is not a plain `message` */
+  readonly event?: string
   readonly id?: string
   /** ms to wait before reconnecting, when the server said so */
   readonly retry?: number
@@ -18,6 +20,7 @@ export class EventStreamReader {
   #size = 0
   #id: string | undefined
   #retry: number | undefined
+  #event: string | undefined
   /** a line feed that begins the next chunk belongs to the carriage return that ended this one */
   #skipLineFeed = false
 
@@ -53,7 +56,8 @@ export class EventStreamReader {
     if (field === 'data') {
       this.#data.push(value)
       this.#size += value.length
-    } else if (field === 'id' && !value.includes('\0')) this.#id = value
+    } else if (field === 'event') this.#event = value === '' ? undefined : value
+    else if (field === 'id' && !value.includes('\0')) this.#id = value
     else if (field === 'retry' && /^\d{1,9}$/.test(value)) this.#retry = Number(value)
     return undefined
   }
@@ -61,6 +65,7 @@ export class EventStreamReader {
   #finish(): StreamEvent | undefined {
     const event = {
       data: this.#data.join('\n'),
+      ...(this.#event === undefined ? {} : { event: this.#event }),
       ...(this.#id === undefined ? {} : { id: this.#id }),
       ...(this.#retry === undefined ? {} : { retry: this.#retry }),
     }
@@ -69,6 +74,7 @@ export class EventStreamReader {
     this.#size = 0
     this.#id = undefined
     this.#retry = undefined
+    this.#event = undefined
     return empty ? undefined : event
   }
 }

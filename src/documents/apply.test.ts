@@ -74,6 +74,32 @@ test('what comes back as YAML applies as unchanged', async (t) => {
   )
 })
 
+test('a diff shows what differs, and not in which order it was written or is stored', async (t) => {
+  const { parts, by, parse } = await applied(t)
+  const role = (max: string) => `kind: role
+name: reporter
+spec:
+  allow:
+    - { mcp: files, tools: [read_text] }
+  request:
+    - { role: reporter, max: ${max}, reason: required, approvers: { role: reporter } }
+`
+  await applyDocuments(parts, by(), parse(role('1h')))
+  assert.equal(
+    (await applyDocuments(parts, by(), parse(role('2h')), { dryRun: true })).changes[0]?.diff,
+    `@@ -7,7 +7,7 @@
+         - read_text
+   request:
+     - role: reporter
+-      max: 1h
++      max: 2h
+       reason: required
+       approvers:
+         role: reporter
+`,
+  )
+})
+
 test('a dry run says what would change, with a diff, and changes nothing', async (t) => {
   const { parts, store, records, by, parse } = await applied(t)
   const epoch = await store.epoch()

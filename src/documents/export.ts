@@ -1,5 +1,6 @@
 import { stringify } from 'yaml'
 import { canonicalJson } from '../encoding/canonical-json.ts'
+import { inReadingOrder } from '../policy/reading-order.ts'
 import type { DocumentKinds, PlainDocument } from './types.ts'
 
 /**
@@ -11,7 +12,7 @@ export function toYaml({ kind, name, labels, spec }: PlainDocument, kinds: Docum
     kind,
     name,
     ...(Object.keys(labels).length > 0 ? { labels } : {}),
-    spec: withoutDefaults(kind, name, spec, kinds),
+    spec: inReadingOrder(withoutDefaults(kind, name, spec, kinds)),
   }
   // yaml quotes what another reader could take for a number, a date or (YAML 1.1) a boolean.
   return stringify(document, { version: '1.2', schema: 'core', compat: 'yaml-1.1', lineWidth: 0, aliasDuplicateObjects: false })

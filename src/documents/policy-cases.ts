@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
 import { compilePolicy, type Policy } from '../policy/compile.ts'
 import { decide } from '../policy/decide.ts'
-import { titleOf } from '../policy/rule.ts'
+import { ruleTitle } from '../policy/rule-title.ts'
 import type { Action, Decision, Identity, Link, Resource, Vocabulary } from '../policy/types.ts'
 import { READ_LIMITS } from './read.ts'
 import type { ParsedDocument, SourceFile } from './types.ts'
@@ -120,14 +120,14 @@ async function run(
   }
 }
 
-const messageOf = ({ verdict, message, rule, reason }: Decision) => (verdict === 'allow' ? message : rule ? `${titleOf(rule)} (${reason})` : reason)
+const messageOf = ({ verdict, message, rule, reason }: Decision) => (verdict === 'allow' ? message : rule ? `${ruleTitle(rule)} (${reason})` : reason)
 
 function differencesOf(each: Case, decision: Decision): CaseResult['differences'] {
   const verdicts = ['allow', 'ask', 'deny']
   if (!verdicts.includes(each.expect) && !Object.hasOwn(REASONS, each.expect))
     throw new ChaperoneError('usage', `\`expect: ${each.expect}\` is neither allow, ask, deny nor a reason code.`)
-  const rule = decision.rule ? titleOf(decision.rule) : 'no rule'
-  const shadow = decision.shadow ? `${decision.shadow.verdict}: ${titleOf(decision.shadow.rule)}` : 'none'
+  const rule = decision.rule ? ruleTitle(decision.rule) : 'no rule'
+  const shadow = decision.shadow ? `${decision.shadow.verdict}: ${ruleTitle(decision.shadow.rule)}` : 'none'
   const pairs = [
     { of: 'verdict', expected: each.expect, is: verdicts.includes(each.expect) ? decision.verdict : decision.reason },
     ...(each.rule === undefined ? [] : [{ of: 'rule', expected: each.rule, is: rule } as const]),

@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { newId } from '../ids.ts'
 import type { SessionTable } from '../store/tables.ts'
-import type { ChainLink, Connection, LiveSession, Principal } from './types.ts'
+import type { ChainLink, Connection, Factor, LiveSession, Principal } from './types.ts'
 
 interface Opening {
   readonly id: string
@@ -20,6 +20,9 @@ class OpenConnection implements Connection {
   readonly credentialId: string
   readonly until: number | undefined
   readonly #controller = new AbortController()
+  #goodbyes: Set<(why: ChaperoneError) => void> | undefined
+  /** set as soon as nothing may pass any more */
+  #why: ChaperoneError | undefined
   readonly #over: (connection: OpenConnection) => void
   readonly #assertOpen: (connection: OpenConnection) => void
 
@@ -37,15 +40,29 @@ class OpenConnection implements Connection {
     return this.#controller.signal
   }
 
+  onCut(say: (why: ChaperoneError) => void): () => void {
+    this.#goodbyes ??= new Set()
+    const goodbyes = this.#goodbyes.add(say)
+    return () => goodbyes.delete(say)
+  }
+
   assertOpen(): void {
-    if (this.#controller.signal.aborted) throw this.#controller.signal.reason
+    if (this.#why) throw this.#why
     this.#assertOpen(this)
+  }
+
+  /** The first half of a cut: nothing passes from now on, and the client is told. */
+  sayGoodbye(why: ChaperoneError): void {
+    if (this.#why) return
+    this.#why = why
+    for (const say of this.#goodbyes ?? []) say(why)
   }
 
   cut(why: ChaperoneError): void {
     if (this.#controller.signal.aborted) return
+    this.sayGoodbye(why)
     this.#over(this)
-    this.#controller.abort(why)
+    this.#controller.abort(this.#why)
   }
 
   closed(): void {
@@ -64,6 +81,7 @@ export class OpenSession implements LiveSession {
   readonly issuerId?: string
   readonly parentId?: string
   factorAt?: number
+  factorBy?: Factor
   provenUntil: number
   readonly longestUntil: number
   readonly connections = new Set<OpenConnection>()
@@ -94,6 +112,7 @@ export class OpenSession implements LiveSession {
     if (row.issuer_id !== null) this.issuerId = row.issuer_id
     if (row.parent_id !== null) this.parentId = row.parent_id
     if (row.factor_at !== null) this.factorAt = row.factor_at
+    if (row.factor_by !== null) this.factorBy = row.factor_by
     this.longestUntil = row.expires_at
     this.provenUntil = 0
     this.#clock = clock
@@ -187,8 +206,14 @@ export class OpenSession implements LiveSession {
   }
 
   cutAll(why: ChaperoneError): void {
+    this.sayGoodbyes(why)
     for (const connection of [...this.connections]) connection.cut(why)
     this.#arm()
+  }
+
+  /** see {@link Connection.onCut}; `cutAll` or `end` follows at once */
+  sayGoodbyes(why: ChaperoneError): void {
+    for (const connection of this.connections) connection.sayGoodbye(why)
   }
 
   /**
@@ -197,10 +222,12 @@ export class OpenSession implements LiveSession {
    */
   cutProvenWith(whyCredential: (credentialId: string) => ChaperoneError | undefined): void {
     const bearing = this.principal.proof === 'mtls' ? whyCredential(this.principal.credentialId) : undefined
-    for (const connection of [...this.connections]) {
+    const hit = [...this.connections].flatMap((connection) => {
       const why = whyCredential(connection.credentialId) ?? (connection.until === undefined ? bearing : undefined)
-      if (why) connection.cut(why)
-    }
+      return why ? [{ connection, why }] : []
+    })
+    for (const { connection, why } of hit) connection.sayGoodbye(why)
+    for (const { connection, why } of hit) connection.cut(why)
     // After the cuts: before them, whoever looks at his connection meanwhile would be told of an expiry and not of the lock.
     if (bearing) {
       this.provenUntil = 0

@@ -1,3 +1,4 @@
+import { instantText } from '../encoding/moment.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Policy } from '../policy/compile.ts'
 import { type SessionLimits, sessionLimitsOf } from '../policy/session-limits.ts'
@@ -28,11 +29,8 @@ function smallestLimits(all: readonly SessionLimits[]): SessionLimits {
 }
 
 /** Of the row of a session: whether nothing was asked for in it for `idleMs`. */
-export const isIdle = (
-  row: { readonly started_at: number; readonly last_used_at: number | null },
-  idleMs: number | undefined,
-  now: number,
-): boolean => idleMs !== undefined && now - (row.last_used_at ?? row.started_at) >= idleMs
+const isIdle = (row: { readonly started_at: number; readonly last_used_at: number | null }, idleMs: number | undefined, now: number): boolean =>
+  idleMs !== undefined && now - (row.last_used_at ?? row.started_at) >= idleMs
 
 export interface Room {
   readonly identity: { readonly id: string; readonly name: string }
@@ -41,11 +39,12 @@ export interface Room {
   readonly now: number
   /** when a session was last used on this node, if it was; the row knows it half a minute later */
   readonly usedHere: (sessionId: string) => number | undefined
+  /** those that the new one takes the place of */
+  readonly instead?: readonly string[]
 }
 
-/** Throws `too_many`, with the session that one would end. One that is idle takes no place, whoever notices that first. */
-export async function assertRoomFor(db: Database | Write, { identity, concurrent, idleMs, now, usedHere }: Room): Promise<void> {
-  if (concurrent === undefined) return
+/** The sessions that hold a place, oldest first. One that is idle holds none, whoever notices that first. */
+export async function placesTaken(db: Database | Write, { identity, idleMs, now, usedHere, instead = [] }: Room) {
   const rows = await db
     .selectFrom('sessions')
     .select(['id', 'client', 'how', 'started_at', 'last_used_at'])
@@ -54,16 +53,25 @@ export async function assertRoomFor(db: Database | Write, { identity, concurrent
     .where('expires_at', '>', now)
     .orderBy('started_at')
     .execute()
-  const taken = rows.filter(
-    (row) => !isIdle({ ...row, last_used_at: Math.max(row.last_used_at ?? row.started_at, usedHere(row.id) ?? 0) }, idleMs, now),
+  return rows.filter(
+    (row) =>
+      !instead.includes(row.id) &&
+      !isIdle({ ...row, last_used_at: Math.max(row.last_used_at ?? row.started_at, usedHere(row.id) ?? 0) }, idleMs, now),
   )
+}
+
+/** Throws `too_many`, with the session that one would end. */
+export async function assertRoomFor(db: Database | Write, room: Room): Promise<void> {
+  const { identity, concurrent } = room
+  if (concurrent === undefined) return
+  const taken = await placesTaken(db, room)
   if (taken.length < concurrent) return
   const [oldest] = taken
   const count = concurrent === 1 ? 'one session' : `${concurrent} sessions`
   throw new ChaperoneError('too_many', `${identity.name} may have ${count} at a time, and has ${taken.length}.`, {
     ...(oldest
       ? {
-          fix: `End the oldest, ${oldest.id} (${oldest.client ?? oldest.how}, since ${new Date(oldest.started_at).toISOString()}): chaperone sessions kill ${oldest.id}`,
+          fix: `End the oldest, ${oldest.id} (${oldest.client ?? oldest.how}, since ${instantText(oldest.started_at)}): chaperone sessions kill ${oldest.id}`,
         }
       : {}),
   })

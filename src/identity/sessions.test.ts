@@ -188,6 +188,23 @@ test('rule 6: a review cuts every connection of a session that may no longer act
   assert.ok(session.connect('postgres'), 'a lock can be lifted: the session itself is not over')
 })
 
+test('rule 6: of all that one review cuts, every client has its goodbye before anything is torn down, and nothing passes from then on', async () => {
+  const two = [await sessions.open(await principal()), await sessions.open(await principal())]
+  const seen: string[] = []
+  const connections = two.flatMap((session) => [session.connect('https'), session.connect('postgres')])
+  connections.forEach((connection, i) => {
+    connection.onCut!((why) => {
+      seen.push(`goodbye ${why.code}`)
+      for (const other of connections) assert.ok(!other.signal.aborted)
+      assert.throws(() => connection.assertOpen(), code('locked'))
+    })
+    connection.signal.addEventListener('abort', () => seen.push(`over ${i}`))
+  })
+  connections[3]!.onCut!(() => assert.fail('it was taken back'))()
+  sessions.review(() => new ChaperoneError('locked', 'A lock stops this.'))
+  assert.deepEqual(seen, [...Array(4).fill('goodbye locked'), 'over 0', 'over 1', 'over 2', 'over 3'])
+})
+
 test('a credential that does not belong to its session is refused', async () => {
   const first = await principal()
   await assert.rejects(sessions.open({ ...first, identityId: 'agt_00000000000000000000000002' }), code('credential_invalid'))

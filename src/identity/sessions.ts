@@ -8,7 +8,7 @@ import { loadChain } from './delegations.ts'
 import { confirmGeneration, takeGeneration } from './generations.ts'
 import { OpenSession, sameChain } from './live-session.ts'
 import { actingIn } from './named.ts'
-import { assertRoomFor } from './session-limits.ts'
+import { assertRoomFor, placesTaken } from './session-limits.ts'
 import type { ChainLink, Principal, Sessions, StartSession } from './types.ts'
 
 export interface SessionsParts {
@@ -185,7 +185,15 @@ export function openSessions(parts: SessionsParts): Sessions {
       const expiresAt = now + Math.min(ask.lifeMs, longestMs ?? ask.lifeMs)
       const chain = await loadChain(store.db, ask.chain)
       const self = chain.at(-1) ?? { id: ask.identityId, name: ask.identityId }
-      const room = { identity: self, concurrent, idleMs, now, usedHere: (one: string) => live.get(one)?.lastUsed }
+      const room = { identity: self, concurrent, idleMs, now, usedHere: (one: string) => live.get(one)?.lastUsed, instead: ask.instead ?? [] }
+      if (ask.endOldest && concurrent !== undefined) {
+        const taken = await placesTaken(store.db, room)
+        const surplus = taken.slice(0, Math.max(0, taken.length - concurrent + 1))
+        await endAll(
+          surplus.map((one) => one.id),
+          'signed in elsewhere',
+        )
+      }
       // Asked before the record, so that no record tells of a session that never was; and once more where nobody can come between.
       await assertRoomFor(store.db, room)
       await audit.append({
@@ -230,20 +238,26 @@ export function openSessions(parts: SessionsParts): Sessions {
       await endAll(typeof ids === 'string' ? [ids] : ids, reason)
     },
 
-    async factorGiven(sessionId) {
+    async factorGiven(sessionId, by) {
       const now = clock.now()
-      await store.write((trx) => trx.updateTable('sessions').set({ factor_at: now }).where('id', '=', sessionId).execute())
+      await store.write((trx) => trx.updateTable('sessions').set({ factor_at: now, factor_by: by }).where('id', '=', sessionId).execute())
       const session = live.get(sessionId)
-      if (session) session.factorAt = now
+      if (session) Object.assign(session, { factorAt: now, factorBy: by })
     },
 
     review(why, whyCredential) {
+      const over: { readonly session: OpenSession; readonly error: ChaperoneError }[] = []
       for (const session of live.values()) {
         const error = why(session)
-        // A session that is over stays over; a lock may be lifted again, so it only cuts what is open.
-        if (error?.code === 'session_ended') session.end(error)
-        else if (error) session.cutAll(error)
+        if (error) over.push({ session, error })
         else if (whyCredential) session.cutProvenWith(whyCredential)
+      }
+      // All goodbyes first: the last of a thousand clients does not wait until what the others ran is torn down.
+      for (const { session, error } of over) session.sayGoodbyes(error)
+      for (const { session, error } of over) {
+        // A session that is over stays over; a lock may be lifted again, so it only cuts what is open.
+        if (error.code === 'session_ended') session.end(error)
+        else session.cutAll(error)
       }
       forgetIdle()
     },
@@ -297,6 +311,8 @@ async function insertSession(trx: Write, ask: StartSession, { id, now, expiresAt
       ended_at: null,
       end_reason: null,
       factor_at: ask.factorGiven ? now : null,
+      // Enrolment and sign-in know one only.
+      factor_by: ask.factorGiven ? 'totp' : null,
       parent_id: ask.parentId ?? null,
       newest_credential: null,
       previous_credential: null,

@@ -55,6 +55,7 @@ function keep() {
     },
     tripwires: () => tripwires,
     administers: (id) => id === admin.id,
+    agentsAdminister: async (id) => id === owner.id,
     ownerOf: (id) => (id === agent.id ? owner : undefined),
     raised: async () => {},
     told: async () => {},
@@ -175,6 +176,12 @@ test('an administrator loses his session at the most, and whoever is excepted no
   tripwires = [wire({ except: ['boris-ai'] }, 'a'), wire({ lock: 'owner', except: ['boris'] }, 'b')]
   flood(10)
   assert.deepEqual(await locks(), [])
+})
+
+test('a person whose agent administers loses his session at the most: a lock on him would stop that agent too', async () => {
+  tripwires = [wire({ lock: 'identity' })]
+  flood(4, 'no_rule', { actor: { ...owner, kind: 'user' } })
+  assert.deepEqual(await locks(), [['session', session, 'refusals']])
 })
 
 test('a copied credential locks what is asked for beside its session, which is over already', async () => {

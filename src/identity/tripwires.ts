@@ -13,6 +13,8 @@ export interface TripwiresParts {
   readonly tripwires: () => readonly Tripwire[]
   /** Whether this identity administers Chaperone: then only its session is locked, or a flood of refusals would lock out who could mend it. */
   readonly administers: (identityId: string) => boolean
+  /** Whether an agent of this identity administers Chaperone: a lock on an owner stops his agents, that one too. */
+  readonly agentsAdminister: (identityId: string) => Promise<boolean>
   readonly ownerOf: (identityId: string) => { readonly id: string; readonly name: string } | undefined
   /** The epoch has risen by a change made here. */
   readonly raised: (epoch: number) => Promise<void>
@@ -92,8 +94,11 @@ function targetOf(
   return credential === undefined ? itsSession : { kind: 'credential', target: credential, name: credential }
 }
 
-async function lockOnce({ store, audit, clock, raised, told }: TripwiresParts, tripwire: Tripwire, target: Target, cause: Envelope): Promise<void> {
-  const { kind, target: id, name } = target
+async function lockOnce(parts: TripwiresParts, tripwire: Tripwire, wanted: Target, cause: Envelope): Promise<void> {
+  const { store, audit, clock, raised, told } = parts
+  // His pipeline that applies roles has done nothing, and may be what could mend it: then only where he was refused is locked.
+  const tooMuch = wanted.kind === 'identity' && cause.session !== undefined && (await parts.agentsAdminister(wanted.target))
+  const { kind, target: id, name }: Target = tooMuch ? { kind: 'session', target: cause.session!, name: cause.session! } : wanted
   const isThere = async (db: Parameters<typeof activeLocks>[0]) =>
     (await activeLocks(db, clock.now())).some((lock) => lock.made_by === tripwire.name && lock.target_kind === kind && lock.target === id)
   if (await isThere(store.db)) return

@@ -32,11 +32,20 @@ export interface Connection {
   readonly credentialId?: string
   /** Aborted when the connection is cut; `reason` is a ChaperoneError that says why. */
   readonly signal: AbortSignal
+  /**
+   * `say` hears of a cut before the signal aborts, and before that of any other connection which the same lock falls on: so
+   * a thousand clients have their goodbyes before anything is torn down behind them. It is quick, and throws nothing.
+   * Returns what takes it back.
+   */
+  onCut?(say: (why: ChaperoneError) => void): () => void
   /** Throws the reason when the connection was cut or its deadline has passed: asked at each request, because a timer may be late. */
   assertOpen(): void
   /** The connection is over by itself. Idempotent. */
   closed(): void
 }
+
+/** A second factor: a code of an authenticator app, or a key that wants its person there. */
+export type Factor = 'totp' | 'passkey'
 
 /** One run of one identity, as this process knows it. */
 export interface LiveSession {
@@ -51,6 +60,8 @@ export interface LiveSession {
   readonly issuerId?: string
   /** ms since 1970: when a second factor was last given */
   readonly factorAt?: number
+  /** what that factor was */
+  readonly factorBy?: Factor
   /** ms since 1970: the newest credential proven over mTLS for this session, never past its longest life. */
   readonly provenUntil: number
   /** how many connections hang on it in this process */
@@ -81,7 +92,7 @@ export interface Sessions {
    */
   renew(session: LiveSession, credentialId: string): Promise<string>
   /** Marks that a second factor was given now. */
-  factorGiven(sessionId: string): Promise<void>
+  factorGiven(sessionId: string, by: Factor): Promise<void>
   /** Cuts every live connection for which `why` gives an error: called when the epoch has risen. */
   review(why: (session: LiveSession) => ChaperoneError | undefined, whyCredential?: (credentialId: string) => ChaperoneError | undefined): void
   list(): readonly LiveSession[]
@@ -105,6 +116,10 @@ export interface StartSession {
   readonly factorGiven?: boolean
   /** The session it was made from; when that one is ended, so is this. */
   readonly parentId?: string
+  /** Sessions that this one takes the place of. They hold no place against it; the caller ends them once it has begun. */
+  readonly instead?: readonly string[]
+  /** Ends the oldest ones of the identity, where a role leaves no room for one more. */
+  readonly endOldest?: boolean
 }
 
 export type { Link }

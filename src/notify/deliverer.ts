@@ -2,7 +2,7 @@ import { AsyncResource } from 'node:async_hooks'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Store } from '../store/store.ts'
-import { type Claimed, claim, settle, sweep } from './outbox.ts'
+import { type Claimed, claim, settle, sweep, toldOf, untold } from './outbox.ts'
 import type { Attempt, Notifier } from './types.ts'
 
 export interface DelivererParts {
@@ -14,6 +14,8 @@ export interface DelivererParts {
   readonly send: (notifier: Notifier, delivery: Claimed, signal: AbortSignal) => Promise<Attempt>
   /** Recorded before the row says so. */
   readonly givenUp: (notifier: Notifier, delivery: Claimed, error: string) => Promise<void>
+  /** Recorded once for many that there was no room for. */
+  readonly lost: (name: string, count: number) => Promise<void>
   readonly counted: (result: 'done' | 'failed' | 'given_up') => void
   readonly failed: (error: unknown) => void
   /** between 0 and 1 */
@@ -37,10 +39,10 @@ const SWEEP_MS = 600_000
 const AT_ONCE = 4
 const FIRST_WAIT_MS = 5_000
 const LONGEST_WAIT_MS = 3_600_000
-export const TRY_FOR_MS = 24 * 3_600_000
+const TRY_FOR_MS = 24 * 3_600_000
 
 /** Twice as long each time, up to an hour; half of it by chance, so that what failed together does not come back together. */
-export function waitAfter(attempts: number, random: number): number {
+function waitAfter(attempts: number, random: number): number {
   const full = Math.min(FIRST_WAIT_MS * 2 ** Math.min(attempts - 1, 20), LONGEST_WAIT_MS)
   return Math.round(full / 2 + (full / 2) * random)
 }
@@ -83,7 +85,7 @@ export function startDeliverer(parts: DelivererParts): Deliverer {
     const { error } = attempt
     const at = now + Math.max(waitAfter(delivery.attempts, parts.random()), attempt.retryAfterMs ?? 0)
     if (!attempt.final && at <= delivery.created_at + TRY_FOR_MS) {
-      await settle(store, delivery, { state: 'waiting', at, error })
+      await settle(store, delivery, { state: 'waiting', at, error, ...(attempt.rest === undefined ? {} : { payload: attempt.rest }) })
       return parts.counted('failed')
     }
     await parts.givenUp(notifier, delivery, error)
@@ -108,14 +110,15 @@ export function startDeliverer(parts: DelivererParts): Deliverer {
 
   async function lookRound(): Promise<void> {
     const notifiers = parts.notifiers()
+    const names = notifiers.map(({ name }) => name)
     const now = clock.now()
     if (now - sweptAt >= SWEEP_MS) {
       sweptAt = now
-      await sweep(
-        store,
-        notifiers.map(({ name }) => name),
-        now,
-      )
+      await sweep(store, names, now)
+    }
+    for (const { notifier, ids } of await untold(store, names)) {
+      await parts.lost(notifier, ids.length)
+      await toldOf(store, ids)
     }
     const looked = await Promise.allSettled(notifiers.map(lookAt))
     for (const one of looked) if (one.status === 'rejected') parts.failed(one.reason)

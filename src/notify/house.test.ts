@@ -133,7 +133,7 @@ export async function openHouse(t: TestContext, options: { readonly at?: StoreLo
       documents.push({ name, spec: notifierSpec.parse(spec) })
     },
     documents,
-    tell: (request: AccessRequest, type: 'made' | 'approved' | 'denied' | 'broke_glass' = 'made') =>
+    tell: (request: AccessRequest, type: 'made' | 'approved' | 'denied' | 'broke_glass' | 'withdrawn' = 'made') =>
       store.write((trx) => house.notifications.announce(trx, { type, request })),
     rows: () => store.db.selectFrom('deliveries').selectAll().orderBy('id').execute(),
     /** Moves the clock, and waits until everything that this woke is done: looked at once more at its very end. */

@@ -2,9 +2,11 @@ import { cleaned, cut, disarmed, escapedHtml } from './plain-text.ts'
 import type { Story } from './types.ts'
 import { factsOf, titleOf } from './words.ts'
 
-/** One message to one person, as it waits in the outbox. */
+/** One message as it waits in the outbox: to one person, or to several, of whom none sees who else has it. */
 export interface Mail {
-  readonly to: string
+  readonly to: string | readonly string[]
+  /** mailboxes that were refused for good while the others had it */
+  readonly refused?: number
   readonly subject: string
   readonly text: string
   readonly html: string
@@ -13,7 +15,7 @@ export interface Mail {
 const LONGEST_SUBJECT = 150
 
 /** Text, and the same as simple HTML: no pictures, nothing loaded from anywhere, one link. */
-export function mailOf(story: Story, to: string): Mail {
+export function mailOf(story: Story, to: Mail['to']): Mail {
   const title = disarmed(titleOf(story))
   const facts = factsOf(story).map(({ label, text, free }) => ({ label, text: free ? disarmed(text) : text }))
   const link = story.request?.link

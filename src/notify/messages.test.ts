@@ -19,7 +19,7 @@ const storyOf = (more: Partial<RequestStory>): Story => ({
     onBehalfOf: [{ id: 'usr_1', name: 'boris', kind: 'user' }],
     resource: { kind: 'mcp', name: 'files' },
     call: { operation: 'tools/call', effects: ['write'], summary: 'tools/call write_file', why: 'It writes.' },
-    approvers: 'a holder of dba',
+    approvers: 'a holder of role dba',
     createdAt: START,
     ...more,
   },

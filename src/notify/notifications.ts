@@ -7,7 +7,7 @@ import { newId } from '../ids.ts'
 import type { Store, Write } from '../store/store.ts'
 import { startDeliverer } from './deliverer.ts'
 import { type Mail, mailOf } from './mail.ts'
-import { type Claimed, countsOf, HOUR_MS, lately, MOST_OF_ONE, put, putLost, roomFor } from './outbox.ts'
+import { type Claimed, countsOf, HOUR_MS, lately, MOST_OF_ONE, makeRoom, NO_ROOM, put, putLost } from './outbox.ts'
 import { post } from './post.ts'
 import { type Resolve, systemResolve } from './reach.ts'
 import { approverAddresses, type Deciders } from './recipients.ts'
@@ -57,6 +57,9 @@ export function openNotifications(parts: NotificationParts): Notifications {
     async givenUp({ name }, { id, event, attempts }, error) {
       await audit.append({ type: 'notification.given_up', data: { notifier: name, delivery: id, event, attempts, error } })
     },
+    async lost(name, count) {
+      await audit.append({ type: 'notification.given_up', data: { notifier: name, lost: count, error: NO_ROOM } })
+    },
     counted,
     failed: parts.failed,
     random: parts.random ?? Math.random,
@@ -100,16 +103,22 @@ export function openNotifications(parts: NotificationParts): Notifications {
     if (way === 'slack') return [slackBody(story)]
     const { to } = spec.mail!
     const addresses = to !== 'approvers' ? to : 'request' in notice ? await approverAddresses(trx, notice.request, parts) : []
-    return addresses.map((address) => JSON.stringify(mailOf(story, address)))
+    // One row, however many they are: fifty approvers of one question must not take fifty places in the queue.
+    const [first, ...others] = addresses
+    return first === undefined ? [] : [JSON.stringify(mailOf(story, others.length === 0 ? first : addresses))]
   }
 
   /** Whether a further one may be written down; `until` when it is the last for a while. */
   async function admitted(trx: Write, name: string, event: Told, source: string | undefined, size: number, now: number) {
-    if ((await roomFor(trx, name)) < size) return { ok: false } as const
-    if (source === undefined || LOUD.has(event)) return { ok: true } as const
-    const { count, first } = await lately(trx, name, source, now)
+    const held = source === undefined || LOUD.has(event) ? undefined : await lately(trx, name, source, now)
     const most = MOST_OF_ONE * size
-    if (count >= most) return { ok: false } as const
+    // First this: what is held back for the noise that it makes pushes nothing out.
+    if (held && held.count >= most) return { ok: false, why: 'held back' } as const
+    const room = await makeRoom(trx, name, event, size, now)
+    for (let i = 0; i < room.lost; i++) counted('dropped')
+    if (!room.ok) return { ok: false, why: NO_ROOM } as const
+    if (!held) return { ok: true } as const
+    const { count, first } = held
     return { ok: true, ...(count + size >= most ? { until: first + HOUR_MS } : {}) } as const
   }
 
@@ -127,9 +136,14 @@ export function openNotifications(parts: NotificationParts): Notifications {
       const payloads = await payloadsOf(trx, notifier, story, notice)
       // Of a lock nobody decides; whoever wants to hear of one by mail names addresses.
       if (payloads.length === 0 && !('request' in notice)) continue
-      const { ok, until } = { until: undefined, ...(await admitted(trx, name, about.on, source, Math.max(payloads.length, 1), now)) }
+      const { ok, until, why } = {
+        until: undefined,
+        why: undefined,
+        ...(await admitted(trx, name, about.on, source, Math.max(payloads.length, 1), now)),
+      }
       if (!ok) {
         counted('dropped')
+        if (why === NO_ROOM) await putLost(trx, row, NO_ROOM, now)
         continue
       }
       if (payloads.length === 0) {

@@ -4,13 +4,24 @@ import type { Store, Write } from '../store/store.ts'
 import type { DeliveryTable } from '../store/tables-requests.ts'
 import type { NotifierRow, Way } from './types.ts'
 
-/** What waits for one notifier. When its receiver is gone for long, the newest are dropped, and counted. */
+/** What waits for one notifier. When its receiver is slow or gone for long, the oldest news make room, and then the oldest questions. */
 export const MOST_WAITING = 2_000
+/** What somebody waits for an answer to, or has to know at once: news never push these out. */
+const QUESTIONS: readonly string[] = [
+  'request.made',
+  'request.escalated',
+  'request.broke_glass',
+  'request.review_overdue',
+  'lock.made',
+] satisfies readonly Told[]
+export const NO_ROOM = `more than ${MOST_WAITING} messages waited`
+/** `next_at` of a row that was lost for want of room, until the record says so. */
+const UNTOLD = -1
 /** Of one identity, for one notifier (and one recipient), in an hour: a noisy agent neither fills the queue nor floods a channel. */
 export const MOST_OF_ONE = 60
 export const HOUR_MS = 3_600_000
 /** Longer than any attempt may last: a node that dies in the middle holds a row no longer than this. */
-export const CLAIM_MS = 90_000
+const CLAIM_MS = 90_000
 const KEEP_MS = 7 * 24 * HOUR_MS
 const KEEP_ROWS = 1_000
 const SWEEP_ROWS = 1_000
@@ -26,7 +37,63 @@ export interface NewDelivery {
 /** What one claim may send. `attempts` is its fencing token: whoever claimed the row later has another. */
 export type Claimed = Pick<DeliveryTable, 'id' | 'notifier' | 'way' | 'event' | 'payload' | 'attempts' | 'created_at'>
 
-export async function roomFor(trx: Write, notifier: string): Promise<number> {
+/**
+ * Makes room for `size` more, if what is there counts for less than `event`: news go before questions, and the oldest first, whose
+ * answer comes soonest or is past already. What is being sent stays. Returns whether there is room now, and how many were lost.
+ */
+export async function makeRoom(trx: Write, notifier: string, event: Told, size: number, now: number): Promise<{ ok: boolean; lost: number }> {
+  let lacking = size - (await roomFor(trx, notifier))
+  let lost = 0
+  for (const kind of QUESTIONS.includes(event) ? (['not in', 'in'] as const) : (['not in'] as const)) {
+    if (lacking <= 0) break
+    const oldest = await trx
+      .selectFrom('deliveries')
+      .select('id')
+      .where('notifier', '=', notifier)
+      .where('state', '=', 'waiting')
+      .where('event', kind, QUESTIONS)
+      .where((is) => is.or([is('claimed_until', 'is', null), is('claimed_until', '<=', now)]))
+      .orderBy('created_at')
+      .orderBy('id')
+      .limit(lacking)
+      .execute()
+    if (oldest.length === 0) continue
+    await trx
+      .updateTable('deliveries')
+      .set({ state: 'given_up', payload: '', last_error: NO_ROOM, next_at: UNTOLD, claimed_until: null })
+      .where(
+        'id',
+        'in',
+        oldest.map(({ id }) => id),
+      )
+      .execute()
+    lacking -= oldest.length
+    lost += oldest.length
+  }
+  return { ok: lacking <= 0, lost }
+}
+
+/** What was lost for want of room and is in no record yet, by notifier. */
+export async function untold(
+  store: Store,
+  names: readonly string[],
+): Promise<readonly { readonly notifier: string; readonly ids: readonly string[] }[]> {
+  if (names.length === 0) return []
+  const rows = await store.db
+    .selectFrom('deliveries')
+    .select(['id', 'notifier'])
+    .where('notifier', 'in', [...names])
+    .where('state', '=', 'given_up')
+    .where('next_at', '=', UNTOLD)
+    .limit(SWEEP_ROWS)
+    .execute()
+  return [...Map.groupBy(rows, ({ notifier }) => notifier)].map(([notifier, lost]) => ({ notifier, ids: lost.map(({ id }) => id) }))
+}
+
+export const toldOf = (store: Store, ids: readonly string[]): Promise<unknown> =>
+  store.write((trx) => trx.updateTable('deliveries').set({ next_at: 0 }).where('id', 'in', ids).execute())
+
+async function roomFor(trx: Write, notifier: string): Promise<number> {
   const { count } = await trx
     .selectFrom('deliveries')
     .select((is) => is.fn.countAll<number>().as('count'))
@@ -71,7 +138,7 @@ export async function put(trx: Write, { notifier, way, event, source = null, pay
     .execute()
 }
 
-/** A row that can never be sent, so that somebody sees that it was not. */
+/** A row that can never be sent, so that somebody sees that it was not. One that there was no room for is recorded, too. */
 export async function putLost(trx: Write, lost: Omit<NewDelivery, 'payloads'>, why: string, now: number): Promise<void> {
   const { notifier, way, event, source = null } = lost
   await trx
@@ -85,7 +152,7 @@ export async function putLost(trx: Write, lost: Omit<NewDelivery, 'payloads'>, w
       payload: '',
       state: 'given_up',
       attempts: 0,
-      next_at: now,
+      next_at: why === NO_ROOM ? UNTOLD : now,
       claimed_until: null,
       last_error: why,
       created_at: now,
@@ -131,7 +198,7 @@ type Ending =
   | { readonly state: 'done' }
   | { readonly state: 'given_up'; readonly error: string }
   /** `again`: not counted as an attempt (this node stops) */
-  | { readonly state: 'waiting'; readonly at: number; readonly error?: string }
+  | { readonly state: 'waiting'; readonly at: number; readonly error?: string; readonly payload?: string }
 
 /** Says what came of a claim, unless somebody else has taken the row over meanwhile. */
 export async function settle(store: Store, { id, attempts }: Claimed, ending: Ending): Promise<boolean> {
@@ -140,7 +207,11 @@ export async function settle(store: Store, { id, attempts }: Claimed, ending: En
       ? { state: ending.state, payload: '', last_error: null }
       : ending.state === 'given_up'
         ? { state: ending.state, last_error: ending.error }
-        : { next_at: ending.at, ...(ending.error === undefined ? {} : { last_error: ending.error }) }
+        : {
+            next_at: ending.at,
+            ...(ending.error === undefined ? {} : { last_error: ending.error }),
+            ...(ending.payload === undefined ? {} : { payload: ending.payload }),
+          }
   const { numUpdatedRows } = await store.write((trx) =>
     trx
       .updateTable('deliveries')
@@ -215,13 +286,21 @@ export async function countsOf(store: Store): Promise<ReadonlyMap<string, Omit<N
     .select((is) => ['notifier', 'state', is.fn.countAll<number>().as('count'), is.fn.min('created_at').as('oldest')])
     .groupBy(['notifier', 'state'])
     .execute()
-  const counts = new Map<string, { waiting: number; done: number; givenUp: number; oldest?: number; lastError?: string }>()
+  const counts = new Map<string, { waiting: number; done: number; givenUp: number; lost?: number; oldest?: number; lastError?: string }>()
   for (const { notifier, state, count, oldest } of rows) {
     const of = counts.get(notifier) ?? { waiting: 0, done: 0, givenUp: 0 }
     of[state === 'given_up' ? 'givenUp' : state] = Number(count)
     if (state === 'waiting' && oldest !== null) of.oldest = Number(oldest)
     counts.set(notifier, of)
   }
+  const lost = await store.db
+    .selectFrom('deliveries')
+    .select((is) => ['notifier', is.fn.countAll<number>().as('count')])
+    .where('state', '=', 'given_up')
+    .where('last_error', '=', NO_ROOM)
+    .groupBy('notifier')
+    .execute()
+  for (const { notifier, count } of lost) Object.assign(counts.get(notifier)!, { lost: Number(count) })
   for (const [notifier, of] of counts) {
     const failed = await store.db
       .selectFrom('deliveries')

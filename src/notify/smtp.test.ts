@@ -6,7 +6,7 @@ import { fakeAuthority } from '../../test/fakes/authority.ts'
 import { notifierSpec } from '../catalog/notifier.ts'
 import { ChaperoneError } from '../errors.ts'
 import { START } from './house.test.ts'
-import { mailOf } from './mail.ts'
+import { type Mail, mailOf } from './mail.ts'
 import { systemResolve } from './reach.ts'
 import { type SendMail, sendMail } from './smtp.ts'
 import type { Story } from './types.ts'
@@ -97,6 +97,33 @@ test('a mail goes over STARTTLS with a login, to one person, and nothing that wa
     assert.ok(head.split('\r\n').includes(line), `${line}\n${head}`)
   assert.ok(!/^bcc/im.test(head))
   assert.match(mail!.text, /text\/plain[\s\S]*text\/html/)
+})
+
+test('several have one message, of whom none sees the others; whose mailbox is busy is tried again alone, and one that refuses is told of last', async (t) => {
+  let busy = true
+  const { delivered, ca, port } = await mailServer(t, {
+    onRcptTo({ address }, _session, done) {
+      const code = address.startsWith('gone') ? 550 : address.startsWith('busy') && busy ? 450 : undefined
+      done(code === undefined ? null : Object.assign(new Error('not now'), { responseCode: code }))
+    },
+  })
+  const mail = mailOf(story, ['dana@example.test', 'busy@example.test', 'gone@example.test', 'erin@example.test'])
+  const first = await send({ port, ca }, { mail })
+  assert.ok(!first.ok && !first.final && first.rest, JSON.stringify(first))
+  const rest = JSON.parse(first.rest) as Mail
+  assert.deepEqual([rest.to, rest.refused], [['busy@example.test'], 1])
+  busy = false
+  assert.deepEqual(await send({ port, ca }, { mail: rest }), {
+    ok: false,
+    error: 'a mailbox of several refused the message; the others have it',
+    final: true,
+  })
+  assert.deepEqual(
+    delivered.map(({ to }) => to),
+    [['dana@example.test', 'erin@example.test'], ['busy@example.test']],
+  )
+  const heads = delivered.map(({ text }) => text.slice(0, text.indexOf('\r\n\r\n')))
+  assert.ok(!/(dana|erin|gone)@/.test(heads[0]!), heads[0])
 })
 
 test('a name with line ends, a comma or a quote in it changes neither subject nor address', async (t) => {

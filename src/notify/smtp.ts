@@ -51,9 +51,12 @@ export async function sendMail({ mail, from, smtp, password, id, at, resolve, si
       },
     })
     const domain = from.slice(from.lastIndexOf('@') + 1)
-    await transport.sendMail({
+    const several = typeof mail.to !== 'string'
+    const sent = await transport.sendMail({
       from,
-      to: mail.to,
+      // None of them is told who else can say yes.
+      to: several ? 'undisclosed-recipients:;' : mail.to,
+      ...(several ? { envelope: { from, to: [...mail.to] } } : {}),
       subject: mail.subject,
       text: mail.text,
       html: mail.html,
@@ -64,7 +67,7 @@ export async function sendMail({ mail, from, smtp, password, id, at, resolve, si
       disableFileAccess: true,
       disableUrlAccess: true,
     })
-    return { ok: true }
+    return leftOf(mail, (sent as { rejectedErrors?: readonly Refused[] }).rejectedErrors ?? [])
   } catch (error) {
     if (signal.aborted) return { ok: false, error: faultOf(signal.reason) }
     const { responseCode, command } = error as { responseCode?: number; command?: string }
@@ -73,6 +76,31 @@ export async function sendMail({ mail, from, smtp, password, id, at, resolve, si
     // About this message and mailbox the server has spoken; a wrong password may be mended.
     const final = responseCode >= 500 && /^(MAIL FROM|RCPT TO|DATA)$/.test(command ?? '')
     return { ok: false, error: `SMTP ${responseCode}${at}`, ...(final ? { final: true } : {}) }
+  }
+}
+
+interface Refused {
+  readonly recipient?: string
+  readonly responseCode?: number
+}
+
+/** What came of a message that some of several mailboxes have: those that may take it later are tried again, alone. */
+function leftOf(mail: Mail, errors: readonly Refused[]): Attempt {
+  const later = errors.filter(({ responseCode = 0 }) => responseCode < 500).flatMap(({ recipient }) => recipient ?? [])
+  const refused = (mail.refused ?? 0) + errors.length - later.length
+  if (later.length > 0) {
+    const rest: Mail = { ...mail, to: later, ...(refused > 0 ? { refused } : {}) }
+    return {
+      ok: false,
+      error: `SMTP ${errors.find(({ responseCode = 0 }) => responseCode < 500)!.responseCode} at RCPT TO`,
+      rest: JSON.stringify(rest),
+    }
+  }
+  if (refused === 0) return { ok: true }
+  return {
+    ok: false,
+    error: `${refused === 1 ? 'a mailbox' : `${refused} mailboxes`} of several refused the message; the others have it`,
+    final: true,
   }
 }
 

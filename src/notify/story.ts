@@ -1,9 +1,9 @@
+import { whoDecides } from '../access/requests/approvers.ts'
 import type { AccessRequest, AccessWish, CallWish, RequestEvent } from '../access/requests/types.ts'
 import type { Told } from '../catalog/notifier.ts'
 import type { Write } from '../store/store.ts'
 import { cleaned, cut } from './plain-text.ts'
 import type { LockStory, Notice, Person, RequestStory, Story } from './types.ts'
-import { needWords } from './words.ts'
 
 export interface StoryParts {
   /** https://... of the page of a request */
@@ -78,7 +78,7 @@ async function requestStory(trx: Write, { type, request }: RequestEvent, at: num
       ? {}
       : { call: { operation: line(call.operation), effects: call.effects, summary: line(call.summary), why: text(call.message, LONGEST_LINE) } }),
     ...(server === undefined ? {} : { server }),
-    approvers: request.kind === 'server' ? 'whoever may apply documents' : needWords(request.needs, request.escalatedAt !== undefined),
+    approvers: whoDecides(request),
     ...(request.reason === '' ? {} : { reason: text(request.reason) }),
     ...(request.purpose === undefined ? {} : { purpose: text(request.purpose, LONGEST_LINE) }),
     ...(byId === undefined ? {} : { by: person(byId) }),
@@ -134,6 +134,8 @@ function decider(request: AccessRequest, type: RequestEvent['type']): string | u
 }
 
 function shownOf(call: CallWish, mask: StoryParts['mask']): NonNullable<RequestStory['shown']> {
+  // What the record must not keep is kept by no receiver either.
+  if (call.fleeting) return []
   let left = LONGEST_SHOWN
   return call.shown.slice(0, MOST_SHOWN).flatMap(({ title, text }) => {
     if (left <= 0) return []

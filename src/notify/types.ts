@@ -109,6 +109,8 @@ export type Attempt =
       readonly final?: true
       /** ms, as the receiver wished */
       readonly retryAfterMs?: number
+      /** What is left to be sent, when some of it went: the payload from now on. */
+      readonly rest?: string
     }
 
 export interface NotifierRow {
@@ -118,6 +120,8 @@ export interface NotifierRow {
   readonly waiting: number
   readonly done: number
   readonly givenUp: number
+  /** of these, how many made room for others because too many waited */
+  readonly lost?: number
   /** ms since 1970 of the oldest that waits */
   readonly oldest?: number
   readonly lastError?: string

@@ -1,12 +1,7 @@
-import { inWords } from '../access/requests/approvers.ts'
-import type { Need } from '../access/requests/types.ts'
 import { formatDuration } from '../encoding/duration.ts'
+import { momentText } from '../encoding/moment.ts'
 import { cut } from './plain-text.ts'
 import type { RequestStory, Story } from './types.ts'
-
-/** Who can say yes, in words; once nobody answered in time, those who stand in as well. */
-export const needWords = (needs: readonly Need[], escalated: boolean): string =>
-  inWords([...needs, ...(escalated ? needs.flatMap(({ link, escalate }) => (escalate ? [{ link, approvers: escalate.approvers }] : [])) : [])])
 
 const whatOf = ({ kind, call, role, resource, forMs, server }: RequestStory): string => {
   const at = resource === undefined ? '' : ` on ${resource.kind}/${resource.name}`
@@ -43,8 +38,6 @@ export function titleOf({ on, request, lock }: Story): string {
   return say('', '', '')
 }
 
-export const timeOf = (ms: number): string => `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`
-
 /** The facts of it as label and text. `free` marks what somebody else has written. */
 export function factsOf({ request, lock, heldBackUntil }: Story): readonly { readonly label: string; readonly text: string; readonly free?: true }[] {
   const facts: { label: string; text: string; free?: true }[] = []
@@ -62,18 +55,18 @@ export function factsOf({ request, lock, heldBackUntil }: Story): readonly { rea
     add('Who may decide', request.state === 'pending' ? request.approvers : undefined)
     add('By', request.by?.name)
     add('Said', request.byReason, true)
-    add('Starts', request.startsAt === undefined ? undefined : timeOf(request.startsAt))
-    add('Ends', request.endsAt === undefined ? undefined : timeOf(request.endsAt))
-    add('Answer until', request.state === 'pending' && request.expiresAt !== undefined ? timeOf(request.expiresAt) : undefined)
-    add('Review until', request.reviewDue === undefined ? undefined : timeOf(request.reviewDue))
+    add('Starts', request.startsAt === undefined ? undefined : momentText(request.startsAt))
+    add('Ends', request.endsAt === undefined ? undefined : momentText(request.endsAt))
+    add('Answer until', request.state === 'pending' && request.expiresAt !== undefined ? momentText(request.expiresAt) : undefined)
+    add('Review until', request.reviewDue === undefined ? undefined : momentText(request.reviewDue))
     for (const { title, text } of request.shown ?? []) add(title, text, true)
   }
   if (lock) {
     add('Lock on', `${lock.kind} ${lock.name}`)
     add('Reason', lock.reason, true)
-    add('Until', lock.expiresAt === undefined ? 'it is lifted' : timeOf(lock.expiresAt))
+    add('Until', lock.expiresAt === undefined ? 'it is lifted' : momentText(lock.expiresAt))
     add('By', lock.by?.name ?? lock.madeBy)
   }
-  add('More', heldBackUntil === undefined ? undefined : `further ones about the same identity are held back until ${timeOf(heldBackUntil)}`)
+  add('More', heldBackUntil === undefined ? undefined : `further ones about the same identity are held back until ${momentText(heldBackUntil)}`)
   return facts
 }

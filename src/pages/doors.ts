@@ -3,6 +3,7 @@ import type { Context } from 'hono'
 import { makeThrottle } from '../api/throttle.ts'
 import { ChaperoneError, REASONS, type ReasonCode, toChaperoneError } from '../errors.ts'
 import type { Cookie } from '../signin/browser.ts'
+import { knocking } from '../signin/knocking.ts'
 import type { Place } from '../signin/passkey.ts'
 import { type AnswerOptions, makeAnswers } from './answer.ts'
 import { BROWSER_COOKIE, cookieIn, SESSION_COOKIE, setCookie } from './cookies.ts'
@@ -128,7 +129,13 @@ export function makeDoors(parts: PagesParts): Doors {
 
     async signIn({ browser, place, path }, { error, next } = {}) {
       const known = await browsers.known(browser)
-      const body = signInBody({ name: known?.name, next: nextIn(next ?? path), passkeys: place !== undefined, elsewhere: home()?.origin })
+      const body = signInBody({
+        name: known?.name,
+        next: nextIn(next ?? path),
+        passkeys: place !== undefined,
+        elsewhere: home()?.origin,
+        full: error?.code === 'too_many',
+      })
       return page(undefined, { title: 'Sign in', body, ...(error ? { error } : {}) }, { status: error ? REASONS[error.code].http : 401 })
     },
 
@@ -141,7 +148,8 @@ export function makeDoors(parts: PagesParts): Doors {
         if (posted) assertOwn(context.req.raw)
         visit = await visitOf(context)
         if (posted) await assertNotTooOften(visit)
-        return await work(visit)
+        const known = visit
+        return await knocking(context.env.remote, () => work(known))
       } catch (error) {
         return doors.failed(visit, error, `${context.req.method} ${context.req.path}`)
       }
@@ -180,7 +188,8 @@ export function makeDoors(parts: PagesParts): Doors {
         await assertNotTooOften(await visitOf(context))
         // Read before it is asked who sends it, for the same reason as a form.
         const asked = await readJson(context.req.raw)
-        return answers.json(await work(await visitOf(context), asked))
+        const visit = await visitOf(context)
+        return answers.json(await knocking(context.env.remote, () => work(visit, asked)))
       } catch (thrown) {
         const error = toChaperoneError(thrown)
         const { http } = REASONS[error.code]

@@ -1,12 +1,13 @@
 import type { Hono } from 'hono'
 import { ChaperoneError, REASONS } from '../errors.ts'
 import { parseInvitation } from '../identity/invitations.ts'
+import type { Coming } from '../signin/browser.ts'
 import { BROWSER_COOKIE, clearCookie, SESSION_COOKIE, setCookie } from './cookies.ts'
 import { type Doors, expected } from './doors.ts'
 import { enrolBody, secretBody } from './entrance.ts'
 import { type Fields, readForm } from './forms.ts'
 import type { PagesParts } from './parts.ts'
-import { browserName, codeIn, type Env, nextIn, passkeyIn, placeOf } from './visit.ts'
+import { browserName, codeIn, type Env, nextIn, passkeyIn, placeOf, type Visit } from './visit.ts'
 
 const INVITATION = {
   title: 'Open an invitation',
@@ -26,6 +27,9 @@ function secretIn(fields: Fields): string {
   const given = (fields.get('secret') ?? '').trim()
   return given.startsWith('chaperone://') ? parseInvitation(given).secret : (/#([A-Za-z0-9_-]{43})$/.exec(given)?.[1] ?? given)
 }
+
+/** What is signed in in this browser already is over with the next sign-in; another one only when he says so. */
+const comingIn = ({ web }: Visit, fields: Fields): Coming => ({ before: web, endOldest: fields.get('end') === 'oldest' })
 
 /** How a person comes in, and goes. */
 export function entranceRoutes(app: Hono<Env>, { browsers, passkeys, signin, clock }: PagesParts, doors: Doors): void {
@@ -49,7 +53,7 @@ export function entranceRoutes(app: Hono<Env>, { browsers, passkeys, signin, clo
       const fields = await readForm(visit.request)
       const next = nextIn(fields.get('next'))
       try {
-        return doors.entered(await browsers.signIn(visit.browser, codeIn(fields)), next)
+        return doors.entered(await browsers.signIn(visit.browser, codeIn(fields), comingIn(visit, fields)), next)
       } catch (error) {
         return doors.signIn(visit, { error: expected(error), next })
       }
@@ -67,7 +71,8 @@ export function entranceRoutes(app: Hono<Env>, { browsers, passkeys, signin, clo
       try {
         const answer = passkeyIn(fields)
         if (!answer) throw new ChaperoneError('factor_invalid', 'No passkey was used.')
-        return doors.entered(await passkeys.signIn(answer, placeOf(visit)), next)
+        const coming = { ...comingIn(visit, fields), browser: visit.browser }
+        return doors.entered(await passkeys.signIn(answer, placeOf(visit), coming), next)
       } catch (error) {
         return doors.signIn(visit, { error: expected(error), next })
       }
@@ -91,11 +96,12 @@ export function entranceRoutes(app: Hono<Env>, { browsers, passkeys, signin, clo
   )
   app.post(
     '/enrol/finish',
-    open(async ({ request }) => {
+    open(async ({ request, web }) => {
       const fields = await readForm(request)
       const secret = secretIn(fields)
       try {
-        const enrolled = await browsers.enrol({ secret, code: codeIn(fields), name: browserName(request.headers.get('user-agent')) })
+        const name = browserName(request.headers.get('user-agent'))
+        const enrolled = await browsers.enrol({ secret, code: codeIn(fields), name, before: web })
         return doors.entered(enrolled.session, '/requests', [setCookie(BROWSER_COOKIE, enrolled.browser, clock.now())])
       } catch (thrown) {
         const error = expected(thrown)
@@ -114,9 +120,9 @@ export function entranceRoutes(app: Hono<Env>, { browsers, passkeys, signin, clo
   )
   app.post(
     '/browser',
-    open(async ({ request }) => {
+    open(async ({ request, browser }) => {
       try {
-        const cookie = await browsers.useLink(secretIn(await readForm(request)), browserName(request.headers.get('user-agent')))
+        const cookie = await browsers.useLink(secretIn(await readForm(request)), browserName(request.headers.get('user-agent')), browser)
         return answers.goTo('/signin', { cookies: [setCookie(BROWSER_COOKIE, cookie, clock.now())] })
       } catch (error) {
         return start(LINK, error)

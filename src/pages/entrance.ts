@@ -12,18 +12,22 @@ export interface SignInPage {
   readonly passkeys: boolean
   /** Where passkeys work, when they do not here. */
   readonly elsewhere: string | undefined
+  /** He proved who he is, but a role leaves no room for one more session. */
+  readonly full: boolean
 }
 
-export function signInBody({ name, next, passkeys, elsewhere }: SignInPage): Html {
+export function signInBody({ name, next, passkeys, elsewhere, full }: SignInPage): Html {
+  const end =
+    full && html`<label class="choice"><input type="checkbox" name="end" value="oldest"> <span>End the oldest session and sign in here</span></label>`
   return html`<div class="narrow"><h1>Sign in</h1>
 ${
   name === undefined
     ? html`<p>This browser is not known here yet. On a machine where you are signed in, run</p><pre>chaperone browser</pre><p>and open the link that it prints in this browser. If you have an invitation that you have not used, <a href="/enrol">open it here</a>.</p>`
-    : html`<form class="card" method="post" action="/signin"><p>Known browser of <strong>${name}</strong>.</p><input type="hidden" name="next" value="${next}">${codeField('code')}<div class="buttons"><button>Sign in</button></div></form>`
+    : html`<form class="card" method="post" action="/signin"><p>Known browser of <strong>${name}</strong>.</p><input type="hidden" name="next" value="${next}">${codeField('code')}${end}<div class="buttons"><button>Sign in</button></div></form>`
 }
 ${
   passkeys
-    ? html`<form method="post" action="/signin/passkey"><input type="hidden" name="next" value="${next}">${passkeyButton('sign-in', '/signin/passkey/start', 'Sign in with a passkey')}</form>`
+    ? html`<form method="post" action="/signin/passkey"><input type="hidden" name="next" value="${next}">${end}${passkeyButton('sign-in', '/signin/passkey/start', 'Sign in with a passkey')}</form>`
     : noPasskeys(elsewhere)
 }
 </div>`

@@ -3,7 +3,7 @@ import { type Html, html } from './html.ts'
 /** Where a code of the authenticator is typed. `id` tells several on one page apart. */
 export const codeField = (id: string): Html => html`<label for="${id}">Code from your authenticator app</label>
 <input class="code" id="${id}" name="code" inputmode="numeric" autocomplete="one-time-code" pattern="[0-9 ]*" maxlength="9" aria-describedby="${id}-hint">
-<p class="small" id="${id}-hint">Each code works once: if you have just used one, wait for the next.</p>`
+<p class="small" id="${id}-hint">Each code works once, and here for this alone: if you have just used one, wait for the next.</p>`
 
 /** Shown by the script where the browser has passkeys. */
 export const passkeyButton = (what: 'sign-in' | 'add' | 'factor', path: string, text: string, look = 'quiet'): Html =>

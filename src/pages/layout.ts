@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { instantText, momentText } from '../encoding/moment.ts'
 import type { ChaperoneError } from '../errors.ts'
 import type { WebSession } from '../signin/browser.ts'
 import { type Html, html } from './html.ts'
@@ -52,7 +53,7 @@ ${link('/account', 'Account', here === 'account')}
 }
 </div></header>
 <main id="main">
-<div class="alert" id="alert" role="alert" ${error ? '' : 'hidden'}>${error && html`<strong>${error.message}</strong> ${error.fix}`}</div>
+<div class="alert" id="alert" role="alert" tabindex="-1" ${error ? 'autofocus' : 'hidden'}>${error && html`<strong>${error.message}</strong> ${error.fix}`}</div>
 ${body}
 </main>
 <footer>${trustDomain}</footer>
@@ -63,8 +64,5 @@ ${body}
 const link = (path: string, text: string, current: boolean) =>
   current ? html`<a href="${path}" aria-current="page">${text}</a>` : html`<a href="${path}">${text}</a>`
 
-/** A moment as people of every zone read it alike: `2026-11-22 13:00 UTC`. */
-export const moment = (at: number): Html => {
-  const iso = new Date(at).toISOString()
-  return html`<time datetime="${iso}">${iso.slice(0, 16).replace('T', ' ')} UTC</time>`
-}
+/** A moment as people of every zone read it alike: `2026-11-22 13:00:05Z`. */
+export const moment = (at: number): Html => html`<time datetime="${instantText(at)}">${momentText(at)}</time>`

@@ -9,15 +9,14 @@ import type { Fields } from './forms.ts'
 import { type Html, html } from './html.ts'
 import type { PagesParts } from './parts.ts'
 import { requestLine } from './request-line.ts'
-import { requestBody } from './request-view.ts'
+import { requestBody, type Typed } from './request-view.ts'
 import { codeIn, type Env, passkeyIn, placeOf, type SignedInVisit, textOf } from './visit.ts'
 
 const MOST_LISTED = 100
 
 interface Said {
   readonly error?: ChaperoneError
-  /** What was typed, when it did not go through. */
-  readonly typed?: { readonly reason: string }
+  readonly typed?: Typed
 }
 
 /** What waits for a person, one page per request, and his decision. Who may do what is for `Requests` to say, and for nothing here. */
@@ -50,7 +49,7 @@ export function requestRoutes(app: Hono<Env>, parts: PagesParts, doors: Doors): 
     const ownerId = state.identity(seen.identityId)?.owner_id
     const owner = ownerId ? state.identity(ownerId)?.name : undefined
     const body = requestBody({
-      request: { ...row!, shown: await shownOf(parts, seen), ...(before ? { before } : {}) },
+      request: { ...row!, shown: await shownOf(seen), ...(before ? { before } : {}) },
       web,
       passkeys: visit.place !== undefined && (await passkeys.list(web.session)).length > 0,
       ...(owner === undefined ? {} : { owner }),
@@ -78,8 +77,9 @@ export function requestRoutes(app: Hono<Env>, parts: PagesParts, doors: Doors): 
         await work(request, visit, fields)
         return answers.goTo(`/requests/${request.id}`)
       } catch (thrown) {
-        const reason = fields.get('reason')
-        return one(visit, { error: expected(thrown), ...(reason ? { typed: { reason } } : {}) })
+        const text = fields.get('reason') ?? fields.get('note')
+        const form = visit.path.slice(visit.path.lastIndexOf('/') + 1)
+        return one(visit, { error: expected(thrown), ...(text ? { typed: { form, text } } : {}) })
       }
     })
 

@@ -1,4 +1,4 @@
-import type { RequestBefore, RequestDetail } from '../api/requests-contract.ts'
+import type { RequestBefore, RequestDetail, ShownPart } from '../api/requests-contract.ts'
 import { formatDuration } from '../encoding/duration.ts'
 import type { WebSession } from '../signin/browser.ts'
 import { codeField, passkeyButton, tokenField } from './fields.ts'
@@ -8,10 +8,17 @@ import { stateBadge, whoAsks } from './request-line.ts'
 import { pieces, turns } from './visible.ts'
 
 /** A text of others as it is, what is odd in it set off. */
-export const exactly = (text: string): Html =>
+const exactly = (text: string): Html =>
   html`${pieces(text).map((piece) => (piece.note ? html`<span class="odd">${piece.text}</span>` : turns(piece.text).map((run, i) => (i % 2 === 1 ? html`<bdi>${run}</bdi>` : run))))}`
 
 const fact = (name: string, value: Value): Html | false => value !== undefined && value !== '' && html`<dt>${name}</dt><dd>${value}</dd>`
+
+/** What was typed into a form, when it did not go through. */
+export interface Typed {
+  /** `decide`, `revoke`, `review` */
+  readonly form: string
+  readonly text: string
+}
 
 export interface RequestPage {
   readonly request: RequestDetail
@@ -20,8 +27,7 @@ export interface RequestPage {
   readonly passkeys: boolean
   /** of the agent that asks */
   readonly owner?: string
-  /** What was typed, when it did not go through. */
-  readonly typed?: { readonly reason?: string }
+  readonly typed?: Typed
 }
 
 export function requestBody(page: RequestPage): Html {
@@ -56,22 +62,35 @@ function whatRuns({ shown, wish }: RequestDetail): Html | false {
   if (wish) return html`<section class="runs" aria-label="The entry"><h2>The entry</h2><pre>${exactly(JSON.stringify(wish, null, 2))}</pre></section>`
   if (shown.length === 0) return false
   return html`<section class="runs" aria-label="What will run">${shown.map(
-    ({ title, text, cut }) =>
-      html`<h2>${title}</h2><pre>${exactly(text)}${
-        cut && html`<span class="odd">⟨cut here: it has ${cut.size} bytes in all, sha256 ${cut.sha256}⟩</span>`
-      }</pre>`,
+    (part) =>
+      html`<h2>${part.title}</h2>${written(part, part.formatted ?? part.text)}${
+        part.formatted !== undefined &&
+        html`<details><summary>As written</summary><p class="small">Above it is laid out anew, word for word the same.</p>${written(part, part.text)}</details>`
+      }${part.unformatted !== undefined && html`<p class="small">As it was written: ${part.unformatted}.</p>`}`,
   )}</section>`
 }
 
+const written = ({ cut, erased }: ShownPart, text: string): Html =>
+  erased
+    ? html`<p class="small">Not kept once it was over: ${erased.size} bytes${erased.sha256 !== undefined && `, sha256 ${erased.sha256}`}.</p>`
+    : html`<pre>${exactly(text)}${cut && html`<span class="odd">⟨cut here: it has ${cut.size} bytes in all, sha256 ${cut.sha256}⟩</span>`}</pre>`
+
+/** Who decides must not take an old purpose for an answer to his own question. */
+const REASON_FROM = {
+  given: 'Reason given',
+  purpose: 'No reason given; the purpose',
+  session: 'No reason given; the purpose of the session',
+} as const
+
 /** What one decides by, beside the thing itself. */
-function reasons({ access, call, reason, purpose, startsAt, endsAt }: RequestDetail) {
+function reasons({ access, call, reason, reasonFrom, purpose, startsAt, endsAt }: RequestDetail) {
   return [
     access && fact('Role', access.role),
     access && fact('For', `${formatDuration(access.forMs)}${access.below ? ', also for those who act for the one who asked' : ''}`),
     startsAt !== undefined && fact('From', moment(startsAt)),
     endsAt !== undefined && fact('Until', moment(endsAt)),
     call && fact('What it does', `${call.operation}: ${call.effects.join(', ')}`),
-    fact('Reason given', reason === '' ? undefined : exactly(reason)),
+    fact(REASON_FROM[reasonFrom ?? 'given'], reason === '' ? undefined : exactly(reason)),
     purpose !== undefined && fact('Purpose, as claimed', exactly(purpose)),
     call && fact('Why it is asked', call.message),
   ]
@@ -110,9 +129,9 @@ ${
 ${codeField('approve-code')}
 <div class="buttons"><button>${yes}</button>${passkeys && passkeyButton('factor', start, `${yes} with a passkey`)}</div>
 </form>
-<details ${typed ? 'open' : ''}><summary>Deny</summary>
+<details ${typed?.form === 'decide' && 'open'}><summary>Deny</summary>
 <form method="post" action="/requests/${id}/decide" autocomplete="off">${hidden('deny')}
-<label for="reason">Why not (the one who asked reads it)</label><textarea id="reason" name="reason" rows="2" maxlength="500">${typed?.reason}</textarea>
+<label for="reason">Why not (the one who asked reads it)</label><textarea id="reason" name="reason" rows="2" maxlength="500">${typed?.form === 'decide' && typed.text}</textarea>
 ${codeField('deny-code')}
 <div class="buttons"><button class="no">Deny</button>${passkeys && passkeyButton('factor', start, 'Deny with a passkey', 'no')}</div>
 </form></details>
@@ -135,11 +154,11 @@ const outcome = ({ state, decidedBy, decidedAt, outcome }: RequestDetail): Html 
   }${outcome !== undefined && ` Outcome: ${outcome}.`}</p>`
 
 /** What may still be done with it besides deciding. */
-function more({ request, web }: RequestPage): Html | undefined {
+function more({ request, web, typed }: RequestPage): Html | undefined {
   const { standing, state, id, reviewDue, reviewedBy, kind } = request
-  const act = (what: string, text: string, label: string, field: string) => html`<details><summary>${text}</summary>
-<form method="post" action="/requests/${id}/${what}">${tokenField(web.token)}
-<label for="${what}-text">${label}</label><textarea id="${what}-text" name="${field}" rows="2" maxlength="500" required></textarea>
+  const act = (what: string, text: string, label: string, field: string) => html`<details ${typed?.form === what && 'open'}><summary>${text}</summary>
+<form method="post" action="/requests/${id}/${what}" autocomplete="off">${tokenField(web.token)}
+<label for="${what}-text">${label}</label><textarea id="${what}-text" name="${field}" rows="2" maxlength="500" required>${typed?.form === what && typed.text}</textarea>
 ${codeField(`${what}-code`)}<div class="buttons"><button class="no">${text}</button></div></form></details>`
   const open = state === 'pending' || (state === 'approved' && kind !== 'server')
   const actions = [
@@ -156,8 +175,8 @@ const votes = ({ votes }: RequestDetail): Html | undefined =>
   votes.length === 0
     ? undefined
     : html`<h2>Votes</h2><ul class="plain">${votes.map(
-        ({ by, verdict, reason, how, at }) =>
-          html`<li><strong>${by}</strong> ${verdict === 'approve' ? 'said yes' : 'said no'} (${how}), ${moment(at)}${reason !== undefined && html`<br>${exactly(reason)}`}</li>`,
+        ({ by, verdict, reason, how, factor, at, outdated }) =>
+          html`<li><strong>${by}</strong> ${verdict === 'approve' ? 'said yes' : 'said no'} (${how}${factor !== undefined && (factor === 'totp' ? ', with a code' : ', with a passkey')}), ${moment(at)}${outdated && ' – to what the role said before: it counts no more'}${reason !== undefined && html`<br>${exactly(reason)}`}</li>`,
       )}</ul>`
 
 function before({ actions, of, more }: NonNullable<RequestDetail['before']>): Html {

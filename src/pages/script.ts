@@ -9,6 +9,7 @@ const say = (text) => {
   if (!alertBox) return
   alertBox.textContent = text
   alertBox.hidden = false
+  alertBox.scrollIntoView({ block: 'nearest' })
 }
 const send = async (path, body) => {
   const answer = await fetch(path, {

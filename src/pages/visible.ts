@@ -1,11 +1,10 @@
+import { ODD_SPACE, UNSEEN } from '../encoding/unseen.ts'
+
 /**
  * Text of others, fit for the eyes of somebody who decides by it. What cannot be seen is written out: a right-to-left mark turns `DELETE`
  * into something else (CVE-2021-42574), tag letters hide a second text, a thousand empty lines push it off the screen.
  */
-const INVISIBLE = /[[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]--[\t\n]]/gv
-
-/** Spaces beside the plain one, which a reader takes for it. */
-const ODD_SPACE = /[\p{Zs}--[ ]]/gv
+const INVISIBLE = new RegExp(`[${UNSEEN.source}--[\\t\\n]]`, 'gv')
 
 const nameOf = (letter: string) => `U+${letter.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0')}`
 const written = (letter: string) => `⟨${nameOf(letter)}⟩`

@@ -104,7 +104,7 @@ export function reasonFault(wanted: ReasonSpec | undefined, reason: string | und
   return undefined
 }
 
-/** `a holder of role dba`, `2 holders of role dba or lead, and dana`: who can say yes, within a sentence. */
+/** `a holder of role dba`, `2 of: holders of role dba or lead, and dana`: who can say yes, within a sentence. */
 export function approversText(approvers: Approvers | undefined): string {
   if (approvers === undefined) return 'an approver'
   if (approvers === 'owner') return 'the person behind the agent'

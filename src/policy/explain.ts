@@ -3,6 +3,7 @@ import type { Policy, RuleList } from './compile.ts'
 import { conclude, decide, judgeChain } from './decide.ts'
 import { emptyTally, type Judgement, judgeRole } from './judge.ts'
 import { matches, type Scope, scopeOf, whereOf } from './match.ts'
+import { inReadingOrder } from './reading-order.ts'
 import type { Rule } from './rule.ts'
 import type { Decision, Link, Question, Verdict } from './types.ts'
 
@@ -196,5 +197,6 @@ function nearest(question: Question, policy: Policy, link: LinkSaid): { missing:
 
 /** The rule as it could stand in its document. */
 export function textOf(rule: Rule): string {
-  return stringify([rule.spec]).trim()
+  const { [rule.vocabulary.kind]: about, ...rest } = rule.spec
+  return stringify([{ [rule.vocabulary.kind]: about, ...inReadingOrder(rest) }]).trim()
 }

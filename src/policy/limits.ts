@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { parseDuration } from '../encoding/duration.ts'
+import { ruleTitle } from './rule-title.ts'
 import type { Identity, ObligationMerge, Obligations, RuleRef } from './types.ts'
 
 /** What is counted together: each identity on each resource, all identities on a resource, each identity and item (tool) of it. */
@@ -157,7 +158,7 @@ const NONE: readonly Limit[] = []
 /** `rate 60/1m per tool (role dev, allow rule 1)`, and for whom where it matters. */
 export function limitText({ text, rule, per, identity }: Limit): string {
   const whose = per === 'resource' || identity === undefined ? '' : `${identity.name}, `
-  return `${text} (${whose}${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1})`
+  return `${text} (${whose}${ruleTitle(rule)})`
 }
 
 /** The obligations as they are shown and recorded: limits in words. */

@@ -5,7 +5,7 @@ import { parse } from 'yaml'
 import { compilePolicy } from './compile.ts'
 import { decide } from './decide.ts'
 import { explain } from './explain.ts'
-import { titleOf } from './rule.ts'
+import { ruleTitle } from './rule-title.ts'
 import type { GrantedRole, Identity, Link } from './types.ts'
 import { type Call, identityOf, MONDAY_10, questionOf, vocabularies } from './vocabulary.fixture.ts'
 
@@ -62,7 +62,7 @@ for (const group of groups) {
       const told = decision.verdict === 'deny' ? decision.reason : decision.verdict
       assert.equal(told, each.expect, JSON.stringify(decision))
       assert.equal(decision.verdict === 'allow' || decision.verdict === 'ask' ? decision.visible : true, true)
-      if (each.rule !== undefined) assert.equal(decision.rule && titleOf(decision.rule), each.rule)
+      if (each.rule !== undefined) assert.equal(decision.rule && ruleTitle(decision.rule), each.rule)
       if (each.link !== undefined) assert.equal(decision.link, each.link)
       if (each.obligations !== undefined) assert.deepEqual(decision.obligations, each.obligations)
       if (each.until !== undefined) assert.equal(decision.until, each.until === 'never' ? undefined : Date.parse(each.until))
@@ -73,11 +73,11 @@ for (const group of groups) {
       if (decision.verdict === 'ask') assert.notEqual(decision.asks?.length ?? 0, 0, 'an ask without a question')
       if (each.asks !== undefined)
         assert.deepEqual(
-          decision.asks?.map(({ rule, link }) => `${titleOf(rule)} @ ${at(link)}`),
+          decision.asks?.map(({ rule, link }) => `${ruleTitle(rule)} @ ${at(link)}`),
           each.asks,
         )
       assert.equal(decision.grant, each.grant, 'grant')
-      const shadow = decision.shadow && `${decision.shadow.verdict}: ${titleOf(decision.shadow.rule)}`
+      const shadow = decision.shadow && `${decision.shadow.verdict}: ${ruleTitle(decision.shadow.rule)}`
       assert.equal(shadow, each.shadow, 'shadow')
       const ways = decision.ways?.map(({ role, link, below }) => `${role} @ ${at(link)}${below ? ' and below' : ''}`)
       if (each.ways !== undefined) assert.deepEqual(ways ?? [], each.ways)

@@ -4,6 +4,7 @@ import { compilePolicy, type Policy, type PolicyDocuments } from './compile.ts'
 import { decide, judgeChain } from './decide.ts'
 import type { Judgement } from './judge.ts'
 import type { RuleSpec } from './rule.ts'
+import { ruleTitle } from './rule-title.ts'
 import type { Action, Decision, Identity, Link, Question, Vocabulary } from './types.ts'
 
 export interface Proposal {
@@ -68,7 +69,7 @@ export function proposeRule(documents: PolicyDocuments, vocabularies: readonly V
 function whyNone(action: Action, { want }: Wish, now: Decision, vocabulary: Vocabulary | undefined): string | undefined {
   if (!vocabulary) return `Nothing here speaks ${action.kind}, so nothing of it can be allowed.`
   if (action.unclear !== undefined) return `No rule can allow it, because what it does cannot be known for sure: ${action.unclear}.`
-  const by = now.rule && `${now.rule.kind} ${now.rule.document}, ${now.rule.section} rule ${now.rule.index + 1}`
+  const by = now.rule && ruleTitle(now.rule)
   if (want === 'deny') {
     if (now.verdict !== 'deny') return undefined
     return by === undefined

@@ -1,3 +1,4 @@
+import { instantText } from '../encoding/moment.ts'
 import { approversText, forUpTo, reasonText } from './approval.ts'
 import type { Policy, Role } from './compile.ts'
 import { type Judgement, ownRoles, rolesOf } from './judge.ts'
@@ -70,7 +71,7 @@ export function hintOfRefusal(policy: Policy, question: Question, judged: Judgem
   for (const role of ownRoles(policy, judged.link)) {
     const state = role.when?.at(question.now)
     if (state?.active === false && state.until !== undefined && wouldGive(role, question, judged.link)) {
-      return `Role ${role.name} gives it again from ${new Date(state.until).toISOString()}.`
+      return `Role ${role.name} gives it again from ${instantText(state.until)}.`
     }
   }
   return undefined

@@ -4,6 +4,7 @@ import { canonicalJson } from '../encoding/canonical-json.ts'
 import { parseDuration } from '../encoding/duration.ts'
 import { approversSchema, durationSchema, escalateSchema, reasonSchema, type Terms, termsOf } from './approval.ts'
 import { didYouMean, problemOfError, problemsOf, type SpecProblem } from './problem.ts'
+import { ruleTitle } from './rule-title.ts'
 import { compileSelector, type Selector, type SelectorSpec, selectorSchema } from './selector.ts'
 import { readsSession } from './template.ts'
 import type { Identity, Matcher, Obligations, RuleRef, Variables, Vocabulary } from './types.ts'
@@ -41,8 +42,6 @@ export interface Rule {
 export type Holds = (identity: Identity, variables: Variables) => boolean
 
 export type Place = Pick<RuleRef, 'kind' | 'document' | 'section' | 'index'>
-
-export const titleOf = (place: Place) => `${place.kind} ${place.document}, ${place.section} rule ${place.index + 1}`
 
 const whereSchema = z.string().min(1).describe('CEL over identity, resource, args, session and time')
 
@@ -127,7 +126,7 @@ export function compileRule(
   return {
     rule: {
       ref,
-      title: titleOf(place),
+      title: ruleTitle(place),
       spec: spec as RuleSpec,
       vocabulary,
       selector,

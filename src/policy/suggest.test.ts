@@ -36,6 +36,12 @@ test('rules that differ in one list become one, and what was asked stays asked',
   })
 })
 
+test('what was done with and without a yes stands under ask alone', () => {
+  const { spec, covered } = suggest([{ tool: 'drop' }, { tool: 'drop', asked: true }, { tool: 'read' }])
+  assert.deepEqual(spec, { allow: [{ tool: 'files', tools: ['read'] }], ask: [{ tool: 'files', tools: ['drop'] }] })
+  assert.equal(covered, 3)
+})
+
 test('conditions on arguments are never joined, and what has no draft is left and named', () => {
   const found = suggest([
     { tool: 'read', args: { path: '/a' } },

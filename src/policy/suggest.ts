@@ -19,6 +19,12 @@ export interface Suggestion {
   readonly left: readonly string[]
 }
 
+/** A rule, and what it was drafted for. */
+interface Drafted {
+  readonly rule: RuleSpec
+  readonly actions: Action[]
+}
+
 const NAME = 'suggested'
 
 /**
@@ -27,7 +33,7 @@ const NAME = 'suggested'
  * allow one by one they must allow together as well, or they stay two. Pure.
  */
 export function suggestRole(vocabularies: readonly Vocabulary[], deeds: readonly Deed[]): Suggestion {
-  const rules = { allow: new Map<string, RuleSpec>(), ask: new Map<string, RuleSpec>() }
+  const rules = { allow: new Map<string, Drafted>(), ask: new Map<string, Drafted>() }
   const left = new Set<string>()
   for (const { action, asked } of deeds) {
     const vocabulary = vocabularies.find(({ kind }) => kind === action.kind)
@@ -35,19 +41,29 @@ export function suggestRole(vocabularies: readonly Vocabulary[], deeds: readonly
     const rule = drafts
       .map((fields): RuleSpec => ({ [action.kind]: action.resource.name, ...fields }))
       .find((draft) => judgeOf(vocabularies, [draft])?.(action) === true)
-    if (rule) rules[asked ? 'ask' : 'allow'].set(canonicalJson(rule), rule)
-    else left.add(`${action.summary} on ${action.kind}/${action.resource.name}`)
+    if (rule) {
+      const section = rules[asked ? 'ask' : 'allow']
+      const key = canonicalJson(rule)
+      const drafted = section.get(key)
+      if (drafted) drafted.actions.push(action)
+      else section.set(key, { rule, actions: [action] })
+    } else left.add(`${action.summary} on ${action.kind}/${action.resource.name}`)
   }
   /** Joined, unless something that the rules gave one by one would be lost. */
   const narrow = (section: 'allow' | 'ask') => {
-    const each = [...rules[section]].sort(([a, one], [b, other]) => (aboutOf(one) + a < aboutOf(other) + b ? -1 : 1)).map(([, rule]) => rule)
+    const each = [...rules[section]]
+      .sort(([a, one], [b, other]) => (aboutOf(one.rule) + a < aboutOf(other.rule) + b ? -1 : 1))
+      .map(([, { rule }]) => rule)
     const wide = joined(each)
     if (wide.length === each.length) return each
     const [before, after] = [judgeOf(vocabularies, each), judgeOf(vocabularies, wide)]
     return deeds.every(({ action }) => before?.(action) !== true || after?.(action) === true) ? wide : each
   }
-  const allow = narrow('allow')
   const ask = narrow('ask')
+  // What was done with and without a human's yes is asked for: a rule that allows it as well would say what does not hold.
+  const asks = judgeOf(vocabularies, ask)
+  for (const [key, { actions }] of rules.allow) if (actions.every((action) => asks?.(action) === true)) rules.allow.delete(key)
+  const allow = narrow('allow')
   const spec = { ...(allow.length > 0 ? { allow } : {}), ...(ask.length > 0 ? { ask } : {}) }
   const policy = compilePolicy({ roles: [{ name: NAME, spec }], guardrails: [] }, vocabularies)
   const covered = deeds.filter(({ action }) => decide(policy, questionOf(action)).verdict !== 'deny').length

@@ -4,6 +4,7 @@ import type { ApiParts } from '../api/parts.ts'
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
 import { postgresDatabaseSpec } from '../catalog/postgres-database.ts'
 import { documentKinds } from '../documents/kinds.ts'
+import { near } from '../documents/near.ts'
 import { ChaperoneError } from '../errors.ts'
 import { annotationsOf, describeCall } from '../gateways/mcp/describe.ts'
 import type { Scanner } from '../gateways/mcp/offers/scan.ts'
@@ -19,12 +20,12 @@ export interface ApiPlaces {
   readonly addresses: { readonly data: string; readonly web: string; readonly postgres: string }
   readonly publicHost: string | undefined
   readonly scan: Scanner
-  readonly databaseTools: ApiParts['databaseTools']
+  readonly builtinServers: ApiParts['builtinServers']
   readonly mirrorOf: PostgresGateway['mirrorOf']
 }
 
 /** The API with its parts, and the actions that `explain` may ask about: made by the same functions as the gateways use. */
-export function createServerApi(parts: Parts, { addresses, publicHost, scan, databaseTools, mirrorOf }: ApiPlaces): Api {
+export function createServerApi(parts: Parts, { addresses, publicHost, scan, builtinServers, mirrorOf }: ApiPlaces): Api {
   const reached = (address: string) => {
     const { host, port } = splitHostPort(address)
     // An empty host tells the client to use the one it already reached us by.
@@ -32,7 +33,13 @@ export function createServerApi(parts: Parts, { addresses, publicHost, scan, dat
   }
   const resource = (kind: string, name: string | undefined) => {
     const found = name === undefined ? undefined : parts.resources.find(kind, name)
-    if (!found) throw new ChaperoneError('not_found', `There is no ${kind} resource of that name.`, { fix: `See \`chaperone get ${kind}\`.` })
+    if (!found) {
+      // Whoever may not read policy is told neither (api/explain.ts): only that there is none, or that it is not for him.
+      const names = parts.resources.list(kind).map((one) => one.resource.name)
+      throw new ChaperoneError('not_found', `There is no ${kind} resource of that name.`, {
+        fix: near(name ?? '', names) ?? `See \`chaperone get ${kind}\`.`,
+      })
+    }
     return found
   }
   const describe: ApiParts['describe'] = {
@@ -84,7 +91,7 @@ export function createServerApi(parts: Parts, { addresses, publicHost, scan, dat
     ...parts,
     databases: databaseSetup({ ca: parts.ca, clock: parts.clock, connectMs: POSTGRES_LIMITS.connectMs, reveal: parts.vault.reveal }),
     scan,
-    databaseTools,
+    builtinServers,
     vocabularies: VOCABULARIES,
     documents: {
       store: parts.store,

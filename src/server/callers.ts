@@ -88,7 +88,17 @@ function peerCertificate(socket: TLSSocket): Uint8Array | undefined {
   return socket.getPeerX509Certificate()?.raw
 }
 
-/** What is being answered gets a moment to say goodbye in its own protocol; then the socket is gone. */
+const GOODBYE_MS = 20
+let leaving: TLSSocket[] = []
+
+/** What is being answered gets a moment to say goodbye in its own protocol; then the socket is gone. One timer for all that one lock falls on. */
 function cutSoon(socket: TLSSocket): void {
-  setTimeout(() => socket.destroy(), 20).unref()
+  if (leaving.push(socket) > 1) return
+  queueMicrotask(() => {
+    const these = leaving
+    leaving = []
+    setTimeout(() => {
+      for (const one of these) one.destroy()
+    }, GOODBYE_MS).unref()
+  })
 }

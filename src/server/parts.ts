@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { chaperoneResource, chaperoneVocabulary } from '../access/administration.ts'
 import { openBudgets } from '../access/budgets.ts'
 import { makeGuard } from '../access/guard.ts'
+import { makeLockWatch } from '../access/lock-watch.ts'
 import { openRequests } from '../access/requests/requests.ts'
 import { keepState, type State } from '../access/state.ts'
 import type { Resources } from '../access/types.ts'
@@ -40,6 +41,7 @@ import { openNotifying } from './notifying.ts'
 import { reachableWeb, type ServerOptions } from './options.ts'
 import { watched } from './record-health.ts'
 import { openTripwires } from './tripwires.ts'
+import { recordStrangers } from './turned-away.ts'
 
 export const VOCABULARIES = [chaperoneVocabulary, mcpVocabulary, postgresVocabulary] as const
 
@@ -103,6 +105,8 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       },
     }
     undo.push(() => audit.close())
+    const strangers = recordStrangers({ audit, clock, failed: (error) => logError(log, 'recording a refusal', error) })
+    undo.push(() => strangers.close())
     const vault = openVault(store, keyring, clock)
     vault.onSet((value) => audit.addSecrets([value]))
     // Opened once, so that what was sealed before this start is masked in records as well.
@@ -204,20 +208,28 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
         logError(log, 'recording an outcome', error)
       },
     })
+    const lockWatch = makeLockWatch()
     undo.push(
       lease.onEpoch(async (epoch) => {
+        const { locks } = await state.refresh(epoch)
+        // First of all whoever a lock or a lost right falls on; on another store than SQLite, the rest is two more ways there and back.
+        sessions.review(whyCut, locks.some(({ target_kind }) => target_kind === 'credential') ? whyCredential : undefined)
+        guard.review()
         // Keys are rotated with the epoch: what another node sealed or signed from now on must be readable here.
         await keyring.refresh()
-        await state.refresh(epoch)
         const over = await endedAmong(
           store,
           sessions.list().map((session) => session.id),
         )
-        sessions.review((session) => (over.has(session.id) ? sessionOver(over.get(session.id) ?? null) : whyCut(session)), whyCredential)
-        guard.review()
+        if (over.size > 0) {
+          sessions.review((session) => (over.has(session.id) ? sessionOver(over.get(session.id) ?? null) : undefined))
+          guard.review()
+        }
+        requests.rightsChanged()
+        lockWatch.look(locks)
       }),
     )
-    await state.refresh(lease.epoch()) // what rose between the first look and the listener
+    lockWatch.look((await state.refresh(lease.epoch())).locks) // what rose between the first look and the listener
     const sweep = requests.sweep({ nodeId, has: guard.has })
     await sweep.begin()
     undo.push(every(clock, SWEEP_REQUESTS_MS, sweep.round, (error) => logError(log, 'requests', error)))
@@ -262,9 +274,9 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       }),
     )
     const tokens = openTokens({ keyring, clock, trustDomain })
-    const signin = openSignin({ store, keyring, ca, sessions, audit, clock, trustDomain })
-    const browsers = openBrowserSignin({ store, keyring, sessions, audit, clock })
-    const passkeys = openPasskeys({ store, sessions, browsers, audit, clock, trustDomain })
+    const signin = openSignin({ store, keyring, ca, sessions, audit: strangers, clock, trustDomain })
+    const browsers = openBrowserSignin({ store, keyring, sessions, audit: strangers, clock })
+    const passkeys = openPasskeys({ store, sessions, browsers, audit: strangers, clock, trustDomain })
     const callers = makeCallers({
       sessions,
       mayAct,
@@ -297,6 +309,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       nodeId,
       lease,
       audit,
+      strangers,
       vault,
       logins,
       ca,
@@ -310,6 +323,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       metrics,
       pins,
       resources,
+      lockWatch,
       tokens,
       signin,
       browsers,

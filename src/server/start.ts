@@ -18,7 +18,6 @@ import { reachable, reachableWeb, readOptions, type ServerOptions, type ServerOp
 import { withOwnTools } from './own-tools.ts'
 import { openParts, type Parts } from './parts.ts'
 import { createScanner } from './scanner.ts'
-import { recordStrangers } from './turned-away.ts'
 
 /** What is under way gets this long to finish when Chaperone stops. */
 const DRAIN_MS = 10_000
@@ -74,9 +73,10 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     const nameOf = (id: string) => parts.state.current().identity(id)?.name
     // The tools of a database enter it by the same way as its own clients, which is made below.
     const databases = createDatabaseTools(parts, (...given) => postgres.enter(...given))
+    const builtins = withOwnTools(databases, { ...parts, nameOf })
     const mcp = mcpGateway({
       ...parts,
-      builtins: withOwnTools(databases, { ...parts, nameOf }),
+      builtins,
       nameOf,
       tasks: openTasks(parts.store, clock),
       handles: openHandles(parts.keyring),
@@ -90,11 +90,9 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       hide: secretFiles(options),
     })
     undo.push(() => mcp.close())
-    const strangers = recordStrangers({ audit: parts.audit, clock, failed: (error) => logError(log, 'recording a refusal', error) })
-    undo.push(() => strangers.close())
     const postgres = postgresGateway({
       ...parts,
-      audit: strangers,
+      audit: parts.strangers,
       tlsContext: () => certificates.mutual(),
       identify: (socket) => parts.callers.socket(socket, 'postgres'),
       reveal: parts.vault.reveal,
@@ -111,7 +109,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       addresses,
       publicHost: options.publicHost[0],
       scan: createScanner(parts, secretFiles(options)),
-      databaseTools: databases.list,
+      builtinServers: builtins.list,
       mirrorOf: postgres.mirrorOf,
     })
     undo.push(() => api.close())
@@ -124,7 +122,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       api: api.handle,
       pages,
       turnedAway(request: { readonly socket: { readonly remoteAddress?: string }; readonly url?: string }, error: ChaperoneError) {
-        strangers
+        parts.strangers
           .append({
             type: 'connection.refused',
             data: { reason: error.code, from: request.socket.remoteAddress ?? '', path: (request.url ?? '').split('?', 1)[0]!.slice(0, 256) },

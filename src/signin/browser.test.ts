@@ -50,7 +50,7 @@ test('a code signs in in a known browser, once', async (t) => {
   const dana = await enrolled('dana')
   const code = dana.code()
   const { secret } = await browsers.signIn(dana.browser.secret, code)
-  assert.deepEqual(types().slice(-2), ['factor.used', 'session.started'])
+  assert.deepEqual(types().slice(-3), ['factor.used', 'session.started', 'session.ended'])
   assert.ok(await browsers.open(secret))
   await assert.rejects(browsers.signIn(dana.browser.secret, code), { code: 'factor_invalid' })
 })
@@ -97,7 +97,7 @@ test('guessing without the browser closes nobody’s factor; with it five wrong 
 test('signing in is no second factor for a decision', async (t) => {
   const { browsers, enrolled } = await browserPlace(t)
   const dana = await enrolled('dana')
-  for (const { secret } of [dana.session, await browsers.signIn(dana.browser.secret, dana.code())])
+  for (const { secret } of [await browsers.begin(dana.identity), await browsers.signIn(dana.browser.secret, dana.code())])
     assert.equal((await browsers.open(secret)).session.factorAt, undefined)
 })
 
@@ -105,7 +105,7 @@ test('a session ends after half an hour without use, after eight hours at the la
   const { browsers, enrolled, clock, sessions, types } = await browserPlace(t)
   const dana = await enrolled('dana')
   const { session } = await browsers.open(dana.session.secret)
-  const used = await browsers.signIn(dana.browser.secret, dana.code())
+  const used = await browsers.begin(dana.identity)
   for (let spent = 0; spent < BROWSER_LIMITS.sessionMs; spent += 29 * MINUTE) {
     await browsers.open(used.secret)
     clock.advance(29 * MINUTE)
@@ -216,7 +216,7 @@ test('rule 11: a person has ten browsers and ten sessions in them; the oldest ma
 test('signing out everywhere ends every session in a browser; the browsers stay known', async (t) => {
   const { browsers, enrolled } = await browserPlace(t)
   const dana = await enrolled('dana')
-  const second = await browsers.signIn(dana.browser.secret, dana.code())
+  const second = await browsers.begin(dana.identity)
   await browsers.signOutEverywhere((await browsers.open(second.secret)).session)
   for (const { secret } of [dana.session, second]) await assert.rejects(browsers.open(secret), { code: 'unauthenticated' })
   assert.ok(await browsers.known(dana.browser.secret))
@@ -225,9 +225,60 @@ test('signing out everywhere ends every session in a browser; the browsers stay 
 test('the token of the forms is of one session, and not the cookie', async (t) => {
   const { browsers, enrolled } = await browserPlace(t)
   const dana = await enrolled('dana')
-  const second = await browsers.signIn(dana.browser.secret, dana.code())
+  const second = await browsers.begin(dana.identity)
   const [one, same, other] = [await browsers.open(dana.session.secret), await browsers.open(dana.session.secret), await browsers.open(second.secret)]
   assert.equal(one.token, same.token)
   assert.notEqual(one.token, other.token)
   assert.ok(!one.token.includes(dana.session.secret) && !dana.session.secret.includes(one.token))
+})
+
+test('signing in again in the same browser ends what was signed in there, also where a role leaves room for one session alone', async (t) => {
+  const { browsers, enrolled, records, store, clock } = await browserPlace(t, { concurrent: 1 })
+  const dana = await enrolled('dana')
+  // The page is lost, and the browser is the same.
+  const second = await browsers.signIn(dana.browser.secret, dana.code())
+  await assert.rejects(browsers.open(dana.session.secret), { code: 'unauthenticated' })
+  assert.ok(await browsers.open(second.secret))
+  const ended = records.filter(({ type }) => type === 'session.ended').map(({ data }) => (data as { reason: string }).reason)
+  assert.deepEqual(ended, ['signed in again'])
+  assert.equal((await store.db.selectFrom('web_sessions').select('session_id').execute()).length, 1)
+  // A wrong code ends nothing.
+  await assert.rejects(browsers.signIn(dana.browser.secret, wrongCode(dana.code())), { code: 'factor_invalid' })
+  assert.ok(await browsers.open(second.secret))
+  // A passkey in a browser that nobody knows: what it is signed in with is told by its cookie.
+  const third = await browsers.begin(dana.identity, { before: await browsers.open(second.secret) })
+  await assert.rejects(browsers.open(second.secret), { code: 'unauthenticated' })
+  // And in a known one by that.
+  const fourth = await browsers.begin(dana.identity, { before: await browsers.open(third.secret), browser: dana.browser.secret })
+  const fifth = await browsers.begin(dana.identity, { browser: dana.browser.secret })
+  await assert.rejects(browsers.open(fourth.secret), { code: 'unauthenticated' })
+  clock.advance(MINUTE)
+  assert.ok(await browsers.open(fifth.secret))
+})
+
+test('a session in another browser is ended by nobody but whoever is told of it and says so, with a code', async (t) => {
+  const { browsers, enrolled, clock } = await browserPlace(t, { concurrent: 1 })
+  const dana = await enrolled('dana')
+  const { session } = await browsers.open(dana.session.secret)
+  const elsewhere = await browsers.signIn(dana.browser.secret, dana.code())
+  const refusal = await told(browsers.begin(dana.identity))
+  assert.match(refusal, /too_many.*may have one session at a time.*End the oldest, ses_/)
+  assert.ok(await browsers.open(elsewhere.secret), 'it goes on')
+  assert.ok(!refusal.includes(session.id))
+  clock.advance(MINUTE)
+  const here = await browsers.begin(dana.identity, { endOldest: true })
+  await assert.rejects(browsers.open(elsewhere.secret), { code: 'session_ended' })
+  assert.ok(await browsers.open(here.secret))
+  clock.advance(MINUTE)
+  // Not without the code.
+  await assert.rejects(browsers.signIn(dana.browser.secret, wrongCode(dana.code()), { endOldest: true }), { code: 'factor_invalid' })
+  assert.ok(await browsers.open(here.secret))
+})
+
+test('a browser that is made known once more has one cookie that counts', async (t) => {
+  const { browsers, terminal, dana } = await atTheTerminal(t)
+  const again = await browsers.useLink((await browsers.link(terminal())).secret, 'the same', dana.browser.secret)
+  assert.equal(await browsers.known(dana.browser.secret), undefined)
+  await assert.rejects(browsers.open(dana.session.secret), { code: 'unauthenticated' })
+  assert.deepEqual(await browsers.known(again.secret), { name: 'dana' })
 })

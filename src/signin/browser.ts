@@ -1,5 +1,5 @@
 import { createHash, createHmac, randomBytes } from 'node:crypto'
-import { FACTOR_FRESH_MS } from '../access/administration.ts'
+import { factorRequired, hasFreshFactor } from '../access/administration.ts'
 import type { AuditLog } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
@@ -49,6 +49,15 @@ export interface WebSession {
   readonly idleAt: number
 }
 
+/** What a browser that signs in says beside its proof. */
+export interface Coming {
+  readonly browserId?: string
+  /** It is signed in still: that session ends with this sign-in, whoever's it was, for nobody could reach it any more. */
+  readonly before?: WebSession | undefined
+  /** He was told that a role leaves no room, and wants his oldest session ended. */
+  readonly endOldest?: boolean
+}
+
 export interface KnownBrowser {
   readonly id: string
   readonly name: string
@@ -65,20 +74,24 @@ export interface KnownBrowser {
 export interface BrowserSignin {
   /** The secret of a one-time link, for a person who has just given a second factor. Throws `factor_required`, `issue_refused`. */
   link(session: LiveSession): Promise<{ readonly secret: string; readonly expiresAt: number }>
-  /** Makes a browser known by such a link. Throws `invitation_invalid`, whatever the cause. */
-  useLink(secret: string, name: string): Promise<Cookie>
+  /** Makes a browser known by such a link; `before` is its cookie until now. Throws `invitation_invalid`, whatever the cause. */
+  useLink(secret: string, name: string, before?: string): Promise<Cookie>
   /** Uses an invitation up: the factor that `beginEnrol` offered is enrolled, the browser known, the person signed in. Throws as `finishEnrol`. */
   enrol(ask: {
     readonly secret: string
     readonly code: string
     readonly name: string
+    readonly before?: WebSession | undefined
   }): Promise<{ readonly browser: Cookie; readonly session: Cookie }>
   /** Whose browser it is, or undefined. */
   known(secret: string | undefined): Promise<{ readonly name: string } | undefined>
-  /** Throws `factor_invalid`, the same for an unknown browser, a forgotten one, and a wrong code. */
-  signIn(secret: string | undefined, code: string): Promise<Cookie>
-  /** The session for a person whose proof was checked elsewhere (a passkey). */
-  begin(identity: IdentityRecord, browserId?: string): Promise<Cookie>
+  /**
+   * Throws `factor_invalid`, the same for an unknown browser, a forgotten one, and a wrong code; `too_many` where a role leaves no room.
+   * What was signed in in this very browser is over then.
+   */
+  signIn(secret: string | undefined, code: string, coming?: Coming): Promise<Cookie>
+  /** The session for a person whose proof was checked elsewhere (a passkey); `browser` is the cookie of the browser, if it is known. */
+  begin(identity: IdentityRecord, coming?: Coming & { readonly browser?: string | undefined }): Promise<Cookie>
   /** Who is behind a session's cookie. Throws `unauthenticated`, `session_ended`, `locked`, `identity_disabled`. */
   open(secret: string): Promise<WebSession>
   signOut(web: WebSession): Promise<void>
@@ -177,11 +190,27 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
       .where('identity_id', '=', identityId)
       .orderBy('created_at', 'desc')
 
-  async function begin({ id: identityId }: IdentityRecord, browserId?: string): Promise<Cookie> {
-    const before = await rowsOf(identityId).execute()
-    await endThose(before.slice(BROWSER_LIMITS.sessions - 1), 'signed in elsewhere')
+  const begin: BrowserSignin['begin'] = async ({ id: identityId }, { browser, browserId: given, before, endOldest = false } = {}) => {
+    const known = given === undefined ? await browserOf(browser) : undefined
+    const browserId = given ?? (known?.identity_id === identityId ? known.id : undefined)
+    const rows = await rowsOf(identityId).execute()
+    // The browser has one cookie: what it was signed in with before could be reached by nobody, and would still hold a place.
+    const older = rows.filter((row) => browserId !== undefined && row.browser_id === browserId)
+    if (before && !older.some((row) => row.session_id === before.session.id))
+      older.push({ session_id: before.session.id, browser_id: null, expires_at: 0 })
+    const others = rows.filter((row) => !older.some((one) => one.session_id === row.session_id))
+    await endThose(others.slice(BROWSER_LIMITS.sessions - 1), 'signed in elsewhere')
     // Signing in is no factor for a decision: each one asks for its own, so that a stolen cookie decides nothing.
-    const session = await sessions.start({ identityId, chain: [{ identity: identityId }], how: 'browser', lifeMs: BROWSER_LIMITS.sessionMs })
+    const session = await sessions.start({
+      identityId,
+      chain: [{ identity: identityId }],
+      how: 'browser',
+      lifeMs: BROWSER_LIMITS.sessionMs,
+      instead: older.map((row) => row.session_id),
+      endOldest,
+    })
+    // Only now: who may not come in (locked, no room) keeps what he has.
+    await endThose(older, 'signed in again')
     const secret = newSecret()
     const now = clock.now()
     await store.write(async (trx) => {
@@ -215,11 +244,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
             fix: 'Run chaperone login as the person.',
           })
         session.assertLive()
-        const age = session.factorAt === undefined ? undefined : clock.now() - session.factorAt
-        if (age === undefined || age < 0 || age > FACTOR_FRESH_MS)
-          throw new ChaperoneError('factor_required', 'A second factor of the last five minutes is needed for this.', {
-            fix: 'Run the command at a terminal, where it asks for a code of your authenticator app, or give one with --totp or CHAPERONE_TOTP.',
-          })
+        if (!hasFreshFactor(session, clock.now())) throw factorRequired()
         await audit.append({ type: 'invitation.made', ...who, data: { kind: 'browser', for: principal.name, ttlMs: BROWSER_LIMITS.linkMs } })
         return store.write(async (trx) => {
           // One open link a person: an older one that nobody opened is worth nothing any more.
@@ -236,7 +261,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
       })
     },
 
-    useLink(secret, name) {
+    useLink(secret, name, before) {
       return recorded('credential.refused', { data: { how: 'browser link' } }, async () => {
         try {
           const link = await lookAtInvitation(store.db, secret, 'browser', clock.now())
@@ -244,11 +269,15 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
           const actor = nameOf(identity)
           await audit.append({ type: 'invitation.used', actor, data: { invitation: link.id, how: 'browser' } })
           await audit.append({ type: 'factor.enrolled', actor, data: { kind: 'browser', name: name.slice(0, LONGEST_NAME), invitation: link.id } })
+          // The same browser once more: its old cookie is overwritten, and must not stay worth something to whoever copied it.
+          const known = await browserOf(before)
+          const older = known?.identity_id === identity.id ? [known.id] : []
           const added = await store.write(async (trx) => {
             await useInvitation(trx, secret, 'browser', clock.now())
+            if (older.length > 0) await trx.updateTable('browsers').set({ revoked_at: clock.now() }).where('id', 'in', older).execute()
             return addBrowser(trx, identity.id, name)
           })
-          await dropSurplus(identity.id, added.surplus)
+          await dropSurplus(identity.id, [...older, ...added.surplus])
           return { secret: added.secret, expiresAt: added.expiresAt }
         } catch (error) {
           if (error instanceof ChaperoneError && (error.code === 'invitation_invalid' || error.code === 'identity_disabled')) throw linkRefused(error)
@@ -257,7 +286,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
       })
     },
 
-    enrol({ secret, code, name }) {
+    enrol({ secret, code, name, before }) {
       return recorded('credential.refused', { data: { how: 'enrol' } }, async () => {
         let added: Awaited<ReturnType<typeof addBrowser>> | undefined
         const identity = await acceptInvitation(parts, recorded, { secret, code }, async (trx, { id }) => {
@@ -265,7 +294,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
         })
         if (!added) throw new ChaperoneError('internal', 'The browser was not enrolled.')
         await dropSurplus(identity.id, added.surplus)
-        return { browser: { secret: added.secret, expiresAt: added.expiresAt }, session: await begin(identity, added.id) }
+        return { browser: { secret: added.secret, expiresAt: added.expiresAt }, session: await begin(identity, { browserId: added.id, before }) }
       })
     },
 
@@ -274,7 +303,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
       return browser && { name: browser.name }
     },
 
-    signIn(secret, code) {
+    signIn(secret, code, coming) {
       return recorded('credential.refused', { data: { how: 'browser' } }, async () => {
         // Without the browser nobody gets to guess codes, or to close a person's factor by guessing.
         const browser = await browserOf(secret)
@@ -289,7 +318,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
         )
         await audit.append({ type: 'factor.used', actor, data })
         await store.write((trx) => trx.updateTable('browsers').set({ last_used_at: clock.now() }).where('id', '=', browser.id).execute())
-        return begin(identity, browser.id)
+        return begin(identity, { ...coming, browserId: browser.id })
       })
     },
 

@@ -67,12 +67,13 @@ export function openSignin(parts: SigninParts): Signin {
     identity: IdentityRecord,
     spki: Uint8Array,
     ttlMs: number,
-    ask: Pick<StartSession, 'how' | 'lifeMs' | 'purpose' | 'factorGiven'>,
+    ask: Pick<StartSession, 'how' | 'lifeMs' | 'purpose' | 'factorGiven' | 'issuerId'>,
   ): Promise<SignedIn> {
     const named = nameOf(identity)
     const chain = [{ identity: identity.id }]
     const session = await sessions.start({ identityId: identity.id, chain, ...ask })
-    return issueCredential(parts, { identity: named, session, chain, spki, ttlMs, how: ask.how })
+    const issuer = ask.issuerId === undefined ? {} : { issuerId: ask.issuerId }
+    return issueCredential(parts, { identity: named, session, chain, spki, ttlMs, how: ask.how, ...issuer })
   }
 
   return {
@@ -132,7 +133,9 @@ export function openSignin(parts: SigninParts): Signin {
         await sessions.mayStart([{ identity: identity.id }])
         await audit.append({ type: 'invitation.used', actor: nameOf(identity), data: { invitation: invitation.id, how: 'join' } })
         await store.write((trx) => useInvitation(trx, token, 'join', clock.now()))
-        return begin(identity, spki, ttlMs, { how: 'join', lifeMs: TTL.longestMs, ...(purpose === undefined ? {} : { purpose }) })
+        // Whoever made the token could have joined with it himself: he is the issuer, as of a credential that he issues.
+        const issuer = invitation.createdBy === undefined ? {} : { issuerId: invitation.createdBy }
+        return begin(identity, spki, ttlMs, { how: 'join', lifeMs: TTL.longestMs, ...issuer, ...(purpose === undefined ? {} : { purpose }) })
       })
     },
 
@@ -151,7 +154,7 @@ export function openSignin(parts: SigninParts): Signin {
       })
       await audit.append({ type: 'factor.used', ...who })
       const until = clock.now() + FACTOR_FRESH_MS
-      await sessions.factorGiven(session.id)
+      await sessions.factorGiven(session.id, 'totp')
       return { until }
     },
   }

@@ -17,7 +17,7 @@ async function withPasskey(t: TestContext) {
   const { session } = await browsers.open(dana.session.secret)
   const key = softAuthenticator(PLACE)
   const add = async (who: LiveSession, one = softAuthenticator(PLACE), lies: Lies = {}) => {
-    await sessions.factorGiven(who.id)
+    await sessions.factorGiven(who.id, 'totp')
     const { challenge, options } = await passkeys.startAdding(who, PLACE)
     await passkeys.add(who, { challenge, response: one.create(options.challenge, lies) }, 'laptop', PLACE)
   }
@@ -94,7 +94,7 @@ test('an answer counts once, within minutes, and a question of one kind is no an
   const given = { challenge: factor.challenge, response: key.get(factor.options.challenge) }
   await assert.rejects(passkeys.signIn(given, PLACE), { code: 'factor_invalid' })
   await assert.rejects(passkeys.add(session, given, 'x', PLACE), { code: 'factor_invalid' })
-  await sessions.factorGiven(session.id)
+  await sessions.factorGiven(session.id, 'totp')
   const fresh = softAuthenticator(PLACE)
   const asAdding = async () => {
     const { challenge, options } = await passkeys.startAdding(session, PLACE)
@@ -127,7 +127,7 @@ test('rule 12: a yes is to exactly one thing: another request, text, verdict or 
   const { confirm, browsers, dana, records } = await withPasskey(t)
   const others = [{ ...WHAT, request: 'req_2' }, { ...WHAT, seen: 'b'.repeat(64) }, { ...WHAT, verdict: 'deny' }, { ...WHAT, forMs: 1 }, {}]
   for (const other of others) await assert.rejects(confirm(WHAT, other), { code: 'factor_invalid' }, JSON.stringify(other))
-  const second = await browsers.open((await browsers.signIn(dana.browser.secret, dana.code())).secret)
+  const second = await browsers.open((await browsers.begin(dana.identity)).secret)
   await assert.rejects(confirm(WHAT, WHAT, {}, second.session), { code: 'factor_invalid' })
   assert.equal(second.session.factorAt, undefined)
   await confirm(WHAT)

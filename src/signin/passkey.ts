@@ -6,7 +6,7 @@ import type {
   RegistrationResponseJSON,
 } from '@simplewebauthn/server'
 import { z } from 'zod'
-import { FACTOR_FRESH_MS } from '../access/administration.ts'
+import { hasFreshFactor } from '../access/administration.ts'
 import type { AuditLog, Draft } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import { canonicalJson } from '../encoding/canonical-json.ts'
@@ -16,7 +16,7 @@ import { actingIn } from '../identity/named.ts'
 import type { LiveSession, Sessions } from '../identity/types.ts'
 import type { Store } from '../store/store.ts'
 import type { PasskeyTable } from '../store/tables-signin.ts'
-import type { BrowserSignin, Cookie } from './browser.ts'
+import type { BrowserSignin, Coming, Cookie } from './browser.ts'
 import { keepChallenges } from './challenges.ts'
 import { nameOf } from './invited.ts'
 import { recordRefusals } from './recorded.ts'
@@ -50,8 +50,8 @@ export interface Passkeys {
   startAdding(session: LiveSession, place: Place): Promise<Question<PublicKeyCredentialCreationOptionsJSON>>
   add(session: LiveSession, answer: Answer, name: string, place: Place): Promise<void>
   startSignIn(place: Place): Promise<Question<PublicKeyCredentialRequestOptionsJSON>>
-  /** Throws `factor_invalid`, whatever the cause. */
-  signIn(answer: Answer, place: Place): Promise<Cookie>
+  /** `browser`: the cookie of the browser, if it is known. Throws `factor_invalid`, whatever the cause; `too_many` where a role leaves no room. */
+  signIn(answer: Answer, place: Place, coming?: Coming & { readonly browser?: string | undefined }): Promise<Cookie>
   /** Asks for a yes to exactly this: what is signed is a hash over it. `what` is plain JSON. */
   startFactor(session: LiveSession, what: unknown, place: Place): Promise<Question<PublicKeyCredentialRequestOptionsJSON>>
   /** The second factor of this session, given for exactly `what`. Throws `factor_invalid`. */
@@ -161,11 +161,9 @@ export function openPasskeys({ store, sessions, browsers, audit, clock, trustDom
 
   return {
     async startAdding(session, { rpId }) {
-      const { principal, factorAt } = session
+      const { principal } = session
       if (principal.kind !== 'user' || principal.chain.length > 1) throw refused()
-      const age = factorAt === undefined ? undefined : clock.now() - factorAt
-      if (age === undefined || age < 0 || age > FACTOR_FRESH_MS)
-        throw new ChaperoneError('factor_required', 'A code of your authenticator app is needed for this.')
+      if (!hasFreshFactor(session, clock.now())) throw new ChaperoneError('factor_required', 'A code of your authenticator app is needed for this.')
       const keys = await live(principal.identityId)
       if (keys.length >= MOST_PASSKEYS)
         throw new ChaperoneError('too_many', `You have ${MOST_PASSKEYS} passkeys already.`, { fix: 'Remove one that you no longer use.' })
@@ -237,7 +235,7 @@ export function openPasskeys({ store, sessions, browsers, audit, clock, trustDom
       return { challenge, options }
     },
 
-    signIn(answer, place) {
+    signIn(answer, place, coming) {
       const data = { how: 'passkey' }
       return recorded('credential.refused', { data }, async () => {
         // Strangers are asked nothing but this.
@@ -246,7 +244,7 @@ export function openPasskeys({ store, sessions, browsers, audit, clock, trustDom
         const identity = await findIdentity(store.db, { id: key.identity_id })
         if (identity?.kind !== 'user' || identity.state !== 'active') throw refused()
         await audit.append({ type: 'factor.used', actor: nameOf(identity), data: { ...data, passkey: key.id } })
-        return browsers.begin(identity)
+        return browsers.begin(identity, coming)
       })
     },
 
@@ -281,7 +279,7 @@ export function openPasskeys({ store, sessions, browsers, audit, clock, trustDom
         ...who,
         data: { kind: 'passkey', passkey: key.id, what: createHash('sha256').update(canonicalJson(what)).digest('hex') },
       })
-      await sessions.factorGiven(session.id)
+      await sessions.factorGiven(session.id, 'passkey')
     },
 
     async list({ principal }) {

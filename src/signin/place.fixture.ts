@@ -11,6 +11,7 @@ import { makeInvitation } from '../identity/invitations.ts'
 import { openSessions } from '../identity/sessions.ts'
 import { openKeyring } from '../keys/keyring.ts'
 import { loadRootKey } from '../keys/root-key.ts'
+import type { SessionLimits } from '../policy/session-limits.ts'
 import { openStore } from '../store/open.ts'
 import { openBrowserSignin } from './browser.ts'
 import { openSignin } from './enrol.ts'
@@ -20,7 +21,7 @@ import { fromBase32, stepAt, totpCode } from './totp.ts'
 const MINUTE = 60_000
 
 /** Sign-in in browsers over a real store, with dana enrolled in one of them, a clock that is moved by hand, and a record that can be broken. */
-export async function browserPlace(t: TestContext) {
+export async function browserPlace(t: TestContext, limits: SessionLimits = {}) {
   const clock = manualClock(Date.UTC(2026, 10, 22))
   const dataDir = mkdtempSync(join(tmpdir(), 'chaperone-browser-'))
   const store = await openStore({ dataDir }, { clock })
@@ -35,7 +36,7 @@ export async function browserPlace(t: TestContext) {
       return { id: `rec_${records.length}`, seq: records.length }
     },
   }
-  const sessions = openSessions({ store, audit, clock, raised: async () => {}, mayAct: async () => {} })
+  const sessions = openSessions({ store, audit, clock, raised: async () => {}, mayAct: async () => {}, limitsOf: () => limits })
   const parts = { store, keyring, ca, sessions, audit, clock, trustDomain: 'example.org' }
   const signin = openSignin(parts)
   const browsers = openBrowserSignin(parts)

@@ -1,5 +1,6 @@
 import type { AuditLog, Draft } from '../audit/record.ts'
 import { toChaperoneError } from '../errors.ts'
+import { knocksFrom } from './knocking.ts'
 
 /** Runs `work`; when it fails, the refusal is on record before the caller hears of it. */
 export type Recorded = <T>(type: Draft['type'], who: Partial<Draft>, work: () => Promise<T>) => Promise<T>
@@ -10,7 +11,9 @@ export function recordRefusals(audit: Pick<AuditLog, 'append'>): Recorded {
       return await work()
     } catch (error) {
       const { code } = toChaperoneError(error)
-      await audit.append({ type, ...who, outcome: { status: 'refused', reason: code }, data: { ...who.data, reason: code } })
+      const from = who.session === undefined ? knocksFrom() : undefined
+      const data = { ...who.data, reason: code, ...(from === undefined ? {} : { from }) }
+      await audit.append({ type, ...who, outcome: { status: 'refused', reason: code }, data })
       throw error
     }
   }

@@ -44,6 +44,8 @@ export interface RequestTable {
   review_due: number | null
   reviewed_by: string | null
   reviewed_at: number | null
+  /** Of a call: when what was shown of it is erased, at the latest. Null: it was. Partial index. */
+  erase_at: number | null
 }
 
 /** What one person said to a request. Primary key (request_id, identity_id): nobody counts twice. */
@@ -54,6 +56,10 @@ export interface RequestVoteTable {
   reason: string | null
   /** `cli`, `browser` */
   how: string
+  /** the second factor that it was given with; null for what gives none */
+  factor: 'totp' | 'passkey' | null
+  /** sha256 hex of what was shown: a yes to something else counts no more */
+  seen: string | null
   session_id: string
   at: number
 }

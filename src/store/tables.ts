@@ -123,6 +123,7 @@ export interface SessionTable {
   end_reason: string | null
   /** when the person last gave a second factor in this session */
   factor_at: number | null
+  factor_by: 'totp' | 'passkey' | null
   /** the person's session that a client's session came from: it ends with it */
   parent_id: string | null
   /** id of the newest credential that was issued in it, and of the one before: an older one that renews was copied */

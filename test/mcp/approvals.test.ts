@@ -94,7 +94,7 @@ describe('a modern client whose call a human must approve', () => {
     const requestState = stateOf(first)
     const request = await pending(given)
     const { parked } = { parked: first.result._meta['dev.chaperone/parked'] }
-    assert.deepEqual([parked.request, parked.url, parked.approvers], [request, `https://chaperone.test/requests/${request}`, 'a holder of dba'])
+    assert.deepEqual([parked.request, parked.url, parked.approvers], [request, `https://chaperone.test/requests/${request}`, 'a holder of role dba'])
     const waiting = modern(given, { requestState })
     assert.equal(upstream.calls('write'), 0)
     await given.decide(request, 'approved')
@@ -275,6 +275,7 @@ describe('a modern client whose call a human must approve', () => {
     const ref = { type: 'ref/prompt', name: 'plan' }
     const { error } = await modern(given, { ref, argument: { name: 'a', value: 'b' } }, { method: 'completion/complete' })
     assert.equal(error.data.reason, 'approval_unavailable')
+    assert.match(error.message, /each would be a question of its own.*Send the call without them/s)
     assert.equal((await given.asked()).length, 0)
   })
 })

@@ -80,8 +80,8 @@ export function modern(method: string, params: Record<string, unknown> = {}, id:
 }
 
 /** A handshake of the legacy era at this path: the headers of the MCP session. */
-export async function shakeHands(door: Door, path: string, version = '2025-11-25'): Promise<Record<string, string>> {
-  const params = { protocolVersion: version, capabilities: {}, clientInfo: { name: 'regressions', version: '1' } }
+export async function shakeHands(door: Door, path: string, version = '2025-11-25', capabilities: object = {}): Promise<Record<string, string>> {
+  const params = { protocolVersion: version, capabilities, clientInfo: { name: 'regressions', version: '1' } }
   const opened = await door(path, { body: JSON.stringify({ jsonrpc: '2.0', id: 'hello', method: 'initialize', params }) })
   const id = opened.headers['mcp-session-id']
   if (opened.status !== 200 || typeof id !== 'string') throw new Error(`no session: ${opened.status} ${opened.text}`)

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { request } from 'node:https'
 import { after, before, describe, mock, test } from 'node:test'
+import type { AuditRow } from '../../src/api/audit-contract.ts'
 import { findIdentity } from '../../src/identity/directory.ts'
-import { type Answered, ask, type House, house } from '../parts/house.ts'
+import { type Answered, ask, type House, house, keyAndCsr } from '../parts/house.ts'
 
 const PAGES = [
   '/',
@@ -183,6 +184,24 @@ describe('the answers of the pages', () => {
     const known = `__Host-chaperone-browser=${await knownBrowser('brw_known')}`
     assert.match((await post('/signin', { cookie: known }, 'code=000000')).text, /or the code is wrong/)
     assert.equal((await post('/signin', {}, 'code=000000')).status, 429)
+  })
+
+  test('rule 11: bad secrets at the doors are refused one and all, and leave a few records and a number', async (t) => {
+    const other = await house(t)
+    const at = other.server.parts.places.web
+    const nonsense = 'x'.repeat(43)
+    const headers = { host: at, origin: `https://${at}`, 'content-type': 'application/x-www-form-urlencoded' }
+    const { dana } = other
+    const csr = keyAndCsr().csr
+    for (let i = 0; i < 40; i++) {
+      const path = i % 2 === 0 ? '/enrol' : '/browser'
+      assert.equal((await ask(other.server.addresses.web, path, { method: 'POST', headers, body: `secret=${nonsense}` })).status, 403)
+      const body = JSON.stringify({ token: nonsense, csr })
+      const joined = await ask(other.server.addresses.data, '/v1/join', { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+      assert.equal(joined.status, 403)
+    }
+    const { records } = await dana.api.call<{ records: AuditRow[] }>('GET', '/v1/audit?type=credential.refused&limit=200')
+    assert.equal(records.length, 20)
   })
 
   test('rule 6: a form whose session is ended or locked while it is still being sent does nothing', async () => {

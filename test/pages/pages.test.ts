@@ -2,14 +2,13 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { after, before, describe, test } from 'node:test'
-import type { Browser, BrowserContext, Page } from 'playwright-core'
-import { findIdentity } from '../../src/identity/directory.ts'
+import type { Browser } from 'playwright-core'
 import { fakeAuthority } from '../fakes/authority.ts'
-import { ask, type Member } from '../parts/house.ts'
+import { ask } from '../parts/house.ts'
 import { authenticator, launch, noChromium, profile } from './chromium.ts'
+import { SESSION, visitor } from './visitor.ts'
 import { codeNow, secretOf, type World, world } from './world.ts'
 
-const SESSION = '__Host-chaperone-session'
 const HOSTILE = `</pre><script>document.title='taken'</script><img src=x onerror="document.title='taken'">"'&amp;\u202e`
 
 /** In a real browser, against a whole server: what a person sees and can do, and what somebody else cannot. */
@@ -26,142 +25,7 @@ describe('approving in the browser', { skip: noChromium }, () => {
     for (const work of rest.reverse()) await work()
   })
 
-  const factor = async (name: string, member: Member) => member.api.call('POST', '/v1/factor', { code: await w.code(name) })
-  const link = async (name: string, member: Member) => {
-    await factor(name, member)
-    return (await member.api.call<{ url: string }>('POST', '/v1/browsers/link', {})).url
-  }
-  /** Opens a link that carries a secret: nothing happens until the person says so. */
-  const follow = async (page: Page, url: string) => {
-    await page.goto('about:blank')
-    await page.goto(url)
-    assert.equal(await page.inputValue('#secret'), url.slice(url.indexOf('#') + 1))
-    assert.ok(!page.url().includes('#'))
-    await page.click('button:text-is("Go on")')
-  }
-  /** A profile of its own in which somebody is signed in. (How he comes in by himself is tested where it is told.) */
-  async function signedIn(name: string, context?: BrowserContext): Promise<Page> {
-    const { parts } = w.server
-    const identity = await findIdentity(parts.store.db, { name })
-    const { secret } = await parts.browsers.begin(identity!)
-    const page = await (context ?? (await profile(browser))).newPage()
-    await page.context().addCookies([{ name: SESSION, value: secret, url: w.web, httpOnly: true, secure: true, sameSite: 'Strict' }])
-    return page
-  }
-  const state = async (id: string) =>
-    (await w.server.parts.store.db.selectFrom('requests').select('state').where('id', '=', id).executeTakeFirstOrThrow()).state
-  const approve = async (page: Page, code: string) => {
-    await page.fill('#approve-code', code)
-    await page.click('button:text-is("Approve")')
-    await page.waitForLoadState()
-  }
-
-  test('an invitation opened in a browser enrols a second factor, makes the browser known, and signs in; its secret is in no request line', async () => {
-    const secret = await w.invite('erik')
-    const page = await (await profile(browser)).newPage()
-    const asked: string[] = []
-    page.on('request', (request) => asked.push(`${request.url()} ${request.headers().referer ?? ''}`))
-    await follow(page, `${w.web}/enrol#${secret}`)
-    await page.waitForSelector('svg.qr')
-    assert.equal(page.url(), `${w.web}/enrol`)
-    await page.click('summary')
-    const totp = secretOf((await page.textContent('details pre'))!)
-    await page.fill('#code', codeNow(totp))
-    await page.click('button:has-text("Sign in")')
-    await page.waitForURL(`${w.web}/requests`)
-    assert.ok((await page.textContent('header'))?.includes('Sign out erik'))
-    assert.deepEqual(
-      asked.filter((line) => line.includes(secret) && !line.startsWith(`${w.web}/enrol#`)),
-      [],
-    )
-    await follow(page, `${w.web}/enrol#${secret}`)
-    await page.waitForSelector('#alert:not([hidden])')
-    assert.match((await page.textContent('#alert'))!, /unknown, used or expired/)
-  })
-
-  test('a link to a request leads through the sign-in to exactly what will run; a code approves it, and it runs once', async () => {
-    const id = await w.park("UPDATE customers SET plan = 'gold'\nWHERE id = 42")
-    const page = await (await profile(browser)).newPage()
-    await follow(page, await link('dana', w.dana))
-    await page.waitForURL(`${w.web}/signin`)
-    await page.goto(`${w.web}/requests/${id}`)
-    assert.equal((await page.content()).includes('customers'), false, 'not signed in, it says nothing of the request')
-    await page.fill('#code', await w.code('dana'))
-    await page.click('button:has-text("Sign in")')
-    await page.waitForURL(`${w.web}/requests/${id}`)
-    assert.equal(await page.textContent('.runs pre'), "UPDATE customers SET plan = 'gold'\nWHERE id = 42")
-    assert.match((await page.textContent('main'))!, /report-bot, an agent of boris/)
-    const wrong = (await w.code('dana')) === '000000' ? '111111' : '000000'
-    await approve(page, wrong)
-    assert.match((await page.textContent('#alert'))!, /code is wrong/)
-    assert.equal(await state(id), 'pending')
-    await approve(page, '')
-    assert.match((await page.textContent('#alert'))!, /Give a code/)
-    await approve(page, await w.code('dana'))
-    await page.waitForSelector('.state.approved')
-    const vote = await w.server.parts.store.db.selectFrom('request_votes').selectAll().where('request_id', '=', id).executeTakeFirstOrThrow()
-    assert.deepEqual([vote.verdict, vote.how], ['approve', 'browser'])
-    assert.equal(await w.run("UPDATE customers SET plan = 'gold'\nWHERE id = 42"), 'ran')
-    await page.waitForSelector('.state.used')
-    assert.notEqual(await w.run("UPDATE customers SET plan = 'gold'\nWHERE id = 42"), 'ran')
-    assert.equal(await page.locator('form[action$="/decide"]').count(), 0)
-  })
-
-  test('a denial needs its own code as well, and its reason is kept', async () => {
-    const id = await w.park('DELETE FROM customers')
-    const page = await signedIn('dana')
-    await page.goto(`${w.web}/requests/${id}`)
-    await page.click('summary:has-text("Deny")')
-    await page.fill('#reason', 'not on a Sunday')
-    await page.click('button.no:text-is("Deny")')
-    await page.waitForSelector('#alert:not([hidden])')
-    assert.equal(await page.inputValue('#reason'), 'not on a Sunday')
-    await page.fill('#deny-code', await w.code('dana'))
-    await page.click('button.no:text-is("Deny")')
-    await page.waitForSelector('.state.denied')
-    assert.match((await page.textContent('main'))!, /not on a Sunday/)
-  })
-
-  test('a passkey is added with a code, signs in in another browser by itself, and says yes to one request', async () => {
-    const page = await signedIn('dana')
-    const first = await authenticator(page)
-    await page.goto(`${w.web}/account`)
-    await page.click('summary:has-text("Add a passkey")')
-    await page.fill('#key-name', 'laptop')
-    await page.fill('#key-code', '000000')
-    await page.click('button[data-passkey=add]')
-    await page.waitForSelector('#alert:not([hidden])')
-    await page.fill('#key-code', await w.code('dana'))
-    await page.click('button[data-passkey=add]')
-    await page.waitForSelector('strong:text-is("laptop")')
-    const { credentials } = await first.cdp.send('WebAuthn.getCredentials', { authenticatorId: first.id })
-    assert.equal(credentials.length, 1)
-
-    const id = await w.park('UPDATE customers SET plan = NULL')
-    const other = await (await profile(browser)).newPage()
-    const second = await authenticator(other)
-    await second.cdp.send('WebAuthn.addCredential', {
-      authenticatorId: second.id,
-      credential: { ...credentials[0]!, signCount: credentials[0]!.signCount + 1 },
-    })
-    await other.goto(`${w.web}/requests/${id}`)
-    assert.equal(await other.locator('#code').count(), 0, 'no field for a code in a browser that nobody knows')
-    await other.click('button[data-passkey=sign-in]')
-    await other.waitForURL(`${w.web}/requests/${id}`)
-    await other.click('button[data-passkey=factor]:has-text("Approve")')
-    await other.waitForSelector('.state.approved')
-    const used = await w.server.parts.store.db.selectFrom('passkeys').select(['counter', 'last_used_at']).executeTakeFirstOrThrow()
-    assert.ok(used.counter > credentials[0]!.signCount)
-
-    // The first one is now a copy that counts less.
-    await page.goto(`${w.web}/requests/${await w.park('UPDATE customers SET plan = 1')}`)
-    await page.click('button[data-passkey=factor]:has-text("Approve")')
-    await page.waitForSelector('#alert:not([hidden])')
-    assert.match((await page.textContent('#alert'))!, /not accepted/)
-    await page.goto(`${w.web}/account`)
-    await page.click('button[aria-label="Remove laptop"]')
-    await page.waitForSelector('p:text-is("None yet.")')
-  })
+  const { link, follow, signedIn, state, approve } = visitor(() => ({ w, browser }))
 
   test('rule 12: a stolen cookie alone decides nothing and enrols no key', async () => {
     const id = await w.park('UPDATE customers SET stolen = true')
@@ -318,7 +182,7 @@ describe('approving in the browser', { skip: noChromium }, () => {
     }
     assert.ok((await page.textContent('main'))!.includes(`onerror="document.title='taken'">"'&amp;⟨U+202E⟩`))
     await page.goto(`${w.web}/requests/${id}`)
-    assert.deepEqual(await page.locator('.runs .odd').allTextContents(), ['⟨U+202E⟩', '⟨U+200B⟩', '⟨59 empty lines⟩'])
+    assert.deepEqual(await page.locator('.runs pre').last().locator('.odd').allTextContents(), ['⟨U+202E⟩', '⟨U+200B⟩', '⟨59 empty lines⟩'])
   })
 
   test('rule 12: letters that run from right to left do not change the order in which the rest is read', async () => {

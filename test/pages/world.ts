@@ -16,10 +16,14 @@ name: analyst
 spec:
   allow: [ { postgres: shop, databases: [shop], as: analyst, can: read } ]
   ask: [ { postgres: shop, databases: [shop], as: analyst, statements: [update, delete] } ]
-  request: [ { role: writer, max: 2h, reason: required } ]
+  request: [ { role: writer, max: 2h, reason: required }, { role: fixer, max: 30m, break_glass: true } ]
 ---
 kind: role
 name: writer
+spec: { allow: [ { postgres: shop, databases: [shop], as: analyst, statements: any } ] }
+---
+kind: role
+name: fixer
 spec: { allow: [ { postgres: shop, databases: [shop], as: analyst, statements: any } ] }
 ---
 kind: user
@@ -29,6 +33,10 @@ spec: { roles: [analyst] }
 kind: user
 name: erik
 spec: {}
+---
+kind: user
+name: olga
+spec: { roles: [admin] }
 ---
 kind: agent
 name: report-bot
@@ -54,12 +62,13 @@ interface Test {
 }
 
 /** A whole server, people, an agent that asks, and the statements that it asks for. */
-export async function world(t: Test): Promise<World> {
-  const home = await house(t)
+export async function world(t: Test, options: Parameters<typeof house>[1] = {}): Promise<World> {
+  const home = await house(t, options)
   await home.apply(DOCUMENTS)
   const { parts } = home.server
   const boris = await home.enrol('boris')
-  const joined = await home.join('report-bot')
+  // Not by dana: she decides about what it asks for.
+  const joined = await home.join('report-bot', undefined, await home.enrol('olga'))
   const bot = await sessionOf(home, joined)
   const secrets = new Map<string, Uint8Array>()
   const code = async (name: string) => {

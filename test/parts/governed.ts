@@ -60,9 +60,9 @@ export async function issued(dana: Person, name: string, ttl: string): Promise<H
   }
 }
 
-/** A credential that an agent made for itself with a join token: nobody else ever had its key. */
-export async function joined(dana: Person, name: string, ttl: string): Promise<Held> {
-  const { invitation } = await dana.api.call<Invitation>('POST', '/v1/invitations', { name })
+/** A credential that an agent made for itself with a join token of this person, who decides about nothing that it asks for. */
+export async function joined(by: Person, name: string, ttl: string): Promise<Held> {
+  const { invitation } = await by.api.call<Invitation>('POST', '/v1/invitations', { name })
   const profile = await joinAs(invitation, { ttl })
   return { key: profile.key, certificate: profile.certificate, notAfter: profile.notAfter, profile }
 }

@@ -20,8 +20,8 @@ export interface House {
   apply(yaml: string, as?: Member): Promise<Applied>
   /** A person who has a document already. */
   enrol(name: string): Promise<Member>
-  /** An agent by a join token. */
-  join(name: string, ttl?: string): Promise<Member>
+  /** An agent by a join token. Whoever makes that cannot decide about what the agent asks for; dana, unless told otherwise. */
+  join(name: string, ttl?: string, by?: Member): Promise<Member>
 }
 
 export interface Member {
@@ -74,9 +74,9 @@ export async function house(test: Test, more: Partial<Parameters<typeof startSer
     dana,
     apply: (text, as = dana) => as.api.call<Applied>('POST', '/v1/apply', { files: [{ path: 'test.yaml', text }] }),
     enrol: async (name) => enrolled((await dana.api.call<Invitation>('POST', '/v1/invitations', { name })).invitation),
-    join: async (name, ttl) =>
+    join: async (name, ttl, by = dana) =>
       member(
-        await joinAs((await dana.api.call<Invitation>('POST', '/v1/invitations', { name })).invitation, ttl === undefined ? {} : { ttl }),
+        await joinAs((await by.api.call<Invitation>('POST', '/v1/invitations', { name })).invitation, ttl === undefined ? {} : { ttl }),
         () => '',
       ),
   }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { LockRow } from '../../src/api/contract.ts'
 import type { RequestDetail } from '../../src/api/requests-contract.ts'
 import type { Held } from '../../src/client/credential.ts'
 import { openLoopback } from '../../src/client/loopback.ts'
@@ -120,6 +121,38 @@ test('rule 12: in the era of sessions the call is held, and a no comes back with
   assert.equal(isError, true)
   assert.match(content[0].text, /once is enough/)
   assert.equal(reached('"test_simple_text"'), 1)
+})
+
+test('rule 6: a lock refuses at once what waits for a human, in both eras', async (t) => {
+  const all = await story(t)
+  const { door, home, reached } = all
+  const first = resultOf((await door('/mcp/files', modern('tools/call', SIMPLE))).text)
+  await waiting(all)
+  await home.dana.api.call('POST', '/v1/factor', { code: home.dana.code() })
+  for (const [kind, target] of [
+    ['tool', 'files/test_simple_text'],
+    ['resource', 'mcp/files'],
+    ['role', 'dev'],
+    ['everything', '*'],
+  ] as const) {
+    const asked = () => all.records.filter(({ type }) => type === 'action.asked').length
+    const before = asked()
+    const session = await shakeHands(door, '/mcp/files')
+    const held = [
+      door('/mcp/files', { headers: session, body: legacy('tools/call', SIMPLE) }),
+      door('/mcp/files', modern('tools/call', { ...SIMPLE, requestState: first.requestState }, 2)),
+    ]
+    while (asked() < before + 2) await new Promise((done) => setImmediate(done))
+    const lock = await home.dana.api.call<LockRow>('POST', '/v1/locks', { kind, target, reason: 'incident 7' })
+    for (const answer of held) {
+      const { text } = await answer
+      assert.match(text, /incident 7/, kind)
+      assert.doesNotMatch(text, /To ask for it/, 'no approver lifts a lock')
+    }
+    assert.equal(asked(), before + 2, 'looking again asks nobody')
+    await home.dana.api.call('DELETE', `/v1/locks/${lock.id}`)
+  }
+  assert.equal(reached('"test_simple_text"'), 0)
 })
 
 test('desktop clients wait through the shim, and a server of many through one endpoint', async (t) => {

@@ -2,11 +2,14 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import pg from 'pg'
+import type { LockRow } from '../../src/api/contract.ts'
 import type { RequestDetail, RequestRow } from '../../src/api/requests-contract.ts'
+import type { Envelope } from '../../src/audit/record.ts'
 import { openApi } from '../../src/client/api.ts'
 import type { Held } from '../../src/client/credential.ts'
 import type { Person } from '../../src/demo/person.ts'
 import { startServer } from '../../src/server/start.ts'
+import { byCertificate, legacy, modern, shakeHands } from '../mcp/whole.ts'
 import { apply, connect, door, freePort, governed, governedDatabase, invited, joined, unrenewed } from '../parts/governed.ts'
 
 interface Test {
@@ -38,6 +41,8 @@ spec:
 ---
 { kind: user, name: dana, spec: { roles: [admin, dba] } }
 ---
+{ kind: user, name: olga, spec: { roles: [admin] } }
+---
 { kind: user, name: boris, spec: { roles: [reporter, dba] } }
 ---
 { kind: agent, name: report-bot, spec: { owner: boris, roles: [reporter] } }
@@ -55,7 +60,8 @@ async function world(t: Test, wait = '2m') {
   await admin.connect()
   await admin.query('grant all on things to app')
   const boris = await invited(t, dana, 'boris', dir)
-  const bot = await joined(dana, 'report-bot', '10m')
+  // Not by dana: whoever makes the token decides about nothing that is asked with it.
+  const bot = await joined(await invited(t, dana, 'olga', dir), 'report-bot', '10m')
   return {
     server,
     dana,
@@ -166,4 +172,79 @@ test('rule 7: a granted role works in the live connection, and ends in it', asyn
   await new Promise((done) => setTimeout(done, endsAt! - Date.now() + 50))
   await assert.rejects(insert(6), { code: '42501' })
   assert.equal(await nameOf(6), undefined)
+})
+
+const TOOL = { name: 'query', arguments: { sql: 'update things set name = $1 where id = 2', params: ['by tool'] } }
+const resultOf = (text: string) =>
+  JSON.parse(
+    text
+      .split('\n')
+      .findLast((line) => line.includes('"result"'))!
+      .replace(/^data: /, ''),
+  ).result
+
+test('rule 12: a tool of a database waits as any call of its era does, and what is approved is the SQL', async (t) => {
+  const { dana, bot, server, nameOf } = await world(t)
+  const records: Envelope[] = []
+  server.parts.audit.watch((envelope) => records.push(envelope))
+  const at = byCertificate(server.addresses.data, bot)
+  const first = resultOf((await at('/mcp/prod/postgres', modern('tools/call', TOOL))).text)
+  const row = await waiting(dana)
+  assert.equal(first.resultType, 'input_required')
+  assert.equal(first._meta['dev.chaperone/parked'].request, row.id)
+  assert.match(row.resource ?? '', /^postgres\/prod$/)
+  const { requestState } = first
+  const wrong = { ...TOOL, arguments: { ...TOOL.arguments, params: ['another'] }, requestState }
+  assert.equal(resultOf((await at('/mcp/prod/postgres', modern('tools/call', wrong, 2))).text).resultType, 'input_required')
+  const another = await waiting(dana, 2)
+  assert.notEqual(another.id, row.id, 'another value is another question, whatever it brings back')
+  await decide(dana, another.id, 'deny', 'not that')
+  const held = at('/mcp/prod/postgres', modern('tools/call', { ...TOOL, requestState }, 3))
+  assert.match(JSON.stringify(await decide(dana, row.id, 'approve')), /\$1 = \\"by tool\\"/)
+  assert.equal(resultOf((await held).text).structuredContent.command, 'UPDATE 1')
+  assert.equal(await nameOf(2), 'by tool')
+  assert.equal(resultOf((await at('/mcp/prod/postgres', modern('tools/call', { ...TOOL, requestState }, 4))).text).resultType, 'input_required')
+
+  // In the era of sessions it is held, shown its page, and told of progress.
+  const session = await shakeHands(at, '/mcp/prod/postgres', '2025-11-25', { elicitation: { url: {} } })
+  const again = await waiting(dana)
+  const asked = Promise.withResolvers<void>()
+  server.parts.audit.watch(({ type, request }) => type === 'action.asked' && request === again.id && asked.resolve())
+  const call = at('/mcp/prod/postgres', { headers: session, body: legacy('tools/call', { ...TOOL, _meta: { progressToken: 'p' } }) })
+  await asked.promise
+  await decide(dana, again.id, 'approve')
+  const { text } = await call
+  assert.match(text, new RegExp(`notifications/progress.*requests/${again.id}`))
+  assert.match(text, new RegExp(`elicitation/create.*requests/${again.id}`))
+  assert.equal(resultOf(text).structuredContent.command, 'UPDATE 1')
+  const last = at('/mcp/prod/postgres', { headers: session, body: legacy('tools/call', TOOL) })
+  await decide(dana, (await waiting(dana)).id, 'deny', 'twice is enough')
+  assert.match(resultOf((await last).text).content[0].text, /twice is enough/)
+
+  const acted = records.filter(({ action, type }) => type.startsWith('action.') && action?.effects.includes('write'))
+  assert.ok(acted.every(({ action }) => action?.resource.kind === 'postgres'))
+  assert.equal(acted.filter(({ type, decision }) => type === 'action.intent' && decision?.verdict === 'ask').length, 2)
+})
+
+test('rule 6: a lock refuses what waits for a human at once, a statement and a tool, and leaves the rest waiting', async (t) => {
+  const { dana, bot, server } = await world(t)
+  const told: string[] = []
+  server.parts.audit.watch(({ type }) => void told.push(type))
+  const statement = (await connected(t, bot)).query(UPDATE).catch((error) => error)
+  await waiting(dana)
+  const at = byCertificate(server.addresses.data, bot)
+  const session = await shakeHands(at, '/mcp/prod/postgres')
+  const tool = at('/mcp/prod/postgres', { headers: session, body: legacy('tools/call', TOOL) })
+  await waiting(dana, 2)
+  const before = told.filter((type) => type === 'action.asked').length
+  await dana.freshFactor()
+  await apply(dana, '{ kind: role, name: nobody, spec: {} }')
+  const lock = await dana.api.call<LockRow>('POST', '/v1/locks', { kind: 'resource', target: 'postgres/prod', reason: 'incident 7' })
+  const { code, message } = await statement
+  assert.match(`${code} ${message}`, /^(42501|57P01) .*incident 7/)
+  const { isError, content } = resultOf((await tool).text)
+  assert.equal(isError, true)
+  assert.match(content[0].text, /incident 7/)
+  assert.equal(told.filter((type) => type === 'action.asked').length, before, 'looking again asks nobody')
+  await dana.api.call('DELETE', `/v1/locks/${lock.id}`)
 })

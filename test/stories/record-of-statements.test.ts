@@ -77,7 +77,7 @@ const caught = (promise: Promise<unknown>) =>
   )
 
 /** What the record says of generated statements is what the server said. */
-async function generated({ client, search }: Awaited<ReturnType<typeof shop>>): Promise<void> {
+async function generated({ server, client, search }: Awaited<ReturnType<typeof shop>>): Promise<void> {
   const db = await client()
   const id = fc.integer({ min: 0, max: 25 })
   const statement = fc.oneof(
@@ -97,7 +97,16 @@ async function generated({ client, search }: Awaited<ReturnType<typeof shop>>): 
     const result = await db.query(marked).catch((error: pg.DatabaseError) => error)
     said.push(result instanceof Error ? `failed ${result.code}` : `ok ${result.rowCount ?? 0}`)
   }
+  // An outcome is not waited for by its statement: what the last one came to stands there when its connection has ended.
+  const closed = new Promise<void>((done) => {
+    const unwatch = server.parts.audit.watch(({ type }) => {
+      if (type !== 'connection.closed') return
+      unwatch()
+      done()
+    })
+  })
   await db.end()
+  await closed
   const rows = await search('resource=things&type=action.intent&limit=500')
   const recorded = said.map((_, i) => {
     const row = rows.find(({ statement }) => statement?.endsWith(` -- n${i + 1}.`))

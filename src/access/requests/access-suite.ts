@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
+import { makeDelegation } from '../../identity/delegations.ts'
 import { makeLock } from '../../identity/locks.ts'
 import type { StoreLocation } from '../../store/open.ts'
 import { asking, callOf, MINUTE, openHouse, refusedAs, START, type TestSession } from './house.fixture.ts'
-import type { AskAccess, Decide, RequestEvent } from './types.ts'
+import type { AccessWish, AskAccess, Decide, RequestEvent } from './types.ts'
 
 /** A role for a while: asked, answered, had, over; on either store. */
 export function accessSuite(name: string, place: (t: TestContext) => Promise<StoreLocation>, options: { readonly skip?: string } = {}): void {
@@ -106,6 +108,43 @@ export function accessSuite(name: string, place: (t: TestContext) => Promise<Sto
       await assert.rejects(ask({}, house.sessionOf('dana')), refusedAs('not_found'))
       await assert.rejects(ask({ resource: { kind: 'tool', name: 'hidden' } }), refusedAs('not_found'))
       await assert.rejects(ask({ role: 'one' }), refusedAs('usage'), 'for one resource, which must be named')
+    })
+
+    test('rule 8: a resource that is not there, and one that is not for him, are told alike, with what is near among his', async (t) => {
+      const { house, ask } = await opened(t)
+      const hidden = { ...house.files, id: 'res_hidden', name: 'hidden' }
+      await house.reduce((trx) => trx.insertInto('documents').values(hidden).execute())
+      const { requests } = await house.startNode('nod_2')
+      const boris = house.sessionOf('boris')
+      const told = async (name: string) => {
+        const error = await requests.ask(boris, { role: 'deleter', forMs: MINUTE, resource: { kind: 'tool', name } }).then(
+          () => assert.fail('it was asked'),
+          (error: ChaperoneError) => error,
+        )
+        return [error.code, error.message, error.fix]
+      }
+      const [nowhere, there] = [await told('nowhere'), await told('hidden')]
+      assert.deepEqual(nowhere, there)
+      assert.match(nowhere[1]!, /^There is no such resource to ask for/)
+      assert.match((await told('flies'))[2]!, /^Did you mean `tool\/files`\? See/)
+      await assert.rejects(
+        ask({ role: 'oen' }, boris),
+        (error: ChaperoneError) => /no such role.*/.test(error.message) && /`one`|one/.test(error.fix ?? ''),
+      )
+    })
+
+    test('a purpose that stands in for a reason says so, in the answer, in the row and in the record', async (t) => {
+      const { house, ask } = await opened(t)
+      const bot = Object.assign(house.sessionOf('bot'), { purpose: 'the monthly report' })
+      const from = async (wish: Partial<AskAccess>) => {
+        const { body, reason, id } = await ask(wish, bot)
+        const record = house.records.find(({ type, data }) => type === 'request.made' && data?.request === id)
+        assert.equal(record?.data?.reasonFrom, (body as AccessWish).reasonFrom)
+        return [reason, (body as AccessWish).reasonFrom]
+      }
+      assert.deepEqual(await from({}), ['the monthly report', 'session'])
+      assert.deepEqual(await from({ purpose: 'order 17' }), ['order 17', 'purpose'])
+      assert.deepEqual(await from({ reason: 'the monthly report' }), ['the monthly report', undefined])
     })
 
     test('for one resource it counts there alone', async (t) => {
@@ -249,6 +288,116 @@ export function accessSuite(name: string, place: (t: TestContext) => Promise<Sto
       const dana = house.sessionOf('dana')
       const { seen } = await node.requests.show(dana, other.id)
       await assert.rejects(node.requests.decide(dana, id, { verdict: 'approve', seen, how: 'cli' }), refusedAs('conflict'))
+    })
+
+    const saying = (tools: readonly string[]) => canonicalJson({ allow: [{ tool: 'files', tools }] })
+
+    test('rule 12: a role that says something else than what was shown is not given', async (t) => {
+      const { house, node, ask } = await opened(t)
+      const { id } = await ask()
+      const dana = house.sessionOf('dana')
+      const { seen, says } = await node.requests.show(dana, id)
+      assert.deepEqual(says, { allow: [{ tool: 'files', tools: ['delete_file'] }] })
+      const rewritten = (tools: readonly string[]) =>
+        house.reduce((trx) =>
+          trx
+            .updateTable('documents')
+            .set({ spec: saying(tools) })
+            .where('name', '=', 'deleter')
+            .execute(),
+        )
+      await rewritten(['delete_file', 'view'])
+      const conflict = (error: unknown) => refusedAs('conflict')(error) && /role deleter has changed/.test((error as Error).message)
+      const decide = (shown: string) => node.requests.decide(dana, id, { verdict: 'approve', seen: shown, how: 'cli' })
+      await assert.rejects(decide(seen), conflict)
+      // In the very moment between his look and his yes.
+      house.hooks.beforeAppend = async ({ type }) => {
+        if (type === 'request.decided') house.hooks.beforeAppend = async () => {}
+        if (type === 'request.decided') await rewritten(['delete_file', 'fix'])
+      }
+      await assert.rejects(decide((await node.requests.show(dana, id)).seen), conflict)
+      assert.equal((await node.requests.show(dana, id)).state, 'pending')
+      assert.equal((await decide((await node.requests.show(dana, id)).seen)).state, 'approved')
+    })
+
+    test('rule 12: a yes to what a role said before is no yes to what it says now, and can be given anew', async (t) => {
+      const { house, node, ask, decide } = await opened(t)
+      const { id, needs } = await ask()
+      const both = JSON.stringify([{ ...needs[0]!, approvers: { role: 'lead', count: 2 } }])
+      await house.store.write((trx) => trx.updateTable('requests').set({ needs: both }).where('id', '=', id).execute())
+      assert.equal((await decide(id, 'dana')).state, 'pending')
+      await house.reduce((trx) =>
+        trx
+          .updateTable('documents')
+          .set({ spec: saying(['delete_file', 'view']) })
+          .where('name', '=', 'deleter')
+          .execute(),
+      )
+      assert.equal((await decide(id, 'dave')).state, 'pending', 'dana has said yes to something else')
+      assert.deepEqual(
+        (await node.requests.show(house.sessionOf('dave'), id)).votes.filter(({ outdated }) => outdated).map(({ identityId }) => identityId),
+        [house.ids.dana],
+      )
+      assert.equal((await decide(id, 'dana')).state, 'approved')
+    })
+
+    test('the record and the request say which factor each decision was given with', async (t) => {
+      const { house, ask, decide } = await opened(t)
+      for (const factorBy of ['totp', 'passkey'] as const) {
+        const { id } = await ask()
+        const { votes } = await decide(id, Object.assign(house.sessionOf('dana'), { factorBy }))
+        assert.equal(votes[0]?.factor, factorBy)
+        const said = house.records.filter(({ request, type }) => request === id && (type === 'request.voted' || type === 'request.decided'))
+        assert.deepEqual(
+          said.map(({ data }) => data?.factor),
+          [factorBy, factorBy],
+        )
+      }
+    })
+
+    test('rule 8: an agent sees what it asked in the chain that it acts in, and not what it asks for others', async (t) => {
+      const { house, node, ask } = await opened(t)
+      await house.store.write(async (trx) => {
+        for (const [from, to] of [
+          ['boris', 'sub'],
+          ['dana', 'sub'],
+          ['sub', 'danabot'],
+        ] as const)
+          house.ids[`${from}>${to}`] = (await makeDelegation(trx, { fromId: house.ids[from]!, toId: house.ids[to]!, now: START })).id
+      })
+      const [alone, forBoris, forDana] = [house.sessionOf('sub'), house.sessionOf('boris', 'sub'), house.sessionOf('dana', 'sub')]
+      await node.state.refresh((await house.store.reduce(async () => {})).epoch)
+      const below = house.sessionOf('boris', 'sub', 'danabot')
+      const row = async (session: TestSession) => {
+        const { id } = await ask({}, alone)
+        const set = { chain: JSON.stringify(session.principal.chain), identity_id: session.principal.identityId }
+        await house.store.write((trx) => trx.updateTable('requests').set(set).where('id', '=', id).execute())
+        return id
+      }
+      const [own, his, hers, deeper] = [await row(alone), await row(forBoris), await row(forDana), await row(below)]
+      const expected: readonly [TestSession, readonly string[]][] = [
+        [alone, [own]],
+        [forBoris, [his, deeper]],
+        [forDana, [hers]],
+        [below, [deeper]],
+        [house.sessionOf('boris'), [own, his, hers, deeper]],
+        [house.sessionOf('dana'), [own, his, hers, deeper]],
+      ]
+      for (const [session, ids] of expected) {
+        const who = session.principal.chain.length > 1 ? `${session.principal.name} in a chain` : session.principal.name
+        assert.deepEqual((await node.requests.list(session, {})).map(({ id }) => id).toSorted(), ids.toSorted(), who)
+        for (const id of [own, his, hers, deeper]) {
+          if (ids.includes(id)) await node.requests.show(session, id)
+          else await assert.rejects(node.requests.show(session, id), refusedAs('not_found'))
+        }
+      }
+      await assert.rejects(node.requests.withdraw(alone, his), refusedAs('not_found'))
+      assert.equal((await node.requests.withdraw(forBoris, his)).state, 'withdrawn')
+      assert.deepEqual(
+        (await node.requests.list(house.sessionOf('dana'), { mine: 'asked' })).map(({ id }) => id).toSorted(),
+        [deeper, hers].toSorted(),
+        'what she may decide about is not what was asked for her, or by an agent of hers',
+      )
     })
 
     test('of two who answer at once, on two nodes, one does; nobody counts twice', async (t) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Approvers } from '../../policy/types.ts'
-import { type Asker, areMet, behind, inWords, standingOf, type Voter } from './approvers.ts'
+import { type Asker, areMet, behind, standingOf, type Voter, whoDecides } from './approvers.ts'
 import type { Need } from './types.ts'
 
 /** boris has bot and sub, dana has danabot; `lead` and the verb `approve` are held by nearly everybody, so that only who they are decides. */
@@ -43,7 +43,7 @@ const SELF: readonly { readonly how: string; readonly asker: Asker; readonly vot
 for (const { how, asker, voter } of SELF) {
   test(`rule 12: no yes of ${how} is an approval`, () => {
     for (const approvers of EVERY_KIND) {
-      assert.equal(areMet(asker, [need(approvers)], [voter], false), false, inWords([need(approvers)]))
+      assert.equal(areMet(asker, [need(approvers)], [voter], false), false, JSON.stringify(approvers))
       assert.ok(standingOf(asker, [need(approvers)], voter, false).no)
       const escalating = { ...need({ users: ['nobody'] }), escalate: { afterMs: 1, approvers: approvers ?? { role: 'lead' } } }
       assert.equal(areMet(asker, [escalating], [voter], true), false, 'nor when it escalates')
@@ -55,9 +55,19 @@ test('an approver of the rule approves, and one that it does not name does not',
   const asker = askedBy('usr_boris', 'agt_bot')
   for (const approvers of EVERY_KIND) assert.equal(areMet(asker, [need(approvers)], [voter('usr_dana')], false), true)
   for (const approvers of EVERY_KIND.slice(1))
-    assert.equal(areMet(asker, [need(approvers)], [voter('usr_erin', { roles: [] })], false), false, inWords([need(approvers)]))
+    assert.equal(areMet(asker, [need(approvers)], [voter('usr_erin', { roles: [] })], false), false, JSON.stringify(approvers))
   assert.equal(areMet(asker, [need(undefined)], [voter('usr_erin', { approves: false })], false), false)
   assert.equal(areMet(asker, [], [voter('usr_dana')], false), false, 'a request that names nobody is answered by nobody')
+})
+
+test('who can say yes is said in one form; once nobody answered in time, with those who stand in', () => {
+  const escalating = { ...need({ role: 'lead' }), escalate: { afterMs: 1, approvers: { users: ['erin'] } } }
+  const needs = [escalating, need('owner'), need({ all: [{ role: ['dba', 'lead'], count: 2 }, { users: ['dana'] }] })]
+  const others = 'the person behind the agent, and 2 of: holders of role dba or lead, and dana'
+  assert.equal(whoDecides({ kind: 'call', needs }), `a holder of role lead, and ${others}`)
+  assert.equal(whoDecides({ kind: 'call', needs, escalatedAt: 1 }), `a holder of role lead or erin, and ${others}`)
+  assert.equal(whoDecides({ kind: 'access', needs: [need(undefined)] }), 'an approver')
+  assert.equal(whoDecides({ kind: 'server', needs: [] }), 'whoever may apply documents')
 })
 
 test('rule 12: `owner` is the person behind the agent, and a confirmation stands for no approval', () => {

@@ -1,6 +1,7 @@
 import type { ChainLink } from '../../identity/types.ts'
+import { approversText } from '../../policy/approval.ts'
 import type { ApproverGroup, Approvers } from '../../policy/types.ts'
-import type { Need, Standing } from './types.ts'
+import type { AccessRequest, Need, Standing } from './types.ts'
 
 /** A person who says yes, or did: as he stands now, not as he stood when he said it. */
 export interface Voter {
@@ -93,30 +94,27 @@ export function standingOf(asker: Asker, needs: readonly Need[], voter: Voter, e
   const his = ways.filter(({ way, link }) => counts(asker, link, way, voter))
   const confirms = own && his.length > 0
   if (his.length > 0) return { own, confirms }
-  return { own, confirms, no: whyNot(asker, voter, own, needs) }
+  return { own, confirms, no: whyNot(asker, voter, own, inWords(needs, escalated)) }
 }
 
-function whyNot(asker: Asker, voter: Voter, own: boolean, needs: readonly Need[]): string {
-  if (voter.kind !== 'user') return 'Only a person decides about requests.'
+function whyNot(asker: Asker, voter: Voter, own: boolean, others: string): string {
+  if (voter.kind !== 'user')
+    return `Only a person decides about requests: ${voter.name} is ${voter.kind === 'agent' ? 'an agent' : 'a node'}, whoever it acts for.`
   if (voter.links !== 1) return 'Only a person himself decides about requests, not what acts for him.'
   if (voter.id === asker.identityId) return 'Nobody decides about his own request.'
   if (asker.issuer === voter.id) return 'Nobody decides about what is asked with a credential that he issued.'
-  if (own) return 'Nobody decides about what his own agent asks for.'
-  return `Others decide about it: ${inWords(needs)}.`
+  if (own && asker.chain.some((link) => link.identity === voter.id))
+    return 'Nobody decides about what his own agent asks for: it asks on your behalf.'
+  if (own) return 'Nobody decides about what his own agent asks for: an agent of yours is among those who ask.'
+  return `Others decide about it: ${others}.`
 }
 
-/** Who can say yes, in words: for the one who waits. Names roles and people that the rule names, which its holder may see. */
-export function inWords(needs: readonly Need[]): string {
-  const said = needs.map(({ approvers }) => {
-    if (approvers === 'owner') return 'the person behind the agent'
-    if (approvers === undefined) return 'whoever may approve'
-    return groupsOf(approvers).map(groupInWords).join(' and ')
-  })
+/** Once nobody answered in time, those who stand in as well. Names roles and people that the rule names, which its holder may see. */
+function inWords(needs: readonly Need[], escalated: boolean): string {
+  const said = needs.map((need) => waysToMeet(need, escalated).map(approversText).join(' or '))
   return [...new Set(said)].join(', and ') || 'nobody'
 }
 
-function groupInWords({ role, users = [], count = 1 }: ApproverGroup): string {
-  const roles = role === undefined ? [] : typeof role === 'string' ? [role] : role
-  const who = [...(roles.length > 0 ? [`${count === 1 ? 'a holder' : 'holders'} of ${roles.join(' or ')}`] : []), ...users].join(' or ')
-  return count === 1 ? who : `${count} of: ${who}`
-}
+/** Who can say yes to it, in words: for the one who waits, and whoever is told. */
+export const whoDecides = ({ kind, needs, escalatedAt }: Pick<AccessRequest, 'kind' | 'needs' | 'escalatedAt'>): string =>
+  kind === 'server' ? 'whoever may apply documents' : inWords(needs, escalatedAt !== undefined)

@@ -7,6 +7,7 @@ import type { Policy } from '../../policy/compile.ts'
 import { automatic, entriesFor, entryFor, wayOf } from '../../policy/entries.ts'
 import type { RequestEntry } from '../../policy/entry.ts'
 import { candidates } from '../../policy/match.ts'
+import { didYouMean } from '../../policy/problem.ts'
 import type { Link, Resource, Variables } from '../../policy/types.ts'
 import type { RequestTable } from '../../store/tables-requests.ts'
 import type { State } from '../state.ts'
@@ -77,11 +78,15 @@ export function makeAsking(parts: RequestParts) {
       ...(given === undefined ? {} : { forMs: given }),
       ...(breakGlass === undefined ? {} : { breakGlass }),
     })
-    // A resource that the role says nothing about is answered as one that is not there (rule 8).
-    if (!found || (wanted.resource && !(resource && isAbout(state.policy, role, resource, found.link, session, now)))) throw nothingToAsk()
+    if (!found) throw nothingToAsk(role, entriesFor(state.policy, links.at(-1)!, now))
     const { entry, link } = found
+    // A resource that the role says nothing about is answered as one that is not there (rule 8).
+    if (wanted.resource && !(resource && isAbout(state.policy, role, resource, link, session, now)))
+      throw noSuchResource(wanted.resource, resourcesOf(state, role, link, session, now))
     const forMs = given ?? entry.maxMs
     const reason = wanted.reason ?? wanted.purpose ?? session.purpose ?? ''
+    // A rule that wants a reason may be met by what the session said long ago: then whoever decides is told so.
+    const reasonFrom = wanted.reason !== undefined || reason === '' ? undefined : wanted.purpose === undefined ? 'session' : 'purpose'
     assertFits(entry, wanted, { forMs, reason, now })
     const { id: identityId } = link.identity
     const wish: AccessWish = {
@@ -90,6 +95,7 @@ export function makeAsking(parts: RequestParts) {
       ...(resource ? { resource: { kind: resource.kind, id: resource.id, name: resource.name } } : {}),
       ...(wanted.startsAt === undefined ? {} : { startsAt: wanted.startsAt }),
       ...(breakGlass ? { breakGlass } : {}),
+      ...(reasonFrom === undefined ? {} : { reasonFrom }),
     }
     const request: NewRequest = {
       id: newId('req', now),
@@ -115,7 +121,13 @@ export function makeAsking(parts: RequestParts) {
       reason,
       resource,
     })
-    const data = { role, forMs, ...(resource ? { resource: resource.name } : {}), ...(breakGlass ? { breakGlass } : {}) }
+    const data = {
+      role,
+      forMs,
+      ...(resource ? { resource: resource.name } : {}),
+      ...(breakGlass ? { breakGlass } : {}),
+      ...(reasonFrom === undefined ? {} : { reasonFrom }),
+    }
     return add(session, request, data, begun(entry, answer, request, now, breakGlass === true))
   }
 
@@ -133,14 +145,10 @@ export function makeAsking(parts: RequestParts) {
   const ways: Requests['ways'] = (session) => {
     const { state, now, links } = situation(parts, session)
     const link = links.at(-1)!
-    const all = [...state.policy.vocabularies.keys()].flatMap((kind) => state.list(kind).map(({ resource }) => resource))
     const told = new Map(entriesFor(state.policy, link, now).map((entry) => [entry.role, entry]))
     return [...told.values()].map((entry) => ({
       ...wayOf(entry, link),
-      resources: all
-        .filter((resource) => isAbout(state.policy, entry.role, resource, link, session, now))
-        .slice(0, MOST_RESOURCES)
-        .map(({ kind, name }) => ({ kind, name })),
+      resources: resourcesOf(state, entry.role, link, session, now),
     }))
   }
 
@@ -177,6 +185,21 @@ function isAbout(policy: Policy, role: string, resource: Resource, link: Link, {
   )
 }
 
+/** What the role is about, of all that there is: who may ask for it is told. */
+function resourcesOf(
+  state: State,
+  role: string,
+  link: Link,
+  session: LiveSession,
+  now: number,
+): readonly { readonly kind: string; readonly name: string }[] {
+  return [...state.policy.vocabularies.keys()]
+    .flatMap((kind) => state.list(kind).map(({ resource }) => resource))
+    .filter((resource) => isAbout(state.policy, role, resource, link, session, now))
+    .slice(0, MOST_RESOURCES)
+    .map(({ kind, name }) => ({ kind, name }))
+}
+
 function assertFits(
   entry: RequestEntry,
   { resource, startsAt, breakGlass }: AskAccess,
@@ -196,5 +219,23 @@ function assertFits(
   if (fault !== undefined) throw no(fault)
 }
 
-const nothingToAsk = () =>
-  new ChaperoneError('not_found', 'There is no such role to ask for.', { fix: 'See what you may ask for: chaperone requests ways' })
+/** A list of all names helps while it is short. */
+const LONGEST_LIST = 12
+const SEE = 'See what you may ask for: chaperone requests ways'
+
+function near(word: string, known: readonly string[]): string {
+  const { fix } = didYouMean(word.slice(0, 80), known)
+  return fix?.startsWith('Did') || (fix !== undefined && known.length <= LONGEST_LIST) ? `${fix} ${SEE}` : SEE
+}
+
+const nothingToAsk = (role: string, entries: readonly RequestEntry[]) =>
+  new ChaperoneError('not_found', 'There is no such role to ask for.', { fix: near(role, [...new Set(entries.map((entry) => entry.role))]) })
+
+/** Names only what the role is about, so what exists and is not for him is as what does not exist. */
+const noSuchResource = ({ kind, name }: NonNullable<AskAccess['resource']>, known: readonly { readonly kind: string; readonly name: string }[]) =>
+  new ChaperoneError('not_found', 'There is no such resource to ask for.', {
+    fix: near(
+      `${kind}/${name}`,
+      known.map((one) => `${one.kind}/${one.name}`),
+    ),
+  })

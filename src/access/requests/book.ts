@@ -5,6 +5,7 @@ import type { ChainLink } from '../../identity/types.ts'
 import type { Database, Store, Write } from '../../store/store.ts'
 import { storeTime } from '../../store/store-time.ts'
 import type { RequestTable, RequestVoteTable } from '../../store/tables-requests.ts'
+import { erased, forgotten } from './erasing.ts'
 import type { AccessRequest, Need, RequestFilter, RequestKind, RequestState, Vote } from './types.ts'
 
 /** What a new request says; the rest of its row is empty. */
@@ -23,18 +24,22 @@ export interface NewRequest {
   readonly role?: string
   readonly resourceId?: string
   readonly digest?: string
+  /** when what was shown is erased, at the latest */
+  readonly eraseAt?: number
 }
 
 /** Of one listing; newest first. */
 const MOST_LISTED = 500
+/** In one transaction; the rest has its turn in some seconds. */
+const MOST_ERASED = 200
 
 /** What an identity may have waiting, and ask in a day, decided or not (rule 11). What one call is worth is less than a role. */
-export const REQUEST_LIMITS = {
+const REQUEST_LIMITS = {
   server: { waiting: 10, aDay: 50 },
   access: { waiting: 10, aDay: 50 },
   call: { waiting: 25, aDay: 500 },
   bodyBytes: 128 * 1024,
-  /** A person and all of his agents together, as many times what one of them may have waiting: he can make agents, and those who decide read all of it. */
+  /** A person and all of his agents together, as many times what one of them may have waiting and ask in a day: he can make agents, and those who decide read all of it. */
   ofOnePerson: 4,
 } as const
 const DAY_MS = 24 * 3_600_000
@@ -67,14 +72,18 @@ export async function assertMayAsk(
     .select((is) => is.fn.countAll<number>().as('count'))
     .where((is) => is.or([is('identities.id', '=', owner), is('identities.owner_id', '=', owner)]))
     .where('requests.kind', '=', kind)
-    .where('requests.state', '=', 'pending')
-  if (Number((await together.executeTakeFirstOrThrow()).count) >= waiting * REQUEST_LIMITS.ofOnePerson) {
-    throw new ChaperoneError('too_many', `${waiting * REQUEST_LIMITS.ofOnePerson} requests of one person and of what acts for him wait already.`, {
+  const { ofOnePerson } = REQUEST_LIMITS
+  if (Number((await together.where('requests.state', '=', 'pending').executeTakeFirstOrThrow()).count) >= waiting * ofOnePerson) {
+    throw new ChaperoneError('too_many', `${waiting * ofOnePerson} requests of one person and of what acts for him wait already.`, {
       fix: 'Withdraw those that are no longer needed: chaperone requests ls',
     })
   }
   if (Number((await of.where('created_at', '>', now - DAY_MS).executeTakeFirstOrThrow()).count) >= aDay)
     throw new ChaperoneError('too_many', `You have made ${aDay} requests in a day.`, { fix: 'Try again tomorrow.' })
+  if (Number((await together.where('requests.created_at', '>', now - DAY_MS).executeTakeFirstOrThrow()).count) >= aDay * ofOnePerson)
+    throw new ChaperoneError('too_many', `One person and what acts for him have made ${aDay * ofOnePerson} requests in a day.`, {
+      fix: 'Try again tomorrow.',
+    })
 }
 
 /** The rows of requests and votes. Every change goes by compare-and-swap on the row as it was read: of two who change it, one does. */
@@ -134,12 +143,15 @@ export function openBook(store: Store, clock: Clock) {
       return (await withVotes(store.db, row))[0]
     },
 
-    /** Newest first. `of`: asked by this identity, or on its behalf. */
-    async list(filter: Pick<RequestFilter, 'state' | 'kind' | 'limit'> & { readonly of?: string }): Promise<AccessRequest[]> {
+    /** Newest first. `of`: asked by this identity, or on its behalf. `within`: asked in a chain that begins with this one. */
+    async list(
+      filter: Pick<RequestFilter, 'state' | 'kind' | 'limit'> & { readonly of?: string; readonly within?: readonly ChainLink[] },
+    ): Promise<AccessRequest[]> {
       let query = store.db.selectFrom('requests').selectAll()
       if (filter.state !== undefined) query = query.where('state', '=', filter.state)
       if (filter.kind !== undefined) query = query.where('kind', '=', filter.kind)
-      const { of } = filter
+      const { of, within } = filter
+      if (within !== undefined) query = query.where('chain', 'like', `[${within.map((link) => `{"identity":"${link.identity}"%`).join('')}`)
       // Ids hold neither quotes nor wildcards.
       if (of !== undefined)
         query = query.where((is) =>
@@ -208,6 +220,7 @@ export function openBook(store: Store, clock: Clock) {
           review_due: null,
           reviewed_by: null,
           reviewed_at: null,
+          erase_at: asked.eraseAt ?? null,
           ...more,
         })
         .onConflict((already) => already.doNothing())
@@ -221,7 +234,7 @@ export function openBook(store: Store, clock: Clock) {
     async change(trx: Write, before: AccessRequest, set: Partial<RequestTable>): Promise<AccessRequest> {
       const row = await trx
         .updateTable('requests')
-        .set({ ...set, updated_at: later() })
+        .set({ ...set, ...forgotten(before, set.state), updated_at: later() })
         .where('id', '=', before.id)
         .where('state', '=', before.state)
         .where('updated_at', '=', before.updatedAt)
@@ -232,6 +245,13 @@ export function openBook(store: Store, clock: Clock) {
     },
 
     async vote(trx: Write, before: AccessRequest, vote: Vote & { readonly sessionId: string }): Promise<void> {
+      // Who said yes to what the role said before may say it again to what it says now.
+      await trx
+        .deleteFrom('request_votes')
+        .where('request_id', '=', before.id)
+        .where('identity_id', '=', vote.identityId)
+        .where('seen', '!=', vote.seen ?? '')
+        .execute()
       const added = await trx
         .insertInto('request_votes')
         .values({
@@ -240,6 +260,8 @@ export function openBook(store: Store, clock: Clock) {
           verdict: vote.verdict,
           reason: vote.reason ?? null,
           how: vote.how,
+          factor: vote.factor ?? null,
+          seen: vote.seen ?? null,
           session_id: vote.sessionId,
           at: vote.at,
         })
@@ -259,7 +281,30 @@ export function openBook(store: Store, clock: Clock) {
         .where('outcome', 'is', null)
         .returningAll()
         .executeTakeFirst()
-      return row && (await withVotes(trx, [row]))[0]
+      const less = row && forgotten({ kind: row.kind, body: JSON.parse(row.body) }, state)
+      if (less) await trx.updateTable('requests').set(less).where('id', '=', id).execute()
+      return row && (await withVotes(trx, [{ ...row, ...less }]))[0]
+    },
+
+    /** Takes what was shown out of calls that are over for long enough. Theirs is no change that anybody must hear of. */
+    async erase(now: number): Promise<void> {
+      const due = await store.db
+        .selectFrom('requests')
+        .select(['id', 'body', 'state'])
+        .where('erase_at', '<=', now)
+        .where('state', 'not in', ['pending', 'approved'])
+        .limit(MOST_ERASED)
+        .execute()
+      if (due.length === 0) return
+      await store.write(async (trx) => {
+        for (const { id, body, state } of due)
+          await trx
+            .updateTable('requests')
+            .set({ body: JSON.stringify(erased(JSON.parse(body))), erase_at: null })
+            .where('id', '=', id)
+            .where('state', '=', state)
+            .execute()
+      })
     },
   }
 }
@@ -268,13 +313,12 @@ export type Book = ReturnType<typeof openBook>
 
 const allOf = (db: Database) => db.selectFrom('requests').selectAll()
 
-export const changedMeanwhile = () =>
-  new ChaperoneError('conflict', 'Somebody else has decided about it in the meantime.', { fix: 'Look at it again.' })
+const changedMeanwhile = () => new ChaperoneError('conflict', 'Somebody else has decided about it in the meantime.', { fix: 'Look at it again.' })
 
 const optional = <K extends string, V>(key: K, value: V | null | undefined): { readonly [key in K]?: V } =>
   (value === null || value === undefined ? {} : { [key]: value }) as { readonly [key in K]?: V }
 
-export const fromRow = (row: RequestTable, votes: readonly RequestVoteTable[]): AccessRequest => ({
+const fromRow = (row: RequestTable, votes: readonly RequestVoteTable[]): AccessRequest => ({
   id: row.id,
   kind: row.kind,
   identityId: row.identity_id,
@@ -290,6 +334,8 @@ export const fromRow = (row: RequestTable, votes: readonly RequestVoteTable[]): 
     verdict: vote.verdict,
     ...optional('reason', vote.reason),
     how: vote.how,
+    ...optional('factor', vote.factor),
+    ...optional('seen', vote.seen),
     at: vote.at,
   })),
   createdAt: row.created_at,

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import { canonicalJson } from '../../encoding/canonical-json.ts'
+import { ChaperoneError } from '../../errors.ts'
 import { makeLock } from '../../identity/locks.ts'
 import type { StoreLocation } from '../../store/open.ts'
 import type { Write } from '../../store/store.ts'
+import { RETRIES } from '../approvals.ts'
 import { admitAsking } from '../park.ts'
 import { Refusal } from '../types.ts'
-import { asking, callOf, MINUTE, openHouse, refusedAs } from './house.fixture.ts'
+import { asking, callOf, type House, MINUTE, openHouse, refusedAs } from './house.fixture.ts'
 import type { CallWish } from './types.ts'
 
 /** One exact call: asked, answered, run once; on either store. */
@@ -15,8 +18,10 @@ export function callsSuite(name: string, place: (t: TestContext) => Promise<Stor
       const house = await openHouse(t, await place(t))
       const node = await house.startNode()
       const bot = house.sessionOf('boris', 'bot')
-      const attempt = (tool = 'write_file', args: object = {}, session = bot) =>
-        node.guard.admit(session, callOf(house.files, tool, args), asking(tool, args))
+      const attempt = (tool = 'write_file', args: object = {}, session = bot, known?: string) => {
+        const { asking: about } = asking(tool, args)
+        return node.guard.admit(session, callOf(house.files, tool, args), { asking: { ...about!, ...(known === undefined ? {} : { known }) } })
+      }
       const parked = async (...given: Parameters<typeof attempt>) => {
         const refusal = await attempt(...given).then(
           () => assert.fail('it was let through'),
@@ -37,7 +42,7 @@ export function callsSuite(name: string, place: (t: TestContext) => Promise<Stor
       const { house, attempt, parked, approve, node } = await opened(t)
       const first = await parked()
       assert.match(first.url, new RegExp(`/requests/${first.request}$`))
-      assert.equal(first.approvers, 'a holder of lead')
+      assert.equal(first.approvers, 'a holder of role lead')
       assert.equal((await parked()).request, first.request, 'the same call is the same question')
       assert.equal((await approve(first.request)).state, 'approved')
       const permit = await attempt()
@@ -245,6 +250,51 @@ export function callsSuite(name: string, place: (t: TestContext) => Promise<Stor
       assert.deepEqual([told, attempts], [[request], 2])
     })
 
+    test('rule 6: who waits for an answer is refused when a lock comes, and not when his wait is over', async (t) => {
+      const { house, node, attempt, parked } = await opened(t)
+      await parked()
+      const asked = house.records.length
+      const told: string[] = []
+      const waiting = admitAsking({ requests: node.requests, clock: house.clock }, (known) => attempt('write_file', {}, undefined, known), {
+        ms: MINUTE,
+        parked: (question) => void told.push(question.request),
+      })
+      const refused = assert.rejects(waiting, refusedAs('locked'))
+      await until(() => told.length > 0)
+      // A change that is about something else wakes as well, and is no second question.
+      await house.reduce((trx) => trx.updateTable('documents').set({ digest: 'x' }).where('name', '=', 'viewer').execute())
+      await house.reduce((trx) => makeLock(trx, { kind: 'resource', target: house.files.id, reason: 'incident 7', now: house.clock.now() }))
+      await refused
+      assert.deepEqual(
+        house.records.slice(asked).map(({ type }) => type),
+        ['action.asked', 'action.refused'],
+      )
+      assert.equal(told.length, 1)
+    })
+
+    test('who waits for an answer goes on when his role lets him, without one', async (t) => {
+      const { house, node, attempt, parked } = await opened(t)
+      await parked()
+      const told: string[] = []
+      const waiting = admitAsking({ requests: node.requests, clock: house.clock }, (known) => attempt('write_file', {}, undefined, known), {
+        ms: MINUTE,
+        parked: (question) => void told.push(question.request),
+      })
+      await until(() => told.length > 0)
+      const spec = canonicalJson({ allow: [{ tool: 'files', tools: ['write_file'] }] })
+      await house.reduce((trx) => trx.updateTable('documents').set({ spec }).where('name', '=', 'worker').execute())
+      assert.equal((await waiting).decision.verdict, 'allow')
+    })
+
+    test('whose session has ended while he waits hears that, and not that he may try again', async (t) => {
+      const { house, node, attempt, parked } = await opened(t)
+      await parked()
+      const ended = new AbortController()
+      const waiting = admitAsking({ requests: node.requests, clock: house.clock }, () => attempt(), { ms: MINUTE, signal: ended.signal })
+      ended.abort(new ChaperoneError('session_ended', 'The session has ended.'))
+      await assert.rejects(waiting, refusedAs('session_ended'))
+    })
+
     test('who waits on one node hears what is decided on another', async (t) => {
       const { house, node, parked } = await opened(t)
       const other = await house.startNode('nod_2')
@@ -310,6 +360,95 @@ export function callsSuite(name: string, place: (t: TestContext) => Promise<Stor
       await house.store.write((trx) => trx.insertInto('requests').values(more).execute())
       await assert.rejects(attempt('write_file', { i: 1 }), refusedAs('too_many'))
       await parked('write_file', { i: 1 }, house.sessionOf('boris', 'danabot'))
+    })
+
+    test('rule 11: nor does a person with all of his agents ask without end in a day', async (t) => {
+      const { house, parked, attempt } = await opened(t)
+      const { request } = await parked('write_file', { i: 0 })
+      const [row] = await house.store.db.selectFrom('requests').selectAll().where('id', '=', request).execute()
+      const more = Array.from({ length: 1_999 }, (_, i) => ({ ...row!, id: `req_${i}`, digest: `${i}`, state: 'denied' as const }))
+      for (let i = 0; i < more.length; i += 400) {
+        const some = more.slice(i, i + 400).map((one) => ({ ...one, identity_id: house.ids[i < 400 ? 'sub' : 'boris']! }))
+        await house.store.write((trx) => trx.insertInto('requests').values(some).execute())
+      }
+      await assert.rejects(attempt('write_file', { i: 1 }), (error: unknown) => {
+        return refusedAs('too_many')(error) && /One person and what acts for him have made 2000 requests in a day/.test((error as Error).message)
+      })
+      await parked('write_file', { i: 1 }, house.sessionOf('danabot'))
+    })
+
+    test('rule 11: what waits is asked for again so many times a minute, and a wait of its own is none of them', async (t) => {
+      const { house, attempt, parked, approve } = await opened(t)
+      const { request } = await parked()
+      for (let i = 0; i < RETRIES.most; i++) await parked()
+      const before = house.records.length
+      await assert.rejects(attempt(), (error: unknown) => refusedAs('rate_limited')(error) && (error as Refusal).decision.retryAfter === 1)
+      assert.deepEqual(
+        house.records.slice(before).map(({ type, decision }) => [type, decision?.reason]),
+        [['action.refused', 'rate_limited']],
+      )
+      await assert.rejects(attempt('write_file', {}, undefined, request), refusedAs('approval_required'), 'who waits and looks again asks nobody')
+      await parked('write_file', { another: true })
+      await approve(request)
+      await attempt()
+    })
+
+    const VALUES = { pin: '4711' }
+    const shownIn = async (house: House, id: string) => {
+      const { body } = await house.store.db.selectFrom('requests').select('body').where('id', '=', id).executeTakeFirstOrThrow()
+      return { whole: body.includes('4711'), parts: (JSON.parse(body) as CallWish).shown }
+    }
+
+    test('rule 5: values that are not to be kept leave the request with its end, whatever that is', async (t) => {
+      const { house, node, bot, approve } = await opened(t)
+      const { asking: about } = asking('write_file', VALUES)
+      const once = (n: number) => {
+        const call = async () => ({ ...(await about!.call()), bound: `${n}`, fleeting: true as const })
+        return node.guard.admit(bot, callOf(house.files, 'write_file', VALUES), { asking: { call } })
+      }
+      const asked = async (n: number) => {
+        const refusal = await once(n).catch((error: unknown) => error)
+        return (refusal as Refusal).parked!.request
+      }
+      const ends: Readonly<Record<string, (id: string, n: number) => Promise<unknown>>> = {
+        denied: (id) => approve(id, 'dana', 'deny'),
+        withdrawn: (id) => node.requests.withdraw(house.sessionOf('boris'), id),
+        async used(id, n) {
+          await approve(id)
+          const settled = Promise.withResolvers<void>()
+          const stop = node.requests.watch(({ request }) => request.id === id && request.outcome !== undefined && settled.resolve())
+          node.guard.settle(await once(n), { status: 'ok' })
+          await settled.promise
+          stop()
+        },
+        async expired(id) {
+          house.clock.advance(61 * MINUTE)
+          await node.sweep.round()
+          assert.equal((await node.requests.parts.book.find(id))?.state, 'expired')
+        },
+      }
+      for (const [n, [state, end]] of Object.entries(ends).entries()) {
+        const id = await asked(n)
+        assert.ok((await shownIn(house, id)).whole, 'its approver reads them')
+        await end(id, n)
+        const { whole, parts } = await shownIn(house, id)
+        assert.ok(!whole, state)
+        assert.deepEqual(parts, [{ title: 'Arguments', form: 'text', text: '', erased: { size: 14 } }], state)
+      }
+    })
+
+    test('rule 5: what was shown of any call is gone a week after its end; what it was, and its digest, stay', async (t) => {
+      const { house, node, approve, parked } = await opened(t)
+      const { request } = await parked('write_file', VALUES)
+      await approve(request, 'dana', 'deny')
+      await node.sweep.round()
+      assert.ok((await shownIn(house, request)).whole)
+      house.clock.advance(8 * 24 * 60 * MINUTE)
+      await node.sweep.round()
+      const { whole, parts } = await shownIn(house, request)
+      assert.ok(!whole)
+      assert.match(parts[0]?.erased?.sha256 ?? '', /^[0-9a-f]{64}$/)
+      assert.equal(((await node.requests.parts.book.find(request))!.body as CallWish).summary, 'call write_file')
     })
 
     test('rule 12: the name of what runs cannot be turned around or hidden in the heading of its approver', async (t) => {

@@ -1,6 +1,7 @@
 import type { Masker } from '../../audit/mask.ts'
 import type { AuditLog } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
+import { seenWhole } from '../../encoding/unseen.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { ChainLink, LiveSession } from '../../identity/types.ts'
 import { newId } from '../../ids.ts'
@@ -8,10 +9,11 @@ import { reasonFault } from '../../policy/approval.ts'
 import type { Action, Ask, Decision } from '../../policy/types.ts'
 import type { Store, Write } from '../../store/store.ts'
 import type { ExactCall, Outcome, Parked } from '../types.ts'
-import { areMet, inWords } from './approvers.ts'
+import { areMet, whoDecides } from './approvers.ts'
 import { assertMayAsk, type Book } from './book.ts'
 import type { Changes } from './changes.ts'
-import { TIMES } from './machine.ts'
+import { eraseAt } from './erasing.ts'
+import { shortest, TIMES } from './machine.ts'
 import { storedOf } from './shown.ts'
 import type { AccessRequest, CallWish, Need, RequestEvent } from './types.ts'
 import type { Voters } from './voters.ts'
@@ -23,8 +25,10 @@ export interface Asked {
   readonly decision: Decision
   readonly call: ExactCall
   readonly digest: string
-  /** Records that it is asked, under the id of the request. */
-  record(request: string): Promise<void>
+  /** The question that is on record for this wait already. */
+  readonly known?: string | undefined
+  /** Records that it is asked, under the id of the request. `again`: it was asked before, and waits. Rejects when that is too often. */
+  record(request: string, again: boolean): Promise<void>
 }
 
 /** `approved`: to be used up with the intent. `parked`: it waits for an answer. */
@@ -68,7 +72,7 @@ export function openCalls(parts: CallsParts): Calls {
     request: request.id,
     url: parts.link(request.id),
     expiresAt: request.expiresAt ?? 0,
-    approvers: inWords(request.needs),
+    approvers: whoDecides(request),
   })
 
   /** What is known of it; undefined: it must be asked about. */
@@ -107,7 +111,7 @@ export function openCalls(parts: CallsParts): Calls {
   const answerOf = async (found: AccessRequest, asked: Asked): Promise<Answer> => {
     if (found.state === 'approved') return { approved: found }
     if (found.state === 'denied') return { denied: found }
-    await asked.record(found.id)
+    if (asked.known !== found.id) await asked.record(found.id, true)
     return { parked: parked(found) }
   }
 
@@ -120,12 +124,13 @@ export function openCalls(parts: CallsParts): Calls {
     assertSomebodyBehind(asks, session)
     const needs = asks.map(needOf)
     const now = clock.now()
+    const body = wishOf(action, decision, asks, call, parts.masker)
     const request = {
       id: newId('req', now),
       kind: 'call' as const,
       identityId: session.principal.identityId,
       chain: session.principal.chain,
-      body: wishOf(action, decision, asks, call, parts.masker),
+      body,
       reason,
       purpose: session.purpose,
       sessionId: session.id,
@@ -133,9 +138,10 @@ export function openCalls(parts: CallsParts): Calls {
       expiresAt: now + shortest(needs, TIMES.callPendingMs),
       resourceId: action.resource.id,
       digest,
+      eraseAt: eraseAt(now, needs, body),
     }
     await assertMayAsk(store.db, request, now)
-    await asked.record(request.id)
+    await asked.record(request.id, false)
     try {
       const made = await store.write(async (trx) => {
         await expireStale(trx, request.identityId, digest)
@@ -223,25 +229,18 @@ const needOf = ({ approvers, link, escalate, expiresMs }: Ask): Need => ({
   ...(expiresMs === undefined ? {} : { expiresMs }),
 })
 
-export const shortest = (needs: readonly Need[], otherwise: number): number => {
-  const said = needs.flatMap((need) => (need.expiresMs === undefined ? [] : [need.expiresMs]))
-  return said.length === 0 ? otherwise : Math.min(...said)
-}
-
-/** Names of tools and tables stand in headings and lists: what shows nothing, or turns what follows around, is written out. */
-const seenWhole = (text: string): string =>
-  text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu, (letter) => `\\u{${letter.codePointAt(0)!.toString(16)}}`)
-
 function wishOf(action: Action, decision: Decision, asks: readonly Ask[], call: ExactCall, masker: Pick<Masker, 'text' | 'looks'>): CallWish {
   return {
     kind: action.kind,
     operation: action.operation,
     effects: action.effects,
+    // Names of tools and tables stand in headings and lists.
     summary: seenWhole(masker.text(action.summary).value),
     resource: { id: action.resource.id, name: action.resource.name },
     message: seenWhole(decision.message),
     rules: asks.map((ask) => ask.rule),
     shown: storedOf(call.shown, masker),
+    ...(call.fleeting ? { fleeting: true } : {}),
   }
 }
 

@@ -24,7 +24,10 @@ export interface Changes {
   /** A change that was made here, once it is stored. */
   tell(event: RequestEvent): void
   watch(see: (event: RequestEvent) => void): () => void
-  decided(id: string, wait: { readonly ms: number; readonly signal?: AbortSignal }): Promise<AccessRequest>
+  decided(id: string, wait: { readonly ms: number; readonly signal?: AbortSignal; readonly rights?: number }): Promise<AccessRequest>
+  readonly rights: number
+  /** Rights have changed here: who waits looks again whether he must. */
+  rightsChanged(): void
   close(): void
 }
 
@@ -42,6 +45,9 @@ export function openChanges({
 }): Changes {
   const watchers = new Set<(event: RequestEvent) => void>()
   const waiting = new Set<(why: ChaperoneError) => void>()
+  /** who waits for an answer only while rights are what they were */
+  const wary = new Set<() => void>()
+  let rights = 0
   /** what was told of each request: time of the change and state */
   const told = new Map<string, { readonly at: number; readonly request: AccessRequest }>()
   let looking = false
@@ -99,7 +105,14 @@ export function openChanges({
   return {
     tell,
     watch,
-    async decided(id, { ms, signal }) {
+    get rights() {
+      return rights
+    },
+    rightsChanged() {
+      rights++
+      for (const wake of [...wary]) wake()
+    },
+    async decided(id, { ms, signal, rights: asOf }) {
       const over = Promise.withResolvers<AccessRequest | undefined>()
       // Nobody may be listening when the process goes: that is no fault of theirs.
       over.promise.catch(() => {})
@@ -108,19 +121,21 @@ export function openChanges({
         if (request.id === id && request.state !== 'pending') over.resolve(request)
       })
       const disarm = clock.at(clock.now() + ms, () => over.resolve(undefined))
-      const aborted = () => over.resolve(undefined)
-      signal?.addEventListener('abort', aborted, { once: true })
+      const woken = () => over.resolve(undefined)
+      signal?.addEventListener('abort', woken, { once: true })
+      if (asOf !== undefined) wary.add(woken)
       try {
         // Looked at after the watch began: what is decided between the two is seen by one of them.
         const now = await book.find(id)
         if (!now) throw new ChaperoneError('not_found', 'There is no such request.')
-        if (now.state !== 'pending' || signal?.aborted) return now
+        if (now.state !== 'pending' || signal?.aborted || (asOf !== undefined && asOf !== rights)) return now
         return (await over.promise) ?? (await book.find(id)) ?? now
       } finally {
         waiting.delete(over.reject)
         unwatch()
         disarm()
-        signal?.removeEventListener('abort', aborted)
+        wary.delete(woken)
+        signal?.removeEventListener('abort', woken)
       }
     },
     close() {

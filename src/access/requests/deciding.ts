@@ -1,11 +1,12 @@
+import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { LiveSession } from '../../identity/types.ts'
+import type { Write } from '../../store/store.ts'
 import type { RequestTable } from '../../store/tables-requests.ts'
-import { type Asker, areMet, type Voter } from './approvers.ts'
-import { shortest } from './calls.ts'
-import { next, TIMES } from './machine.ts'
+import { type Asker, areMet, type Voter, whoDecides } from './approvers.ts'
+import { next, shortest, TIMES } from './machine.ts'
 import { assertHimself, overAlready, type RequestParts, refused, whoActs } from './parts.ts'
-import { type Looked, type Seeing, seenOf } from './seeing.ts'
+import { isOutdated, type Looked, type Seeing } from './seeing.ts'
 import type { AccessRequest, AccessWish, Decide } from './types.ts'
 
 const LONGEST_REASON = 500
@@ -24,19 +25,28 @@ export function makeDeciding(
     const { identityId } = session.principal
     const summary = `${ask.verdict} ${id}`
     if (request.state !== 'pending' || (request.expiresAt ?? Number.POSITIVE_INFINITY) <= clock.now()) throw overAlready(request)
-    if (request.votes.some((vote) => vote.identityId === identityId)) throw new ChaperoneError('conflict', 'You have said yes to it already.')
-    if (standing.no !== undefined) throw await refused(parts, session, 'approve', summary, new ChaperoneError('approval_refused', standing.no))
+    if (request.votes.some((vote) => vote.identityId === identityId && !isOutdated(vote, looked.seen)))
+      throw new ChaperoneError('conflict', 'You have said yes to it already.')
+    if (standing.no !== undefined)
+      throw await refused(
+        parts,
+        session,
+        'approve',
+        summary,
+        new ChaperoneError('approval_refused', standing.no, { fix: `Who decides: ${whoDecides(request)}.` }),
+      )
     // A pipeline that applies what was wished for decides about the wish; about everything else a person does.
     if (request.kind !== 'server' || session.principal.kind === 'user') await assertHimself(parts, session, 'approve', summary)
     if (standing.confirms && ask.verdict === 'approve') await assertOwnFactor(session, request, summary)
     if (ask.reason !== undefined && ask.reason.length > LONGEST_REASON)
       throw new ChaperoneError('usage', `A reason has at most ${LONGEST_REASON} characters.`)
-    if (ask.seen !== seenOf(request))
-      throw new ChaperoneError('conflict', 'The request is not the one that you were shown.', { fix: 'Look at it again.' })
+    if (ask.seen !== looked.seen) throw notAsShown(request)
 
     const now = clock.now()
-    const vote = { identityId, verdict: ask.verdict, how: ask.how, at: now, sessionId: session.id, ...(ask.reason ? { reason: ask.reason } : {}) }
-    const yes = voters.stillCounting([...request.votes, vote])
+    const factor = session.factorBy === undefined ? {} : { factor: session.factorBy }
+    const given = { how: ask.how, ...factor, seen: ask.seen, ...(ask.reason ? { reason: ask.reason } : {}) }
+    const vote = { identityId, verdict: ask.verdict, at: now, sessionId: session.id, ...given }
+    const yes = voters.stillCounting([...request.votes.filter((other) => !isOutdated(other, looked.seen)), vote])
     const outcome = ask.verdict === 'deny' ? 'deny' : enough(request, asker, yes) ? 'approve' : undefined
     if (request.kind === 'server' && outcome === 'approve') assertThere(request)
     if (ask.verdict === 'approve') {
@@ -47,12 +57,13 @@ export function makeDeciding(
 
     const data = { request: id, kind: request.kind, askedBy: request.identityId, own: standing.own }
     const said = { ...whoActs(parts, session), request: id }
-    const more = { how: ask.how, seen: ask.seen, ...(ask.reason ? { reason: ask.reason } : {}), ...(standing.confirms ? { confirmation: true } : {}) }
+    const more = { ...given, ...(standing.confirms ? { confirmation: true } : {}) }
     await audit.append({ ...said, type: 'request.voted', data: { ...data, ...more, verdict: ask.verdict, ...grantsOf(identityId) } })
     if (outcome !== undefined) await audit.append({ ...said, type: 'request.decided', data: { ...data, ...more, ...resultOf(request, set) } })
 
     const type = outcome === undefined ? 'voted' : outcome === 'deny' ? 'denied' : 'approved'
     const write = async (trx: Parameters<typeof announce>[0]) => {
+      await assertSaysStill(trx, looked)
       const changed = await book.change(trx, request, set)
       await book.vote(trx, changed, vote)
       const now = (await book.find(id, trx))!
@@ -101,6 +112,17 @@ export function makeDeciding(
     throw await refused(parts, session, 'approve', summary, why)
   }
 
+  /**
+   * A role that is applied anew in this very moment gives what nobody was shown. What gives rights waits its turn among all changes
+   * of rights, on every node (`store.reduce`), so what is read here is what will hold.
+   */
+  async function assertSaysStill(trx: Write, { request, says }: Looked): Promise<void> {
+    if (request.kind !== 'access') return
+    const { role } = request.body as AccessWish
+    const row = await trx.selectFrom('documents').select('spec').where('kind', '=', 'role').where('name', '=', role).executeTakeFirst()
+    if (canonicalJson(row ? JSON.parse(row.spec) : null) !== canonicalJson(says ?? null)) throw notAsShown(request)
+  }
+
   function enough(request: AccessRequest, asker: Asker, yes: readonly Voter[]): boolean {
     // For a server one yes will do, of whoever may apply; that is what his standing says.
     return request.kind === 'server' || areMet(asker, request.needs, yes, request.escalatedAt !== undefined)
@@ -118,6 +140,15 @@ export function makeDeciding(
     return grants.length === 0 ? {} : { grants: grants.map((grant) => grant.request) }
   }
 }
+
+const notAsShown = ({ kind, body }: AccessRequest): ChaperoneError =>
+  new ChaperoneError(
+    'conflict',
+    kind === 'access'
+      ? `What you were shown is not what you would decide about: the request or its role ${(body as AccessWish).role} has changed. Nothing was decided.`
+      : 'The request is not the one that you were shown. Nothing was decided.',
+    { fix: 'Look at it again.' },
+  )
 
 function decided(request: AccessRequest, outcome: 'approve' | 'deny', ask: Decide, now: number, by: string): Partial<RequestTable> {
   const state = next(request.state, outcome)

@@ -53,8 +53,8 @@ export function makeEnding(parts: RequestParts, seeing: Seeing): Pick<Requests, 
 
   return {
     async withdraw(session, id) {
-      const { request, asker } = await seeing.one(session, id)
-      if (!isOwn(asker, session.principal.identityId))
+      const { request, his } = await seeing.one(session, id)
+      if (!his)
         throw await refused(parts, session, 'approve', `withdraw ${id}`, new ChaperoneError('approval_refused', 'Only who asked takes it back.'))
       const state = after(request, 'withdraw')
       await audit.append({

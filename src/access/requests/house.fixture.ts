@@ -7,7 +7,7 @@ import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError, type ReasonCode } from '../../errors.ts'
 import { makeDelegation } from '../../identity/delegations.ts'
 import { createIdentity } from '../../identity/directory.ts'
-import type { ChainLink, LiveSession } from '../../identity/types.ts'
+import type { ChainLink, Factor, LiveSession } from '../../identity/types.ts'
 import { newId } from '../../ids.ts'
 import type { Action } from '../../policy/types.ts'
 import { toolVocabulary } from '../../policy/vocabulary.fixture.ts'
@@ -190,9 +190,10 @@ export async function openHouse(t: TestContext, location: StoreLocation, given: 
   }
 
   async function raised(epoch: number): Promise<void> {
-    for (const { state, guard } of nodes) {
+    for (const { state, guard, requests } of nodes) {
       await state.refresh(epoch)
       guard.review()
+      requests.rightsChanged()
     }
   }
 
@@ -213,6 +214,7 @@ export type Node = Awaited<ReturnType<House['startNode']>>
 export interface TestSession extends LiveSession {
   over: ChaperoneError | undefined
   factorAt?: number
+  factorBy?: Factor
   purpose?: string
 }
 

@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Change, next } from './machine.ts'
+import { type Change, next, REQUEST_STATES } from './machine.ts'
 import type { RequestState } from './types.ts'
 
-const STATES: readonly RequestState[] = ['pending', 'approved', 'denied', 'expired', 'withdrawn', 'used', 'revoked', 'unknown']
 const CHANGES: readonly Change[] = ['approve', 'deny', 'expire', 'withdraw', 'use', 'lose', 'revoke']
 
 test('rule 12: only a yes to what waits approves, only what is approved is used, and what is over stays over', () => {
   const into = (wanted: RequestState) =>
-    STATES.flatMap((state) => CHANGES.filter((change) => next(state, change) === wanted).map((change) => `${state} ${change}`))
+    REQUEST_STATES.flatMap((state) => CHANGES.filter((change) => next(state, change) === wanted).map((change) => `${state} ${change}`))
   assert.deepEqual(into('approved'), ['pending approve'])
   assert.deepEqual(into('used'), ['approved use'])
   assert.deepEqual(into('pending'), [])

@@ -1,4 +1,17 @@
-import type { RequestState } from './types.ts'
+import type { Need, RequestKind, RequestState } from './types.ts'
+
+export const REQUEST_KINDS = ['access', 'call', 'server'] as const satisfies readonly RequestKind[]
+
+export const REQUEST_STATES = [
+  'pending',
+  'approved',
+  'denied',
+  'expired',
+  'withdrawn',
+  'used',
+  'revoked',
+  'unknown',
+] as const satisfies readonly RequestState[]
 
 /** What can happen to a request. */
 export type Change = 'approve' | 'deny' | 'expire' | 'withdraw' | 'use' | 'lose' | 'revoke'
@@ -28,6 +41,10 @@ export const TIMES = {
   reviewMs: 24 * 3_600_000,
   /** and is called overdue again each time this is over */
   overdueEveryMs: 24 * 3_600_000,
-  /** a role without `max` in its entry of `request` */
-  longestAccessMs: 8 * 3_600_000,
 } as const
+
+/** Where several rules ask, the shortest time that one of them says. */
+export const shortest = (needs: readonly Need[], otherwise: number): number => {
+  const said = needs.flatMap((need) => (need.expiresMs === undefined ? [] : [need.expiresMs]))
+  return said.length === 0 ? otherwise : Math.min(...said)
+}

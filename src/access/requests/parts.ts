@@ -5,7 +5,8 @@ import { actingIn } from '../../identity/named.ts'
 import type { LiveSession } from '../../identity/types.ts'
 import type { Resource } from '../../policy/types.ts'
 import type { Store } from '../../store/store.ts'
-import { administer, FACTOR_FRESH_MS } from '../administration.ts'
+import { administer, factorRequired, hasFreshFactor } from '../administration.ts'
+import { draftAction } from '../drafts.ts'
 import type { StateKeeper } from '../state.ts'
 import type { Book } from './book.ts'
 import type { Announce } from './calls.ts'
@@ -33,7 +34,7 @@ export const whoActs = ({ state }: Pick<RequestParts, 'state'>, session: LiveSes
 
 /** Only a person, himself, by a sign-in of his own, with a factor that what acts for him cannot reach (design 3.3). */
 export async function assertHimself(parts: RequestParts, session: LiveSession, verb: 'approve' | 'lock', summary: string): Promise<void> {
-  const { principal, factorAt } = session
+  const { principal } = session
   if (principal.kind !== 'user' || principal.chain.length !== 1 || principal.proof === 'bearer') {
     throw await refused(
       parts,
@@ -43,17 +44,8 @@ export async function assertHimself(parts: RequestParts, session: LiveSession, v
       new ChaperoneError('approval_refused', 'Only a person himself, signed in, decides about requests.'),
     )
   }
-  const age = factorAt === undefined ? undefined : parts.clock.now() - factorAt
-  if (age !== undefined && age >= 0 && age <= FACTOR_FRESH_MS) return
-  throw await refused(
-    parts,
-    session,
-    verb,
-    summary,
-    new ChaperoneError('factor_required', 'A second factor of the last five minutes is needed for this.', {
-      fix: 'Run the command at a terminal, where it asks for a code of your authenticator app, or give one with --totp or CHAPERONE_TOTP.',
-    }),
-  )
+  if (hasFreshFactor(session, parts.clock.now())) return
+  throw await refused(parts, session, verb, summary, factorRequired())
 }
 
 /** Records that somebody tried, and gives back why he may not. */
@@ -64,12 +56,10 @@ export async function refused(
   summary: string,
   error: ChaperoneError,
 ): Promise<ChaperoneError> {
-  const { kind, operation, effects } = administer(parts.chaperone, verb, summary)
-  const { id, name } = parts.chaperone
   await parts.audit.append({
     type: 'action.refused',
     ...whoActs(parts, session),
-    action: { kind, operation, effects, summary, resource: { id, name, kind } },
+    action: draftAction(administer(parts.chaperone, verb, summary)),
     decision: { verdict: 'deny', reason: error.code, link: session.principal.name, obligations: {} },
   })
   return error

@@ -8,7 +8,7 @@ import { makeDeciding } from './deciding.ts'
 import { makeEnding } from './ending.ts'
 import { whyNotGrant } from './grants.ts'
 import { type RequestParts, turnsById } from './parts.ts'
-import { makeSeeing, seenOf } from './seeing.ts'
+import { makeSeeing, shownTo } from './seeing.ts'
 import { makeSweep, type Sweep } from './sweep.ts'
 import type { Requests } from './types.ts'
 import { makeVoters } from './voters.ts'
@@ -28,6 +28,8 @@ export interface OpenRequests extends Requests {
   /** Told of each change inside its transaction, from now on. */
   announcing(announce: Announce): () => void
   readonly parts: RequestParts
+  /** The state of rights is another one: after every permit that is out was judged again. */
+  rightsChanged(): void
   /** What time does to requests, for a node that knows its permits. */
   sweep(node: { readonly nodeId: string; has(permit: string): boolean }): Sweep
   close(): void
@@ -58,11 +60,14 @@ export function openRequests(given: RequestsParts): OpenRequests {
     revoke: (session, id, reason) => inTurn(id, () => ending.revoke(session, id, reason)),
     review: (session, id, note) => inTurn(id, () => ending.review(session, id, note)),
     async show(session, id) {
-      const { request, standing } = await seeing.one(session, id)
-      return { ...request, standing, seen: seenOf(request) }
+      return shownTo(await seeing.one(session, id))
     },
     list: (session, filter) => seeing.list(session, filter),
     decided: (id, wait) => changes.decided(id, wait),
+    get rights() {
+      return changes.rights
+    },
+    rightsChanged: () => changes.rightsChanged(),
     watch: (see) => changes.watch(see),
     announcing(hook) {
       hooks.add(hook)

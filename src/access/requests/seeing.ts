@@ -1,21 +1,47 @@
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import type { LiveSession } from '../../identity/types.ts'
+import type { State } from '../state.ts'
 import { type Asker, isOwn, standingOf, type Voter } from './approvers.ts'
 import { sha256 } from './binding.ts'
 import { noSuchRequest, type RequestParts } from './parts.ts'
-import type { AccessRequest, RequestFilter, Requests, Standing } from './types.ts'
+import type { AccessRequest, AccessWish, RequestFilter, Requests, Seen, Standing, Vote } from './types.ts'
 
-/** sha256 hex of what somebody is shown who decides: another text, other needs, and he has not seen it (peers R47). */
-export const seenOf = ({ id, kind, identityId, chain, body, reason, purpose, needs }: AccessRequest): string =>
-  sha256(canonicalJson({ id, kind, identityId, chain, body, reason, purpose: purpose ?? null, needs }))
+/**
+ * sha256 hex of what somebody is shown who decides: another text, other needs, and he has not seen it (peers R47). `says`: what the
+ * role that is asked for says (`saysOf`); the rules that ask about a call are named in its body by their digests.
+ */
+export const seenOf = ({ id, kind, identityId, chain, body, reason, purpose, needs }: AccessRequest, says: unknown): string =>
+  sha256(canonicalJson({ id, kind, identityId, chain, body, reason, purpose: purpose ?? null, needs, says: says ?? null }))
+
+/** The role that is asked for, as it is applied now: its approver reads it, and his yes is to that. Undefined: it is about none. */
+export const saysOf = (state: Pick<State, 'find'>, { kind, body }: Pick<AccessRequest, 'kind' | 'body'>): unknown =>
+  kind === 'access' ? state.find('role', (body as AccessWish).role)?.spec : undefined
+
+/** A vote about what the role said at another time is none about what it says now. */
+export const isOutdated = ({ seen }: Vote, now: string): boolean => seen !== undefined && seen !== now
+
+/**
+ * Whose request it is to look at, and to take back. A person by himself sees all that is asked for him. What acts for somebody sees
+ * what was asked in its own chain: what the same agent asks on behalf of another person is that person's.
+ */
+function isAbout({ principal }: LiveSession, asker: Asker): boolean {
+  const { kind, chain, identityId } = principal
+  if (kind === 'user' && chain.length === 1) return isOwn(asker, identityId)
+  return chain.every((link, i) => asker.chain[i]?.identity === link.identity)
+}
 
 export interface Looked {
   readonly request: AccessRequest
   readonly asker: Asker
   readonly voter: Voter | undefined
   readonly standing: Standing
+  /** what the role says that is asked for, and `seenOf` with it */
+  readonly says: unknown
+  readonly seen: string
   /** he may see it */
   readonly visible: boolean
+  /** he asked, or it was asked for him: he may take it back */
+  readonly his: boolean
 }
 
 export function makeSeeing(parts: RequestParts) {
@@ -44,10 +70,13 @@ export function makeSeeing(parts: RequestParts) {
         ? standingOf(asker, request.needs, voter, request.escalatedAt !== undefined)
         : { own, confirms: false, no: 'Your identity is disabled or locked.' }
     const over = request.state !== 'pending' || (request.expiresAt !== undefined && request.expiresAt <= clock.now())
-    const voted = request.votes.some((vote) => vote.identityId === identityId)
+    const says = saysOf(parts.state.current(), request)
+    const seen = seenOf(request, says)
+    const voted = request.votes.some((vote) => vote.identityId === identityId && !isOutdated(vote, seen))
+    const his = isAbout(session, asker)
     const no = over ? overInWords(request) : voted ? 'You have said yes to it already; somebody else has to as well.' : able.no
     const standing = { own: able.own, confirms: able.confirms, ...(no === undefined ? {} : { no }) }
-    return { request, asker, voter, standing, visible: own || able.no === undefined || voted || all }
+    return { request, asker, voter, standing, says, seen, visible: his || able.no === undefined || voted || all, his }
   }
 
   const lookAt = async (session: LiveSession, requests: readonly AccessRequest[]): Promise<readonly Looked[]> => {
@@ -70,19 +99,21 @@ export function makeSeeing(parts: RequestParts) {
 
     async list(session: LiveSession, filter: RequestFilter): ReturnType<Requests['list']> {
       const { state, kind, mine, limit } = filter
-      const of = session.principal.identityId
+      const { identityId: of, kind: who, chain } = session.principal
+      // What the others asked whom the same agent acts for would push its own out of the list.
+      const within = who === 'user' && chain.length === 1 ? {} : { within: chain }
       const wanted = { ...(kind === undefined ? {} : { kind }), ...(limit === undefined ? {} : { limit }) }
-      const own = mine === 'to_decide' ? [] : await book.list({ ...wanted, ...(state === undefined ? {} : { state }), of })
+      const own = mine === 'to_decide' ? [] : await book.list({ ...wanted, ...(state === undefined ? {} : { state }), of, ...within })
       // What waits is looked through whole, whoever asked: what he may decide about must not be hidden behind what is over.
       const waiting =
         mine === 'asked' || (state !== undefined && state !== 'pending') ? [] : await book.list({ ...(kind ? { kind } : {}), state: 'pending' })
       const rest = mine === undefined ? await book.list({ ...wanted, ...(state === undefined ? {} : { state }) }) : []
       const each = new Map([...own, ...waiting, ...rest].map((request) => [request.id, request]))
       const looked = (await lookAt(session, [...each.values()])).filter(
-        ({ visible, standing }) => visible && (mine !== 'to_decide' || standing.no === undefined),
+        ({ visible, his, standing }) => visible && (mine !== 'to_decide' || standing.no === undefined) && (mine !== 'asked' || his),
       )
       return looked
-        .map(({ request, standing }) => ({ ...request, standing, seen: seenOf(request) }))
+        .map(shownTo)
         .sort((a, b) => (a.id < b.id ? 1 : -1))
         .slice(0, limit)
     },
@@ -90,6 +121,15 @@ export function makeSeeing(parts: RequestParts) {
 }
 
 export type Seeing = ReturnType<typeof makeSeeing>
+
+/** A request as it is given out. */
+export const shownTo = ({ request, standing, says, seen }: Looked): Seen => ({
+  ...request,
+  standing,
+  seen,
+  ...(says === undefined ? {} : { says }),
+  votes: request.votes.map((vote) => (request.state === 'pending' && isOutdated(vote, seen) ? { ...vote, outdated: true as const } : vote)),
+})
 
 const overInWords = ({ state }: AccessRequest): string =>
   state === 'pending' ? 'It is over: nobody answered in time.' : `It is ${state === 'unknown' ? 'over' : state} already.`

@@ -135,6 +135,7 @@ export function makeSweep({ store, book, changes, audit, clock, announce, raised
       await escalate(now)
       await remind(now)
       await lose(nodes, (await store.now()) - SETTLE_MS)
+      await book.erase(now)
     },
   }
 }

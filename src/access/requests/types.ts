@@ -1,4 +1,4 @@
-import type { ChainLink, LiveSession } from '../../identity/types.ts'
+import type { ChainLink, Factor, LiveSession } from '../../identity/types.ts'
 import type { Approvers, RuleRef, Way } from '../../policy/types.ts'
 import type { RequestTable } from '../../store/tables-requests.ts'
 import type { ExactCall, Shown } from '../types.ts'
@@ -26,6 +26,8 @@ export interface AccessWish {
   readonly startsAt?: number
   /** taken at once, loudly; somebody must look at it afterwards */
   readonly breakGlass?: true
+  /** No reason was given, so what it is for counts as one: as it was said with the question, or by the session when it began. */
+  readonly reasonFrom?: 'purpose' | 'session'
 }
 
 /** One exact call, as it was asked about. */
@@ -38,7 +40,15 @@ export interface CallWish {
   /** why somebody is asked */
   readonly message: string
   readonly rules: readonly RuleRef[]
-  readonly shown: readonly (Shown & { readonly cut?: { readonly size: number; readonly sha256: string } })[]
+  readonly shown: readonly ShownPart[]
+  /** The values in it are not to be kept: what is shown is erased once the question is over. */
+  readonly fleeting?: true
+}
+
+/** `cut`: it is not all of it. `erased`: it was not kept once the question was over; the digest is missing where values are not to be kept. */
+export type ShownPart = Shown & {
+  readonly cut?: { readonly size: number; readonly sha256: string }
+  readonly erased?: { readonly size: number; readonly sha256?: string }
 }
 
 /** Who must say yes. Every need must be met, by people who are not the one who asks (rule 12). */
@@ -57,6 +67,10 @@ export interface Vote {
   readonly verdict: 'approve' | 'deny'
   readonly reason?: string
   readonly how: string
+  /** the second factor that it was given with */
+  readonly factor?: Factor
+  /** `seen` of what was shown then: when it is another one by now, the vote counts no more (peers R47) */
+  readonly seen?: string
   readonly at: number
 }
 
@@ -89,6 +103,16 @@ export interface AccessRequest {
   readonly escalatedAt?: number
   readonly reviewDue?: number
   readonly reviewedBy?: string
+}
+
+/** A request as somebody is shown it. */
+export interface Seen extends AccessRequest {
+  readonly standing: Standing
+  /** to be given with a decision */
+  readonly seen: string
+  /** access: the spec of the role that is asked for, as of the same moment as `seen` */
+  readonly says?: unknown
+  readonly votes: readonly (Vote & { readonly outdated?: true })[]
 }
 
 /** Where a person stands to a request. `no`: why he cannot decide, in a sentence. */
@@ -166,11 +190,16 @@ export interface Requests {
   revoke(session: LiveSession, id: string, reason: string): Promise<AccessRequest>
   /** Break-glass was looked at. Nobody reviews his own. */
   review(session: LiveSession, id: string, note: string): Promise<AccessRequest>
-  /** What this session may see of it: its own, what it may decide, or all with the verb `approve` or `audit.read`. Throws `not_found`. */
-  show(session: LiveSession, id: string): Promise<AccessRequest & { readonly standing: Standing; readonly seen: string }>
-  list(session: LiveSession, filter: RequestFilter): Promise<readonly (AccessRequest & { readonly standing: Standing; readonly seen: string })[]>
-  /** Resolves with the request once it is not pending any more, or as it is when `ms` are over or the signal fires. Wakes also for what other nodes decide. */
-  decided(id: string, wait: { readonly ms: number; readonly signal?: AbortSignal }): Promise<AccessRequest>
+  /** What this session may see of it: its own (an agent's: of the chain that it acts in), what it may decide, or all with the verb `approve` or `audit.read`. Throws `not_found`. */
+  show(session: LiveSession, id: string): Promise<Seen>
+  list(session: LiveSession, filter: RequestFilter): Promise<readonly Seen[]>
+  /**
+   * Resolves with the request once it is not pending any more, or as it is when `ms` are over, the signal fires, or `rights` are not
+   * what they were. Wakes also for what other nodes decide.
+   */
+  decided(id: string, wait: { readonly ms: number; readonly signal?: AbortSignal; readonly rights?: number }): Promise<AccessRequest>
+  /** Raised whenever rights have changed on this node: a lock, a document, a role that was granted. */
+  readonly rights: number
   /** Every change of any request, from every node, once per node. */
   watch(see: (event: RequestEvent) => void): () => void
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Admission } from '../../access/types.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { McpLimits } from './limits.ts'
@@ -20,6 +21,8 @@ export interface Answer {
   readonly streams: boolean
   /** A response that could be a body is sent as a stream of one event, as servers with a stream for each request do. */
   readonly events?: boolean
+  /** Ends it at once with the reason, when what it waits for is cut (see {@link Admission.cut}). */
+  readonly lastWords?: ((why: unknown) => void) | undefined
   whenGone(see: () => void): void
   /** The whole answer at once. */
   send(status: number, body?: string | Buffer, headers?: Headers): void
@@ -50,6 +53,7 @@ export class HttpAnswer implements Answer {
   gone = false
   readonly streams: boolean
   events = false
+  lastWords: ((why: unknown) => void) | undefined
   readonly common: Record<string, string> = {}
   readonly #response: ServerResponse
   readonly #clock: Clock
@@ -73,6 +77,11 @@ export class HttpAnswer implements Answer {
       for (const see of this.#watchers) see()
     })
     response.on('error', () => {})
+  }
+
+  /** Something was said on it: of a stream, its beginning. */
+  get spoken(): boolean {
+    return this.#written > 0
   }
 
   whenGone(see: () => void): void {

@@ -13,7 +13,7 @@ import { makeAsker } from './asker.ts'
 import { makeAsking } from './asking/asked.ts'
 import { exactCall } from './asking/exact-call.ts'
 import { Relay } from './asking/relay.ts'
-import { makeRounds } from './asking/rounds.ts'
+import { makeRounds, type Round } from './asking/rounds.ts'
 import { makePatience, makeWaitings } from './asking/waiting.ts'
 import type { Desk } from './builtin/desk.ts'
 import { type Builtin, isBuiltin } from './builtin/types.ts'
@@ -59,7 +59,7 @@ export interface ExchangeParts {
   /** The approved definitions of what servers offer. */
   readonly pins: Pick<PinBook, 'of' | 'observe' | 'row'>
   /** Wakes who waits for a human. */
-  readonly requests: Pick<Requests, 'decided'>
+  readonly requests: Pick<Requests, 'decided' | 'rights'>
   /** The server as it is applied now; undefined when it is gone. */
   readonly current: (server: Server) => Server | undefined
   readonly clock: Clock
@@ -88,7 +88,7 @@ export interface Exchange {
     action: Action,
     bodies: readonly Body[],
     send: Send,
-    more?: Pick<Admission, 'trace' | 'asking'>,
+    more?: Pick<Admission, 'trace' | 'asking' | 'cut'>,
   ): Promise<Outcome>
   /** The lane of this MCP session to this server, opened if need be. */
   lane(of: McpSession, server: Server): Lane
@@ -239,8 +239,55 @@ export function makeExchange(parts: ExchangeParts): Exchange {
       throw new ProtocolError(HEADER_MISMATCH, `The header ${wrong} does not say what the argument says.`, { id: message.id, code: 'ambiguous' })
   }
 
+  /**
+   * Waits for the human whom a rule wants asked, as its era wants that: a legacy client is held, a modern one told to come back.
+   * `run` waits with what it is given, and sends.
+   */
+  const inRounds = async (
+    { turn, server, message, round, declined, answer }: Waiting,
+    run: (wait: <T>(attempt: (known?: string) => Promise<T>) => Promise<T>) => Promise<Outcome>,
+  ): Promise<Outcome> => {
+    const { id, name } = server.resource
+    // Only for the question that the client knows of: of a new one it is told at once.
+    const poll = ({ request }: Parked) => (round?.kind === 'waiting' && !declined && round.request === request ? limits.approvalPollMs : 0)
+    try {
+      return await run((attempt) => patiently({ turn, server: name, message, answer, poll }, attempt))
+    } catch (error) {
+      const parked = error instanceof Refusal ? error.parked : undefined
+      const known = round?.kind === 'waiting' ? round : undefined
+      const since = known && known.request === parked?.request ? known.since : clock.now()
+      const mayComeBack = turn.of().era === 'modern' && INTERACTIVE.has(message.method) && turn.waits !== false && !declined && !answer.gone
+      if (!parked || !mayComeBack || (known?.round ?? 0) >= limits.approvalRounds || clock.now() - since >= limits.askMs) throw error
+      const meta = message.params._meta as Readonly<Record<string, unknown>>
+      const text = await rounds.parked(id, turn.caller.session, message, parked, {
+        round: (known?.round ?? 0) + 1,
+        since,
+        capabilities: parked.request === known?.request ? undefined : (meta[META_CAPABILITIES] as Readonly<Record<string, unknown>>),
+        server: name,
+      })
+      finish(answer, 200, text)
+      return { status: 'ok', facts: { parked: parked.request } }
+    }
+  }
+
+  /** What a tool of a built-in server does is judged where it is done, each time that it is tried; it waits like any call. */
+  const atDesk = async (turn: Turn, server: Builtin, given: Request | Notification, answer: Answer): Promise<Outcome> => {
+    const { desk } = parts
+    if (given.kind === 'notification') {
+      if (given.method === 'notifications/cancelled') waitings.cancelled(turn.of(), given.params.requestId as RequestId)
+      return desk.send(turn, server, given, answer)
+    }
+    if (given.method !== 'tools/call') return desk.send(turn, server, given, answer)
+    const back = await broughtBack(turn, server, given).catch(async (error: unknown) => {
+      await records.refused(turn.caller, server.resource.name, toChaperoneError(error), server.discreet ? undefined : Buffer.from(given.text))
+      throw error
+    })
+    const message = back.message as Request
+    return inRounds({ turn, server, ...back, message, answer }, (wait) => wait((known) => desk.send(turn, server, message, answer, known)))
+  }
+
   const nothingBack = (message: Request | Notification) => ({ message, round: undefined, declined: false })
-  const broughtBack = ({ caller }: Turn, server: Server, message: Request | Notification) =>
+  const broughtBack = async ({ caller }: Turn, server: Pick<Server, 'resource'>, message: Request | Notification) =>
     message.kind === 'request' && message.params.requestState !== undefined
       ? rounds.opened(server.resource.id, caller.session, message, clock.now())
       : nothingBack(message)
@@ -251,7 +298,7 @@ export function makeExchange(parts: ExchangeParts): Exchange {
     using,
 
     async send(turn, server, given, answer) {
-      if (isBuiltin(server)) return parts.desk.send(turn, server, given, answer)
+      if (isBuiltin(server)) return atDesk(turn, server, given, answer)
       /** What is refused before it is an action is recorded as well. */
       const orRecord = async <T>(read: () => T | Promise<T>): Promise<T> => {
         try {
@@ -272,14 +319,15 @@ export function makeExchange(parts: ExchangeParts): Exchange {
       const unsent = message.method === 'notifications/cancelled' && waitings.cancelled(turn.of(), message.params.requestId as RequestId)
 
       /** From scratch each time: what was looked at before somebody thought about it counts for nothing afterwards. */
-      const attempt = async () => {
+      const attempt = async (known?: string) => {
         const now = current(server)
         if (!now) throw new ChaperoneError('not_found', 'The MCP server is not there any more.')
         const annotations = message.kind === 'request' ? await annotationsFor(turn, now, message) : undefined
         if (message.kind === 'request') await orRecord(() => checkMirrored(turn, now, message))
         const action = describeMcp(now, task === undefined ? message : { ...message, tool: task.tool }, annotations)
-        const asked = message.kind === 'request' ? asking(now, message, action, { annotations, round, task }) : {}
-        return { server: now, permit: await guard.admit(session, action, { connection, ...trace, ...asked, bodies: bodiesOf(message) }) }
+        const asked = message.kind === 'request' ? asking(now, message, action, { annotations, round, task, known }) : {}
+        const cut = answer.lastWords ? { cut: answer.lastWords } : {}
+        return { server: now, permit: await guard.admit(session, action, { connection, ...trace, ...asked, ...cut, bodies: bodiesOf(message) }) }
       }
 
       const deliver = async ({ server, permit }: Awaited<ReturnType<typeof attempt>>): Promise<Outcome> =>
@@ -303,28 +351,19 @@ export function makeExchange(parts: ExchangeParts): Exchange {
         })
 
       if (message.kind === 'notification') return deliver(await attempt())
-      // Only for the question that the client knows of: of a new one it is told at once.
-      const poll = ({ request }: Parked) => (round?.kind === 'waiting' && !declined && round.request === request ? limits.approvalPollMs : 0)
-      try {
-        return await deliver(await patiently({ turn, server: server.resource.name, message, answer, poll }, attempt))
-      } catch (error) {
-        const parked = error instanceof Refusal ? error.parked : undefined
-        const known = round?.kind === 'waiting' ? round : undefined
-        const since = known && known.request === parked?.request ? known.since : clock.now()
-        const mayComeBack = turn.of().era === 'modern' && INTERACTIVE.has(message.method) && turn.waits !== false && !declined && !answer.gone
-        if (!parked || !mayComeBack || (known?.round ?? 0) >= limits.approvalRounds || clock.now() - since >= limits.askMs) throw error
-        const meta = message.params._meta as Readonly<Record<string, unknown>>
-        const text = await rounds.parked(server.resource.id, session, message, parked, {
-          round: (known?.round ?? 0) + 1,
-          since,
-          capabilities: parked.request === known?.request ? undefined : (meta[META_CAPABILITIES] as Readonly<Record<string, unknown>>),
-          server: server.resource.name,
-        })
-        finish(answer, 200, text)
-        return { status: 'ok', facts: { parked: parked.request } }
-      }
+      return inRounds({ turn, server, round, declined, message, answer }, async (wait) => deliver(await wait(attempt)))
     },
   }
+}
+
+interface Waiting {
+  readonly turn: Turn
+  readonly server: Pick<Server, 'resource'>
+  readonly message: Request
+  /** what the client brought back from an earlier round, and whether it has said that it does not want to wait */
+  readonly round: Round | undefined
+  readonly declined: boolean
+  readonly answer: Answer
 }
 
 /** An approval is behind the permit. */

@@ -1,13 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { LockWatch } from '../../access/lock-watch.ts'
 import type { Requests } from '../../access/requests/types.ts'
-import type { Guard, Outcome, Resources } from '../../access/types.ts'
+import type { Guard, Outcome, Permit, Resources } from '../../access/types.ts'
 import type { AuditLog } from '../../audit/record.ts'
-import { type McpServerSpec, OWN_SERVER } from '../../catalog/mcp-server.ts'
+import { OWN_SERVER } from '../../catalog/mcp-server.ts'
 import type { PinBook } from '../../catalog/pin-book.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import type { UpstreamLogins } from '../../vault/logins.ts'
 import { type Answer, Collector, finish, HttpAnswer } from './answer.ts'
+import { appliedServers } from './applied.ts'
+import { Audience, hear } from './audience.ts'
 import { batches } from './batch.ts'
 import { makeDesk } from './builtin/desk.ts'
 import { type Builtin, type Builtins, isBuiltin } from './builtin/types.ts'
@@ -19,7 +22,7 @@ import type { Handles } from './handles.ts'
 import { letGo } from './http/let-go.ts'
 import { requestHeaders } from './http/upstream.ts'
 import { nobodyAsked } from './inquiries.ts'
-import { ALL, type Lane, type McpSession, type Server } from './lanes.ts'
+import { ALL, type McpSession, type Server } from './lanes.ts'
 import { MCP_LIMITS, type McpLimits } from './limits.ts'
 import { makeMany } from './many/many.ts'
 import { readPost } from './post.ts'
@@ -42,11 +45,13 @@ export interface McpGatewayParts {
   readonly resources: Resources
   /** The servers that are no other process. */
   readonly builtins?: Builtins
+  /** Where locks on servers and tools come and go; absent: nobody is told of it. */
+  readonly lockWatch?: Pick<LockWatch, 'watch'>
   readonly audit: Pick<AuditLog, 'append' | 'addSecrets'>
   /** The approved definitions of what servers offer. */
   readonly pins: Pick<PinBook, 'of' | 'observe' | 'row'>
   /** Wakes who waits for a human. */
-  readonly requests: Pick<Requests, 'decided'>
+  readonly requests: Pick<Requests, 'decided' | 'rights'>
   /** A sealed secret of the vault, by name. */
   readonly reveal: (secret: string) => Promise<string>
   /** Logins at servers that want OAuth. */
@@ -101,21 +106,15 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     limits,
     log,
   })
-  const mayStay = ({ of, server }: Lane) => {
-    if (resources.find('mcp', server.resource.name)?.resource.id !== server.resource.id) throw sessionGone('The MCP server is not there any more.')
-    const { verdict, reason, message } = guard.judge(of.session, describeMcp(server, { method: 'ping', params: {} }))
-    if (verdict !== 'allow') throw new ChaperoneError(reason, message)
-  }
+  const applied = appliedServers(resources, guard)
+  const { current } = applied
   const records = makeRecords(audit, parts.nameOf)
   const over = (of: McpSession, why: ChaperoneError) => void records.closed(of, why).catch(failed)
-  const sessions = makeMcpSessions({ clock, limits, nodeId: parts.nodeId ?? 'local', mayStay, over, failed })
+  const sessions = makeMcpSessions({ clock, limits, nodeId: parts.nodeId ?? 'local', mayStay: applied.assertStays, over, failed })
   const desk = makeDesk({ records, sessions, limits, log })
   const builtins = parts.builtins ?? { find: () => undefined, list: () => [] }
-  const current = ({ resource }: Server): Server | undefined => {
-    const found = resources.find('mcp', resource.name)
-    return found?.resource.id === resource.id ? { resource: found.resource, spec: found.spec as McpServerSpec } : undefined
-  }
   const exchange = makeExchange({ ...parts, current, desk, records, clock, limits, servers, sessions, log })
+  const audience = new Audience(applied.isVisible)
   const many = makeMany({
     records,
     exchange,
@@ -126,8 +125,10 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     clock,
     limits,
     mayKeepLists: parts.mayKeepLists ?? (() => false),
+    audience,
     log,
   })
+  const unwatch = parts.lockWatch?.watch((changed) => audience.changed(changed))
   let closing = false
 
   const known = ({ server }: Visit): Server | Builtin => {
@@ -137,8 +138,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
   /** No document has a slash in its name, or the name of our own server. */
   const serverOf = ({ session }: McpCaller, name: string): Server | Builtin | undefined => {
     if (name.includes('/') || name === OWN_SERVER) return builtins.find(session, name)
-    const found = resources.find('mcp', name)
-    return found && { resource: found.resource, spec: found.spec as McpServerSpec }
+    return applied.named(name)
   }
   const turnIn = ({ caller, headers, trace }: Visit, of: () => McpSession): Turn => ({ caller, headers, of, trace })
   const answerBatch = batches({
@@ -160,6 +160,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     })
     if (batch) return answerBatch(visit, await sessionOf(visit), messages)
     const message = messages[0]!
+    speakLast(visit.answer, () => asked(visit, message, true))
     try {
       if (message.kind === 'response') await responded(visit, message, bytes!)
       else {
@@ -167,7 +168,16 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
         await (era === 'modern' ? modern : legacy)({ ...visit, headers: traced.headers, trace: traced.trace }, traced.message)
       }
     } catch (error) {
-      fail(visit.answer, toChaperoneError(error), asked(visit, message))
+      fail(visit.answer, toChaperoneError(error), () => asked(visit, message))
+    }
+  }
+
+  /** Whose permit is cut was allowed to see the server: nothing is judged again, while a lock falls on a thousand of them. */
+  const speakLast = (answer: Answer, what: () => Asked): void => {
+    if (!(answer instanceof HttpAnswer)) return
+    answer.lastWords = (why) => {
+      fail(answer, toChaperoneError(why), what)
+      answer.gone = true
     }
   }
 
@@ -188,12 +198,17 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     }
     const server = known(visit)
     if (message.kind === 'request') {
-      await exchange.send(
-        turnIn(visit, () => sessions.modern(visit.caller.session)),
-        server,
-        message,
-        visit.answer,
-      )
+      const leave = message.method === 'subscriptions/listen' ? hear(audience, visit, server.resource.id, message) : undefined
+      try {
+        await exchange.send(
+          turnIn(visit, () => sessions.modern(visit.caller.session)),
+          server,
+          message,
+          visit.answer,
+        )
+      } finally {
+        leave?.()
+      }
       return
     }
     if (isBuiltin(server)) {
@@ -300,14 +315,21 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     // It says nothing by itself: 405 is how the specification has a server say that it has no stream.
     if (isBuiltin(server)) return visit.answer.send(405, undefined, { allow: 'POST, DELETE' })
     const action = describeMcp(server, { method: 'stream', params: {} })
-    await exchange.govern(visit.caller, action, [], async (permit): Promise<Outcome> => {
+    const listen = async (permit: Permit): Promise<Outcome> => {
       const forget = of.inquiries?.listen(visit.answer)
       try {
         return await exchange.lane(of, server).upstream.stream(permit, visit.answer, visit.headers)
       } finally {
         forget?.()
       }
-    })
+    }
+    speakLast(visit.answer, () => ({ server: visit.name }))
+    const leave = hear(audience, visit, server.resource.id)
+    try {
+      await exchange.govern(visit.caller, action, [], listen, visit.answer.lastWords ? { cut: visit.answer.lastWords } : {})
+    } finally {
+      leave()
+    }
   }
 
   const end = async (visit: Visit): Promise<void> => {
@@ -326,16 +348,12 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     visit.answer.send(204)
   }
 
-  const asked = ({ name, server, all, caller }: Visit, message: Message): Asked => {
+  const asked = ({ name, server, all, caller }: Visit, message: Message, seen = false): Asked => {
     const visible = () => {
+      if (seen) return true
       // That this endpoint exists is no secret; only what lies behind it may be.
       if (all) return true
-      try {
-        return server !== undefined && (isBuiltin(server) || guard.judge(caller.session, describeMcp(server, { method: 'ping', params: {} })).visible)
-      } catch {
-        // The session is over: nothing is visible to it.
-        return false
-      }
+      return server !== undefined && (isBuiltin(server) || applied.isVisible(caller.session, server.resource.id))
     }
     if (message.kind === 'response') return { server: name, serverVisible: visible() }
     const tool = message.params.name
@@ -343,9 +361,10 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     return { server: name, method: message.method, serverVisible: visible(), ...id, ...(typeof tool === 'string' ? { tool } : {}) }
   }
 
-  const fail = (answer: Answer, error: ChaperoneError, what: Asked): void => {
+  const fail = (answer: Answer, error: ChaperoneError, what: () => Asked): void => {
     if (error.code === 'internal') failed(error)
-    const { status, message, headers } = replyTo(error, what)
+    if (answer.gone) return
+    const { status, message, headers } = replyTo(error, what())
     if (answer instanceof HttpAnswer) Object.assign(answer.common, headers, { 'x-chaperone-origin': 'proxy' })
     finish(answer, status, JSON.stringify(message))
   }
@@ -376,7 +395,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
         if (!server && name.includes('/')) throw missing
         await run({ request, caller, name, server, all, answer, headers: requestHeaders(request.headers) })
       } catch (error) {
-        fail(answer, toChaperoneError(error), { server: name })
+        fail(answer, toChaperoneError(error), () => ({ server: name }))
       } finally {
         leave()
         if (!request.complete) response.once('finish', () => letGo(request))
@@ -385,6 +404,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
 
     async close() {
       closing = true
+      unwatch?.()
       await sessions.closeAll(new ChaperoneError('draining', 'Chaperone is shutting down.'))
       await servers.close()
     },

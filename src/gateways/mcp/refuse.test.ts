@@ -146,10 +146,15 @@ test('rule 8: a refusal says what may be asked for, in words and as data', () =>
 })
 
 test('a call that waits for a human says for whom, until when, and what makes it go on', () => {
-  const parked = { request: 'req_1', url: 'https://c.example/requests/req_1', expiresAt: Date.UTC(2026, 10, 22, 10), approvers: 'a holder of dba' }
+  const parked = {
+    request: 'req_1',
+    url: 'https://c.example/requests/req_1',
+    expiresAt: Date.UTC(2026, 10, 22, 10),
+    approvers: 'a holder of role dba',
+  }
   const { message } = replyTo(new Refusal({ ...denied, verdict: 'ask', reason: 'approval_required' }, 'per_1', parked), asked)
   const { content, isError, _meta } = message.result as { content: { text: string }[]; isError: boolean; _meta: Record<string, unknown> }
   assert.equal(isError, true)
-  assert.match(content[0]!.text, /request req_1, until 2026-11-22T10:00:00.000Z.*a holder of dba.*Send the same call again, unchanged/)
+  assert.match(content[0]!.text, /request req_1, until 2026-11-22T10:00:00Z.*a holder of role dba.*Send the same call again, unchanged/)
   assert.deepEqual((_meta['dev.chaperone/refusal'] as Record<string, unknown>).parked, { ...parked, how: 'send the same call again, unchanged' })
 })

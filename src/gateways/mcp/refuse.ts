@@ -1,6 +1,8 @@
 import { type Parked, Refusal } from '../../access/types.ts'
 import { formatDuration } from '../../encoding/duration.ts'
+import { instantText } from '../../encoding/moment.ts'
 import { type ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
+import { ruleTitle } from '../../policy/rule-title.ts'
 import type { Way } from '../../policy/types.ts'
 import { OUR_META } from './text/meta.ts'
 import { INVALID_PARAMS, ProtocolError, type RequestId } from './wire.ts'
@@ -122,7 +124,7 @@ const sentence = (error: ChaperoneError) => (error instanceof Refusal ? refusalT
 function refusalText(error: Refusal, what?: string): string {
   const { reason, rule, retryAfter, ways = [] } = error.decision
   if (error.parked) return parkedText(error, error.parked, what)
-  const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
+  const by = rule ? `, ${ruleTitle(rule)}` : ''
   return [
     `Chaperone refused ${what ?? 'this'}: ${error.message}`,
     `Reason: ${reason}${by}.`,
@@ -150,11 +152,11 @@ const NEXT: Partial<Readonly<Record<ReasonCode, string>>> = {
 
 /** Somebody was asked, and has not answered: the model must know that, and what makes it go on. */
 function parkedText({ message, decision: { rule } }: Refusal, { request, url, expiresAt, approvers }: Parked, what = 'this'): string {
-  const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
+  const by = rule ? `, ${ruleTitle(rule)}` : ''
   return [
     `Chaperone has not let ${what} through yet: ${message}`,
     `Reason: approval_required${by}. Nothing was sent to the server.`,
-    `A human was asked: request ${request}, until ${new Date(expiresAt).toISOString()}. Who can say yes, at ${url}: ${approvers}.`,
+    `A human was asked: request ${request}, until ${instantText(expiresAt)}. Who can say yes, at ${url}: ${approvers}.`,
     'Send the same call again, unchanged, after that: it runs once. A call that differs in anything needs a yes of its own.',
   ].join(' ')
 }

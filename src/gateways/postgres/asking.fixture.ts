@@ -17,7 +17,8 @@ interface Row {
 export function memoryRequests() {
   const rows: Row[] = []
   const waiting = new Set<() => void>()
-  const requests: Pick<Requests, 'decided'> = {
+  const requests: Pick<Requests, 'decided' | 'rights'> = {
+    rights: 0,
     decided(id, { ms, signal }) {
       const row = rows.find((one) => one.id === id)!
       const { promise, resolve } = Promise.withResolvers<AccessRequest>()

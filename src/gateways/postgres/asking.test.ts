@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, test } from 'node:test'
 import type pg from 'pg'
-import { bind, execute, flush, type Rig, startRig, sync, until } from './rig.test.ts'
-import { sit, structured, textOf, toolsOf } from './tools/tools.fixture.ts'
+import { Refusal } from '../../access/types.ts'
+import { bind, execute, flush, sync } from './raw.fixture.ts'
+import { type Rig, startRig, until } from './rig.test.ts'
+import { sit, structured, toolsOf } from './tools/tools.fixture.ts'
 import { describeMessage, parseMessage as parse } from './wire/write.ts'
 
 /** Reads alone; changes of rows only after a human has said yes. */
@@ -56,6 +58,22 @@ test('rule 12: a statement waits for a human, runs once after the yes, and the s
   rig.approvals.deny(lastRow(), 'not again')
   await assert.rejects(second, (error: { code: string; message: string }) => error.code === '42501' && /not again/.test(error.message))
   assert.equal((await client.query('select 1 as one')).rows[0].one, 1)
+  await client.end()
+})
+
+test('lines that end as on Windows are shown as lines; a carriage return that means something is written out', async () => {
+  const client = await rig.connect('writer')
+  const shownOf = async (text: string, count: number) => {
+    const waits = client.query(text)
+    const row = await asked(count)
+    assert.equal(bound().text, text)
+    rig.approvals.deny(row, 'no')
+    await assert.rejects(waits)
+    return shown('statement')
+  }
+  assert.equal(await shownOf(UPDATE.replace(' where', '\r\nwhere'), 1), UPDATE.replace(' where', '\nwhere'))
+  assert.equal(await shownOf(UPDATE.replace("'new'", "'n\r\new'"), 2), UPDATE.replace("'new'", "'n\\u{d}\new'"))
+  assert.equal(await shownOf(`${UPDATE} -- all\r or true`, 3), `${UPDATE} -- all\\u{d} or true`)
   await client.end()
 })
 
@@ -221,6 +239,8 @@ test('rule 12: code that was replaced between the yes and the run makes it anoth
     create table coded (id int primary key, name text default inner_one());
     create table triggered (id int);
     create trigger outer_one before insert on triggered for each row execute function outer_one();
+    create table far_away (id int);
+    create function told_too() returns trigger language plpgsql as $$ begin return new; end $$;
     grant all on coded, triggered to writer`)
   const ask = async (sql: string) => {
     const before = rig.approvals.rows.length
@@ -239,7 +259,20 @@ test('rule 12: code that was replaced between the yes and the run makes it anoth
   }
   await rig.admin.query("create or replace function inner_one() returns text language plpgsql as $$ begin return 'after'; end $$")
   for (const sql of statements) assert.equal(await ask(sql), true, sql)
-  await rig.admin.query('drop table coded, triggered; drop function outer_one, inner_one')
+  // Code may write to any table, and so run what hangs on that one.
+  for (const change of [
+    'create trigger far before insert on far_away for each row execute function told_too()',
+    'alter table far_away disable trigger far',
+    'create rule far as on insert to far_away do also select 1',
+    'create policy far on far_away using (true)',
+  ]) {
+    await rig.admin.query(change)
+    for (const sql of statements) assert.equal(await ask(sql), true, `${change}: ${sql}`)
+  }
+  // What no code is in is not asked about anew with every view that somebody makes.
+  await rig.admin.query('create view far_view as select * from far_away')
+  for (const sql of statements) assert.equal(await ask(sql), false, sql)
+  await rig.admin.query('drop view far_view; drop table coded, triggered, far_away; drop function outer_one, inner_one, told_too')
 })
 
 test('the rows are estimated only where planning runs nothing of the user’s, and nothing can be changed by it', async () => {
@@ -287,16 +320,24 @@ test('what cannot be seen in a text is written out for the approver, and what ru
   await client.end()
 })
 
-test('the tool of a database waits for less long, says where to say yes, and the same call succeeds once after it', async () => {
-  const desk = sit(toolsOf(rig, { users: ['writer'], limits: { approvalWaitMs: 1_000 } }))
+test('the tool of a database does not wait itself: whoever called it gets the question, and the same call runs once after the yes', async () => {
+  const desk = sit(toolsOf(rig, { users: ['writer'] }))
   const call = () => desk.call('query', { sql: 'update customers set name = $1 where id = 3', params: ['by tool'] })
-  const first = await call()
-  assert.equal(first.isError, true)
-  assert.match(textOf(first), /Request req_1 is not answered yet.*https:\/\/chaperone\.test\/requests\/req_1.*Send exactly the same statement again/s)
+  const parked = async () => {
+    const refusal = await call().catch((error: unknown) => error)
+    assert.ok(refusal instanceof Refusal, String(refusal))
+    return refusal.parked
+  }
+  const connections = () => rig.records.filter(({ action }) => action.operation === 'connect').length
+  const before = connections()
+  assert.equal((await parked())?.url, `https://chaperone.test/requests/${lastRow().id}`)
+  assert.equal((await parked())?.request, lastRow().id)
   rig.approvals.approve(lastRow())
   assert.equal(structured(await call()).command, 'UPDATE 1')
   assert.equal(await nameOf(3), 'by tool')
-  assert.equal((await call()).isError, true)
-  assert.equal(rig.approvals.rows.length, 2)
+  assert.equal(connections(), before + 1, 'a statement that was not sent leaves nothing on its connection')
+  const rows = rig.approvals.rows.length
+  await parked()
+  assert.equal(rig.approvals.rows.length, rows + 1)
   await desk.seat.end()
 })

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, test } from 'node:test'
-import { ANYTHING, bind, execute, flush, type RawClient, READER, type Rig, startRig, sync, until } from './rig.test.ts'
+import { bind, execute, flush, type RawClient, sync } from './raw.fixture.ts'
+import { ANYTHING, READER, type Rig, startRig, until } from './rig.test.ts'
 import { readErrorFields } from './wire/server.ts'
 import { parseMessage as parse, queryMessage as query } from './wire/write.ts'
 

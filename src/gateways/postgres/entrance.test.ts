@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { test } from 'node:test'
 import { connect } from 'node:tls'
+import { makeAuthority } from './authority.fixture.ts'
 import { Entrance } from './entrance.ts'
-import { makeAuthority } from './rig.test.ts'
 import { startupPacket } from './wire/write.ts'
 
 test('a TLS session is not taken up again: it would keep a certificate alive that has ended', async (t) => {

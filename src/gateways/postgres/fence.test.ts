@@ -5,7 +5,8 @@ import { manualClock } from '../../clock.ts'
 import type { Connection } from '../../identity/types.ts'
 import { Crowd } from './crowd.ts'
 import { postgresGateway } from './gateway.ts'
-import { ANYTHING, bind, execute, type RawClient, READER, type Rig, startRig, sync, until, WRITER } from './rig.test.ts'
+import { bind, execute, type RawClient, sync } from './raw.fixture.ts'
+import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.test.ts'
 import { parseMessage as parse, queryMessage as query } from './wire/write.ts'
 
 /** The second fence: what the session itself is held to, whatever its statements. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, test } from 'node:test'
-import { ANYTHING, close, message, type Rig, startRig, sync, until } from './rig.test.ts'
+import { close, message, sync } from './raw.fixture.ts'
+import { ANYTHING, type Rig, startRig, until } from './rig.test.ts'
 import { parseMessage as parse, queryMessage as query, startupPacket } from './wire/write.ts'
 
 /** What one client asks of the gateway's memory, of its record and of the database, without end. */

@@ -54,6 +54,38 @@ test('rule 8: a refusal says code, rule, decision and what to do, and the connec
   assert.equal(rig.records.find((record) => record.kind === 'refused')?.bodies.statement, 'drop table customers')
 })
 
+test('a rule on tables that counts because nobody can look into the code is said to, and no other', async () => {
+  const roles = rig.state.roles
+  const allow = [{ postgres: 'any', databases: ['shop'], as: ['writer'], can: 'any' }]
+  const hintOf = async (sql: string, role: Record<string, unknown>) => {
+    rig.state.roles = [role]
+    const client = await rig.connect('writer')
+    const error = await client.query(sql).then(
+      () => assert.fail('it ran'),
+      (thrown: { code: string; hint: string }) => thrown,
+    )
+    assert.equal(error.code, '42501')
+    await client.end()
+    return error.hint
+  }
+  try {
+    const denies = { allow, deny: [{ postgres: 'any', tables: ['public.customers'] }] }
+    const unseen = /^What it touches cannot be told from its text \(code runs in it that cannot be looked into/
+    assert.match(await hintOf('do $$ begin perform 1; end $$', denies), unseen)
+    assert.match(
+      await hintOf('select touch_quietly(1)', denies),
+      /looked into: .*touch_quietly\), so a rule that denies tables counts for it\. Nothing reached/,
+    )
+    assert.match(
+      await hintOf('select touch_quietly(1)', { allow: [{ ...allow[0], tables: ['public.orders'] }] }),
+      /so a rule that allows only some tables does not\. Nothing reached/,
+    )
+    assert.match(await hintOf('select * from customers', denies), /^Nothing reached/)
+  } finally {
+    rig.state.roles = roles
+  }
+})
+
 test('the database sees who acts and on whose behalf', async () => {
   const client = await rig.connect('reader')
   const { rows } = await client.query("select current_setting('application_name') as name")

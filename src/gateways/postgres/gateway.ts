@@ -11,12 +11,14 @@ import type { Clock } from '../../clock.ts'
 import { parseDuration } from '../../encoding/duration.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
+import { Afterwards } from './afterwards.ts'
 import { CancelKeys } from './cancels.ts'
 import type { Room } from './conversation/parking.ts'
 import { Crowd } from './crowd.ts'
 import { cancelUpstream } from './database/cancel.ts'
 import { Certificates } from './database/certificate.ts'
 import { identitySettings } from './database/identity-settings.ts'
+import { LastCancels } from './database/last-cancels.ts'
 import { openQuestions, openUpstream, type Upstream } from './database/open.ts'
 import { connectAction, DescriptionCache, type Place, type SqlContext } from './describe.ts'
 import { type Entered, Entrance, readPacket, type Startup } from './entrance.ts'
@@ -81,7 +83,7 @@ export interface PostgresGatewayParts {
   /** A sealed secret by its name, masked in every record from then on; for databases that want a password. */
   readonly reveal?: (secret: string) => Promise<string>
   /** Where a decision about a request is waited for; absent: nobody can be asked. */
-  readonly requests?: Pick<Requests, 'decided'>
+  readonly requests?: Pick<Requests, 'decided' | 'rights'>
   /** Of the hashes that stand for values in the record, where a database wants those; default: one for this process. */
   readonly valueKey?: Uint8Array
   /** Of the hashes that a client sees in place of hidden values; default: one for this process. */
@@ -137,7 +139,24 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
 
   const requests = parts.requests ?? NOBODY
   const room: Room = { waiting: 0, most: limits.waiting }
-  const relayParts: RelayParts = { guard, audit, clock, limits, cache, bigTexts, masks, requests, room, cancels, record, closing: closing.signal }
+  const afterwards = new Afterwards((error) => fault(toChaperoneError(error)))
+  const lastCancels = new LastCancels()
+  const relayParts: RelayParts = {
+    afterwards,
+    lastCancels,
+    guard,
+    audit,
+    clock,
+    limits,
+    cache,
+    bigTexts,
+    masks,
+    requests,
+    room,
+    cancels,
+    record,
+    closing: closing.signal,
+  }
 
   async function visit(socket: Socket): Promise<void> {
     const late = new AbortController()
@@ -272,8 +291,10 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
     }
   }
 
-  const waitOf = ({ approvalWaitMs = Number.POSITIVE_INFINITY }: Who, { limits: said }: PostgresDatabaseSpec): number =>
-    Math.min(said.approval_wait === undefined ? limits.approvalWaitMs : parseDuration(said.approval_wait), approvalWaitMs)
+  const waitOf = ({ elsewhere }: Who, { limits: said }: PostgresDatabaseSpec): number => {
+    if (elsewhere) return 0
+    return said.approval_wait === undefined ? limits.approvalWaitMs : parseDuration(said.approval_wait)
+  }
 
   /** What the client wants. A startup that tries to set what it may not is the first sign of an attack, so the refusal is on record. */
   async function startupOf({ parameters, minor }: Startup['packet'], serverName: string | undefined, who: Who): Promise<Wanted> {
@@ -387,7 +408,8 @@ export function postgresGateway(parts: PostgresGatewayParts): PostgresGateway {
 }
 
 /** Without anybody who keeps requests none is ever made. */
-const NOBODY: Pick<Requests, 'decided'> = {
+const NOBODY: Pick<Requests, 'decided' | 'rights'> = {
+  rights: 0,
   decided: async () => {
     throw new ChaperoneError('approval_unavailable', 'Here nobody can be asked.')
   },

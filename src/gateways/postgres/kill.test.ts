@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { type AddressInfo, connect as connectTcp, createServer, type Server } from 'node:net'
 import { after, before, beforeEach, test } from 'node:test'
 import { type PostgresGateway, postgresGateway } from './gateway.ts'
-import { ANYTHING, bind, execute, flush, message, type RawClient, type Rig, startRig, sync, until } from './rig.test.ts'
+import { bind, execute, flush, message, type RawClient, sync } from './raw.fixture.ts'
+import { ANYTHING, type Rig, startRig, until } from './rig.test.ts'
 import { parseMessage as parse, queryMessage as query, sslRequest } from './wire/write.ts'
 
 /**

@@ -1,10 +1,15 @@
 import { type Parked, Refusal } from '../../access/types.ts'
 import { formatDuration } from '../../encoding/duration.ts'
+import { instantText } from '../../encoding/moment.ts'
 import { ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
+import { ruleTitle } from '../../policy/rule-title.ts'
 import type { Decision } from '../../policy/types.ts'
 import type { Described } from './describe.ts'
 import { readErrorFields } from './wire/server.ts'
 import { errorMessage, fieldsMessage } from './wire/write.ts'
+
+/** query_canceled */
+const CANCELED = '57014'
 
 /** What cannot be parsed gets the server's own code for it, so that a client says "syntax error" as it would anyway. */
 const SYNTAX_ERROR = '42601'
@@ -15,7 +20,8 @@ const SYNTAX_ERROR = '42601'
  */
 export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL', about?: Described): Buffer {
   if (error instanceof UnknownName) return errorMessage({ severity, sqlstate: error.sqlstate, message: error.message })
-  if (error instanceof Cancelled) return errorMessage({ severity, sqlstate: '57014', message: error.message })
+  if (error instanceof Cancelled) return errorMessage({ severity, sqlstate: CANCELED, message: error.message })
+  if (error instanceof Withdrawn) return withdrawnMessage(error)
   if (!(error instanceof Refusal)) {
     return errorMessage({
       severity,
@@ -30,15 +36,27 @@ export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL
   const { rule, reason } = error.decision
   if (about?.unread === 'syntax') return syntaxError(error, severity, about)
   if (error.parked) return parkedMessage(error, error.parked, severity, about)
-  const by = rule ? `, ${rule.kind} ${rule.document}, ${rule.section} rule ${rule.index + 1}` : ''
+  const by = rule ? `, ${ruleTitle(rule)}` : ''
   const what = about && about.unread === undefined ? `: ${about.summary}` : ''
   return errorMessage({
     severity,
     sqlstate: REASONS[reason].sqlstate,
     message: `Chaperone refused this${what}. ${error.message}`,
     detail: `reason ${reason}${by}, decision ${error.decisionId}${waysIn(error.decision.ways)}`,
-    hint: hintOf(error),
+    hint: `${unseenIn(error.decision, about)}${hintOf(error)}`,
   })
+}
+
+/**
+ * Code that nobody can look into may touch any table: a rule that denies some counts for it, and one that allows some does not
+ * (`rules.ts`). From the tables in the text that could not be guessed.
+ */
+function unseenIn({ rule, reason }: Decision, about: Described | undefined): string {
+  const denied = rule?.section === 'deny'
+  if (!about?.opaque || (!denied && reason !== 'no_rule')) return ''
+  const code = about.functions.length > 0 ? `: ${about.functions.join(', ')}` : ''
+  const so = denied ? 'a rule that denies tables counts for it' : 'a rule that allows only some tables does not'
+  return `What it touches cannot be told from its text (code runs in it that cannot be looked into${code}), so ${so}. `
 }
 
 function hintOf({ decision, hint }: Refusal): string {
@@ -67,7 +85,7 @@ function parkedMessage({ decisionId, decision }: Refusal, parked: Parked, severi
     severity,
     sqlstate: REASONS[decision.reason].sqlstate,
     message: `Chaperone has asked a human about this${about ? `: ${about.summary}` : ''}. Request ${parked.request} is not answered yet.`,
-    detail: `reason ${decision.reason}, request ${parked.request}, ${parked.url}, who can say yes: ${parked.approvers}, open until ${new Date(parked.expiresAt).toISOString()}, decision ${decisionId}`,
+    detail: `reason ${decision.reason}, request ${parked.request}, ${parked.url}, who can say yes: ${parked.approvers}, open until ${instantText(parked.expiresAt)}, decision ${decisionId}`,
     hint: 'Nothing reached the database. Send exactly the same statement again, on its own, once it is approved: then it runs once.',
   })
 }
@@ -78,7 +96,7 @@ export const parkedNotice = ({ request, url, approvers, expiresAt }: Parked, abo
     severity: 'NOTICE',
     sqlstate: '01000',
     message: `Chaperone asks a human about this${about ? `: ${about.summary}` : ''}. Request ${request}: ${url}`,
-    detail: `who can say yes: ${approvers}; the question is open until ${new Date(expiresAt).toISOString()}`,
+    detail: `who can say yes: ${approvers}; the question is open until ${instantText(expiresAt)}`,
     hint: `This connection waits up to ${formatDuration(waitMs)} for the answer. After that the same statement can be sent again.`,
   })
 
@@ -86,6 +104,13 @@ export const parkedNotice = ({ request, url, approvers, expiresAt }: Parked, abo
 export class Cancelled extends ChaperoneError {
   constructor() {
     super('upstream_timeout', 'canceling statement due to user request')
+  }
+}
+
+/** What the client is told of a statement to which nobody has a right any more. */
+export class Withdrawn extends ChaperoneError {
+  constructor(why: ChaperoneError) {
+    super(why.code, why.message)
   }
 }
 
@@ -119,14 +144,22 @@ const sqlstateOf = (error: ChaperoneError) => REASONS[error.code].sqlstate
 const OWN_FAULT = new Set<ReasonCode>(['malformed', 'ambiguous', 'too_large', 'unsupported'])
 
 /** The last words on a connection that is cut. */
-export const cutMessage = (error: ChaperoneError) =>
-  errorMessage({
+export function cutMessage(error: ChaperoneError): Buffer {
+  const made = lastWords.get(error)
+  if (made) return made
+  const message = errorMessage({
     severity: 'FATAL',
     sqlstate: OWN_FAULT.has(error.code) ? sqlstateOf(error) : '57P01',
     message: `Chaperone ended this connection: ${error.message}`,
     detail: `reason ${error.code}`,
     hint: error.fix,
   })
+  lastWords.set(error, message)
+  return message
+}
+
+/** A lock ends all connections of a session for one reason: said to each in the same bytes. */
+const lastWords = new WeakMap<ChaperoneError, Buffer>()
 
 /** In place of the server's "canceling statement due to user request": nobody has pressed a key. */
 export const timeoutMessage = (ms: number) =>
@@ -136,6 +169,16 @@ export const timeoutMessage = (ms: number) =>
     message: `Chaperone cancelled this: it ran longer than the ${formatDuration(ms)} that the rule allows.`,
     detail: 'reason upstream_timeout',
     hint: 'Ask for less at once, or ask the person you work for about the statement_timeout of the rule.',
+  })
+
+/** The right to it has ended while it ran, or before it was sent. */
+export const withdrawnMessage = (error: ChaperoneError) =>
+  errorMessage({
+    severity: 'ERROR',
+    sqlstate: CANCELED,
+    message: `Chaperone cancelled this: ${error.message}`,
+    detail: `reason ${error.code}`,
+    hint: 'The connection goes on with what your other roles allow. `chaperone requests ways` says which may be asked for.',
   })
 
 /** The answer for a database that is not there, and for one that this identity may not know of. */

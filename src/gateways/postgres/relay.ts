@@ -5,10 +5,13 @@ import type { AuditLog, Draft } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
+import type { Afterwards } from './afterwards.ts'
 import type { CancelKeys } from './cancels.ts'
-import { Conversation, type ConversationLimits } from './conversation/conversation.ts'
-import type { Room } from './conversation/parking.ts'
+import { Conversation } from './conversation/conversation.ts'
+import type { Room, WaitsElsewhere } from './conversation/parking.ts'
+import type { ConversationLimits } from './conversation/parts.ts'
 import type { Fence } from './conversation/rights.ts'
+import type { LastCancels } from './database/last-cancels.ts'
 import type { Upstream } from './database/open.ts'
 import type { DescriptionCache, Place, SqlContext } from './describe.ts'
 import type { MaskKeeper } from './masks/keeper.ts'
@@ -23,8 +26,8 @@ export interface Who {
   readonly connection: Connection
   /** W3C trace id of what is asked for at this moment, where it comes in by a protocol that has one. */
   readonly trace?: () => string | undefined
-  /** ms that a statement of this connection waits for a human at the most */
-  readonly approvalWaitMs?: number
+  /** Who waits for the human whom a rule wants asked about a statement of this connection, where that is not done here. */
+  readonly elsewhere?: WaitsElsewhere
 }
 
 /** bytes of answers that wait for a client that does not read */
@@ -38,12 +41,14 @@ export interface RelayParts {
   readonly cache: DescriptionCache
   readonly bigTexts: BigTexts
   readonly masks: MaskKeeper
-  readonly requests: Pick<Requests, 'decided'>
+  readonly requests: Pick<Requests, 'decided' | 'rights'>
   /** Statements that wait for a human. */
   readonly room: Room
   readonly cancels: CancelKeys
   /** Appends, and says it to the operator when it cannot. */
   record(draft: Draft): Promise<unknown>
+  readonly afterwards: Afterwards
+  readonly lastCancels: LastCancels
   /** Aborted when the gateway closes. */
   readonly closing: AbortSignal
 }
@@ -111,7 +116,7 @@ export async function relay(parts: RelayParts, one: Relay): Promise<void> {
     masks,
     clock,
     limits,
-    approvals: { requests: parts.requests, room: parts.room, waitMs: one.approvalWaitMs },
+    approvals: { requests: parts.requests, room: parts.room, waitMs: one.approvalWaitMs, ...(who.elsewhere ? { elsewhere: who.elsewhere } : {}) },
     toClient(bytes) {
       if (client.write(bytes)) return
       database.pause()
@@ -131,16 +136,31 @@ export async function relay(parts: RelayParts, one: Relay): Promise<void> {
       flow()
     },
     cancel: one.stop,
-    over(lastWords) {
-      if (lastWords && client.writable) client.end(lastWords)
+    mayStay() {
+      try {
+        return !permit.signal.aborted && guard.judge(session, permit.action).verdict === 'allow'
+      } catch {
+        // Nobody can say so.
+        return false
+      }
+    },
+    goodbye(lastWords) {
+      if (!client.writable) return
+      if (lastWords) client.end(lastWords)
+      else client.end()
+    },
+    afterwards: (work) => parts.afterwards.add(work),
+    lastCancel: () => parts.lastCancels.add({ isOver: () => database.readableEnded, cancel: one.stop }),
+    over(how) {
       database.end()
-      ended.resolve(lastWords ? 'cut' : 'closed')
+      ended.resolve(how)
     },
     messageRefused(error) {
       return parts.record({ type: 'message.refused', ...about, data: { protocol: 'postgres', reason: error.code, message: error.message } })
     },
   })
 
+  const unhook = connection.onCut?.((why) => conversation.cut(why))
   const cut = (event: Event) => conversation.cut((event.target as AbortSignal).reason)
   const signals = [connection.signal, permit.signal, closing]
   for (const signal of signals) {
@@ -188,6 +208,7 @@ export async function relay(parts: RelayParts, one: Relay): Promise<void> {
 
   const how = await ended.promise
   forget()
+  unhook?.()
   for (const signal of signals) signal.removeEventListener('abort', cut)
   hangUp(database, clock)
   const { statements, openTransaction } = conversation

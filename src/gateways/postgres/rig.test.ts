@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto'
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { type AddressInfo, connect as connectTcp, createServer } from 'node:net'
@@ -7,140 +7,22 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
 import pg from 'pg'
-import { type Admission, type Guard, type Outcome, type Parked, type Permit, Refusal, type Resources } from '../../access/types.ts'
+import type { Resources } from '../../access/types.ts'
 import type { Draft } from '../../audit/record.ts'
-import { authorityName, type Issuer, keyIdentifierOf, type Leaf, signAuthority, signLeaf } from '../../ca/certificate.ts'
-import { pemOf } from '../../ca/pem.ts'
 import { type Clock, systemClock } from '../../clock.ts'
 import { type Postgres, startPostgres } from '../../demo/postgres.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { Connection, LiveSession } from '../../identity/types.ts'
 import { newId } from '../../ids.ts'
-import { compilePolicy } from '../../policy/compile.ts'
-import { decide } from '../../policy/decide.ts'
-import { demandsOf } from '../../policy/demands.ts'
-import type { Action, Decision } from '../../policy/types.ts'
-import { memoryRequests } from './asking.fixture.ts'
+import { makeAuthority } from './authority.fixture.ts'
 import { type PostgresGateway, type PostgresGatewayParts, postgresGateway } from './gateway.ts'
-import { postgresVocabulary } from './rules.ts'
-import { readErrorFields } from './wire/server.ts'
-import { sslRequest, startupPacket } from './wire/write.ts'
+import { type Given, memoryGuard, unpinning } from './guard.fixture.ts'
+import { logInRaw, type RawClient } from './raw.fixture.ts'
+import { sslRequest } from './wire/write.ts'
 
 /** What the tests of this folder share: a real PostgreSQL, a real gateway, real policy; a guard and sessions that keep everything in memory. */
 
 const DAY = 86_400_000
-
-interface Pair {
-  readonly cert: string
-  readonly key: string
-}
-
-export function makeAuthority(name: string) {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const spki = publicKey.export({ type: 'spki', format: 'der' })
-  const issuer: Issuer = { name: authorityName('test', name), keyIdentifier: keyIdentifierOf(spki), privateKey }
-  const life = { notBefore: Date.now() - DAY, notAfter: Date.now() + 10 * DAY }
-  const cert = pemOf('CERTIFICATE', signAuthority(issuer, spki, life).der)
-  const sign = (of: Uint8Array, leaf: Leaf, notAfter = Date.now() + DAY) =>
-    pemOf('CERTIFICATE', signLeaf(issuer, of, leaf, { notBefore: Date.now() - 60_000, notAfter }).der)
-  return {
-    cert,
-    sign,
-    pair(leaf: Leaf, notAfter?: number): Pair {
-      const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-      return { cert: sign(keys.publicKey.export({ type: 'spki', format: 'der' }), leaf, notAfter), key: pem(keys.privateKey) }
-    },
-  }
-}
-
-const pem = (key: KeyObject) => key.export({ type: 'pkcs8', format: 'pem' }) as string
-
-export interface Recorded {
-  readonly kind: 'intent' | 'refused'
-  readonly id: string
-  readonly action: Action
-  readonly decision: Decision
-  readonly bodies: Readonly<Record<string, string>>
-  outcome?: Outcome
-}
-
-/** Real decisions over the roles in `roles`; every identity holds them all. */
-export function memoryGuard(roles: () => readonly Record<string, unknown>[], guardrails: () => readonly Record<string, unknown>[] = () => []) {
-  const records: Recorded[] = []
-  const open = new Map<string, { permit: Permit; controller: AbortController; record: Recorded }>()
-  const approvals = memoryRequests()
-  let number = 0
-  const gate = { wait: undefined as Promise<void> | undefined }
-  const compile = () =>
-    compilePolicy(
-      { roles: roles().map((spec, i) => ({ name: `role${i}`, spec })), guardrails: guardrails().map((spec, i) => ({ name: `rail${i}`, spec })) },
-      [postgresVocabulary],
-    )
-  let compiled = { roles: roles(), guardrails: guardrails(), policy: compile() }
-  const questionOf = (session: LiveSession, action: Action) => {
-    if (compiled.roles !== roles() || compiled.guardrails !== guardrails()) compiled = { roles: roles(), guardrails: guardrails(), policy: compile() }
-    const identity = {
-      id: session.principal.identityId,
-      kind: 'agent' as const,
-      name: session.principal.name,
-      traits: {},
-      roles: roles().map((_, i) => `role${i}`),
-    }
-    return { links: [{ identity }], session: { id: session.id, startedAt: 0, how: 'test' }, action, now: Date.now() }
-  }
-  const judge = (session: LiveSession, action: Action): Decision => {
-    const question = questionOf(session, action)
-    return decide(compiled.policy, question)
-  }
-  const guard: Guard = {
-    judge,
-    demands(session, action, name) {
-      const question = questionOf(session, action)
-      return demandsOf(compiled.policy, question, name)
-    },
-    async admit(session, action, admission: Admission = {}) {
-      await gate.wait
-      let decision = judge(session, action)
-      let parked: Parked | undefined
-      if (decision.verdict === 'ask') {
-        const { asking } = admission
-        const deny = (reason: Decision['reason'], message: string): Decision => ({ ...decision, verdict: 'deny', reason, message })
-        if (!asking || asking.cannot !== undefined) decision = deny('approval_unavailable', `${decision.message} ${asking?.cannot ?? ''}`)
-        else {
-          const answer = approvals.answered(session.principal.identityId, await asking.call())
-          if ('parked' in answer) parked = answer.parked
-          else if ('denied' in answer) decision = deny('approval_denied', `It was refused: ${answer.denied}`)
-          else decision = answer.use() ? { ...decision, verdict: 'allow' } : deny('approval_used', 'It was used already.')
-        }
-      }
-      const bodies = Object.fromEntries((admission.bodies ?? []).map((body) => [body.name, Buffer.from(body.bytes as string).toString()]))
-      const record: Recorded = { kind: decision.verdict === 'allow' ? 'intent' : 'refused', id: `per_${++number}`, action, decision, bodies }
-      records.push(record)
-      if (decision.verdict !== 'allow') throw new Refusal(decision, record.id, parked)
-      const controller = new AbortController()
-      controller.signal.addEventListener('abort', () => admission.cut?.(controller.signal.reason))
-      const permit = { id: record.id, action, decision, obligations: decision.obligations, signal: controller.signal } as Permit
-      open.set(permit.id, { permit, controller, record })
-      return permit
-    },
-    settle(permit, outcome) {
-      const mine = open.get(permit.id)
-      if (!mine) return
-      open.delete(permit.id)
-      mine.record.outcome = outcome
-    },
-  }
-  return { guard, records, open, gate, approvals }
-}
-
-/** Says yes to the question whether anything could be written, and only to that. */
-const unpinning = (guard: Guard, users: readonly string[]): Guard => ({
-  ...guard,
-  judge(session, action) {
-    const decision = guard.judge(session, action)
-    return action.facts.probe === true && users.includes(String(action.facts.user)) ? { ...decision, verdict: 'allow' } : decision
-  },
-})
 
 export interface RigOptions {
   readonly roles?: readonly Record<string, unknown>[]
@@ -178,11 +60,8 @@ export async function startRig(options: RigOptions = {}) {
   await shop.connect()
   await shop.query(FIXTURE)
 
-  const state = { roles: options.roles ?? [READER], guardrails: options.guardrails ?? [] }
-  const memory = memoryGuard(
-    () => state.roles,
-    () => state.guardrails,
-  )
+  const state = { roles: options.roles ?? [READER], guardrails: options.guardrails ?? [], granted: [] as readonly Given[] }
+  const memory = memoryGuard(() => ({ ...state }))
   const resource = { kind: 'postgres', id: 'res_test', name: 'prod', labels: {} }
   const spec = { address: `127.0.0.1:${postgres.port}`, databases: ['shop'], tls: { ca: authority.cert }, credential_ttl: '5m' }
   const resources: Resources = {
@@ -395,119 +274,6 @@ const FIXTURE = `
   grant usage on all sequences in schema public to reader;
   grant all on all tables in schema public to writer; grant create on schema public to writer;
 `
-
-export type RawClient = Awaited<ReturnType<typeof logInRaw>>
-
-async function logInRaw(socket: TLSSocket, parameters: Record<string, string>) {
-  let held = Buffer.alloc(0)
-  let ended = false
-  let wake = () => {}
-  const frames: Buffer[] = []
-  socket.on('data', (chunk) => {
-    held = Buffer.concat([held, chunk])
-    while (held.length >= 5 && held.length > held.readInt32BE(1)) {
-      const end = held.readInt32BE(1) + 1
-      frames.push(held.subarray(0, end))
-      held = held.subarray(end)
-    }
-    wake()
-  })
-  socket.on('close', () => {
-    ended = true
-    wake()
-  })
-  socket.on('error', () => {})
-  const next = async (): Promise<Buffer> => {
-    while (frames.length === 0) {
-      if (ended) throw new Error('closed')
-      await new Promise<void>((done) => (wake = done))
-    }
-    return frames.shift()!
-  }
-  const raw = {
-    socket,
-    process: 0,
-    /** What the server reported at login. */
-    parameters: [] as (readonly [string, string])[],
-    /** Sends the messages in one write. */
-    send: (...messages: Buffer[]) => socket.write(Buffer.concat(messages)),
-    end: () => socket.destroy(),
-    next,
-    /** The types of the messages up to and with the given one. */
-    async until(type: string): Promise<string> {
-      let types = ''
-      while (!types.endsWith(type)) types += String.fromCharCode((await next())[0]!)
-      return types
-    },
-    /** The fields of the next ErrorResponse. */
-    async error(): Promise<ReadonlyMap<string, string>> {
-      for (;;) {
-        const frame = await next()
-        if (frame[0] === 'E'.charCodeAt(0)) return readErrorFields(frame)
-      }
-    },
-    /** Up to the n-th ReadyForQuery: types with the values of rows, codes of errors and the status. */
-    async answers(readies = 1): Promise<string[]> {
-      const said: string[] = []
-      for (let left = readies; left > 0; ) {
-        const frame = await next()
-        const type = String.fromCharCode(frame[0]!)
-        if (type === 'Z') left--
-        if (type === 'S' || type === 'T') continue
-        said.push(
-          type +
-            (type === 'Z'
-              ? String.fromCharCode(frame[5]!)
-              : type === 'E' || type === 'N'
-                ? `:${readErrorFields(frame).get('C')}`
-                : type === 'D'
-                  ? `:${frame.toString('latin1', 11)}`
-                  : type === 'C'
-                    ? `:${frame.toString('latin1', 5, frame.length - 1)}`
-                    : ''),
-        )
-      }
-      return said
-    },
-  }
-  socket.write(startupPacket(parameters))
-  for (;;) {
-    const frame = await next()
-    if (frame[0] === 'E'.charCodeAt(0)) throw new Error(readErrorFields(frame).get('M'))
-    if (frame[0] === 'K'.charCodeAt(0)) raw.process = frame.readInt32BE(5)
-    if (frame[0] === 'S'.charCodeAt(0)) raw.parameters.push(frame.toString('utf8', 5, frame.length - 1).split('\0') as [string, string])
-    if (frame[0] === 'Z'.charCodeAt(0)) return raw
-  }
-}
-
-const cstring = (text: string) => Buffer.from(`${text}\0`)
-const int16 = (value: number) => Buffer.from([(value >> 8) & 255, value & 255])
-const int32 = (value: number) => {
-  const bytes = Buffer.alloc(4)
-  bytes.writeInt32BE(value)
-  return bytes
-}
-
-export function message(type: string, ...body: Buffer[]): Buffer {
-  const content = Buffer.concat(body)
-  return Buffer.concat([Buffer.from(type), int32(content.length + 4), content])
-}
-
-/** Messages of the extended protocol. */
-export const bind = (portal: string, statement: string, values: readonly string[] = []) =>
-  message(
-    'B',
-    cstring(portal),
-    cstring(statement),
-    int16(0),
-    int16(values.length),
-    ...values.flatMap((value) => [int32(Buffer.byteLength(value)), Buffer.from(value)]),
-    int16(0),
-  )
-export const execute = (portal: string, most = 0) => message('E', cstring(portal), int32(most))
-export const close = (of: 'S' | 'P', name: string) => message('C', Buffer.from(of), cstring(name))
-export const sync = () => message('S')
-export const flush = () => message('H')
 
 /** Waits for what must happen, and fails when it does not. */
 export async function until(check: () => boolean | Promise<boolean>): Promise<void> {

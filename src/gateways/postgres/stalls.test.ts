@@ -7,7 +7,8 @@ import { systemClock } from '../../clock.ts'
 import { withDeadline } from './database/deadline.ts'
 import { secureSocket } from './database/upstream.ts'
 import { delayUpstream } from './delays.fixture.ts'
-import { ANYTHING, bind, close, execute, flush, type Rig, startRig, sync, until } from './rig.test.ts'
+import { bind, close, execute, flush, sync } from './raw.fixture.ts'
+import { ANYTHING, type Rig, startRig, until } from './rig.test.ts'
 import { parseMessage as parse, queryMessage as query, sslRequest, startupPacket } from './wire/write.ts'
 
 /** Nothing here may wait for ever: states in which nothing is in flight, and the client waits all the same. */

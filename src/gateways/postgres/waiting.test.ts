@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { connect as connectTcp } from 'node:net'
+import { type AddressInfo, connect as connectTcp, createServer } from 'node:net'
 import { after, before, beforeEach, test } from 'node:test'
-import { bind, execute, message, type Rig, startRig, sync, until } from './rig.test.ts'
+import { ChaperoneError } from '../../errors.ts'
+import { postgresGateway } from './gateway.ts'
+import { bind, execute, message, sync } from './raw.fixture.ts'
+import { type Rig, startRig, until } from './rig.test.ts'
 import { cancelRequest, parseMessage as parse, queryMessage as query } from './wire/write.ts'
 
 /** A connection that waits for a human: what ends it, what waits behind it, and what must still be true when the answer comes. */
@@ -198,6 +201,58 @@ test('rules that change meanwhile are the rules that count', async () => {
   assert.equal(row.state, 'approved')
   assert.equal(await nameOf(3), 'customer 3')
   await client.end()
+})
+
+test('rule 12: a user who loses the role while he waits gets nothing by the yes, and with the connection’s own right it ends', async () => {
+  const client = await rig.connect('writer')
+  const first = client.query(UPDATE)
+  const row = await asked()
+  rig.state.roles = [{ allow: [{ postgres: 'any', databases: ['shop'], as: ['reader'], can: 'read' }] }]
+  for (const { controller } of [...rig.open.values()]) controller.abort(new ChaperoneError('no_rule', 'No rule allows this any more.'))
+  await assert.rejects(first, { code: '57P01', message: /No rule allows this any more/ })
+  await until(() => rig.approvals.waiting === 0)
+  rig.approvals.approve(row)
+  await until(() => rig.open.size === 0)
+  assert.equal(row.state, 'approved', 'not used')
+  assert.equal(await nameOf(3), 'customer 3')
+  assert.deepEqual(intents(), [])
+})
+
+test('rule 11: so many wait at once and no more; a further one is told at once, keeps its connection, and a place that is left is taken', async () => {
+  const gateway = postgresGateway({ ...rig.parts, limits: { waiting: 3 } })
+  const server = createServer((socket) => gateway.accept(socket)).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const port = (server.address() as AddressInfo).port
+  const clients = await Promise.all(Array.from({ length: 6 }, () => rig.connect('writer', { port })))
+  const change = (id: number) => `update customers set name = 'many' where id = ${id}`
+  const first = clients.slice(0, 3).map((client, i) => client.query(change(i)))
+  await until(() => rig.approvals.waiting === 3)
+  for (let round = 0; round < 3; round++) {
+    for (const client of clients.slice(3)) {
+      await assert.rejects(client.query(change(9)), (error: { code: string; message: string; hint: string }) => {
+        assert.equal(error.code, '42501')
+        assert.match(error.message, /Request req_4 is not answered yet/)
+        assert.match(error.hint, /Send exactly the same statement again/)
+        return true
+      })
+    }
+  }
+  assert.equal(rig.approvals.rows.length, 4, 'it is asked about all the same, once')
+  assert.equal(rig.approvals.waiting, 3)
+  const rowOf = (id: number) => rig.approvals.rows.find(({ call }) => JSON.parse(call.bound).text === change(id))!
+  for (const id of [0, 1]) rig.approvals.deny(rowOf(id), 'no')
+  await Promise.all(first.slice(0, 2).map((one) => assert.rejects(one)))
+  const next = clients[3]!.query(change(9))
+  await until(() => rig.approvals.waiting === 2)
+  await Promise.all([clients[2]!.end().catch(() => {}), assert.rejects(first[2]!)])
+  await until(() => rig.approvals.waiting === 1)
+  rig.approvals.approve(rowOf(9))
+  assert.equal((await next).rowCount, 1)
+  assert.equal(rig.approvals.waiting, 0)
+  await Promise.all(clients.map((client) => client.end()))
+  await gateway.close()
+  server.close()
+  assert.equal(rig.open.size, 0)
 })
 
 test('psql shows where to say yes while it waits', async () => {

@@ -27,6 +27,7 @@ export const requests: Migration = {
       escalated_at: integer,
       review_due: integer,
       reviewed_at: integer,
+      erase_at: integer,
     })
     await (db as Kysely<{ requests: { updated_at: number; decided_at: number; created_at: number } }>)
       .updateTable('requests')
@@ -57,6 +58,7 @@ export const requests: Migration = {
       .where(sql.ref('review_due'), 'is not', sql.lit(null))
       .where(sql.ref('reviewed_by'), 'is', sql.lit(null))
       .execute()
+    await db.schema.createIndex('requests_erase').on('requests').column('erase_at').where(sql.ref('erase_at'), 'is not', sql.lit(null)).execute()
     await db.schema.createIndex('requests_updated').on('requests').column('updated_at').execute()
     await table('request_votes')
       .addColumn('request_id', 'text', required)
@@ -64,6 +66,8 @@ export const requests: Migration = {
       .addColumn('verdict', 'text', required)
       .addColumn('reason', 'text')
       .addColumn('how', 'text', required)
+      .addColumn('factor', 'text')
+      .addColumn('seen', 'text')
       .addColumn('session_id', 'text', required)
       .addColumn('at', integer, required)
       .addPrimaryKeyConstraint('request_votes_key', ['request_id', 'identity_id'])
@@ -123,6 +127,6 @@ export const requests: Migration = {
     // Whoever polls a task follows the call that a human allowed.
     await add('mcp_tasks', { permit: 'text' })
     await add('locks', { made_by: 'text' })
-    await add('sessions', { newest_credential: 'text', previous_credential: 'text', last_used_at: integer })
+    await add('sessions', { newest_credential: 'text', previous_credential: 'text', last_used_at: integer, factor_by: 'text' })
   },
 }

@@ -14,6 +14,8 @@ export interface Known {
   readonly round: Round | undefined
   /** whose task it is about */
   readonly task: TaskOwner | undefined
+  /** the question that is on record for this wait already */
+  readonly known?: string | undefined
 }
 
 /** How a human would be asked about a request; nothing for what only every client needs. */
@@ -24,7 +26,7 @@ export function makeAsking(pins: Pick<PinBook, 'of' | 'row'>) {
     return describedBy((await pins.row(server.resource, subject)).approved)
   }
 
-  return (server: Server, message: Request, action: Action, { annotations, round, task }: Known): Pick<Admission, 'asking'> => {
+  return (server: Server, message: Request, action: Action, { annotations, round, task, known }: Known): Pick<Admission, 'asking'> => {
     const { method, params } = message
     const call = async () => exactCall(server, message, action, annotations, await describedAs(server, action))
     const asked = (more: Omit<Asking, 'call'>) => ({ asking: { call, ...more } })
@@ -35,16 +37,19 @@ export function makeAsking(pins: Pick<PinBook, 'of' | 'row'>) {
     if (round?.kind === 'further') return asked({ cannot: MIDWAY, continues: round.permit })
     // What a person would be shown is the call, and not what was answered to a server in the middle of it.
     if (params.requestState !== undefined || params.inputResponses !== undefined) return asked({ cannot: MIDWAY })
-    return asked({})
+    return asked(known === undefined ? {} : { known })
   }
 }
 
 /** Why no human is asked about these, in the words of a refusal. */
 const UNASKED: Readonly<Record<string, string>> = {
-  'completion/complete': 'Completions come with every letter that is typed, so nobody is asked about them.',
-  'subscriptions/listen': 'A stream has no end that could be approved.',
-  'resources/subscribe': 'A subscription has no end that could be approved. Read the resource instead.',
-  'resources/unsubscribe': 'A subscription has no end that could be approved.',
+  'completion/complete':
+    'Completions come with every letter that is typed, and each would be a question of its own: nobody is asked about them. Send the call without them.',
+  'subscriptions/listen':
+    'One yes is one call that runs once, and a stream goes on for as long as it likes: nobody is asked about it. Read the resource instead; a human is asked about that.',
+  'resources/subscribe':
+    'One yes is one call that runs once, and what a subscription brings has no end: nobody is asked about it. Read the resource instead; a human is asked about that.',
+  'resources/unsubscribe': 'Nobody is asked about the end of a subscription, as nobody is about its beginning. It ends with the MCP session.',
 }
 const TASKS = 'What becomes of a task is told to whose call made it, while that call is allowed.'
 const MIDWAY = 'It is a further round of a call that no approval let run. Begin the call again, without requestState and inputResponses.'

@@ -66,9 +66,9 @@ export function makeWaitings({ clock, limits, log }: WaitingsParts): Waitings {
       if (legacy && unheld.get(of)?.delete(message.id)) stop.abort()
       answer.whenGone(() => stop.abort())
       const { caller } = turn
-      const ends = [of.over, caller.connection.signal]
-      const end = () => stop.abort()
-      for (const signal of ends) {
+      // Why the session is over is what the client must hear, and not that it may try again after a yes.
+      const ends = [of.over, caller.connection.signal].map((signal) => ({ signal, end: () => stop.abort(signal.reason) }))
+      for (const { signal, end } of ends) {
         if (signal.aborted) end()
         signal.addEventListener('abort', end)
       }
@@ -132,7 +132,7 @@ export function makeWaitings({ clock, limits, log }: WaitingsParts): Waitings {
           withdraw()
           of.busy--
           if (mine.get(message.id) === stop) mine.delete(message.id)
-          for (const signal of ends) signal.removeEventListener('abort', end)
+          for (const { signal, end } of ends) signal.removeEventListener('abort', end)
         },
       }
     },
@@ -150,7 +150,7 @@ export function makeWaitings({ clock, limits, log }: WaitingsParts): Waitings {
 }
 
 export interface Patience {
-  readonly requests: Pick<Requests, 'decided'>
+  readonly requests: Pick<Requests, 'decided' | 'rights'>
   readonly clock: Clock
   readonly waitings: Waitings
 }
@@ -168,8 +168,9 @@ interface Waiter {
 /** Admits, and waits where a human is asked. Nothing of the waiting is made for a call that needs none. */
 export const makePatience =
   ({ requests, clock, waitings }: Patience) =>
-  async <T>({ turn, server, message, answer, poll }: Waiter, attempt: () => Promise<T>): Promise<T> => {
+  async <T>({ turn, server, message, answer, poll }: Waiter, attempt: (known?: string) => Promise<T>): Promise<T> => {
     let first: (Refusal & { readonly parked: Parked }) | undefined
+    const { rights } = requests
     try {
       return await attempt()
     } catch (error) {
@@ -177,11 +178,11 @@ export const makePatience =
       first = error as Refusal & { readonly parked: Parked }
     }
     const held = waitings.hold(turn, server, message, answer, poll(first.parked))
-    const again = (): Promise<T> => {
-      if (first === undefined) return attempt()
+    const again = (known?: string): Promise<T> => {
       const refusal = first
       first = undefined
-      return Promise.reject(refusal)
+      if (refusal === undefined) return attempt(known)
+      return rights === requests.rights ? Promise.reject(refusal) : attempt(refusal.parked.request)
     }
     try {
       return await admitAsking({ requests, clock }, again, { ms: held.ms, signal: held.signal, parked: (question) => held.tell(question) })

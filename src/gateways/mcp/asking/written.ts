@@ -1,3 +1,4 @@
+import { ODD_SPACE, UNSEEN } from '../../../encoding/unseen.ts'
 import { itemsOf, membersOf, type Span } from '../text/json-text.ts'
 
 /**
@@ -49,15 +50,12 @@ export function readableForm(text: string, { start, end }: Span, indent = ''): s
   }
 }
 
-/** Controls, format characters (bidirectional overrides, zero width), unusual spaces and line ends, fillers that show as nothing. */
-const UNSEEN =
-  /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\u00a0\u115f\u1160\u2000-\u200a\u202f\u205f\u3000\u3164\uffa0]|\u034f|[\ufe00-\ufe0f]|[\u{e0000}-\u{e0fff}]/gu
+const HIDDEN = new RegExp(`${UNSEEN.source}|${ODD_SPACE.source}`, 'gv')
 
 const escaped = (character: string) => [...character].map(unitsOf).join('')
 const unitsOf = (point: string) => Array.from({ length: point.length }, (_, i) => `\\u${point.charCodeAt(i).toString(16).padStart(4, '0')}`).join('')
 
-const shownString = (value: string): string => JSON.stringify(value).replace(UNSEEN, escaped)
+const shownString = (value: string): string => JSON.stringify(value).replace(HIDDEN, escaped)
 
 /** A name or sentence that somebody else wrote, on its own line. */
-export const plainly = (text: string): string =>
-  text.replace(/\s+/g, ' ').replace(UNSEEN, (character) => (character === ' ' ? ' ' : escaped(character)))
+export const plainly = (text: string): string => text.replace(/\s+/g, ' ').replace(HIDDEN, escaped)

@@ -1,4 +1,4 @@
-import type { Outcome } from '../../../access/types.ts'
+import { type Outcome, Refusal } from '../../../access/types.ts'
 import { lossyBelow } from '../../../encoding/lossy-numbers.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { LiveSession } from '../../../identity/types.ts'
@@ -26,7 +26,8 @@ export interface DeskParts {
 export interface Desk {
   /** `initialize`: opens the MCP session. */
   greet(session: LiveSession, server: Builtin, message: Request): { readonly of: McpSession; readonly text: string }
-  send(turn: Turn, server: Builtin, message: Request | Notification, answer: Answer): Promise<Outcome>
+  /** `known`: the question that the client waits for already. Rejects with the Refusal of a call about which a human is asked. */
+  send(turn: Turn, server: Builtin, message: Request | Notification, answer: Answer, known?: string): Promise<Outcome>
 }
 
 /** What one MCP session has here, by resource id. */
@@ -34,6 +35,10 @@ interface Place {
   readonly seat: BuiltinSeat
   readonly running: Map<RequestId | symbol, AbortController>
 }
+
+type Respond = (turn: Turn, server: Builtin, message: Request, answer: Answer, known?: string) => object | Promise<object>
+
+const isParked = (error: unknown) => error instanceof Refusal && error.parked !== undefined
 
 export function makeDesk({ records, sessions, limits, log }: DeskParts): Desk {
   const places = new WeakMap<McpSession, Map<string, Place>>()
@@ -54,7 +59,7 @@ export function makeDesk({ records, sessions, limits, log }: DeskParts): Desk {
   }
 
   /** Runs one tool. The call is over when the client cancels it, goes away, or its session ends. */
-  const call = async (turn: Turn, server: Builtin, message: Request, answer: Answer): Promise<object> => {
+  const call: Respond = async (turn, server, message, answer, known) => {
     const of = turn.of()
     const { seat, running } = placeOf(of, server)
     if (running.size >= limits.inFlight) throw new ChaperoneError('too_many', `More than ${limits.inFlight} calls at once.`)
@@ -72,8 +77,9 @@ export function makeDesk({ records, sessions, limits, log }: DeskParts): Desk {
       const lossy = message.lossy.size ? lossyBelow(message.lossy, '/params/arguments') : message.lossy
       const signal = AbortSignal.any([cancelled.signal, of.over])
       const { session, connection } = turn.caller
-      return await seat.call({ tool: name as string, args: isObject(args) ? args : {}, lossy, session, connection, trace: turn.trace, signal })
+      return await seat.call({ tool: name as string, args: isObject(args) ? args : {}, lossy, session, connection, trace: turn.trace, known, signal })
     } catch (thrown) {
+      if (isParked(thrown)) throw thrown
       const error = toChaperoneError(thrown)
       if (error.code === 'internal') log('mcp.builtin.call', { server: server.resource.name, error: error.detail ?? error.message })
       await refused(turn, server, message, error)
@@ -85,7 +91,7 @@ export function makeDesk({ records, sessions, limits, log }: DeskParts): Desk {
     }
   }
 
-  const results: Readonly<Record<string, (turn: Turn, server: Builtin, message: Request, answer: Answer) => object | Promise<object>>> = {
+  const results: Readonly<Record<string, Respond>> = {
     'tools/call': call,
     'tools/list'(_, server, { id, params }) {
       if (params.cursor !== undefined) throw new ProtocolError(INVALID_PARAMS, 'This list has one page: the cursor is not ours.', { id })
@@ -103,7 +109,7 @@ export function makeDesk({ records, sessions, limits, log }: DeskParts): Desk {
     }),
   }
 
-  const request = async (turn: Turn, server: Builtin, message: Request, answer: Answer): Promise<Outcome> => {
+  const request = async (turn: Turn, server: Builtin, message: Request, answer: Answer, known?: string): Promise<Outcome> => {
     const modern = turn.of().era === 'modern'
     const { method } = message
     if (modern && method === 'subscriptions/listen') return listen(message, answer)
@@ -116,7 +122,7 @@ export function makeDesk({ records, sessions, limits, log }: DeskParts): Desk {
       finish(answer, modern ? 404 : 200, `${head},"error":${JSON.stringify(error)}}`)
       return { status: 'failed', facts: { error: METHOD_NOT_FOUND } }
     }
-    const result = await orRecord(turn, server, message, () => respond(turn, server, message, answer))
+    const result = await orRecord(turn, server, message, () => respond(turn, server, message, answer, known))
     // What one identity finds here is nobody else's to keep, and rights change: it is asked again each time.
     const cacheable = modern && method !== 'tools/call' ? { ttlMs: 0, cacheScope: 'private' } : {}
     const text = `${head},"result":${JSON.stringify({ ...(modern ? { resultType: 'complete', ...cacheable } : {}), ...result })}}`
@@ -131,7 +137,7 @@ export function makeDesk({ records, sessions, limits, log }: DeskParts): Desk {
     try {
       return await run()
     } catch (error) {
-      await refused(turn, server, message, toChaperoneError(error))
+      if (!isParked(error)) await refused(turn, server, message, toChaperoneError(error))
       throw error
     }
   }
@@ -146,8 +152,8 @@ export function makeDesk({ records, sessions, limits, log }: DeskParts): Desk {
       return { of, text: `{"jsonrpc":"2.0","id":${text.slice(id.start, id.end)},"result":${JSON.stringify(result)}}` }
     },
 
-    async send(turn, server, message, answer) {
-      if (message.kind === 'request') return request(turn, server, message, answer)
+    async send(turn, server, message, answer, known) {
+      if (message.kind === 'request') return request(turn, server, message, answer, known)
       if (message.method === 'notifications/cancelled') {
         const running = places
           .get(turn.of())

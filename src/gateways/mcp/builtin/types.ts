@@ -42,7 +42,10 @@ export interface BuiltinTool {
 }
 
 export interface BuiltinSeat {
-  /** Rejects with ChaperoneError when the call never became an action: then it is recorded as a message that was refused. */
+  /**
+   * Rejects with ChaperoneError when the call never became an action: then it is recorded as a message that was refused. A Refusal
+   * with a question is recorded: the client waits for the answer as for any call, and the call is made again.
+   */
   call(call: BuiltinCall): Promise<BuiltinResult>
   /** The MCP session is over. Idempotent. */
   end(why: ChaperoneError): Promise<void>
@@ -58,6 +61,8 @@ export interface BuiltinCall {
   readonly connection: Connection
   /** W3C trace id of this request */
   readonly trace?: string | undefined
+  /** the question about this call that its client waits for already (`Asking.known`) */
+  readonly known?: string | undefined
   /** The client has cancelled the call, or has gone. */
   readonly signal: AbortSignal
 }

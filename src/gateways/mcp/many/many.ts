@@ -4,6 +4,7 @@ import type { Clock } from '../../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { LiveSession } from '../../../identity/types.ts'
 import { type Answer, Collector, finish } from '../answer.ts'
+import { type Audience, asksFor } from '../audience.ts'
 import type { Builtin, Builtins } from '../builtin/types.ts'
 import { describeMcp } from '../describe.ts'
 import { LEGACY_VERSIONS, META_SUBSCRIPTION, MODERN_VERSIONS } from '../era.ts'
@@ -41,6 +42,7 @@ export interface ManyParts {
   readonly clock: Clock
   readonly limits: McpLimits
   readonly mayKeepLists: () => boolean
+  readonly audience: Audience
   readonly log: (what: string, facts: Record<string, unknown>) => void
 }
 
@@ -65,7 +67,7 @@ const CAPABILITIES = {
 const INSTRUCTIONS =
   'Several servers behind one endpoint. The name of each tool and prompt begins with its server and two underscores; the URI of each resource with its server and a plus sign.'
 
-export function makeMany({ records, exchange, sessions, guard, resources, builtins, clock, limits, mayKeepLists, log }: ManyParts): Many {
+export function makeMany({ records, exchange, sessions, guard, resources, builtins, clock, limits, mayKeepLists, audience, log }: ManyParts): Many {
   /** The servers that the caller may use, by prefix. What may not be seen is not there (rule 8). */
   const visible = (session: LiveSession): Map<string, Server | Builtin> => {
     const servers = resources
@@ -152,14 +154,16 @@ export function makeMany({ records, exchange, sessions, guard, resources, builti
     }
     const { listeners } = stateOf(turn.of())
     const tell = (method: string) => {
-      if (filter[ASKED_BY[method]!] === true) void answer.write(sseEvent(JSON.stringify({ jsonrpc: '2.0', method, params: { _meta: tag } })))
+      if (asksFor(message, method)) void answer.write(sseEvent(JSON.stringify({ jsonrpc: '2.0', method, params: { _meta: tag } })))
     }
     listeners.add(tell)
+    const leave = audience.join({ session: turn.caller.session, server: undefined, tell })
     try {
       await Promise.all([...visible(turn.caller.session)].map(part))
       // Servers without subscriptions end theirs at once; the client's ends with the client.
       await goneOr(answer, turn.caller.connection.signal)
     } finally {
+      leave()
       listeners.delete(tell)
     }
     finish(answer, 200, JSON.stringify({ jsonrpc: '2.0', id: message.id, result: { resultType: 'complete', _meta: tag } }))
@@ -239,6 +243,7 @@ export function makeMany({ records, exchange, sessions, guard, resources, builti
       }
       const tell = (method: string) => void answer.write(sseEvent(JSON.stringify({ jsonrpc: '2.0', method })))
       state.listeners.add(tell)
+      const leave = audience.join({ session: turn.caller.session, server: undefined, tell })
       Object.assign(state, { stream: answer, follow })
       const forget = of.inquiries?.listen(answer)
       for (const lane of of.lanes.values()) if (state.shaken.has(lane)) follow(lane.server)
@@ -246,6 +251,7 @@ export function makeMany({ records, exchange, sessions, guard, resources, builti
         await goneOr(answer, turn.caller.connection.signal, of.over)
       } finally {
         Object.assign(state, { stream: undefined, follow: undefined })
+        leave()
         state.listeners.delete(tell)
         forget?.()
         answer.end()
@@ -263,13 +269,6 @@ const CHANGED: Readonly<Record<string, string>> = {
   'prompts/list': 'notifications/prompts/list_changed',
   'resources/list': 'notifications/resources/list_changed',
   'resources/templates/list': 'notifications/resources/list_changed',
-}
-
-/** The word of a subscription's filter that asks for it. */
-const ASKED_BY: Readonly<Record<string, string>> = {
-  'notifications/tools/list_changed': 'toolsListChanged',
-  'notifications/prompts/list_changed': 'promptsListChanged',
-  'notifications/resources/list_changed': 'resourcesListChanged',
 }
 
 /** What of a subscription concerns one server; undefined: nothing. */

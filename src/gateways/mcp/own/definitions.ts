@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { REQUEST_KINDS, REQUEST_STATES } from '../../../access/requests/machine.ts'
 import type { BuiltinTool } from '../builtin/types.ts'
 
 /** What one answer holds at most (rule 11). */
@@ -30,9 +31,9 @@ export type OwnTool = keyof typeof ARGUMENTS
 
 const request = z.object({
   id: z.string(),
-  kind: z.enum(['access', 'call', 'server']),
+  kind: z.enum(REQUEST_KINDS),
   what: z.string(),
-  state: z.enum(['pending', 'approved', 'denied', 'expired', 'withdrawn', 'used', 'revoked', 'unknown']),
+  state: z.enum(REQUEST_STATES),
   next: z.string().describe('What this means for you, and what to do.'),
   page: z.string().describe('Where a human decides about it. Opening it approves nothing.'),
   approvers: z.string().optional().describe('Who can say yes.'),

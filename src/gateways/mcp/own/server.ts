@@ -6,13 +6,14 @@ import { type McpServerSpec, OWN_SERVER } from '../../../catalog/mcp-server.ts'
 import type { PinBook } from '../../../catalog/pin-book.ts'
 import type { Clock } from '../../../clock.ts'
 import { formatDuration, parseDuration } from '../../../encoding/duration.ts'
+import { instantText } from '../../../encoding/moment.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import { actingIn } from '../../../identity/named.ts'
 import type { LiveSession } from '../../../identity/types.ts'
 import type { Builtin, BuiltinCall, BuiltinResult } from '../builtin/types.ts'
 import { describeItem, describeMcp } from '../describe.ts'
 import { ARGUMENTS, OWN_LIMITS, type OwnTool, ownTools, type RESULTS } from './definitions.ts'
-import { timeText, toldOf } from './told.ts'
+import { toldOf } from './told.ts'
 
 export interface OwnServerParts {
   /** Who asks for what, who sees which: all of that is decided there. */
@@ -52,16 +53,16 @@ export function ownServer(parts: OwnServerParts): (session: LiveSession) => Buil
         on_behalf_of: principal.chain.slice(0, -1).map(({ identity }) => parts.nameOf(identity) ?? identity),
         session: {
           id: session.id,
-          began: timeText(session.startedAt),
+          began: instantText(session.startedAt),
           ...(session.purpose === undefined ? {} : { purpose: session.purpose }),
         },
-        credential_until: timeText(principal.notAfter),
+        credential_until: instantText(principal.notAfter),
         granted: granted.map(({ id, body, endsAt }) => {
           const { role, resource } = body as AccessWish
           return {
             role,
             ...(resource ? { resource: `${resource.kind}/${resource.name}` } : {}),
-            ...(endsAt === undefined ? {} : { until: timeText(endsAt) }),
+            ...(endsAt === undefined ? {} : { until: instantText(endsAt) }),
             request: id,
           }
         }),

@@ -1,17 +1,16 @@
 import type { z } from 'zod'
-import { inWords } from '../../../access/requests/approvers.ts'
+import { whoDecides } from '../../../access/requests/approvers.ts'
 import type { AccessRequest, AccessWish, CallWish } from '../../../access/requests/types.ts'
 import { formatDuration } from '../../../encoding/duration.ts'
+import { instantText } from '../../../encoding/moment.ts'
 import { isObject } from '../wire.ts'
 import type { RESULTS } from './definitions.ts'
 
 export type Told = z.infer<(typeof RESULTS)['request_access']>
 
-export const timeText = (ms: number): string => new Date(ms).toISOString()
-
 /** A request as the one who asked may see it: not who said what, but what was decided. */
 export function toldOf(request: AccessRequest, page: string): Told {
-  const { id, kind, state, reason, createdAt, needs } = request
+  const { id, kind, state, reason, createdAt } = request
   const said = request.votes.find((vote) => vote.verdict === 'deny')?.reason
   const until = kind === 'access' && state === 'approved' ? request.endsAt : request.expiresAt
   return {
@@ -21,15 +20,15 @@ export function toldOf(request: AccessRequest, page: string): Told {
     state,
     next: nextOf(request),
     page,
-    ...(state === 'pending' ? { approvers: inWords(needs) } : {}),
+    ...(state === 'pending' ? { approvers: whoDecides(request) } : {}),
     ...(reason === '' ? {} : { reason }),
     ...(said === undefined ? {} : { said }),
-    created_at: timeText(createdAt),
-    ...(until !== undefined && (state === 'pending' || state === 'approved') ? { until: timeText(until) } : {}),
+    created_at: instantText(createdAt),
+    ...(until !== undefined && (state === 'pending' || state === 'approved') ? { until: instantText(until) } : {}),
   }
 }
 
-export function whatOf({ kind, body }: AccessRequest): string {
+function whatOf({ kind, body }: AccessRequest): string {
   if (!isObject(body)) return kind
   if (kind === 'access') {
     const { role, resource, forMs } = body as unknown as AccessWish
@@ -52,7 +51,7 @@ function nextOf({ kind, state, startsAt }: AccessRequest): string {
     case 'approved':
       if (call) return 'Send the same call again, unchanged: it runs once.'
       if (kind === 'server') return 'The server is there, or will be soon.'
-      return startsAt === undefined ? 'You have it. Just do what you wanted to do.' : `You have it from ${timeText(startsAt)} on.`
+      return startsAt === undefined ? 'You have it. Just do what you wanted to do.' : `You have it from ${instantText(startsAt)} on.`
     case 'denied':
       return 'A human said no. Do not try to reach the same in another way.'
     case 'expired':

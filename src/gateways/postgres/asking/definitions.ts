@@ -83,9 +83,13 @@ export function definitionsOf({ relations, routines }: Resolved): string {
     `SELECT ${line('policy', 'y.polrelid', 'y.polname', 'y.polcmd', 'y.polpermissive', 'y.polroles', 'y.polqual::pg_catalog.text', 'y.polwithcheck::pg_catalog.text')}
        FROM pg_catalog.pg_policy y WHERE y.polrelid ${IS} ANY (${oids})`,
     `SELECT ${line('function', 'pg_catalog.row_to_json(p)')} FROM pg_catalog.pg_proc p WHERE p.oid ${IS} ANY (ARRAY(${run}))`,
-    // What they call in their turn nobody can tell from outside, so where code of the user's runs, all of it is counted.
-    `SELECT ${line('code', `pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat(p.oid, ' ', p.xmin), ',' ORDER BY p.oid))`)}
-       FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.>=) ${FIRST_OWN}
+    // What they call in their turn nobody can tell from outside, so where code of the user's runs, all of it is counted, and with it
+    // what runs code on tables that only it knows of. Rules that make a view are no code.
+    `SELECT ${line('code', `pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat(p.of, ' ', p.oid, ' ', p.xmin), ',' ORDER BY p.of, p.oid))`)}
+       FROM (SELECT 1 AS of, x.oid, x.xmin FROM pg_catalog.pg_proc x WHERE x.oid OPERATOR(pg_catalog.>=) ${FIRST_OWN}
+         UNION ALL SELECT 2, x.oid, x.xmin FROM pg_catalog.pg_trigger x WHERE NOT x.tgisinternal
+         UNION ALL SELECT 3, x.oid, x.xmin FROM pg_catalog.pg_policy x
+         UNION ALL SELECT 4, x.oid, x.xmin FROM pg_catalog.pg_rewrite x WHERE x.rulename OPERATOR(pg_catalog.<>) '_RETURN'::pg_catalog.name) p
        HAVING EXISTS (SELECT 1 FROM (${run}) AS f (oid) WHERE f.oid OPERATOR(pg_catalog.>=) ${FIRST_OWN})`,
   ]
   return lines.join(' UNION ALL ')

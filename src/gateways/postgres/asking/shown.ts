@@ -1,16 +1,22 @@
 import type { Shown } from '../../../access/types.ts'
+import { seenWhole } from '../../../encoding/unseen.ts'
 import { typeName } from '../tools/values.ts'
 import type { Exactly } from './bound.ts'
+import { areSame, tokensOf } from './tokens.ts'
 import { readableValue } from './values.ts'
 
 /** Rows that it would touch, as the planner thinks; or why nobody has asked it. Undefined: it changes no rows of a table. */
 export type Estimate = { readonly rows: number } | { readonly none: string } | undefined
 
-/** Control characters, what turns the direction of writing, and what has no width: with them a text can look like another one. */
-const UNSEEN = /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu
-
 /** The text, with what cannot be seen written out. */
-export const visibly = (text: string) => text.replace(UNSEEN, (letter) => `\\u{${letter.codePointAt(0)!.toString(16)}}`)
+export const visibly = (text: string) => seenWhole(text, '\t\n')
+
+/** Lines that end as on Windows, where nothing but space between tokens ends so: nobody needs to read that as an escape. */
+function withPlainEnds(text: string): string {
+  if (!text.includes('\r\n')) return text
+  const plain = text.replaceAll('\r\n', '\n')
+  return areSame(tokensOf(text), tokensOf(plain)) ? plain : text
+}
 
 /** What the approver reads: the statement as it was sent, and what it does, as far as the text and the database say. */
 export function shownStatement(exactly: Exactly, types: readonly number[], estimate: Estimate): readonly Shown[] {
@@ -19,9 +25,10 @@ export function shownStatement(exactly: Exactly, types: readonly number[], estim
   const said: Shown[] = []
   const say = (title: string, what: string, form: Shown['form'] = 'text') => what !== '' && said.push({ title, text: visibly(what), form })
   const list = (names: readonly string[]) => names.join(', ')
-  say('statement', text, 'sql')
-  if (visibly(text) !== text) say('note', 'The statement holds characters that cannot be seen; they are written out as \\u{...} above.')
-  for (const one of stands ?? []) say('it runs', one.text, 'sql')
+  const lines = withPlainEnds(text)
+  say('statement', lines, 'sql')
+  if (visibly(lines) !== lines) say('note', 'The statement holds characters that cannot be seen; they are written out as \\u{...} above.')
+  for (const one of stands ?? []) say('it runs', withPlainEnds(one.text), 'sql')
   const many = given.values.map((value, i) => {
     const type = types[i] ?? given.declared[i] ?? 0
     return `$${i + 1} = ${readableValue(value, given.formats[i] ?? 0, type)}${type === 0 ? '' : ` (${typeName(type)})`}`

@@ -28,6 +28,8 @@ export interface AdmissionParts {
   readonly parking: Parking
   settle(run: Run, outcome: Outcome): void
   cut(reason: unknown): void
+  /** A permit was cut. */
+  over(reason: unknown): void
   /** The server skips what comes up to the Sync; so does this. */
   skipToSync(): void
   /** The message waits no more. */
@@ -37,7 +39,7 @@ export interface AdmissionParts {
 /** From the question of the guard to a run with all that its rule demands of it, or to a refusal. */
 export class Admission {
   readonly #parts: AdmissionParts
-  readonly #onCut = (reason: unknown) => this.#parts.cut(reason)
+  readonly #onCut = (reason: unknown) => this.#parts.over(reason)
   /** How many were admitted. */
   count = 0
 
@@ -121,6 +123,8 @@ export class Admission {
       stopped: false,
       wordsCut: false,
       overtime: false,
+      withdrawn: undefined,
+      withheld: false,
       done: asked.done,
       parameters: item.portal?.parameters ?? '',
       masks: masks instanceof ChaperoneError ? undefined : masks,

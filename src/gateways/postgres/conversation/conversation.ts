@@ -1,62 +1,21 @@
-import type { Requests } from '../../../access/requests/types.ts'
-import type { Guard } from '../../../access/types.ts'
-import type { Clock } from '../../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
-import type { Connection, LiveSession } from '../../../identity/types.ts'
 import { SettingsLedger } from '../asking/ledger.ts'
-import type { DescriptionCache, Place, SqlContext } from '../describe.ts'
-import type { MaskKeeper } from '../masks/keeper.ts'
-import type { HeldMirror } from '../mirror/mirrors.ts'
-import { cutMessage, refusalMessage } from '../refuse.ts'
-import type { BigTexts } from '../sql/big-texts.ts'
-import { FROM_CLIENT, type WireLimits } from '../wire/codes.ts'
+import { cutMessage, refusalMessage, Withdrawn } from '../refuse.ts'
+import { FROM_CLIENT } from '../wire/codes.ts'
 import { ClientFramer, type ClientMessage } from '../wire/framer.ts'
 import { parseMessage, queryMessage, readyForQuery } from '../wire/write.ts'
 import { Admission } from './admission.ts'
 import { Intake } from './intake.ts'
 import { Noted } from './noted.ts'
-import { Parking, type Reading, type Room } from './parking.ts'
+import { Parking, type Reading } from './parking.ts'
+import type { ConversationParts } from './parts.ts'
 import { type Item, isSimple, itemOf, Names, type Outcome, type Portal, type Run } from './prepared.ts'
 import { NOTHING, Question, type Rows, statement } from './question.ts'
 import { Replies } from './replies.ts'
-import { type Fence, Rights } from './rights.ts'
+import { Rights } from './rights.ts'
 import { Sight } from './sight.ts'
-
-export type ConversationLimits = WireLimits & {
-  readonly queuedMessages: number
-  readonly queuedBytes: number
-  readonly names: number
-}
-
-export interface ConversationParts {
-  readonly guard: Guard
-  readonly session: LiveSession
-  readonly connection: Connection
-  /** W3C trace id of what the client asks for at this moment. */
-  trace(): string | undefined
-  readonly place: Place
-  readonly context: SqlContext
-  readonly cache: DescriptionCache
-  readonly bigTexts: Pick<BigTexts, 'read'>
-  readonly masks: MaskKeeper
-  readonly clock: Clock
-  readonly limits: ConversationLimits
-  readonly fence: Fence
-  /** What the database says of itself; absent only in tests of other things. */
-  readonly mirror?: HeldMirror
-  /** Where humans answer, how long a statement waits for them (ms), and how many may. */
-  readonly approvals: { readonly requests: Pick<Requests, 'decided'>; readonly waitMs: number; readonly room: Room }
-  toClient(bytes: Buffer): void
-  toUpstream(bytes: Buffer): void
-  /** Stop, or go on, reading what the client sends. */
-  holdClient(hold: boolean): void
-  /** Stop what the database is doing for this connection. Resolves when it can hit nothing that is sent later; never rejects. */
-  cancel(): Promise<void>
-  /** Both sides are to be closed, after these last words to the client. */
-  over(lastWords: Buffer | undefined): void
-  /** A message was refused without a decision: it could not be read, or names what does not exist. A promise: until it is on record. */
-  messageRefused(error: ChaperoneError): unknown
-}
+import { Stopping } from './stopping.ts'
+import { Withdrawal } from './withdrawal.ts'
 
 const { bind, copyData, copyDone, copyFail, execute, flush, parse, query, sync, terminate } = FROM_CLIENT
 /** With these something new begins. */
@@ -92,13 +51,12 @@ export class Conversation {
   #leaving = false
   #closed = false
   readonly #noted: Noted
-  /** Cancels on their way: what is sent now could be hit by one that is meant for what came before. */
-  #stopping = 0
-  #stopAgain = false
+  readonly #stopping: Stopping
   readonly #rights: Rights
   readonly #admission: Admission
   readonly #ledger = new SettingsLedger()
   readonly #parking: Parking
+  readonly #withdrawal: Withdrawal
   /** Of the messages in line, how many belong to a statement that waits for a human: the last ones. */
   #parked = 0
 
@@ -119,7 +77,7 @@ export class Conversation {
       ledger: this.#ledger,
       status: () => this.#replies.status,
       isIdle: () => this.#isIdle,
-      isNext: () => this.#queue.length === this.#parked && this.#stopping === 0,
+      isNext: () => this.#queue.length === this.#parked && !this.#stopping.isOn,
       isSegmentOpen: () => this.#segmentOpen,
       hasFailed: () => this.#replies.failedInSegment,
       sync: () => this.#question(new Question(NOTHING, () => {}), sync),
@@ -130,18 +88,25 @@ export class Conversation {
       },
       isFenced: () => !this.#rights.mustWait(false),
       notice: (bytes) => parts.toClient(bytes),
-      cut: (reason) => this.cut(reason),
+      over: (reason) => this.#permitOver(reason),
     })
     this.#sight = new Sight(parts.mirror, () => {
       if (!this.#closed) this.#goOn()
     })
     this.#noted = new Noted(() => this.#goOn())
+    this.#stopping = new Stopping({
+      cancel: () => parts.cancel(),
+      isBusy: () => !this.#closed && this.#replies.busy,
+      again: () => this.stop(),
+      goOn: () => this.#goOn(),
+    })
     this.#admission = new Admission({
       ...parts,
       parking: this.#parking,
       isClosed: () => this.#closed,
       settle: (run, outcome) => this.#settle(run, outcome),
       cut: (reason) => this.cut(reason),
+      over: (reason) => this.#permitOver(reason),
       skipToSync: () => {
         this.#dropping = true
       },
@@ -152,9 +117,19 @@ export class Conversation {
       clock: parts.clock,
       portals,
       settle: (run, outcome) => this.#settle(run, outcome),
-      cancel: () => this.#stop(),
+      cancel: () => this.#stopping.begin(),
       emit: (bytes) => parts.toClient(bytes),
       pathMoved: () => this.#intake.forgetPath(),
+    })
+    this.#withdrawal = new Withdrawal({
+      clock: parts.clock,
+      replies: this.#replies,
+      portals,
+      queue: () => this.#queue,
+      mayStay: () => parts.mayStay(),
+      settle: (run, outcome) => this.#settle(run, outcome),
+      cancel: () => this.#stopping.begin(),
+      cut: (reason) => this.cut(reason),
     })
     this.#intake = new Intake({
       place: parts.place,
@@ -212,29 +187,45 @@ export class Conversation {
 
   /** Ends it now, with the reason as last words: expiry, a lock, a broken stream. */
   cut(reason: unknown): void {
-    const error = toChaperoneError(reason)
-    this.#end(this.#replies.midMessage ? undefined : cutMessage(error), true)
+    if (this.#closed) return
+    this.#close()
+    this.#parts.goodbye(this.#replies.midMessage ? undefined : cutMessage(toChaperoneError(reason)))
+    this.#parts.afterwards(() => this.#end('cut', true))
+  }
+
+  #permitOver(reason: unknown): void {
+    if (this.#closed) return
+    this.#withdrawal.over(reason)
+    this.#goOn()
   }
 
   /** The client has gone. What it left running is stopped. */
   clientGone(): void {
-    this.#end(undefined, true)
+    if (this.#closed) return
+    this.#close()
+    this.#end('closed', true)
   }
 
   upstreamGone(): void {
+    if (this.#closed) return
     const silent = this.#leaving || this.#replies.midMessage || this.#replies.sawFatal
-    this.#end(silent ? undefined : cutMessage(new ChaperoneError('upstream_unavailable', 'The database closed the connection.')), false)
+    this.#close()
+    if (!silent) this.#parts.goodbye(cutMessage(new ChaperoneError('upstream_unavailable', 'The database closed the connection.')))
+    this.#end(silent ? 'closed' : 'cut', false)
   }
 
-  #end(lastWords: Buffer | undefined, cancel: boolean): void {
-    if (this.#closed) return
+  /** From now on nothing passes, in either direction. */
+  #close(): void {
     this.#closed = true
-    this.#parking.end(new ChaperoneError('session_ended', 'The connection is over.'))
-    if (cancel && this.#replies.busy) void this.#parts.cancel()
+    if (this.#parking.isOn) this.#parking.end(new ChaperoneError('session_ended', 'The connection is over.'))
+  }
+
+  #end(how: 'cut' | 'closed', cancel: boolean): void {
+    if (cancel && this.#replies.busy) this.#parts.lastCancel()
     for (const item of this.#queue) for (const run of item.runs) this.#settle(run, { status: 'failed', sent: false })
     this.#replies.abandon()
     this.#queue = []
-    this.#parts.over(lastWords)
+    this.#parts.over(how)
   }
 
   #goOn(): void {
@@ -264,7 +255,7 @@ export class Conversation {
 
   /** A cancel on its way could hit what is asked now. */
   get #isIdle(): boolean {
-    return this.#queue.length === (this.#parking.isOn ? this.#parked : 0) && this.#replies.inFlight === 0 && this.#stopping === 0
+    return this.#queue.length === (this.#parking.isOn ? this.#parked : 0) && this.#replies.inFlight === 0 && !this.#stopping.isOn
   }
 
   /** A statement of our own, when nothing of the client's is under way. */
@@ -279,27 +270,13 @@ export class Conversation {
     this.#parts.toUpstream(question.frame)
   }
 
-  /**
-   * The client wants what is under way stopped: one request at a time goes to the server, however many come in, none while nothing
-   * of the client's runs, and so none hits a question of our own.
-   */
+  /** The client wants what is under way stopped. */
   stop(): void {
     if (this.#parking.isOn) {
       this.#parking.cancel()
       return
     }
-    this.#stopAgain = this.#stopping > 0
-    if (!this.#closed && this.#replies.busy && !this.#stopAgain) this.#stop()
-  }
-
-  /** Asks the server to stop what it is at. Until that is over nothing more is sent: it would be stopped instead. */
-  #stop(): void {
-    this.#stopping++
-    this.#parts.cancel().then(() => {
-      this.#stopping--
-      if (this.#stopAgain) this.stop()
-      this.#goOn()
-    })
+    this.#stopping.ask()
   }
 
   #isFull(): boolean {
@@ -341,10 +318,12 @@ export class Conversation {
     let end = this.#queue.findIndex((item) => item.waiting)
     if (end < 0) end = this.#queue.length
     else while (end > 0 && !WORTH_SENDING.has(this.#queue[end - 1]!.type) && !this.#queue[end - 1]!.refusal) end--
-    if (end === 0 || this.#stopping > 0) return false
+    if (end === 0 || this.#stopping.isOn) return false
     const out: Buffer[] = []
     for (const item of this.#queue.splice(0, end)) {
       this.#queuedBytes -= item.frame.length
+      const over = item.type === execute && item.runs.length === 0 ? item.portal?.run?.withdrawn : undefined
+      if (over) item.refusal ??= { error: new Withdrawn(over) }
       if (this.#dropping && item.type !== sync && item.type !== terminate) this.#drop(item)
       else if (item.refusal) this.#refuse(item, out)
       else this.#forward(item, out)

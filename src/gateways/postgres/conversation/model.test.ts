@@ -3,7 +3,8 @@ import { after, before, test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import fc from 'fast-check'
 import { delayUpstream } from '../delays.fixture.ts'
-import { ANYTHING, bind, close, execute, type RawClient, READER, type Rig, startRig, sync, until } from '../rig.test.ts'
+import { bind, close, execute, type RawClient, sync } from '../raw.fixture.ts'
+import { ANYTHING, READER, type Rig, startRig, until } from '../rig.test.ts'
 import { parseMessage as parse, queryMessage as query } from '../wire/write.ts'
 
 /**

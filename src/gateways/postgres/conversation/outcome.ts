@@ -14,6 +14,7 @@ function factsOf(run: Run, now: number, transaction: number): Record<string, unk
     ...(run.bytes > 0 ? { bytes: run.bytes } : {}),
     ...(run.cut || run.wordsCut ? { capped: true, cut_by: run.cut ?? 'bytes' } : {}),
     ...(wasTimedOut(run) ? { timed_out: true } : {}),
+    ...(run.withdrawn ? { reason: run.withdrawn.code } : {}),
     ...run.masks?.facts,
     ...(run.sqlstate === undefined || run.sqlstate === '' ? {} : { sqlstate: run.sqlstate }),
     ms: Math.max(0, now - run.startedAt),
@@ -63,12 +64,15 @@ export class Outcomes {
     this.failed = false
   }
 
-  /** Nothing will be answered any more: not what was answered and not settled, nor what still `waits`. */
+  /**
+   * Nothing will be answered any more: not what was answered and not settled, nor what still `waits`. What has failed has failed: many
+   * clients take the error for the end and are gone before ReadyForQuery. What went well may have been undone since.
+   */
   abandon(waits: readonly Run[]): void {
     const runs = new Set([...this.#answered, ...waits])
     this.#answered = []
     for (const run of runs) {
-      if (run.sent) this.settle(run, { status: 'unknown' })
+      if (run.sent) this.settle(run, { status: run.status === 'failed' ? 'failed' : 'unknown' })
       else this.#parts.settle(run, { status: 'failed', sent: false })
     }
   }

@@ -1,6 +1,6 @@
 import { admitAsking } from '../../../access/park.ts'
 import type { Requests } from '../../../access/requests/types.ts'
-import type { Admission, Asking, ExactCall, Guard, Permit } from '../../../access/types.ts'
+import { type Admission, type Asking, type ExactCall, type Guard, type Permit, Refusal } from '../../../access/types.ts'
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { Connection, LiveSession } from '../../../identity/types.ts'
@@ -26,9 +26,16 @@ export interface Room {
   readonly most: number
 }
 
+/** A statement is refused at once, with the question that it waits for; who waits for the answer sends it again. */
+export interface WaitsElsewhere {
+  /** the question that is on record for the wait already (`Asking.known`) */
+  known(): string | undefined
+  parked(refusal: Refusal): void
+}
+
 export interface ParkingParts {
   readonly guard: Guard
-  readonly requests: Pick<Requests, 'decided'>
+  readonly requests: Pick<Requests, 'decided' | 'rights'>
   readonly session: LiveSession
   readonly connection: Connection
   readonly clock: Clock
@@ -37,6 +44,7 @@ export interface ParkingParts {
   readonly room: Room
   /** ms that a statement waits */
   readonly waitMs: number
+  readonly elsewhere?: WaitsElsewhere
   trace(): string | undefined
   status(): Status
   /** Nothing of the client's is under way, and nothing of our own. */
@@ -57,7 +65,8 @@ export interface ParkingParts {
   isFenced(): boolean
   /** Told to the client at once. */
   notice(bytes: Buffer): void
-  cut(reason: unknown): void
+  /** The permit was cut. */
+  over(reason: unknown): void
 }
 
 /** A statement as it was read again from scratch. */
@@ -117,18 +126,18 @@ export class Parking {
 
   /** Resolves with the permit and what it is for. Rejects with what is said to the client, and what it is about. */
   async wait(read: () => Reading): Promise<{ readonly asked: Asked; readonly permit: Permit }> {
-    const { requests, clock, room, waitMs } = this.#parts
+    const { requests, clock, room, waitMs, elsewhere } = this.#parts
     const ended = new AbortController()
     this.#ended = ended
     this.#estimate = undefined
     this.#told = false
-    const waits = room.waiting < room.most
+    const waits = !elsewhere && room.waiting < room.most
     if (waits) room.waiting++
     this.about = undefined
     try {
       await this.#settle(ended.signal)
-      const attempt = async () => {
-        const { reading, admission } = await this.#describe(read, ended.signal)
+      const attempt = async (known = elsewhere?.known()) => {
+        const { reading, admission } = await this.#describe(read, ended.signal, known)
         const { asked } = reading
         this.about = asked.described
         return { asked, permit: await this.#parts.guard.admit(this.#parts.session, asked.action, admission) }
@@ -139,6 +148,7 @@ export class Parking {
       }
       return await admitAsking({ requests, clock }, attempt, { ms: waits ? waitMs : 0, signal: ended.signal, parked })
     } catch (error) {
+      if (elsewhere && error instanceof Refusal && error.parked && !ended.signal.aborted) elsewhere.parked(error)
       // A client that has cancelled is told so, whatever it would have been told.
       throw ended.signal.aborted ? toChaperoneError(ended.signal.reason) : error
     } finally {
@@ -147,7 +157,7 @@ export class Parking {
     }
   }
 
-  async #describe(read: () => Reading, signal: AbortSignal): Promise<{ reading: Reading; admission: Admission }> {
+  async #describe(read: () => Reading, signal: AbortSignal, known: string | undefined): Promise<{ reading: Reading; admission: Admission }> {
     const { connection, ledger, status } = this.#parts
     await this.#idle(signal)
     let asking: Asking
@@ -162,10 +172,11 @@ export class Parking {
       reading = read()
       const { described } = reading.asked
       const why = cannot.whyNot(described) ?? (ledger.isFull ? cannot.TOO_MANY_SETTINGS : undefined)
-      asking = why === undefined ? { call: () => this.#exactCall(reading, signal) } : { cannot: why, call: never }
+      asking =
+        why === undefined ? { call: () => this.#exactCall(reading, signal), ...(known === undefined ? {} : { known }) } : { cannot: why, call: never }
     }
     const trace = this.#parts.trace()
-    const cut = (reason: unknown) => this.#parts.cut(reason)
+    const cut = (reason: unknown) => this.#parts.over(reason)
     return { reading, admission: { connection, bodies: reading.asked.bodies, asking, cut, ...(trace === undefined ? {} : { trace }) } }
   }
 
@@ -190,7 +201,8 @@ export class Parking {
     }
     const types = given.values.length > 0 ? (await this.#ask(parameterTypes(described.text, given), signal)).parameters : []
     if (!this.#told) this.#estimate = await this.#rowsOf(exactly, signal)
-    return { bound: boundStatement(exactly), shown: shownStatement(exactly, types, this.#estimate) }
+    const kept = (place.keeping?.parameters ?? 'full') === 'full'
+    return { bound: boundStatement(exactly), shown: shownStatement(exactly, types, this.#estimate), ...(kept ? {} : { fleeting: true }) }
   }
 
   async #rowsOf({ described, context, given }: Exactly, signal: AbortSignal): Promise<Estimate> {

@@ -26,6 +26,10 @@ export interface Run {
   wordsCut: boolean
   /** The server was asked to stop, because its time was over. */
   overtime: boolean
+  /** Why nobody has a right to it any more (`withdrawal.ts`). */
+  withdrawn: ChaperoneError | undefined
+  /** Rows of it came after that, and the client has not got them. */
+  withheld: boolean
   /** What is true once the server has done it: names it has made or forgotten. */
   readonly done: (() => void) | undefined
   /** of the Bind, as they are recorded */

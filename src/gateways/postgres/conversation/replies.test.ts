@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Permit } from '../../../access/types.ts'
 import { manualClock } from '../../../clock.ts'
+import { ChaperoneError } from '../../../errors.ts'
 import { describeSql } from '../describe.ts'
 import { loadParser } from '../sql/parse.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
@@ -45,6 +46,8 @@ const run = (sql: string, cap = 0): Run => ({
   stopped: false,
   wordsCut: false,
   overtime: false,
+  withdrawn: undefined,
+  withheld: false,
   done: undefined,
   parameters: '',
   timeoutMs: 0,
@@ -117,6 +120,21 @@ test('a statement is stopped at its cap only where nothing else is lost by it', 
   assert.equal(cancels([[query, run('delete from t returning id', 1)]]), 0)
   assert.equal(cancels([[query, run('with d as (delete from t returning id) select * from d', 1)]]), 0)
   assert.equal(cancels([[query, run('select app.unknown()', 1)]]), 0)
+})
+
+test('rule 6: of a statement to which nobody has a right any more no row passes, it is stopped once, and its end is not a whole result', () => {
+  const { query, execute, sync } = FROM_CLIENT
+  for (const [type, ...behind] of [[query], [execute, sync]] as const) {
+    const { replies, seen } = start()
+    const one = run('select 1')
+    replies.sent(item(type, one))
+    for (const more of behind) replies.sent(item(more))
+    replies.push(row())
+    one.withdrawn = new ChaperoneError('no_rule', 'It is over.')
+    for (let i = 0; i < 3; i++) replies.push(row())
+    assert.deepEqual([seen.out.length, one.rows, seen.cancels], [1, 1, 1])
+    assert.throws(() => replies.push(commandComplete('SELECT 4')), { code: 'no_rule' })
+  }
 })
 
 test('the words of the server are hidden to the end of a transaction in which something was hidden: a constraint may fail as late', () => {

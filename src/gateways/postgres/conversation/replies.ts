@@ -1,6 +1,6 @@
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
-import { timeoutMessage } from '../refuse.ts'
+import { timeoutMessage, withdrawnMessage } from '../refuse.ts'
 import { FROM_CLIENT, FROM_SERVER, type Status } from '../wire/codes.ts'
 import { type Passage, ServerScanner } from '../wire/scanner.ts'
 import { readErrorFields, readParameterStatus, readTag } from '../wire/server.ts'
@@ -8,7 +8,7 @@ import { type CopyFormat, copyHead, cutEnd, isCopyEnd, mayStop, passes, stoppedE
 import { Masking } from './masking.ts'
 import { CANCELED, Outcomes, wasTimedOut } from './outcome.ts'
 import type { Item, Names, Outcome, Portal, Run } from './prepared.ts'
-import { Stopwatch } from './stopwatch.ts'
+import { busyIn, Stopwatch } from './stopwatch.ts'
 
 export interface RepliesParts {
   readonly clock: Clock
@@ -22,6 +22,11 @@ export interface RepliesParts {
 
 /** What a server may say at any time, whoever it is talking to. */
 const ALONGSIDE = new Set<number>([FROM_SERVER.parameterStatus, FROM_SERVER.notification, FROM_SERVER.readyForQuery])
+
+/** A result without its last rows must not look whole; and the server has not failed, so no error fits here. */
+function assertWhole(run: Run | undefined): void {
+  if (run?.withheld) throw run.withdrawn
+}
 
 const outOfStep = (what: string) => new ChaperoneError('upstream_unavailable', 'The database answers out of step.', { detail: what })
 
@@ -75,6 +80,16 @@ export class Replies {
 
   get busy(): boolean {
     return this.#waiting.some((item) => item.runs.length > 0)
+  }
+
+  /** Of what was sent. */
+  get unanswered(): readonly Run[] {
+    return this.#waiting.flatMap(({ runs }) => runs.filter(({ status }) => status === undefined))
+  }
+
+  /** The server is at one of these. */
+  isAt(runs: readonly Run[]): boolean {
+    return busyIn(this.#waiting)?.runs.some((run) => runs.includes(run)) ?? false
   }
 
   /** A COPY FROM STDIN was asked for, and is not over. */
@@ -218,6 +233,10 @@ export class Replies {
   #row(size: number): Passage {
     const run = this.#current()
     const portal = this.#waiting[0]?.portal
+    if (run?.withdrawn) {
+      run.withheld = true
+      return 'drop'
+    }
     const before = run?.cut
     if (!run || isCopyEnd(this.#copyOut, size) || passes(run, portal, size)) return 'keep'
     if (before) return 'drop'
@@ -230,6 +249,7 @@ export class Replies {
 
   #suspended({ runs: [run], portal }: Item): Passage {
     this.#answer(run, 'ok')
+    assertWhole(run)
     // Whoever goes on with it would get nothing more.
     return run?.cut ? cutEnd(run, portal, `SELECT ${run.rows}`) : 'keep'
   }
@@ -258,6 +278,7 @@ export class Replies {
     this.#copyOut = undefined
     run.done?.()
     this.#answer(run, 'ok')
+    assertWhole(run)
     // A COMMIT of a transaction that failed says ROLLBACK, and so does a ROLLBACK TO, which ends nothing.
     if (run.described.ends) run.ended = tag === 'COMMIT' ? 'committed' : 'rolled back'
     // What was committed stays so, whatever fails after it in the same message.
@@ -295,6 +316,8 @@ export class Replies {
       this.#skipToSync()
     }
     if (this.sawFatal) return this.#words(frame, speaking, head.portal)
+    const withdrawn = head.runs.find((run) => run.withdrawn)?.withdrawn
+    if (withdrawn && sqlstate === CANCELED) return withdrawnMessage(withdrawn)
     if (speaking && wasTimedOut(speaking)) return timeoutMessage(speaking.timeoutMs)
     return head.marker ?? this.#words(frame, speaking, head.portal)
   }

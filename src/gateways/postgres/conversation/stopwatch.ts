@@ -5,6 +5,7 @@ import type { Item, Run } from './prepared.ts'
 export class Stopwatch {
   readonly #parts: { readonly clock: Clock; cancel(): void }
   #timed: Run | undefined
+  #withdrawn: Item | undefined
   #disarm: (() => void) | undefined
 
   constructor(parts: { readonly clock: Clock; cancel(): void }) {
@@ -15,8 +16,13 @@ export class Stopwatch {
   watch(waiting: readonly Item[]): void {
     // The server keeps ParseComplete and its like to itself until the Sync, so the first in line that runs is the one that it is
     // at; and at a Bind it plans, which can take longer than to run it.
-    const busy = waiting.find(({ runs, at }) => runs[at] !== undefined)
+    const busy = busyIn(waiting)
     const run = busy?.runs[busy.at]
+    // A text of several statements is one message, and stops as one.
+    if (busy && busy !== this.#withdrawn && busy.runs.some(({ withdrawn, status }) => withdrawn && status === undefined)) {
+      this.#withdrawn = busy
+      this.#parts.cancel()
+    }
     if (run === this.#timed) return
     this.stop()
     this.#timed = run
@@ -33,3 +39,6 @@ export class Stopwatch {
     this.#disarm = undefined
   }
 }
+
+/** The message that the server is at. */
+export const busyIn = (waiting: readonly Item[]): Item | undefined => waiting.find(({ runs, at }) => runs[at] !== undefined)

@@ -76,11 +76,27 @@ export async function secureSocket(
 
 /** A context costs a millisecond and 30 KB; one is made for each certificate, as long as the same authorities are trusted. */
 const contexts = new WeakMap<ClientCertificate, { readonly trusted: string | undefined; readonly context: SecureContext }>()
+/** Of cancels, which show no certificate and come by the hundred when a lock falls: by the authorities that are trusted. */
+const bare = new Map<string | undefined, SecureContext>()
+const MOST_BARE = 16
 
 function contextOf(certificate: ClientCertificate | undefined, trusted: string | undefined): SecureContext {
-  const made = certificate && contexts.get(certificate)
+  if (!certificate) return bareContext(trusted)
+  const made = contexts.get(certificate)
   if (made && made.trusted === trusted) return made.context
-  const context = createSecureContext({ ...certificate, ...(trusted === undefined ? {} : { ca: trusted }), minVersion: 'TLSv1.2' })
-  if (certificate) contexts.set(certificate, { trusted, context })
+  const context = newContext(trusted, certificate)
+  contexts.set(certificate, { trusted, context })
   return context
 }
+
+function bareContext(trusted: string | undefined): SecureContext {
+  const made = bare.get(trusted)
+  if (made) return made
+  const context = newContext(trusted)
+  if (bare.size >= MOST_BARE) bare.delete([...bare.keys()][0])
+  bare.set(trusted, context)
+  return context
+}
+
+const newContext = (trusted: string | undefined, certificate?: ClientCertificate): SecureContext =>
+  createSecureContext({ ...certificate, ...(trusted === undefined ? {} : { ca: trusted }), minVersion: 'TLSv1.2' })

@@ -88,8 +88,8 @@ export const CASTS = `
 
 export const NAMES = `
   SELECT (SELECT json_agg(DISTINCT p.proname) FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace)::text,
-    (SELECT json_build_array(json_agg(n.nspname), (SELECT json_agg(s.nspname || '.' || c.relname) FROM pg_class c
-      JOIN pg_namespace s ON s.oid = c.relnamespace WHERE s.nspname IN ('pg_catalog', 'information_schema') AND c.oid < ${FIRST_OWN} AND c.relkind IN ('r', 'v'))) FROM pg_namespace n)::text`
+    (SELECT json_agg(s.nspname || '.' || c.relname) FROM pg_class c
+      JOIN pg_namespace s ON s.oid = c.relnamespace WHERE s.nspname IN ('pg_catalog', 'information_schema') AND c.oid < ${FIRST_OWN} AND c.relkind IN ('r', 'v'))::text`
 
 /**
  * The same text as long as nothing has changed that a mirror holds. Rows that are written anew get another xmin; what

@@ -61,20 +61,19 @@ export async function look(ask: Ask, now: () => number, limits: LookLimits = LOO
   })
   const operators = await read(OPERATORS, operatorOf)
   const casts = await read(CASTS, castOf)
-  const [names] = await read(NAMES, (functions, more) => ({ functions, more: JSON.parse(more ?? '[[],[]]') as string[][] }))
+  const [names] = await read(NAMES, (functions, more) => ({ functions, relations: JSON.parse(more ?? '[]') as string[] }))
   const [version] = await ask("SELECT current_setting('server_version_num')")
   await ask('COMMIT')
   const mirror = makeMirror({
     serverVersion: Number(version?.[0]),
     takenAt,
-    schemas: names?.more[0] ?? [],
     relations,
     routines,
     operators: operators.flat(),
     types: types.map(({ type }) => type),
     casts,
     systemFunctions: (names?.functions ?? []) as string[],
-    systemRelations: names?.more[1] ?? [],
+    systemRelations: names?.relations ?? [],
   })
   return { mirror, signature }
 }

@@ -7,7 +7,6 @@ export type Listed = Omit<Relation, 'columns'> & { readonly columns: readonly Co
 export interface MirrorParts {
   readonly serverVersion?: number
   readonly takenAt?: number
-  readonly schemas?: readonly string[]
   readonly relations?: readonly Listed[]
   readonly routines?: readonly Routine[]
   readonly operators?: readonly UserOperator[]
@@ -33,7 +32,6 @@ export function makeMirror(parts: MirrorParts): Mirror {
   const operators = grouped(parts.operators ?? [], (operator) => operator.operator)
   const types = grouped(parts.types ?? [], (type) => type.name)
   const typesByOid = new Map((parts.types ?? []).map((type) => [type.oid, type]))
-  const schemas = new Set(parts.schemas ?? relations.map((relation) => relation.schema))
   const systemFunctions = new Set(parts.systemFunctions)
   const systemRelations = new Set(parts.systemRelations)
   const relationsNamed = (name: string) => relationsByName.get(name) ?? []
@@ -57,7 +55,6 @@ export function makeMirror(parts: MirrorParts): Mirror {
       return relation ? rowTypeOf(relation) : typesByOid.get(oid)
     },
     casts: parts.casts ?? [],
-    hasSchema: (name) => schemas.has(name),
     isSystemFunction: (name) => systemFunctions.has(name),
     hasSystemRelation: (schema, name) => systemRelations.has(`${schema}.${name}`),
   }

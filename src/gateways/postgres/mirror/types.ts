@@ -1,5 +1,3 @@
-import type { Effect } from '../../../policy/types.ts'
-
 /**
  * What a database says of itself at one moment, as plain data: enough to resolve the names of a statement as the server
  * will, to see what stands behind them, and to know what calling them does. Made by `look.ts`, kept by `mirrors.ts`.
@@ -23,7 +21,6 @@ export interface Mirror {
   typeByOid(oid: number): UserType | undefined
   /** Casts that run something of the user's, or lead to or from a type of the user's without being asked for. */
   readonly casts: readonly UserCast[]
-  hasSchema(name: string): boolean
   /** Whether pg_catalog has a function of this name: what is neither here nor a routine does not exist. */
   isSystemFunction(name: string): boolean
   /** Whether pg_catalog, or information_schema, holds a relation of this name. */
@@ -137,10 +134,4 @@ export interface UserType {
   readonly checks: readonly string[]
   /** oids of the types it is made of: elements, what a domain or range lies over, columns of a row */
   readonly parts: readonly number[]
-}
-
-/** What calling something of the user's does, and why. */
-export interface Verdict {
-  readonly effects: readonly Effect[]
-  readonly opaque: boolean
 }

@@ -40,7 +40,6 @@ const routine: Routine = {
 function contextOf(relations: readonly Relation[], types: readonly UserType[] = []): SqlContext {
   const mirror = makeMirror({
     serverVersion: 180_000,
-    schemas: ['public', 'app'],
     relations,
     routines: [routine],
     types,

@@ -1,3 +1,4 @@
+import type { Refusal } from '../../../access/types.ts'
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import type { Connection } from '../../../identity/types.ts'
@@ -18,7 +19,14 @@ export interface ConnectionsParts {
 /** A connection, and the call that uses it now. */
 interface Used {
   readonly client: DatabaseClient
-  readonly now: { trace: string | undefined }
+  readonly now: Now
+}
+
+interface Now {
+  trace: string | undefined
+  known: string | undefined
+  /** A human is asked about its statement, of which nothing was sent. */
+  parked: Refusal | undefined
 }
 
 interface Idle extends Used {
@@ -40,7 +48,10 @@ export class Connections {
     this.#parts = parts
   }
 
-  /** `act` gets a connection, and says whether another call may use it after. Rejects with `too_many`, or as `DatabaseClient.open`. */
+  /**
+   * `act` gets a connection, and says whether another call may use it after. Rejects with `too_many`, as `DatabaseClient.open`, or
+   * with the refusal of a statement about which a human is asked.
+   */
   async use<T>(
     caller: Caller,
     user: string,
@@ -49,12 +60,16 @@ export class Connections {
   ): Promise<T> {
     const used = this.#take(user) ?? (await this.#connect(caller, user, signal))
     const { client, now } = used
-    now.trace = caller.trace
+    Object.assign(now, nowOf(caller))
     let clean = false
     try {
       const done = await act(client)
       clean = done.clean
       return done.value
+    } catch (error) {
+      if (now.parked === undefined) throw error
+      clean = true
+      throw now.parked
     } finally {
       if (clean && client.usable && !this.#over && mayOutlive(caller)) this.#keep(used, user)
       else this.#close(client)
@@ -115,13 +130,14 @@ export class Connections {
     const place = Symbol()
     this.#open.add(place)
     try {
-      const now = { trace: caller.trace }
-      const wire = enter({
-        session: caller.session,
-        connection: connectionOf(caller),
-        trace: () => now.trace,
-        approvalWaitMs: limits.approvalWaitMs,
-      })
+      const now = nowOf(caller)
+      const elsewhere = {
+        known: () => now.known,
+        parked(refusal: Refusal) {
+          now.parked = refusal
+        },
+      }
+      const wire = enter({ session: caller.session, connection: connectionOf(caller), trace: () => now.trace, elsewhere })
       const client = await DatabaseClient.open(wire, { user, database }, limits, signal)
       this.#open.add(client)
       void client.ended.then(() => this.#open.delete(client))
@@ -131,6 +147,8 @@ export class Connections {
     }
   }
 }
+
+const nowOf = ({ trace, known }: Caller): Now => ({ trace, known, parked: undefined })
 
 /** What a bearer token proved is proven for its own request: nothing that it opened stays open after it. */
 const mayOutlive = ({ session }: Caller) => session.principal.proof === 'mtls'

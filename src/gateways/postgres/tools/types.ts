@@ -50,8 +50,6 @@ export interface ToolLimits {
   readonly connections: number
   /** tables in one list */
   readonly tables: number
-  /** ms that a call waits for the human whom a rule wants asked: less than clients wait for a tool */
-  readonly approvalWaitMs: number
 }
 
 export const TOOL_LIMITS: ToolLimits = {
@@ -69,7 +67,6 @@ export const TOOL_LIMITS: ToolLimits = {
   idleMs: 30_000,
   connections: 4,
   tables: 2_000,
-  approvalWaitMs: 45_000,
 }
 
 /** Who calls a tool. */
@@ -79,6 +76,8 @@ export interface Caller {
   readonly connection: Connection
   /** W3C trace id of the request */
   readonly trace?: string | undefined
+  /** the question about this call that its client waits for already (`Asking.known`) */
+  readonly known?: string | undefined
 }
 
 /** One call of a tool, its arguments not read yet. */
