@@ -3,7 +3,7 @@ import { type Pin, pinsByServer, type ServerPins } from '../catalog/pins.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { ChainLink } from '../identity/types.ts'
 import { compilePolicy, type Policy } from '../policy/compile.ts'
-import type { Identity, Link, Resource, Vocabulary } from '../policy/types.ts'
+import type { Identity, Limits, Link, Resource, Vocabulary } from '../policy/types.ts'
 import type { Database } from '../store/store.ts'
 import type { DelegationTable, IdentityTable, LockTable } from '../store/tables.ts'
 import { GRANTING, type GrantRow, type Grants, grantsOf } from './requests/grants.ts'
@@ -156,8 +156,13 @@ function snapshot({
     if (!row || row.to_id !== identity || (row.expires_at !== null && row.expires_at <= now)) {
       throw new ChaperoneError('session_ended', 'The delegation that this session rests on has ended.', { detail: delegation })
     }
-    const limits = JSON.parse(row.limits) as { roles?: readonly string[] }
-    return { identity: identityOf(identity), delegationId: delegation, ...(limits.roles ? { onlyRoles: limits.roles } : {}) }
+    const limits = JSON.parse(row.limits) as Limits
+    return {
+      identity: identityOf(identity),
+      delegationId: delegation,
+      ...(limits.roles ? { onlyRoles: limits.roles } : {}),
+      ...(Object.keys(limits).length === 0 ? {} : { limits }),
+    }
   }
 
   return {

@@ -1,27 +1,48 @@
 import type { Named } from '../audit/record.ts'
 import { ChaperoneError } from '../errors.ts'
 import { newId } from '../ids.ts'
+import type { Limits } from '../policy/types.ts'
 import type { Database, Write } from '../store/store.ts'
 import type { DelegationTable } from '../store/tables.ts'
 import type { ChainLink } from './types.ts'
 
-/** `to` may act on behalf of `from`, with at most these roles of its own. */
+/** `to` may act on behalf of `from`, within the limits; whatever its roles would allow beyond them it may not. */
 export interface Delegation {
   readonly id: string
   readonly fromId: string
   readonly toId: string
-  readonly limits: { readonly roles?: readonly string[] }
+  readonly limits: Limits
   readonly createdAt: number
   readonly expiresAt?: number
   readonly endedAt?: number
+  readonly how?: DelegationHow
+  /** It ends with this session. */
+  readonly sessionId?: string
+  /** It was made under that one, and ends with it. */
+  readonly parentId?: string
+  /** id of the identity that agreed */
+  readonly madeBy?: string
+  /** OAuth client, or program */
+  readonly client?: string
+  /** what the person read when he agreed */
+  readonly words?: string
 }
+
+/** `client`: on first use; `consent`: an OAuth client; `run`: a program that the person started; `exchange`: handed on by one who acts already */
+export type DelegationHow = 'client' | 'consent' | 'run' | 'exchange'
 
 export interface MakeDelegation {
   readonly fromId: string
   readonly toId: string
-  readonly limits?: { readonly roles?: readonly string[] }
+  readonly limits?: Limits
   /** ms since 1970 */
   readonly expiresAt?: number
+  readonly how?: DelegationHow
+  readonly sessionId?: string
+  readonly parentId?: string
+  readonly madeBy?: string
+  readonly client?: string
+  readonly words?: string
   readonly now: number
 }
 
@@ -37,6 +58,12 @@ export async function makeDelegation(trx: Write, ask: MakeDelegation): Promise<D
     created_at: ask.now,
     expires_at: ask.expiresAt ?? null,
     ended_at: null,
+    how: ask.how ?? null,
+    session_id: ask.sessionId ?? null,
+    parent_id: ask.parentId ?? null,
+    made_by: ask.madeBy ?? null,
+    client: ask.client ?? null,
+    words: ask.words ?? null,
   }
   await trx.insertInto('delegations').values(row).execute()
   return toDelegation(row)
@@ -98,5 +125,11 @@ function toDelegation(row: DelegationTable): Delegation {
     createdAt: row.created_at,
     ...(row.expires_at === null ? {} : { expiresAt: row.expires_at }),
     ...(row.ended_at === null ? {} : { endedAt: row.ended_at }),
+    ...(row.how === null ? {} : { how: row.how as DelegationHow }),
+    ...(row.session_id === null ? {} : { sessionId: row.session_id }),
+    ...(row.parent_id === null ? {} : { parentId: row.parent_id }),
+    ...(row.made_by === null ? {} : { madeBy: row.made_by }),
+    ...(row.client === null ? {} : { client: row.client }),
+    ...(row.words === null ? {} : { words: row.words }),
   }
 }

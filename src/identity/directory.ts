@@ -80,6 +80,10 @@ export async function createIdentity(trx: Write, ask: CreateIdentity): Promise<I
     source: ask.source,
     created_at: ask.now,
     updated_at: ask.now,
+    reviewed_at: null,
+    reviewed_by: null,
+    last_used_at: null,
+    stopped: null,
   }
   // The unique index on `name` decides between racers; a failed insert would end the transaction on PostgreSQL.
   await trx

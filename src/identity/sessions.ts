@@ -203,7 +203,13 @@ export function openSessions(parts: SessionsParts): Sessions {
         ...(chain.length > 1 ? { chain } : {}),
         ...(ask.issuerId === undefined ? {} : { issuer: ask.issuerId }),
         ...(ask.purpose === undefined ? {} : { purpose: ask.purpose }),
-        data: { how: ask.how, expiresAt, ...(ask.client === undefined ? {} : { client: ask.client }) },
+        data: {
+          how: ask.how,
+          expiresAt,
+          ...(ask.client === undefined ? {} : { client: ask.client }),
+          ...(ask.joined === undefined ? {} : { joined: ask.joined }),
+          ...(ask.cameFrom === undefined ? {} : { from: ask.cameFrom }),
+        },
       })
       await store.write(async (trx) => {
         if (concurrent !== undefined) {
@@ -317,6 +323,8 @@ async function insertSession(trx: Write, ask: StartSession, { id, now, expiresAt
       newest_credential: null,
       previous_credential: null,
       last_used_at: null,
+      joined: ask.joined ? JSON.stringify(ask.joined) : null,
+      came_from: ask.cameFrom ?? null,
     })
     .execute()
 }

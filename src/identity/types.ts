@@ -107,7 +107,12 @@ export interface Sessions {
 export interface StartSession {
   readonly identityId: string
   readonly chain: readonly ChainLink[]
-  readonly how: 'enrol' | 'login' | 'join' | 'issue' | 'client' | 'browser'
+  /** `client`, `run`: a person's program, named at its start; `oauth`: an OAuth client that he agreed to; `exchange`: a part of another session's rights, handed on */
+  readonly how: 'enrol' | 'login' | 'join' | 'issue' | 'client' | 'browser' | 'run' | 'oauth' | 'exchange'
+  /** Of `join`: by what, and what was proven. Shown to operators, never to the caller. */
+  readonly joined?: { readonly method: string; readonly document: string; readonly subject: string }
+  /** address of the peer */
+  readonly cameFrom?: string
   readonly client?: string
   readonly purpose?: string
   readonly issuerId?: string

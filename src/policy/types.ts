@@ -59,8 +59,24 @@ export interface Link {
   readonly delegationId?: string
   /** When set, only these roles of the identity count on this link. */
   readonly onlyRoles?: readonly string[]
+  /** What the delegation leaves of everything that the roles would allow. */
+  readonly limits?: Limits
   /** Roles that this link was given for a while, beside its own; `onlyRoles` limits them as well (rule 7). */
   readonly grants?: readonly GrantedRole[]
+}
+
+/** What a delegation leaves over. Each part that is set must hold; none of them ever allows anything by itself (rule 7). */
+export interface Limits {
+  /** names of roles */
+  readonly roles?: readonly string[]
+  /** globs over `kind/name`: `mcp/files`, `postgres/*` */
+  readonly resources?: readonly string[]
+  /** globs over `server/tool`: they speak of MCP alone */
+  readonly tools?: readonly string[]
+  /** Only actions all of whose effects are among these. */
+  readonly effects?: readonly Effect[]
+  /** CEL, as in a rule; an error does not match */
+  readonly where?: string
 }
 
 /** A role that somebody asked for and was given for a while. */

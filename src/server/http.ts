@@ -3,7 +3,6 @@ import { administer } from '../access/administration.ts'
 import type { Guard } from '../access/types.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
 import { letGo } from '../gateways/mcp/http/let-go.ts'
-import type { Pages } from '../pages/app.ts'
 import type { Resource } from '../policy/types.ts'
 import type { Caller, Callers } from './callers.ts'
 import type { Metrics } from './metrics.ts'
@@ -18,13 +17,19 @@ export interface HttpParts {
   readonly notReady: () => string | undefined
   readonly mcp: (request: IncomingMessage, response: ServerResponse, caller: Caller, server: string | undefined) => Promise<void>
   readonly api: (request: IncomingMessage, response: ServerResponse, caller: Caller | undefined) => Promise<void>
-  /** For people in browsers, on the web listener. They tell who it is by cookies of their own. */
-  readonly pages: Pick<Pages, 'has' | 'handle'>
+  /** What else the web listener answers, each under paths of its own: pages for people, OAuth, SCIM, the registry. Who asks is told there. */
+  readonly rooms: readonly WebRoom[]
   /** Open connections may still send requests while the node shuts down; they are told. */
   readonly drain: { readonly under: boolean }
   /** A caller without a valid credential was turned away. */
   readonly turnedAway: (request: IncomingMessage, error: ChaperoneError) => void
   readonly log: (error: ChaperoneError, request: IncomingMessage) => void
+}
+
+/** Answers errors too, and never rejects. */
+export interface WebRoom {
+  has(path: string): boolean
+  handle(request: IncomingMessage, response: ServerResponse): Promise<void>
 }
 
 type Listener = 'data' | 'web'
@@ -47,7 +52,7 @@ function mcpServerIn(path: string): { readonly name: string | undefined } | unde
 
 /** The handler of one HTTPS listener. Both answer the same paths; they differ in how the caller proves who he is. */
 export function httpHandler(listener: Listener, parts: HttpParts): RequestListener {
-  const { callers, checkHost, guard, chaperone, metrics, notReady, mcp, api, pages, turnedAway, log, drain } = parts
+  const { callers, checkHost, guard, chaperone, metrics, notReady, mcp, api, rooms, turnedAway, log, drain } = parts
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     checkHost(request)
@@ -63,7 +68,8 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
     if (drain.under) throw new ChaperoneError('draining', 'Chaperone is shutting down.')
 
     // Before anybody is identified: neither a certificate nor a token says anything here.
-    if (listener === 'web' && pages.has(path)) return await pages.handle(request, response)
+    const room = listener === 'web' ? rooms.find((one) => one.has(path)) : undefined
+    if (room) return await room.handle(request, response)
 
     const bearer = listener === 'web' ? await callers.bearer(request) : undefined
     try {

@@ -120,7 +120,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       checkHost: hostCheck(names),
       mcp: mcp.handle,
       api: api.handle,
-      pages,
+      rooms: [pages],
       turnedAway(request: { readonly socket: { readonly remoteAddress?: string }; readonly url?: string }, error: ChaperoneError) {
         parts.strangers
           .append({

@@ -1,4 +1,13 @@
 import type { ColumnType, Generated } from 'kysely'
+import type {
+  AccountTable,
+  DirectoryGroupTable,
+  DirectoryMemberTable,
+  JoinKeyTable,
+  OauthClientTable,
+  OauthRecordTable,
+  UsedProofTable,
+} from './tables-identity.ts'
 import type { DeliveryTable, RequestTable, RequestVoteTable } from './tables-requests.ts'
 import type { BrowserTable, ChallengeTable, DeviceTable, FactorTable, InvitationTable, PasskeyTable, WebSessionTable } from './tables-signin.ts'
 
@@ -37,6 +46,13 @@ export interface Tables {
   passkeys: PasskeyTable
   challenges: ChallengeTable
   deliveries: DeliveryTable
+  join_keys: JoinKeyTable
+  used_proofs: UsedProofTable
+  accounts: AccountTable
+  directory_groups: DirectoryGroupTable
+  directory_members: DirectoryMemberTable
+  oauth_records: OauthRecordTable
+  oauth_clients: OauthClientTable
 }
 
 /** `trust_domain`, `created_at`, `schema` ... */
@@ -99,10 +115,17 @@ export interface IdentityTable {
   traits: string
   /** JSON array of role names; the string `"inherit"` for a client agent that uses its owner's */
   roles: string
-  /** `document`, `client` (boris/claude-code), `bootstrap` */
+  /** `document`, `client` (boris/claude-code), `bootstrap`, `directory` */
   source: string
   created_at: number
   updated_at: number
+  /** when somebody last said that this agent is still wanted as it is, and who */
+  reviewed_at: number | null
+  reviewed_by: string | null
+  /** when it last did anything */
+  last_used_at: number | null
+  /** why Chaperone itself disabled it: `unused`, `unreviewed`, `owner`, `directory`; null: it did not */
+  stopped: string | null
 }
 
 export interface SessionTable {
@@ -110,7 +133,7 @@ export interface SessionTable {
   identity_id: string
   /** JSON: [{ "identity": id, "delegation"?: id }], first = on whose behalf, last = identity_id */
   chain: string
-  /** `enrol`, `login`, `join`, `issue`, `client`, `browser` */
+  /** see `StartSession.how` */
   how: string
   client: string | null
   purpose: string | null
@@ -130,17 +153,33 @@ export interface SessionTable {
   newest_credential: string | null
   previous_credential: string | null
   last_used_at: number | null
+  /** JSON: by what it joined, and what was proven: `{ "method": "oidc", "document": "deploys", "subject": "repo:..." }` */
+  joined: string | null
+  /** address of the peer that began it */
+  came_from: string | null
 }
 
 export interface DelegationTable {
   id: string
   from_id: string
   to_id: string
-  /** JSON: { "roles"?: [names] } */
+  /** JSON: policy/types.ts `Limits` */
   limits: string
   created_at: number
   expires_at: number | null
   ended_at: number | null
+  /** how it came to be: `client` (first use), `consent` (OAuth), `run`, `exchange`; null: before this was kept */
+  how: string | null
+  /** it ends with this session of the one who delegated */
+  session_id: string | null
+  /** the delegation that it was made under: it ends with that one */
+  parent_id: string | null
+  /** identity that agreed to it */
+  made_by: string | null
+  /** OAuth client, or program */
+  client: string | null
+  /** what the person read when he agreed */
+  words: string | null
 }
 
 /** What people wrote in YAML, as applied: roles, guardrails, resources, users, agents. */
