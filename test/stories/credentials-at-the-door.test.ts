@@ -266,7 +266,10 @@ spec: { owner: boris }
     const mine = genuine(agent)
     const bytes = Buffer.from(new X509Certificate(mine.cert).raw)
     bytes[bytes.length - 10]! ^= 1
-    const broken = `-----BEGIN CERTIFICATE-----\n${bytes.toString('base64').replace(/(.{64})/g, '$1\n').trimEnd()}\n-----END CERTIFICATE-----\n`
+    const broken = `-----BEGIN CERTIFICATE-----\n${bytes
+      .toString('base64')
+      .replace(/(.{64})/g, '$1\n')
+      .trimEnd()}\n-----END CERTIFICATE-----\n`
     assert.equal(await dataDoor({ key: mine.key, cert: broken }), 'credential_invalid')
     assert.equal(await postgresDoor({ key: mine.key, cert: broken }), 'credential_invalid')
     await assert.rejects(ask(home.server.addresses.data, '/v1/whoami', { key: other.profile.key, cert: mine.cert }))
