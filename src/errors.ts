@@ -44,6 +44,7 @@ export const REASONS = {
   join_refused: reason(403, 40320, '28000', 4, 'What was shown to join does not prove what the agent may join by.'),
   consent_required: reason(403, 40321, '28000', 4, 'The person on whose behalf it would be must agree first.'),
   delegation_refused: reason(403, 40322, '42501', 3, 'Nobody can hand on more than he has, or to whom he may not.'),
+  directory_refused: reason(403, 40323, '28000', 4, "The company's directory does not say of this person what it must."),
   approval_refused: reason(403, 40319, '42501', 3, 'Who decides about a request must be somebody else, and one whom its rule names.'),
   delegation_exceeded: reason(403, 40306, '42501', 3, 'A link of the delegation chain does not allow the action.'),
   not_understood: reason(403, 40307, '42501', 3, 'What the action does cannot be known for sure, so no rule can allow it.'),

@@ -22,6 +22,10 @@ export type IdKind =
   | 'dlv'
   | 'brw'
   | 'chl'
+  | 'acc'
+  | 'grp'
+  | 'jky'
+  | 'dvl'
 
 /** Crockford's base 32: no I, L, O or U, so an id can be read over the telephone. */
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'

@@ -8,7 +8,6 @@ import { makeBuckets, type Rate } from './buckets.ts'
 import { type DraftOf, definition } from './drafts.ts'
 import { digestOf, resourceDigest, sha256 } from './requests/binding.ts'
 import type { Calls } from './requests/calls.ts'
-import type { CallWish } from './requests/types.ts'
 import type { State, StateKeeper } from './state.ts'
 import type { Admission, Asking, Parked } from './types.ts'
 
@@ -131,10 +130,10 @@ export function makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf, clo
     const judgedIn = state.current()
     const now = judgeOrWhyNot(session, action, admission)
     if (now.decision.verdict !== 'ask') return { judgedIn, ...now }
-    const follows = asking.continues === undefined && ran && new Set((ran.body as CallWish).rules.map((rule) => rule.digest))
+    const follows = asking.continues === undefined && ran?.kind === 'call' && new Set(ran.body.rules.map((rule) => rule.digest))
     const of = { digest: ran?.digest ?? '', bound, ...(follows ? { follows } : { continues: before }) }
     const approval =
-      ran && (follows ? (ran.body as CallWish).resource.id === action.resource.id : ran.state === 'used') ? { request: ran.id, ...of } : undefined
+      ran?.kind === 'call' && (follows ? ran.body.resource.id === action.resource.id : ran.state === 'used') ? { request: ran.id, ...of } : undefined
     if (holds(now.decision, session, action, approval)) return { judgedIn, decision: now.decision, ...(approval ? { approval } : {}) }
     const message = `${asking.cannot ?? ''} No approval covers it.`.trim()
     return { judgedIn, decision: { ...now.decision, verdict: 'deny', reason: 'approval_unavailable', message } }

@@ -67,8 +67,10 @@ async function readAll(db: Database) {
   throw new ChaperoneError('store_unavailable', 'Rights change faster than they can be read.')
 }
 
-async function load(db: Database, vocabularies: readonly Vocabulary[], epoch: number, revision: number) {
+async function load(db: Database, vocabularies: readonly Vocabulary[], epoch: number, revision: number, before: KeptLimits = new Map()) {
   const [documents, locks, identities, delegations, pinned, granted] = await readAll(db)
+  const standing = new Set(delegations.map(({ id }) => id))
+  const kept: KeptLimits = new Map([...before].filter(([id]) => standing.has(id)))
   const specs = (kind: string) =>
     documents.filter((row) => row.kind === kind).map((row) => ({ name: row.name, spec: JSON.parse(row.spec) as unknown }))
   const policy = compilePolicy({ roles: specs('role'), guardrails: specs('guardrail') }, vocabularies)
@@ -79,7 +81,7 @@ async function load(db: Database, vocabularies: readonly Vocabulary[], epoch: nu
     resources.set(kind, ofKind)
   }
   const pins = pinsByServer(pinned.map((row): [string, Pin] => [row.resource_id, pinOf(row)]))
-  return snapshot({ epoch, revision, policy, locks, resources, identities, delegations, pins, granted })
+  return snapshot({ epoch, revision, policy, locks, resources, identities, delegations, pins, granted, kept })
 }
 
 interface Loaded {
@@ -92,7 +94,17 @@ interface Loaded {
   readonly delegations: readonly DelegationTable[]
   readonly pins: State['pins']
   readonly granted: readonly GrantRow[]
+  readonly kept: KeptLimits
 }
+
+/**
+ * The limits of delegations, read once: those of a row never change, and what is compiled of them hangs on the very object. Kept
+ * from one state to the next, so that a thousand permits that are judged again after a lock do not compile anything.
+ */
+type KeptLimits = Map<string, Limits>
+
+/** Roles are all that gives, so nothing else of the limits matters. */
+const NO_ROLE_LEFT: Limits = { roles: [] }
 
 function snapshot({
   epoch,
@@ -104,7 +116,8 @@ function snapshot({
   delegations,
   pins,
   granted,
-}: Loaded): State & { add(row: IdentityTable | DelegationTable): void } {
+  kept,
+}: Loaded): State & { readonly kept: KeptLimits; add(row: IdentityTable | DelegationTable): void } {
   const people = new Map(identities.map((row) => [row.id, row]))
   const given = new Map(delegations.map((row) => [row.id, row]))
 
@@ -150,19 +163,22 @@ function snapshot({
     })
   }
 
+  const limitsOf = (row: DelegationTable): Limits | undefined => {
+    const known = kept.get(row.id)
+    if (known || row.limits === '{}') return known
+    const limits = JSON.parse(row.limits) as Limits
+    kept.set(row.id, limits)
+    return limits
+  }
+
   const linkOf = ({ identity, delegation }: ChainLink, now: number): Link => {
     if (delegation === undefined) return { identity: identityOf(identity) }
     const row = given.get(delegation)
     if (!row || row.to_id !== identity || (row.expires_at !== null && row.expires_at <= now)) {
       throw new ChaperoneError('session_ended', 'The delegation that this session rests on has ended.', { detail: delegation })
     }
-    const limits = JSON.parse(row.limits) as Limits
-    return {
-      identity: identityOf(identity),
-      delegationId: delegation,
-      ...(limits.roles ? { onlyRoles: limits.roles } : {}),
-      ...(Object.keys(limits).length === 0 ? {} : { limits }),
-    }
+    const limits = limitsOf(row)
+    return { identity: identityOf(identity), delegationId: delegation, ...(limits ? { limits } : {}) }
   }
 
   return {
@@ -176,8 +192,9 @@ function snapshot({
     granting: grants !== undefined,
     identity: (id) => people.get(id),
     links: linksOf,
+    kept,
     administering: (chain, now) =>
-      linksOf(chain, now).map((link) => (people.get(link.identity.id)?.roles === '"inherit"' ? { ...link, onlyRoles: [] } : link)),
+      linksOf(chain, now).map((link) => (people.get(link.identity.id)?.roles === '"inherit"' ? { ...link, limits: NO_ROLE_LEFT } : link)),
     add(row) {
       made.clear()
       if ('from_id' in row) given.set(row.id, row)
@@ -201,7 +218,7 @@ export async function keepState(db: Database, vocabularies: readonly Vocabulary[
         epoch: wanted,
         done: (async () => {
           await before?.catch(() => {})
-          const next = await load(db, vocabularies, wanted, ++revision)
+          const next = await load(db, vocabularies, wanted, ++revision, current.kept)
           if (next.epoch > current.epoch) current = next
           return current
         })(),

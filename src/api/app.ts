@@ -6,18 +6,22 @@ import { draftAction } from '../access/drafts.ts'
 import type { Permit } from '../access/types.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import type { Connection, LiveSession } from '../identity/types.ts'
+import { addressOf } from '../network/forwarded.ts'
 import { knocking } from '../signin/knocking.ts'
+import { agentRoutes } from './agents.ts'
 import { auditRoutes } from './audit.ts'
 import { authorityRoutes } from './authorities.ts'
 import { readBody } from './body.ts'
 import { browserRoutes } from './browser.ts'
 import { credentialRoutes } from './credentials.ts'
 import { databaseRoutes } from './databases.ts'
+import { delegationRoutes } from './delegations.ts'
 import { documentRoutes } from './documents.ts'
 import { enrolRoutes } from './enrol.ts'
 import { explainRoutes } from './explain.ts'
 import { identityRoutes } from './identities.ts'
 import { issueRoutes } from './issue.ts'
+import { joinRoutes } from './joins.ts'
 import { lockRoutes } from './locks.ts'
 import { mcpLoginRoutes } from './mcp-login.ts'
 import { mcpScanRoutes } from './mcp-scan.ts'
@@ -29,9 +33,11 @@ import { HEADERS, refuse } from './refuse.ts'
 import { requestRoutes } from './requests.ts'
 import { resourceRoutes } from './resources.ts'
 import { type Asked, type Route, type SessionRoute, Streamed } from './route.ts'
+import { runRoutes } from './runs.ts'
 import { secretRoutes } from './secrets.ts'
 import { sessionRoutes } from './sessions.ts'
 import { makeThrottle } from './throttle.ts'
+import { upstreamCredentialRoutes } from './upstream-credentials.ts'
 
 /** Who is behind a request, already authenticated by the listener; absent for routes that bring their own proof. */
 export interface ApiCaller {
@@ -57,12 +63,16 @@ export function createApi(parts: ApiParts): Api {
   const routes: readonly Route[] = [
     ...enrolRoutes(parts),
     ...credentialRoutes(parts),
+    ...runRoutes(parts),
     ...issueRoutes(parts),
+    ...joinRoutes(parts),
+    ...delegationRoutes(parts),
     ...browserRoutes(parts),
     ...documentRoutes(parts),
     ...explainRoutes(parts),
     ...policyRoutes(parts),
     ...identityRoutes(parts),
+    ...agentRoutes(parts),
     ...sessions.routes,
     ...resourceRoutes(parts),
     ...lockRoutes(parts),
@@ -74,6 +84,7 @@ export function createApi(parts: ApiParts): Api {
     ...audit.routes,
     ...authorityRoutes(parts),
     ...secretRoutes(parts),
+    ...upstreamCredentialRoutes(parts),
     ...notifierRoutes(parts),
   ]
   const throttle = makeThrottle(parts.clock)
@@ -142,7 +153,10 @@ export function createApi(parts: ApiParts): Api {
     if (who.own && (who.own.when === 'first' || allowed === undefined)) {
       const { value, text } = await readBody(request, route.body, route.limit)
       const mine = await who.own.test({ ...asked, body: value, session } as Asked<unknown>)
-      if (mine) return respond(await route.handle({ ...asked, body: value, session, ...on }))
+      if (mine) {
+        if (who.own.factor) await assertFactor(session, who.anyOf[0], route, value, route.summary?.({ ...asked, body: value }) ?? title)
+        return respond(await route.handle({ ...asked, body: value, session, ...on }))
+      }
       return withPermit(value, text)
     }
     // Recorded as refused; what was sent is of no interest.
@@ -206,7 +220,7 @@ export function createApi(parts: ApiParts): Api {
   const listener = getRequestListener(
     (request, env) => {
       const incoming = env.incoming as IncomingMessage
-      return api.fetch(request, callers.get(incoming), incoming.socket.remoteAddress ?? '')
+      return api.fetch(request, callers.get(incoming), addressOf(incoming))
     },
     // The global Request and Response stay what they are: other libraries in this process use them too.
     { overrideGlobalObjects: false, errorHandler: (error) => refuse(error) },

@@ -88,7 +88,7 @@ async function resourceOf({ store, chaperone }: Pick<ApiParts, 'store' | 'chaper
   let query = store.db
     .selectFrom('documents')
     .select(['id', 'kind'])
-    .where('kind', 'not in', ['role', 'guardrail', 'user', 'agent', 'tripwire', 'notifier'])
+    .where('kind', 'not in', ['role', 'guardrail', 'user', 'agent', 'tripwire', 'notifier', 'secret'])
     .where('name', '=', text.slice(slash + 1))
   if (slash >= 0) query = query.where('kind', '=', text.slice(0, slash))
   const [row, another] = await query.limit(2).execute()

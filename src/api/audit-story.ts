@@ -56,7 +56,13 @@ const TELL: Partial<Record<RecordType, (data: Data) => string>> = {
       text,
       [created, updated, deleted].reduce<number>((sum, one) => sum + (typeof one === 'number' ? one : 0), 0),
     ),
-  'session.started': ({ how }) => text(how),
+  'session.started': ({ how, joined: by }) => joined(' ', text(how), isData(by) ? word('by', joined(': ', text(by.document), text(by.subject))) : ''),
+  'credential.refused': ({ how, document, why, claim, value, rule, ...data }) =>
+    joined(
+      ': ',
+      joined(' ', text(how), text(document)),
+      joined(', ', text(why), text(claim) === '' ? '' : joined(' ', text(claim), text(value), word('and not', text(rule)))) || because(data),
+    ),
   'connection.opened': ({ protocol, database, user }) => joined(' ', text(protocol), text(database), word('as', text(user))),
   'connection.closed': (data) => joined(': ', text(data.how), because(data)) || text(data.protocol),
   'request.made': (data) => joined(': ', joined(' ', text(data.kind), wished(data)), text(data.reason)),
@@ -68,6 +74,8 @@ const TELL: Partial<Record<RecordType, (data: Data) => string>> = {
   },
   'request.ended': ({ state, kind, reason }) => joined(': ', joined(' ', text(state), text(kind)), text(reason)),
   'request.reviewed': ({ note }) => text(note),
+  'agent.reviewed': ({ decision, agent, reason }) => joined(': ', joined(' ', text(decision), isData(agent) ? text(agent.name) : ''), text(reason)),
+  'agent.stopped': ({ why }) => text(why),
 }
 
 /** What a request is for: a server by its name, or a role, for a while. */

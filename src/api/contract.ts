@@ -16,11 +16,15 @@
  *   GET  /v1/bundle                     -> Bundles
  *   POST /v1/factor        { code }     -> { until }
  *   POST /v1/clients       ClientAsk    -> Credential        `boris/<client>`, an agent of the person who asks
+ *   POST /v1/runs          RunBegin     -> Credential        a session of one program: of a person with less than he has, of an agent as itself
+ *   GET  /v1/abilities                  -> Abilities         what the caller may do, what a human is asked about, what may be asked for
+ *   POST /v1/token         TokenAsk     -> Token             a JWT-SVID of the caller, for somebody else than Chaperone
  *   POST /v1/browsers/link {}           -> BrowserLink       one use, two minutes; a person's own, with a fresh second factor
  *   GET  /v1/browsers                   -> BrowserList       one's own
  *   DELETE /v1/browsers/:id | DELETE /v1/passkeys/:id        one's own
  *   POST /v1/issue         Issue        -> Credential | Token        verb issue
- *   POST /v1/invitations   Invite       -> Invitation                verb issue; for users (enrol) and agents (join)
+ *   POST /v1/invitations   Invite       -> Invitation                verb issue; for users (enrol) and agents (join); an owner for his own agents without
+ *   GET  /v1/joins/:name                -> JoinWay                   verb apply or issue; the owner of its agent without
  *   POST /v1/apply         Apply        -> Applied                   verb apply; dryRun needs it too (diff)
  *   GET  /v1/documents[?kind=]          -> { documents: Document[] } verb apply
  *   GET  /v1/documents/:kind/:name      -> Document                  (name is URL-encoded)
@@ -31,6 +35,7 @@
  *   POST /v1/policy/suggest { identity, since } -> Suggested         verb audit.read
  *   GET  /v1/identities[?kind=]         -> { identities: IdentityRow[] }   verb identities or audit.read
  *   POST /v1/identities/:name/state { state: 'active'|'disabled' } -> IdentityRow  verb identities
+ *   /v1/instances, /v1/agents ...       see agents-contract.ts
  *   GET  /v1/notifiers                  -> NotifierList              verb apply or audit.read
  *   POST /v1/notifiers/:name/test {}    -> NotifierTested            verb apply; a message now, whose outcome is the answer
  *   GET  /v1/sessions[?of=NAME&limit=]  -> { sessions: SessionRow[] } verb lock or audit.read; own without
@@ -58,7 +63,9 @@
  *   GET  /v1/databases/:name/setup[?read=&write=&schema=&owner=&from=] -> DatabaseSetupSteps   verb apply or ca
  *   POST /v1/databases/:name/check DatabaseCheck -> DatabaseChecked   verb apply or ca; comes in as each user
  *   POST /v1/databases/:name/server-certificate { csr, names?, ttl? } -> DatabaseSigned        verb ca
+ *   /v1/delegations ..., POST /v1/exchange   see delegations-contract.ts   own without a verb
  *   /v1/requests ...                    see requests-contract.ts         whoever is signed in
+ *   GET  /v1/upstream-credentials       -> UpstreamCredentials       verb secrets; see upstream-credentials-contract.ts
  *   GET  /v1/secrets | PUT /v1/secrets/:name { value } | DELETE /v1/secrets/:name   verb secrets; values are never shown
  */
 import type { RecordType } from '../audit/record.ts'
@@ -72,7 +79,7 @@ import type { Part } from '../gateways/postgres/setup/setup.ts'
 import type { SetupStep } from '../gateways/postgres/setup/steps.ts'
 import type { DatabaseUser } from '../gateways/postgres/setup/users.ts'
 import type { NotifierRow } from '../notify/types.ts'
-import type { Effect } from '../policy/types.ts'
+import type { Effect, Limits } from '../policy/types.ts'
 import type { KnownBrowser } from '../signin/browser.ts'
 import type { KnownPasskey } from '../signin/passkey.ts'
 
@@ -102,6 +109,29 @@ export interface EnrolFinish {
   readonly csr: string
   readonly code: string
 }
+/** A terminal waits to be signed in from a browser. */
+export interface DeviceBegin {
+  readonly csr: string
+  /** host name of the machine, as it calls itself */
+  readonly host: string
+}
+export interface DeviceBegun {
+  /** what it asks again with */
+  readonly device: string
+  /** what its person types in the browser */
+  readonly code: string
+  /** where */
+  readonly url: string
+  readonly expiresAt: number
+  readonly intervalMs: number
+}
+export interface DevicePoll {
+  readonly device: string
+}
+export type DevicePolled =
+  | { readonly state: 'pending' | 'slow_down'; readonly intervalMs: number }
+  | { readonly state: 'signed in'; readonly credential: Credential }
+
 export interface Login {
   readonly name: string
   readonly csr: string
@@ -112,6 +142,36 @@ export interface Join {
   readonly csr: string
   readonly purpose?: string
   readonly ttl?: string
+  /** life of the session: nothing renews past it */
+  readonly for?: string
+}
+/** By a document of kind `join`. */
+export interface JoinBy {
+  /** its name */
+  readonly join: string
+  /** as the method says (identity/joining) */
+  readonly proof: Readonly<Record<string, unknown>>
+  readonly csr: string
+  readonly purpose?: string
+  /** at most what the document says */
+  readonly ttl?: string
+  /** life of the session, at most what the document says */
+  readonly for?: string
+}
+/** What whoever joins by a document must be told. */
+export interface JoinWay {
+  readonly name: string
+  readonly agent: string
+  readonly method: string
+  readonly audience: string
+  /** the line for `--server` */
+  readonly server: string
+  /** a join token makes a new key known here */
+  readonly registers: boolean
+}
+export interface JoinChallenge {
+  readonly nonce: string
+  readonly notAfter: number
 }
 export interface Renew {
   readonly csr: string
@@ -120,6 +180,32 @@ export interface ClientAsk {
   readonly client: string
   readonly csr: string
   readonly purpose?: string
+}
+export interface RunBegin {
+  /** Of a person: what runs, `boris/<client>`. An agent runs as itself, and this is only shown. */
+  readonly client?: string
+  /** Of a person: name of a document of kind `profile`; `limits` narrow it further. */
+  readonly profile?: string
+  readonly limits?: Limits
+  /** how long at the most */
+  readonly for?: string
+  readonly purpose?: string
+  readonly csr: string
+}
+export interface TokenAsk {
+  readonly audience: string
+}
+export interface Abilities {
+  readonly servers: readonly { readonly name: string; readonly allowed: readonly string[]; readonly asks: readonly string[] }[]
+  /** `resource/database` */
+  readonly databases: readonly string[]
+  readonly may_request: readonly {
+    readonly role: string
+    readonly for_at_most?: string
+    readonly reason?: string
+    readonly resources: readonly string[]
+  }[]
+  readonly cut?: readonly string[]
 }
 export interface Issue {
   readonly name: string
@@ -149,6 +235,8 @@ export interface Credential {
   readonly bundles: Bundles
   /** where the gateways listen, as `host:port`; an empty host means the one already used */
   readonly listeners: { readonly data: string; readonly web: string; readonly postgres: string }
+  /** After joining by a bound key: the count to bring the next time. */
+  readonly joins?: number
 }
 export interface Token {
   readonly token: string
@@ -187,9 +275,10 @@ export interface WhoAmI {
     readonly purpose?: string
     readonly factorAt?: number
     /** While it counts: what it was, and until when it stands for further decisions. */
-    readonly factor?: { readonly by?: 'totp' | 'passkey'; readonly until: number }
+    readonly factor?: { readonly by?: 'totp' | 'passkey' | 'directory'; readonly until: number }
   }
-  readonly chain: readonly { readonly name: string }[]
+  /** `leaves`: what its delegation leaves to this link, one sentence a part; absent: nothing is left out */
+  readonly chain: readonly { readonly name: string; readonly delegation?: string; readonly leaves?: readonly string[] }[]
   readonly notAfter: number
   readonly trustDomain: string
 }
@@ -306,6 +395,8 @@ export interface ResourceRow {
   readonly labels: Readonly<Record<string, string>>
   readonly address: string
   readonly about: string
+  /** of a database server */
+  readonly databases?: readonly string[]
   readonly warning?: string
 }
 export const LOCK_KINDS = ['identity', 'owner', 'agents', 'session', 'credential', 'resource', 'tool', 'role', 'everything'] as const

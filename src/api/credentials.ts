@@ -7,6 +7,7 @@ import { listDelegations } from '../identity/delegations.ts'
 import { clientAgent, findIdentity, lookForClient } from '../identity/directory.ts'
 import type { LiveSession, Principal } from '../identity/types.ts'
 import { isId, timeOfId } from '../ids.ts'
+import { limitsInWords } from '../policy/narrowing-words.ts'
 import { issueCredential } from '../signin/issue.ts'
 import { actorOf } from './caller.ts'
 import type { ClientAsk, Credential, Renew, WhoAmI } from './contract.ts'
@@ -87,7 +88,11 @@ export function credentialRoutes(parts: ApiParts): readonly Route[] {
       roles: self.roles,
       traits: self.traits,
       session: { id, how, startedAt, ...(purpose === undefined ? {} : { purpose }), ...(factorAt === undefined ? {} : { factorAt }), ...factor },
-      chain: links.map((link) => ({ name: link.identity.name })),
+      chain: links.map((link) => ({
+        name: link.identity.name,
+        ...(link.delegationId === undefined ? {} : { delegation: link.delegationId }),
+        ...(link.limits ? { leaves: limitsInWords(link.limits) } : {}),
+      })),
       notAfter: principal.notAfter,
       trustDomain,
     }
@@ -128,7 +133,7 @@ function lifeOf({ credentialId, notAfter, kind }: Principal): number {
 }
 
 /** `boris/<client>`: what a person's tools get instead of his own credential (design 3.3). */
-async function client(parts: ApiParts, { body, session }: AskedInSession<ClientAsk>): Promise<Credential> {
+async function client(parts: ApiParts, { body, session, remote }: AskedInSession<ClientAsk>): Promise<Credential> {
   const { store, state, sessions, audit, clock } = parts
   const { principal } = session
   // An agent that could make agents would outlive its own lock; and a person's client makes no clients.
@@ -148,7 +153,7 @@ async function client(parts: ApiParts, { body, session }: AskedInSession<ClientA
       type: 'identity.changed',
       data: { op: 'create', kind: 'agent', name, owner: owner.name, why: 'first use of a client' },
     })
-  const [standing] = known ? await listDelegations(store.db, { fromId: owner.id, toId: known.id, now: clock.now(), limit: 1 }) : []
+  const [standing] = known ? await listDelegations(store.db, { fromId: owner.id, toId: known.id, firstUse: true, now: clock.now(), limit: 1 }) : []
   if (!standing) await audit.append({ ...actorOf(session), type: 'delegation.made', data: { from: owner.id, to: known?.id ?? name } })
   const { agent, delegationId } = await store.write((trx) => clientAgent(trx, owner, body.client, clock.now()))
   const chain = [{ identity: owner.id }, { identity: agent.id, delegation: delegationId }]
@@ -164,6 +169,7 @@ async function client(parts: ApiParts, { body, session }: AskedInSession<ClientA
     chain,
     how: 'client',
     client: body.client,
+    cameFrom: remote,
     parentId: session.id,
     // The person's session bounds his clients': who signed out for good has no tool that is still signed in tomorrow.
     lifeMs: Math.max(1, parent.expires_at - clock.now()),
@@ -178,7 +184,7 @@ async function client(parts: ApiParts, { body, session }: AskedInSession<ClientA
 /** Each new client name is an identity for ever; a person has a handful of tools, a thief of his certificate a loop. */
 const MOST_CLIENTS = 100
 
-async function assertRoomForClient({ store }: Pick<ApiParts, 'store'>, { id, name }: { readonly id: string; readonly name: string }): Promise<void> {
+export async function assertRoomForClient({ store }: Pick<ApiParts, 'store'>, { id, name }: { readonly id: string; readonly name: string }): Promise<void> {
   const { count } = await store.db
     .selectFrom('identities')
     .select((is) => is.fn.countAll<number>().as('count'))

@@ -24,6 +24,7 @@ import { mcpVocabulary } from '../gateways/mcp/rules.ts'
 import { postgresVocabulary } from '../gateways/postgres/rules.ts'
 import { databaseSetup } from '../gateways/postgres/setup/setup.ts'
 import { createIdentity, findIdentity } from '../identity/directory.ts'
+import { noJoining } from '../identity/joining/joining.fixture.ts'
 import { lockFor } from '../identity/locks.ts'
 import { openSessions } from '../identity/sessions.ts'
 import { openTokens } from '../identity/tokens.ts'
@@ -33,10 +34,13 @@ import { openKeyring } from '../keys/keyring.ts'
 import { loadRootKey } from '../keys/root-key.ts'
 import { openNotifications } from '../notify/notifications.ts'
 import { openBrowserSignin } from '../signin/browser.ts'
+import { openDeviceSignin } from '../signin/device.ts'
 import { openSignin } from '../signin/enrol.ts'
 import { openPasskeys } from '../signin/passkey.ts'
 import { startLease } from '../store/lease.ts'
 import { openStore } from '../store/open.ts'
+import { openAssertions, SVID_PATH } from '../vault/assertions.ts'
+import { openCredentialNotes } from '../vault/credential-notes.ts'
 import { openLogins } from '../vault/oauth.ts'
 import { openVault } from '../vault/secrets.ts'
 import { createApi } from './app.ts'
@@ -195,11 +199,13 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     vocabularies,
     trustDomain: NAME,
     vault,
+    notes: openCredentialNotes(store, clock, (error) => void logged.push(toChaperoneError(error))),
     notifications,
     logins: openLogins({ store, keyring, clock, audit, reveal: async () => 'secret' }),
     requests,
     link,
     browsers,
+    devices: openDeviceSignin({ store, ca, sessions, audit: writer ?? audit, clock }),
     passkeys: openPasskeys({ store, sessions, browsers, audit: writer ?? audit, clock, trustDomain: NAME }),
     places: { web: 'localhost:7444' },
     builtinServers: () => [],
@@ -215,8 +221,9 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
         await state.refresh(epoch)
       },
     }),
-    signin: openSignin({ store, keyring, ca, sessions, audit: writer ?? audit, clock, trustDomain: NAME }),
+    signin: openSignin({ store, keyring, ca, sessions, audit: writer ?? audit, clock, trustDomain: NAME, joining: noJoining }),
     tokens: openTokens({ keyring, clock, trustDomain: NAME }),
+    svids: openAssertions({ keyring, clock, places: { web: 'localhost:7444' }, purpose: 'svids', path: SVID_PATH }),
     documents: { store, audit: writer ?? audit, lease, clock, kinds: documentKinds(vocabularies), vocabularies, chaperone },
     listeners: () => ({ data: ':7443', web: ':7444', postgres: ':5432' }),
     describe: {

@@ -45,8 +45,15 @@ export function identityRoutes(parts: ApiParts): readonly Route[] {
           type: 'identity.changed',
           data: { op: state === 'active' ? 'enable' : 'disable', identity: { id: identity.id, name: identity.name } },
         })
+        // Whoever lets an agent work again has looked at it.
+        if (state === 'active' && identity.kind === 'agent')
+          await audit.append({
+            ...actorOf(session),
+            type: 'agent.reviewed',
+            data: { decision: 'enable', agent: { id: identity.id, name: identity.name }, roles: identity.roles },
+          })
         const { result } = await reduceRights(parts, async (trx) => {
-          const changed = await setIdentityState(trx, identity.id, state, clock.now())
+          const changed = await setIdentityState(trx, identity.id, state, clock.now(), session.principal.identityId)
           await assertAdministratorLeft(parts, trx)
           return changed
         })

@@ -15,6 +15,7 @@ import { actorOf } from './caller.ts'
 import type { Credential, Invitation, Invite, Issue, Token } from './contract.ts'
 import { credentialAnswer } from './credential.ts'
 import { assertGrantable } from './grantable.ts'
+import { ownsAgent } from './owned.ts'
 import type { ApiParts } from './parts.ts'
 import { assertRoom, shown } from './room.ts'
 import { type AskedInSession, type Route, signedIn } from './route.ts'
@@ -46,7 +47,11 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
     signedIn<Invite>({
       method: 'POST',
       path: '/v1/invitations',
-      who: { by: 'verbs', anyOf: ['issue'] },
+      who: {
+        by: 'verbs',
+        anyOf: ['issue'],
+        own: { when: 'otherwise', factor: true, test: (asked) => ownsAgent(parts, asked, (asked.body as Invite).name) },
+      },
       limit: SMALL,
       body: z.strictObject({ name: nameText, ttl: ttlText.optional() }),
       summary: ({ body }) => `invite ${body.name}`,
@@ -99,6 +104,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
       chain,
       how: 'issue',
       issuerId,
+      cameFrom: asked.remote,
       lifeMs: ttlMs,
       ...(body.purpose === undefined ? {} : { purpose: body.purpose }),
     })
@@ -129,10 +135,12 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
   async function chainOf({ id, name, ownerId }: IdentityRecord, { session }: AskedInSession<Issue>): Promise<readonly ChainLink[]> {
     if (!name.includes('/') || ownerId === undefined) return [{ identity: id }]
     const now = clock.now()
-    const [standing] = await listDelegations(store.db, { fromId: ownerId, toId: id, now, limit: 1 })
+    const [standing] = await listDelegations(store.db, { fromId: ownerId, toId: id, firstUse: true, now, limit: 1 })
     if (standing) return [{ identity: ownerId }, { identity: id, delegation: standing.id }]
     await parts.audit.append({ ...actorOf(session), type: 'delegation.made', data: { from: ownerId, to: id } })
-    const made = await store.write((trx) => makeDelegation(trx, { fromId: ownerId, toId: id, now }))
+    const made = await store.write((trx) =>
+      makeDelegation(trx, { fromId: ownerId, toId: id, how: 'client', madeBy: session.principal.identityId, now }),
+    )
     return [{ identity: ownerId }, { identity: id, delegation: made.id }]
   }
 }

@@ -44,7 +44,7 @@ export function mcpLoginRoutes(parts: ApiParts): readonly Route[] {
     const { resource } = found
     return guard.judge(session, { kind: 'mcp', resource, operation: 'list', effects: ['read'], facts: {}, summary: 'list' }).visible
   }
-  const isOwn = (session: LiveSession, name: string): boolean => maySee(session, name) && known(name).spec.auth?.oauth.for === 'each'
+  const isOwn = (session: LiveSession, name: string): boolean => maySee(session, name) && known(name).spec.auth?.oauth?.for === 'each'
   const who = {
     by: 'verbs',
     anyOf: ['secrets'],
@@ -128,3 +128,13 @@ function whoLogsIn({ principal }: LiveSession, server: LoginServer): string {
 }
 
 const unknown = () => new ChaperoneError('not_found', 'There is no MCP server of that name.', { fix: 'See the list: chaperone mcp ls' })
+
+/** The server at which this person may log in for himself by a page: one that he may see, and whose login is of each. Throws `not_found`. */
+export function ownLoginAt({ state, guard }: Pick<ApiParts, 'state' | 'guard'>, session: LiveSession, name: string): LoginServer {
+  const found = state.current().find('mcp', name)
+  if (!found) throw unknown()
+  const { resource, spec } = found as { readonly resource: typeof found.resource; readonly spec: McpServerSpec }
+  const { visible } = guard.judge(session, { kind: 'mcp', resource, operation: 'list', effects: ['read'], facts: {}, summary: 'list' })
+  if (!visible || spec.auth?.oauth?.for !== 'each') throw unknown()
+  return { id: resource.id, name: resource.name, spec }
+}

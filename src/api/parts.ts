@@ -15,10 +15,13 @@ import type { Keyring } from '../keys/types.ts'
 import type { Notifications } from '../notify/notifications.ts'
 import type { Action, Decision, Resource, Vocabulary } from '../policy/types.ts'
 import type { BrowserSignin } from '../signin/browser.ts'
+import type { DeviceSignin } from '../signin/device.ts'
 import type { Signin } from '../signin/enrol.ts'
 import type { Passkeys } from '../signin/passkey.ts'
 import type { Lease } from '../store/lease.ts'
 import type { Store } from '../store/store.ts'
+import type { Assertions } from '../vault/assertions.ts'
+import type { CredentialNotes } from '../vault/credential-notes.ts'
 import type { UpstreamLogins } from '../vault/logins.ts'
 import type { Vault } from '../vault/secrets.ts'
 import type { Credential, Explain } from './contract.ts'
@@ -34,6 +37,8 @@ export interface ApiParts {
   readonly keyring: Keyring
   readonly vault: Vault
   readonly logins: UpstreamLogins
+  /** Who put a credential there, and when it was last used. */
+  readonly notes: CredentialNotes
   readonly pins: PinBook
   readonly requests: Requests
   /** Who outside is told. */
@@ -50,9 +55,12 @@ export interface ApiParts {
   readonly signin: Signin
   readonly browsers: BrowserSignin
   readonly passkeys: Passkeys
+  readonly devices: DeviceSignin
   /** Where people reach the web listener, `host:port`. */
   readonly places: { readonly web: string }
   readonly tokens: Pick<Tokens, 'mint'>
+  /** Tokens that an identity asks for itself, to show elsewhere. */
+  readonly svids: Pick<Assertions, 'mint'>
   readonly documents: DocumentsParts
   readonly clock: Clock
   readonly trustDomain: string

@@ -83,7 +83,7 @@ export interface RequestRow {
     /** `cli`, `browser` */
     readonly how: string
     /** the second factor that it was given with */
-    readonly factor?: 'totp' | 'passkey'
+    readonly factor?: 'totp' | 'passkey' | 'directory'
     readonly at: number
     /** What was asked for says something else by now: it counts no more. */
     readonly outdated?: true

@@ -1,4 +1,3 @@
-import type { AccessWish, CallWish } from '../access/requests/types.ts'
 import { searchRecords } from '../audit/query.ts'
 import type { Envelope } from '../audit/record.ts'
 import type { LiveSession } from '../identity/types.ts'
@@ -52,6 +51,6 @@ export async function beforeOf(
 }
 
 function resourceOf({ kind, body }: SeenRequest): string | undefined {
-  if (kind === 'call') return (body as CallWish).resource.id
-  return kind === 'access' ? (body as AccessWish).resource?.id : undefined
+  if (kind === 'call') return body.resource.id
+  return kind === 'access' ? body.resource?.id : undefined
 }

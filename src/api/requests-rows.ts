@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { stringify } from 'yaml'
 import { whoDecides } from '../access/requests/approvers.ts'
-import type { AccessWish, CallWish, Seen } from '../access/requests/types.ts'
+import type { Seen } from '../access/requests/types.ts'
 import { formatDuration } from '../encoding/duration.ts'
 import { laidOut } from '../gateways/postgres/asking/laid-out.ts'
 import { inReadingOrder } from '../policy/reading-order.ts'
@@ -32,9 +32,9 @@ const MOST_SHOWN = 32 * 1024
 /** What there is to be read before a yes: the call as it will run, or what the role that is asked for says; `seen` is bound to both. */
 export async function shownOf({ kind, body, says }: SeenRequest): Promise<readonly ShownPart[]> {
   if (kind === 'call')
-    return await Promise.all((body as CallWish).shown.map(async (part) => (part.form === 'sql' ? { ...part, ...(await laidOut(part.text)) } : part)))
+    return await Promise.all(body.shown.map(async (part) => (part.form === 'sql' ? { ...part, ...(await laidOut(part.text)) } : part)))
   if (kind !== 'access' || says === undefined) return []
-  const { role } = body as AccessWish
+  const { role } = body
   const text = stringify(inReadingOrder(says)).trimEnd()
   const cut = { size: Buffer.byteLength(text), sha256: createHash('sha256').update(text).digest('hex') }
   return [{ title: `What role ${role} says`, form: 'text', text: text.slice(0, MOST_SHOWN), ...(text.length > MOST_SHOWN ? { cut } : {}) }]
@@ -96,17 +96,17 @@ function rowOf(one: SeenRequest, nameOf: (id: string) => string, url: string): R
 
 /** A call brings no reason along: it is what its session is for. */
 function reasonFrom({ kind, body, reason }: SeenRequest): Pick<RequestRow, 'reasonFrom'> {
-  const from = kind === 'call' && reason !== '' ? 'session' : kind === 'access' ? (body as AccessWish).reasonFrom : undefined
+  const from = kind === 'call' && reason !== '' ? 'session' : kind === 'access' ? body.reasonFrom : undefined
   return from === undefined ? {} : { reasonFrom: from }
 }
 
 function about({ kind, body, below }: SeenRequest): Pick<RequestRow, 'summary' | 'resource' | 'access' | 'call' | 'wish'> {
   if (kind === 'server') {
-    const wish = body as ServerWish
-    return { summary: `MCP server ${wish.name}`, wish }
+    // As the API checked it when it was asked for.
+    return { summary: `MCP server ${body.name}`, wish: body as unknown as ServerWish }
   }
   if (kind === 'access') {
-    const { role, resource, forMs, breakGlass } = body as AccessWish
+    const { role, resource, forMs, breakGlass } = body
     const name = resource && `${resource.kind}/${resource.name}`
     return {
       summary: `role ${role}${name === undefined ? '' : ` on ${name}`} for ${formatDuration(forMs)}`,
@@ -114,7 +114,7 @@ function about({ kind, body, below }: SeenRequest): Pick<RequestRow, 'summary' |
       access: { role, forMs, below, ...(breakGlass ? { breakGlass } : {}) },
     }
   }
-  const { summary, resource, kind: vocabulary, operation, effects, message, rules } = body as CallWish
+  const { summary, resource, kind: vocabulary, operation, effects, message, rules } = body
   return {
     summary,
     resource: `${vocabulary}/${resource.name}`,

@@ -24,7 +24,7 @@ const SHOWN: Readonly<
   },
   postgres({ name }, spec, { postgres }) {
     const { databases } = spec as PostgresDatabaseSpec
-    return { address: `postgres://${postgres}/${name}/`, about: `databases: ${databases.join(', ')}` }
+    return { address: `postgres://${postgres}/${name}/`, about: `databases: ${databases.join(', ')}`, databases }
   },
 }
 

@@ -17,7 +17,12 @@ export type Who =
       readonly by: 'verbs'
       readonly anyOf: readonly [Verb, ...Verb[]]
       /** What is about oneself needs no verb. `first`: asked before policy; `otherwise`: only when policy says no. */
-      readonly own?: { readonly when: 'first' | 'otherwise'; test(asked: Asked<unknown>): boolean | Promise<boolean> }
+      readonly own?: {
+        readonly when: 'first' | 'otherwise'
+        test(asked: Asked<unknown>): boolean | Promise<boolean>
+        /** A person needs a fresh second factor for his own, too. */
+        readonly factor?: true
+      }
     }
 
 /** What a handler is given: everything in it has been checked. */

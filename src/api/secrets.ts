@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { ChaperoneError } from '../errors.ts'
+import { aboutSecret } from '../vault/credential-notes.ts'
 import { actorOf } from './caller.ts'
 import type { ApiParts } from './parts.ts'
 import { type Asked, type Route, signedIn } from './route.ts'
@@ -6,7 +8,7 @@ import { type Asked, type Route, signedIn } from './route.ts'
 const secrets = { by: 'verbs', anyOf: ['secrets'] } as const
 
 /** Upstream secrets: set, listed by name, deleted. There is no route that shows one, and their bodies are in no record. */
-export function secretRoutes({ vault, store, audit }: ApiParts): readonly Route[] {
+export function secretRoutes({ vault, store, audit, notes, state }: ApiParts): readonly Route[] {
   return [
     signedIn({ method: 'GET', path: '/v1/secrets', who: secrets, handle: async () => ({ secrets: await vault.list() }) }),
     signedIn<{ value: string }>({
@@ -18,8 +20,17 @@ export function secretRoutes({ vault, store, audit }: ApiParts): readonly Route[
       body: z.strictObject({ value: z.string().min(1) }),
       summary: (asked) => `set ${shown(asked)}`,
       async handle(asked) {
+        const name = asked.params.name ?? ''
+        // One name space: whoever reads `{ secret: NAME }` must not have to ask which of two is meant.
+        if (state.current().find('secret', name))
+          throw new ChaperoneError('conflict', `A document says that the secret ${name} is kept elsewhere.`, {
+            fix: `Choose another name, or delete the document first: chaperone delete secret ${name}`,
+          })
         await audit.append({ ...actorOf(asked.session), type: 'secret.set', data: { name: shown(asked) } })
-        await store.write((trx) => vault.set(trx, asked.params.name ?? '', asked.body.value))
+        await store.write(async (trx) => {
+          await vault.set(trx, name, asked.body.value)
+          await notes.set(trx, aboutSecret(name), asked.session.principal.identityId)
+        })
         return {}
       },
     }),
@@ -30,7 +41,10 @@ export function secretRoutes({ vault, store, audit }: ApiParts): readonly Route[
       summary: (asked) => `delete ${shown(asked)}`,
       async handle(asked) {
         await audit.append({ ...actorOf(asked.session), type: 'secret.deleted', data: { name: shown(asked) } })
-        await store.write((trx) => vault.delete(trx, asked.params.name ?? ''))
+        await store.write(async (trx) => {
+          await vault.delete(trx, asked.params.name ?? '')
+          await notes.forget(trx, aboutSecret(asked.params.name ?? ''))
+        })
         return {}
       },
     }),

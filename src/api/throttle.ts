@@ -12,7 +12,10 @@ const MOST_ADDRESSES = 10_000
  * longest ago makes room, so a flood of addresses costs memory for 10,000 and no more. Guessing is bounded elsewhere
  * (failures are counted by identity, secrets have 256 bits); this keeps one noisy client from stopping the others.
  */
-export function makeThrottle(clock: Clock): (address: string) => void {
+export function makeThrottle(
+  clock: Clock,
+  { burst, perSecond }: { readonly burst: number; readonly perSecond: number } = { burst: BURST, perSecond: PER_SECOND },
+): (address: string) => void {
   const buckets = new Map<string, { left: number; at: number }>()
   return (address) => {
     const key = networkOf(address)
@@ -20,8 +23,8 @@ export function makeThrottle(clock: Clock): (address: string) => void {
     const before = buckets.get(key)
     buckets.delete(key)
     if (buckets.size >= MOST_ADDRESSES) buckets.delete(buckets.keys().next().value!)
-    const refilled = before ? Math.max(0, now - before.at) * (PER_SECOND / 1000) : 0
-    const left = Math.min(BURST, (before?.left ?? BURST) + refilled) - 1
+    const refilled = before ? Math.max(0, now - before.at) * (perSecond / 1000) : 0
+    const left = Math.min(burst, (before?.left ?? burst) + refilled) - 1
     buckets.set(key, { left: Math.max(left, -1), at: now })
     if (left < 0) throw new ChaperoneError('too_many', 'Too many attempts from this address.', { fix: 'Wait a minute and try again.' })
   }

@@ -17,7 +17,7 @@ export const RECORD_TYPES = {
   'session.ended': 'A session ended, and why.',
   'credential.issued': 'A certificate or token was issued.',
   'credential.refused': 'A certificate or token was asked for and refused.',
-  'credential.copied': 'A credential that was renewed already asked to be renewed again: somebody holds a copy, and its session ended.',
+  'credential.copied': 'A credential that was renewed already asked to be renewed again: somebody holds a copy, and its session is locked.',
   'factor.enrolled': 'A second factor was enrolled, or a browser made known.',
   'factor.used': 'A second factor was given.',
   'factor.refused': 'A second factor was wrong.',

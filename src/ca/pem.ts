@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 
 /** RFC 7468. */
 export function pemOf(label: 'CERTIFICATE' | 'CERTIFICATE REQUEST', der: Uint8Array): string {
@@ -18,3 +18,11 @@ export function certificateBlocks(pem: string): readonly string[] {
 export function readBundle(pem: string): X509Certificate[] {
   return certificateBlocks(pem).map((block) => new X509Certificate(block))
 }
+
+/** sha256 hex of the SubjectPublicKeyInfo of each certificate of a bundle. */
+export const fingerprintsOf = (pem: string): string[] =>
+  readBundle(pem).map(({ publicKey }) =>
+    createHash('sha256')
+      .update(publicKey.export({ type: 'spki', format: 'der' }))
+      .digest('hex'),
+  )

@@ -3,6 +3,7 @@ import { parseByteSize } from '../encoding/byte-size.ts'
 import { parseDuration } from '../encoding/duration.ts'
 import type { ChaperoneError } from '../errors.ts'
 import { EFFECTS } from '../policy/types.ts'
+import { upstreamAuth } from './upstream-auth.ts'
 
 const value = z.union([z.string(), z.strictObject({ secret: z.string().describe('name of a sealed secret in the vault') })])
 
@@ -59,23 +60,15 @@ export const mcpServerSpec = z
       })
       .default({})
       .describe('stdio: what one process may cost'),
-    auth: z
-      .strictObject({
-        oauth: z.strictObject({
-          for: z.enum(['everybody', 'each']).default('everybody').describe('one login that all use, or one of each person'),
-          client_id: z.string().optional().describe('a client registered beforehand; else a client metadata document or dynamic registration'),
-          client_secret: z.strictObject({ secret: z.string() }).optional().describe('name of a sealed secret in the vault'),
-          scopes: z.array(z.string().min(1)).optional().describe('default: what the server asks for'),
-        }),
-      })
-      .optional()
-      .describe('http: the server wants OAuth; somebody logs in once with `chaperone mcp login NAME`'),
+    auth: upstreamAuth.optional().describe('http: what Chaperone shows the server: exactly one of `oauth`, `client_credentials`, `identity`'),
     trusted: z.boolean().default(false).describe("believe the server's own annotations of its tools"),
     tools: z
       .record(z.string(), z.strictObject({ effects: z.array(z.enum(EFFECTS)).min(1) }))
       .default({})
       .describe('effects confirmed by an administrator; they win over annotations'),
     ca: z.string().optional().describe('http: PEM of the authority that signed the server certificate'),
+    description: z.string().min(1).max(100).optional().describe('what it is for, in one line, for people who look for it'),
+    registry: z.literal('public').optional().describe('the registry API shows it to everybody, without a sign-in; who may use it is up to roles'),
   })
   .refine((spec) => (spec.command === undefined) !== (spec.url === undefined), { message: 'write exactly one of `command` and `url`' })
   // What would change nothing is refused: somebody believes that it protects (peers R90).

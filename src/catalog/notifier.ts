@@ -20,6 +20,8 @@ const TOLD = [
   'request.review_overdue',
   'lock.made',
   'lock.lifted',
+  'agent.due',
+  'agent.stopped',
 ] as const
 export type Told = (typeof TOLD)[number]
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { CLIENTS } from '../client/config.ts'
+import { CLIENTS } from '../client/config/types.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { line } from './output.ts'

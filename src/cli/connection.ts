@@ -55,14 +55,27 @@ function assertSignedIn(profile: Profile): void {
   }
 }
 
+/** Inside of a run its socket is the way, unless another one is named. */
+export function runSocket({ server, identity }: ServerFlags): string | undefined {
+  return server === undefined && identity === undefined ? process.env.CHAPERONE_SOCKET || undefined : undefined
+}
+
 /** A live credential for tools: an agent of the person who is signed in, or the agent itself. */
-export async function keepFor(flags: ServerFlags & { readonly purpose?: string }, client: string, say: (line: string) => void): Promise<Keeper> {
+export async function keepFor(
+  flags: ServerFlags & { readonly purpose?: string; readonly profile?: string },
+  client: string,
+  say: (line: string) => void,
+): Promise<Keeper> {
   const profile = await profileFor(flags)
   assertSignedIn(profile)
   const { issuerOf, keepCredential } = await import('../client/credential.ts')
   const { openProfiles } = await import('../client/profile.ts')
   const { sharedCredential } = await import('../client/shared-credential.ts')
-  const issuer = issuerOf(profile, { client, ...(flags.purpose === undefined ? {} : { purpose: flags.purpose }) })
+  const issuer = issuerOf(profile, {
+    client,
+    ...(flags.purpose === undefined ? {} : { purpose: flags.purpose }),
+    ...(flags.profile === undefined ? {} : { profile: flags.profile }),
+  })
   return keepCredential(issuer, {
     skewMs: issuer.skewMs,
     onTrouble: (error) => say(`the credential could not be renewed: ${error.message}`),
@@ -82,6 +95,16 @@ export async function holdOpen(door: { close(): Promise<void> }, keeper: Keeper,
 
 /** Runs `work` with the API as the signed-in identity. */
 export async function withApi<T>(flags: ServerFlags, work: (api: Api, profile: Profile) => Promise<T>): Promise<T> {
+  const socket = runSocket(flags)
+  if (socket !== undefined) {
+    const { apiInside, profileInside } = await import('../client/running/inside.ts')
+    const api = apiInside(socket)
+    try {
+      return await work(api, await profileInside(api))
+    } finally {
+      api.close()
+    }
+  }
   const profile = await profileFor(flags)
   assertSignedIn(profile)
   const { openApi } = await import('../client/api.ts')

@@ -7,6 +7,7 @@ import { formatDuration } from '../encoding/duration.ts'
 import { REASONS, toChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { type ServerFlags, withJson } from './connection.ts'
+import { bypass } from './doctor-bypass.ts'
 import { line, printable, printJson, styled } from './output.ts'
 
 interface Check {
@@ -21,12 +22,14 @@ const SKEW_WARNING_MS = 5000
 const LIFE_WARNING_MS = 15 * 60_000
 
 export const register: Register = (command) => {
+  bypass(command)
   withJson(command)
     .option('--server <host:port>', 'default: the server used last')
     .option('--identity <file>', 'check the credential in this file')
     .action(async (flags: ServerFlags & { json?: boolean }) => {
       const checks: Check[] = [node()]
       const profile = await signedIn(flags, checks)
+      if (profile && flags.identity === undefined) checks.push({ check: 'key', state: 'ok', says: await openProfiles().keyIs(profile.address) })
       if (profile) await server(profile, checks)
       checks.push(program('psql', ['--version'], '`chaperone db connect`', 'postgresql-client'))
       if (process.platform === 'linux')

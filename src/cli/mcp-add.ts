@@ -10,7 +10,7 @@ import { proposeName } from './mcp-name.ts'
 import { line, noticeText, printable, printJson, problemText, say, styled, table } from './output.ts'
 import { ask } from './terminal.ts'
 
-interface AddFlags extends ServerFlags {
+export interface AddFlags extends ServerFlags {
   readonly name?: string
   readonly label?: readonly string[]
   readonly env?: readonly string[]
@@ -101,7 +101,7 @@ async function asked(api: Api, wish: ServerWish, flags: AddFlags): Promise<void>
   line(`Asked for ${printable(wish.name)}: ${id}. See what becomes of it with: chaperone requests ls`)
 }
 
-async function look(api: Api, wish: ServerWish): Promise<McpScan> {
+export async function look(api: Api, wish: ServerWish): Promise<McpScan> {
   try {
     return await api.call<McpScan>('POST', '/v1/mcp/scan', wish, { timeoutMs: SCAN_TIMEOUT_MS })
   } catch (cause) {
@@ -136,7 +136,7 @@ async function finish(wish: ServerWish, scan: McpScan | undefined, flags: AddFla
   line(`No role speaks of it yet unless one says \`mcp: any\`. For example:\n  allow: [{ mcp: ${printable(wish.name)}, can: read }]`)
 }
 
-async function show({ name }: ServerWish, scan: McpScan, flags: AddFlags): Promise<void> {
+export async function show({ name }: ServerWish, scan: McpScan, flags: AddFlags): Promise<void> {
   const { counted, flagLine } = await import('./mcp-yaml.ts')
   // A document that is printed goes into a file or a pipe; what is for eyes stands beside it.
   const out = flags.print ? (text: string) => void process.stderr.write(`${text}\n`) : line
@@ -168,7 +168,7 @@ async function show({ name }: ServerWish, scan: McpScan, flags: AddFlags): Promi
   for (const warning of scan.warnings) process.stderr.write(`${problemText(warning)}\n`)
 }
 
-async function apply(
+export async function apply(
   api: Api,
   wish: ServerWish,
   scan: McpScan | undefined,

@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process'
 import type { Command } from 'commander'
 import type { Callback } from '../client/callback.ts'
 import { ChaperoneError } from '../errors.ts'
@@ -25,9 +24,12 @@ export function login(command: Command): void {
         const begun = await withApi(flags, (api) =>
           api.call<{ url: string; expiresAt: number }>('POST', path, { redirect: door.redirect }, { timeoutMs: SLOW_MS }),
         )
-        const url = openable(begun.url)
+        const { isOpenable, openBrowser } = await import('../client/open-browser.ts')
+        const url = URL.parse(begun.url)
+        // What the server of Chaperone has checked is checked again where it is opened (CVE-2025-6514).
+        if (!url || !isOpenable(url)) throw new ChaperoneError('upstream_unavailable', 'The address for the login is not https.')
         say(`log in here, within ten minutes: ${url.href}`)
-        if (flags.browser !== false) openBrowser(url)
+        if (flags.browser !== false) openBrowser(url, () => say('no browser could be opened: open the address yourself'))
         const state = url.searchParams.get('state') ?? ''
         const answer = await first(door.answer(state), flags.browser === false, begun.expiresAt - Date.now())
         if (answer.state !== state) throw new ChaperoneError('usage', 'That is the answer to another login.')
@@ -47,23 +49,6 @@ export function login(command: Command): void {
       const { revoked } = await withApi(flags, (api) => api.call<{ revoked: boolean }>('DELETE', `/v1/mcp/${segment(name)}/login`))
       line(`Logged out of ${printable(name)}.${revoked ? '' : ' Its authorization server did not end the tokens; nobody has them any more.'}`)
     })
-}
-
-/** What the server of Chaperone has checked is checked again where it is opened (CVE-2025-6514). */
-function openable(text: string): URL {
-  const url = URL.parse(text)
-  const local = url?.protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)
-  if (!url || (url.protocol !== 'https:' && !local)) throw new ChaperoneError('upstream_unavailable', 'The address for the login is not https.')
-  return url
-}
-
-/** Never through a shell: the address was made by a server. Where nothing opens it, the person has it before him. */
-function openBrowser(url: URL): void {
-  const [program, ...before] =
-    process.platform === 'darwin' ? ['open'] : process.platform === 'win32' ? ['rundll32', 'url.dll,FileProtocolHandler'] : ['xdg-open']
-  const child = spawn(program!, [...before, url.href], { stdio: 'ignore', detached: true })
-  child.on('error', () => say('no browser could be opened: open the address yourself'))
-  child.unref()
 }
 
 /** From the browser on this machine, or pasted: a browser elsewhere ends at an address that it cannot open. */

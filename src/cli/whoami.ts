@@ -24,6 +24,7 @@ export const register: Register = (command) => {
         ['credential', `until ${moment(who.notAfter)}`],
       ]
       if (who.chain.length > 1) rows.push(['chain', who.chain.map((link) => link.name).join(' → ')])
+      for (const { name, leaves = [] } of who.chain) if (leaves.length > 0) rows.push(['limits', `${name}: ${leaves.join(' ')}`])
       if (who.session.purpose !== undefined) rows.push(['purpose', `claimed: ${who.session.purpose}`])
       if (who.session.factorAt !== undefined) rows.push(['factor', factorText(who.session)])
       for (const [title, text] of rows) line(`${title.padEnd(11)} ${printable(text)}`)

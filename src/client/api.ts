@@ -1,9 +1,10 @@
-import type { ClientRequest, IncomingMessage } from 'node:http'
-import { Agent, request } from 'node:https'
+import { type ClientRequest, type IncomingMessage, request as plainRequest } from 'node:http'
+import { request } from 'node:https'
 import { isIP } from 'node:net'
 import type { ErrorBody } from '../api/contract.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import { ChaperoneError, REASONS, type ReasonCode } from '../errors.ts'
+import { agentFor } from '../network/tunnel.ts'
 import { ApiError } from './api-error.ts'
 import { EventStreamReader } from './event-stream.ts'
 import { unreachable } from './first-contact.ts'
@@ -19,6 +20,8 @@ export interface ApiOptions {
   readonly factor?: () => Promise<string | undefined>
   readonly timeoutMs?: number
   readonly clock?: Clock
+  /** Inside a run: its unix socket, behind which the runner has the certificate. Then neither address nor authorities are used. */
+  readonly socket?: string
 }
 
 export interface Api {
@@ -54,7 +57,8 @@ export function tlsOptions(host: string, authorities: string, identity?: Identif
 export function openApi(options: ApiOptions): Api {
   const { host, port } = splitAddress(options.address)
   // Sessions are not kept: a resumed one would show an old certificate.
-  const agent = new Agent({ keepAlive: true, maxCachedSessions: 0, maxSockets: 8, ...tlsOptions(host, options.authorities, options.identity) })
+  const tls = tlsOptions(host, options.authorities, options.identity)
+  const agent = agentFor({ host, port, secure: true }, { keepAlive: true, maxCachedSessions: 0, maxSockets: 8, ...tls })
   const clock = options.clock ?? systemClock
   let skewMs: number | undefined
 
@@ -64,14 +68,15 @@ export function openApi(options: ApiOptions): Api {
       const headers: Record<string, string | number> = { accept, 'user-agent': 'chaperone-cli' }
       if (lastEvent !== undefined) headers['last-event-id'] = lastEvent
       if (payload) Object.assign(headers, { 'content-type': 'application/json', 'content-length': payload.length })
-      const asked: ClientRequest = request(
-        { agent, host, port, method, path, headers, timeout: timeoutMs, ...(signal ? { signal } : {}) },
-        (answer) => {
-          const date = Date.parse(answer.headers.date ?? '')
-          if (Number.isFinite(date)) skewMs = date - clock.now()
-          resolve(answer)
-        },
-      )
+      const what = { method, path, headers, timeout: timeoutMs, ...(signal ? { signal } : {}) }
+      const take = (answer: IncomingMessage) => {
+        const date = Date.parse(answer.headers.date ?? '')
+        if (Number.isFinite(date)) skewMs = date - clock.now()
+        resolve(answer)
+      }
+      const { socket } = options
+      const asked: ClientRequest =
+        socket === undefined ? request({ agent, host, port, ...what }, take) : plainRequest({ socketPath: socket, ...what }, take)
       asked.on('timeout', () => asked.destroy(new ChaperoneError('upstream_timeout', `Chaperone at ${options.address} did not answer in time.`)))
       asked.on('error', (error) => reject(connectionError(options.address, error)))
       asked.end(payload)
@@ -165,6 +170,10 @@ function errorOf(status: number, text: string): ChaperoneError {
   return new ApiError(status, body as ErrorBody)
 }
 
+/** A proxy that opens TLS shows a certificate of its own: to us it looks like anybody else who would. */
+export const BETWEEN =
+  'Somebody stands between you and the server. If it is a proxy of your company that opens TLS, client certificates cannot pass it: ask for an exception for this address, or use the web address of the server with a bearer token (docs/company-network.md). `chaperone doctor` says whose certificate it is.'
+
 /** TLS and socket errors in the words of this product; a person can act on "expired", not on "alert number 45". */
 export function connectionError(address: string, error: Error): ChaperoneError {
   if (error instanceof ChaperoneError) return error
@@ -186,7 +195,7 @@ export function connectionError(address: string, error: Error): ChaperoneError {
   if (/SELF_SIGNED|UNABLE_TO_VERIFY|UNABLE_TO_GET_ISSUER|ERR_TLS_CERT|CERT_SIGNATURE_FAILURE/.test(text)) {
     return new ChaperoneError('credential_invalid', `The server at ${address} is not the one you signed in to.`, {
       ...more,
-      fix: 'Somebody may stand between you and the server: ask your administrator before you go on.',
+      fix: BETWEEN,
     })
   }
   if (/ALERT|SSL_|alert number|EPROTO/i.test(text)) {

@@ -172,7 +172,10 @@ export async function keepCredential(issuer: Issuer, options: KeeperOptions = {}
  * The issuer of what runs at the user. A person's own credential is never used for tools (design 3.3): with a person's
  * profile it asks for an agent of that person, `boris/<client>`; an agent's own credential is used and renewed as it is.
  */
-export function issuerOf(profile: Profile, ask: { readonly client: string; readonly purpose?: string }): Issuer & { skewMs(): number } {
+export function issuerOf(
+  profile: Profile,
+  ask: { readonly client: string; readonly purpose?: string; readonly profile?: string },
+): Issuer & { skewMs(): number } {
   let skew = 0
   const as = async <T>(
     held: { readonly key: string; readonly certificate: string },
@@ -194,7 +197,9 @@ export function issuerOf(profile: Profile, ask: { readonly client: string; reado
       if (!isPerson) return { key: profile.key, certificate: profile.certificate, notAfter: profile.notAfter, profile }
       const { key, csr } = makeKeyPair()
       const body = { client: ask.client, csr, ...(ask.purpose === undefined ? {} : { purpose: ask.purpose }) }
-      return heldOf(profile.address, key, await as(profile, profile.bundles.server, (api) => api.call<Credential>('POST', '/v1/clients', body)))
+      // With less than he has himself: a session of its own, under limits that he wrote down.
+      const [path, whole] = ask.profile === undefined ? ['/v1/clients', body] : ['/v1/runs', { ...body, profile: ask.profile }]
+      return heldOf(profile.address, key, await as(profile, profile.bundles.server, (api) => api.call<Credential>('POST', path, whole)))
     },
     renew: (held, csr) => as(held, held.profile.bundles.server, (api) => api.call<Credential>('POST', '/v1/renew', { csr })),
     prove: (held) => as(held, held.profile.bundles.server, async (api) => void (await api.call('POST', '/v1/prove', {}))),

@@ -1,9 +1,10 @@
-import type { IncomingMessage } from 'node:http'
-import { Agent, request } from 'node:https'
+import type { Agent, IncomingMessage } from 'node:http'
+import { request } from 'node:https'
 import type { Readable } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { type Clock, systemClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
+import { agentFor } from '../network/tunnel.ts'
 import { connectionError, tlsOptions } from './api.ts'
 import type { Keeper } from './credential.ts'
 import { unreachable } from './first-contact.ts'
@@ -45,7 +46,7 @@ export function openDataPlane(keeper: Keeper, clock: Clock = systemClock): DataP
     const { profile, key, certificate } = keeper.current()
     const { host, port } = listenerOf(profile, 'data')
     const options = { keepAlive: true, maxCachedSessions: 0, timeout: IDLE_MS, ...tlsOptions(host, profile.bundles.server, { key, certificate }) }
-    return { host, port, agent: new Agent(options) }
+    return { host, port, agent: agentFor({ host, port, secure: true }, options) }
   }
   let now = agentOf()
   const retired = new Set<Agent>()

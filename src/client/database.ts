@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path'
 import { connect as connectSecure, type TLSSocket } from 'node:tls'
 import { type Clock, systemClock } from '../clock.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
+import { openSocket } from '../network/tunnel.ts'
 import { connectionError } from './api.ts'
 import type { Keeper } from './credential.ts'
 import { unreachable } from './first-contact.ts'
@@ -162,14 +163,19 @@ async function dial(keeper: Keeper, clock: Clock): Promise<TLSSocket> {
   const { profile, key, certificate } = keeper.current()
   const { host, port } = listenerOf(profile, 'postgres')
   const address = `${host}:${port}`
-  const plain = connectPlain({ host, port, noDelay: true })
-  const late = clock.at(clock.now() + OPENING_MS, () => plain.destroy(unreachable(address, new Error('timeout while connecting'))))
+  const stop = new AbortController()
+  const late = clock.at(clock.now() + OPENING_MS, () => stop.abort())
+  const plain = await openSocket({ host, port, secure: true }, process.env, { signal: stop.signal }).catch((error: Error) => {
+    late()
+    throw stop.signal.aborted ? unreachable(address, new Error('timeout while connecting')) : connectionError(address, error)
+  })
+  stop.signal.addEventListener('abort', () => plain.destroy(unreachable(address, new Error('timeout while connecting'))), { once: true })
   try {
     return await new Promise<TLSSocket>((resolve, reject) => {
       const fail = (error: Error) => reject(connectionError(address, error))
       plain.once('error', fail)
       plain.once('close', () => fail(new Error('closed while connecting')))
-      plain.once('connect', () => plain.write(sslRequest()))
+      plain.write(sslRequest())
       plain.once('data', (answer) => {
         // Exactly one byte: more would be bytes that somebody slipped in before the encryption began (CVE-2021-23222).
         if (answer.length !== 1 || answer[0] !== 0x53)

@@ -24,7 +24,16 @@ export class McpEndpoint {
   #lastEnd: ChaperoneError | undefined
   #exitCode = 0
 
-  constructor(server: string | undefined, connect: () => Promise<Keeper>, clock: Clock) {
+  readonly #plane: (keeper: Keeper, clock: Clock) => DataPlane
+
+  /** `plane`: another way than TLS to the gateway, such as the socket of a run. */
+  constructor(
+    server: string | undefined,
+    connect: () => Promise<Keeper>,
+    clock: Clock,
+    plane: (keeper: Keeper, clock: Clock) => DataPlane = openDataPlane,
+  ) {
+    this.#plane = plane
     this.#path = mcpPath(server)
     this.#connect = connect
     this.#clock = clock
@@ -88,7 +97,7 @@ export class McpEndpoint {
   async #open(): Promise<{ readonly keeper: Keeper; readonly plane: DataPlane }> {
     try {
       const keeper = await this.#connect()
-      const plane = openDataPlane(keeper, this.#clock)
+      const plane = this.#plane(keeper, this.#clock)
       keeper.signal.addEventListener('abort', () => {
         plane.close()
         this.#line = undefined

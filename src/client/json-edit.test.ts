@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { setMember } from './json-edit.ts'
+import { readJson, removeMember, setMember } from './json-edit.ts'
 
 test('an entry is added and everything else keeps every byte: comments, trailing commas, long numbers', () => {
   const before = '// mine\n{\n    "big": 12345678901234567890, /* keep */\n    "mcpServers": {\n        "old": { "command": "x", },\n    },\n}\n'
@@ -49,5 +49,27 @@ test('for any JSON object the result says the same, plus the entry', () => {
         assert.deepEqual(after, JSON.parse(JSON.stringify({ ...whole, servers: { ...servers, [key]: { command: 'c' } } })))
       },
     ),
+  )
+})
+
+test('a server is removed with its line and its comma, and everything else keeps every byte', () => {
+  const text = '{\n  // mine\n  "s": {\n    "a": 1, // one\n    "b": 2,\n    "c": 3\n  }\n}\n'
+  assert.equal(removeMember(text, ['s', 'b']), '{\n  // mine\n  "s": {\n    "a": 1, // one\n    "c": 3\n  }\n}\n')
+  assert.equal(removeMember(text, ['s', 'c']), '{\n  // mine\n  "s": {\n    "a": 1, // one\n    "b": 2\n  }\n}\n')
+  assert.equal(removeMember('{"a":1,"b":2}', ['a']), '{"b":2}')
+  assert.equal(removeMember(text, ['s', 'x']), text)
+  assert.equal(removeMember(text, ['x', 'y']), text)
+})
+
+test('for any JSON object, what is set is read and removed again, and the rest says the same', () => {
+  const key = fc.string().filter((one) => one !== '__proto__')
+  fc.assert(
+    fc.property(fc.dictionary(key, fc.jsonValue()), key, fc.jsonValue(), fc.constantFrom(undefined, 2, '\t'), (object, name, value, indent) => {
+      const text = JSON.stringify(object, null, indent)
+      assert.deepEqual(readJson(text), JSON.parse(text))
+      const { [name]: _, ...rest } = object
+      assert.deepEqual(readJson(removeMember(text, [name])), JSON.parse(JSON.stringify(rest)))
+      assert.deepEqual(readJson(removeMember(setMember(text, [name], value), [name])), JSON.parse(JSON.stringify(rest)))
+    }),
   )
 })

@@ -1,21 +1,24 @@
 import { ChaperoneError } from '../errors.ts'
 
 /**
- * Sets one member of a JSON file that belongs to somebody else, and leaves every other byte as it is: comments and
- * trailing commas (VS Code and others allow them), order, spacing, long numbers. Pure.
+ * Reads, sets and removes members of a JSON file that belongs to somebody else, and leaves every other byte as it is:
+ * comments and trailing commas (VS Code and others allow them), order, spacing, long numbers. Pure.
  */
 
-/** A value's place in the text, and the members of an object. */
+/** A value's place in the text, and what is in it. */
 interface Value {
   readonly start: number
   readonly end: number
   readonly members?: readonly Member[]
+  readonly items?: readonly Value[]
 }
 
 interface Member {
   readonly key: string
   readonly start: number
   readonly value: Value
+  /** where the comma after it stands */
+  readonly comma?: number
 }
 
 const DEEPEST = 200
@@ -97,10 +100,11 @@ class Scanner {
       if (this.#text[this.#at] !== ':') this.#fail()
       this.#at++
       this.#space()
-      members.push({ key, start: memberStart, value: this.#value(depth + 1) })
+      const value = this.#value(depth + 1)
       this.#space()
-      if (this.#text[this.#at] === ',') this.#at++
-      else if (this.#text[this.#at] !== '}') this.#fail()
+      const comma = this.#text[this.#at] === ',' ? this.#at++ : undefined
+      members.push({ key, start: memberStart, value, ...(comma === undefined ? {} : { comma }) })
+      if (comma === undefined && this.#text[this.#at] !== '}') this.#fail()
     }
     this.#at++
     return { start, end: this.#at, members }
@@ -108,17 +112,61 @@ class Scanner {
 
   #array(depth: number): Value {
     const start = this.#at++
+    const items: Value[] = []
     for (;;) {
       this.#space()
       if (this.#text[this.#at] === ']') break
-      this.#value(depth + 1)
+      items.push(this.#value(depth + 1))
       this.#space()
       if (this.#text[this.#at] === ',') this.#at++
       else if (this.#text[this.#at] !== ']') this.#fail()
     }
     this.#at++
-    return { start, end: this.#at }
+    return { start, end: this.#at, items }
   }
+}
+
+/** What the text says, comments and trailing commas or not; an empty text is an empty object. Throws `invalid_document`. */
+export function readJson(text: string): unknown {
+  if (text.trim() === '') return {}
+  const read = ({ start, end, members, items }: Value): unknown => {
+    if (items) return items.map(read)
+    if (!members) return JSON.parse(text.slice(start, end)) as unknown
+    // Not by assignment: `__proto__` is a key like any other.
+    return Object.fromEntries(members.map(({ key, value }) => [key, read(value)]))
+  }
+  return read(new Scanner(text).document())
+}
+
+/** The text without the member at `path`; the same text when there is none. Throws `invalid_document` when the text is no JSON. */
+export function removeMember(text: string, path: readonly string[]): string {
+  if (text.trim() === '') return text
+  let here: Value | undefined = new Scanner(text).document()
+  for (const key of path.slice(0, -1)) here = here?.members?.findLast((member) => member.key === key)?.value
+  const members = here?.members ?? []
+  const last = path.at(-1)
+  // Each of them: of two equal keys, the first would stand up again.
+  const gone = members.flatMap((member, i) => (member.key === last ? [i] : []))
+  let after = text
+  for (const i of gone.reverse()) after = withoutMember(after, members, i)
+  return after
+}
+
+function withoutMember(text: string, members: readonly Member[], i: number): string {
+  const { start, value, comma } = members[i]!
+  let from = start
+  let to = comma === undefined ? value.end : comma + 1
+  const lineStart = text.lastIndexOf('\n', start - 1)
+  const rest = /^[ \t]*(?:\r?\n|$)/.exec(text.slice(to))
+  // A line that held nothing else goes with it.
+  if (lineStart >= 0 && text.slice(lineStart + 1, start).trim() === '' && (rest || /^\s*\}/.test(text.slice(to)))) {
+    from = lineStart
+    if (rest) to += rest[0].replace(/\r?\n$/, '').length
+  }
+  const before = members[i - 1]?.comma
+  const orphan = comma === undefined && i === members.length - 1 ? before : undefined
+  const kept = orphan === undefined ? text.slice(0, from) : text.slice(0, orphan) + text.slice(orphan + 1, from)
+  return kept + text.slice(to)
 }
 
 const indentBy = (text: string, by: string) => text.replaceAll('\n', `\n${by}`)

@@ -1,9 +1,10 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
-import { createServer, type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { ChaperoneError, REASONS, type ReasonCode, toChaperoneError } from '../errors.ts'
 import type { Keeper } from './credential.ts'
 import { mcpPath, openDataPlane } from './data-plane.ts'
+import { forward } from './forward.ts'
 
 /**
  * `chaperone mcp proxy`: an MCP endpoint on the loopback for clients that speak only HTTP. It adds the identity, so
@@ -26,29 +27,6 @@ export interface Loopback {
   close(): Promise<void>
 }
 
-const HOP_BY_HOP = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'host',
-])
-/** What a client believes to be its login here; the only identity that goes on is the certificate. */
-const NOT_FORWARDED = new Set([
-  ...HOP_BY_HOP,
-  'authorization',
-  'cookie',
-  'origin',
-  'referer',
-  'forwarded',
-  'x-forwarded-for',
-  'x-forwarded-host',
-  'x-forwarded-proto',
-])
 const METHODS = new Set(['GET', 'POST', 'DELETE'])
 const MOST_AT_ONCE = 256
 
@@ -75,28 +53,10 @@ export async function openLoopback(options: LoopbackOptions): Promise<Loopback> 
     if (!METHODS.has(request.method ?? '')) return refuse(response, 'unsupported', 'Only GET, POST and DELETE.')
     if (running >= MOST_AT_ONCE) return refuse(response, 'too_many', 'Too many requests at once; try again later.')
     running++
-    const over = new AbortController()
     response.once('close', () => {
       running--
-      over.abort(new ChaperoneError('session_ended', 'The client has gone.'))
     })
-    const headers: Record<string, string | readonly string[] | undefined> = {}
-    for (const [name, value] of Object.entries(request.headers)) if (!NOT_FORWARDED.has(name)) headers[name] = value
-    const answer = await plane.send({
-      method: request.method ?? 'POST',
-      path: upstreamPath,
-      headers,
-      signal: over.signal,
-      ...(request.method === 'POST' ? { body: request } : {}),
-    })
-    const back: OutgoingHttpHeaders = {}
-    for (const [name, value] of Object.entries(answer.headers)) if (!HOP_BY_HOP.has(name)) back[name] = value
-    response.writeHead(answer.statusCode ?? 502, back)
-    response.flushHeaders()
-    answer.pipe(response)
-    // A stream that is cut must look cut: a clean end would be taken for the whole answer.
-    answer.once('error', () => response.destroy())
-    answer.once('aborted', () => response.destroy())
+    await forward(plane, upstreamPath, request, response)
   }
 
   const server = createServer({ maxHeaderSize: 16 * 1024, requestTimeout: 0, headersTimeout: 10_000 }, (request, response) => {

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Credential } from '../api/contract.ts'
 import { ChaperoneError } from '../errors.ts'
+import { type KeptKey, type KeyStore, keyStores } from './key-store.ts'
 
 /**
  * What one person or agent keeps on its own machine about one Chaperone server. The private key was made here and never
@@ -16,8 +17,9 @@ export interface Profile {
   readonly trustDomain: string
   readonly identity: Credential['identity']
   readonly session: string
-  /** PEM, PKCS #8 */
+  /** PEM, PKCS #8; in the file of a person's profile empty, and `keptKey` says where it is */
   readonly key: string
+  readonly keptKey?: KeptKey
   /** PEM, leaf only; empty after signing out */
   readonly certificate: string
   /** ms since 1970 */
@@ -112,8 +114,24 @@ export async function writePrivately(path: string, text: string, mode: number = 
   }
 }
 
-/** Reads a profile from any file, for example one that `chaperone issue --out` wrote. */
-export async function readProfile(path: string): Promise<Profile> {
+/** A home that was named keeps all of itself: tests and the demo put nothing into anybody's key store. */
+const storesAt = (home: string): readonly KeyStore[] => keyStores(home, home !== profileHome({ ...process.env, CHAPERONE_HOME: '' }))
+
+/** Reads a profile from any file, for example one that `chaperone issue --out` wrote, with its key from wherever that is. */
+export async function readProfile(path: string, stores?: readonly KeyStore[]): Promise<Profile> {
+  const { keptKey, ...profile } = await readWritten(path)
+  if (keptKey === undefined) return profile
+  return { ...profile, key: await storeOf(stores ?? storesAt(dirname(dirname(path))), keptKey).get(profile.address, keptKey) }
+}
+
+function storeOf(stores: readonly KeyStore[], kept: KeptKey): KeyStore {
+  const found = stores.find(({ place }) => place === kept.in)
+  if (!found) throw new ChaperoneError('credential_invalid', 'The profile names a key store that is not known.')
+  return found
+}
+
+/** The file as it was written: a person's key may be elsewhere. */
+async function readWritten(path: string): Promise<Profile> {
   const about = await stat(path)
   // The same refusal as ssh: a key that others can read is no longer only ours.
   if (process.platform !== 'win32' && (about.mode & 0o077) !== 0) {
@@ -143,14 +161,23 @@ export interface Profiles {
   remove(address: string): Promise<void>
   /** Where the profile of this address is kept. */
   file(address: string): string
+  /** Without their keys. */
   list(): Promise<readonly Profile[]>
+  /** In words, where the key of this profile is. */
+  keyIs(address: string): Promise<string>
   /** Address of the server used when none is named. */
   current(): Promise<string | undefined>
 }
 
 const absent = (error: unknown) => (error as NodeJS.ErrnoException).code === 'ENOENT'
 
-export function openProfiles(home: string = profileHome()): Profiles {
+/**
+ * A person's key lies in the key store of the machine, else encrypted (see key-store.ts); an agent's in its profile, which is all that a
+ * container has.
+ */
+export function openProfiles(given?: string, stores?: readonly KeyStore[]): Profiles {
+  const home = given ?? profileHome()
+  const keys = () => stores ?? storesAt(home)
   const folder = join(home, 'profiles')
   const pointer = join(home, 'current')
 
@@ -165,6 +192,26 @@ export function openProfiles(home: string = profileHome()): Profiles {
 
   const file = (address: string) => join(folder, fileName(address))
 
+  /** The key first: a profile that names a key which is nowhere would be worth nothing. */
+  async function write(profile: Profile): Promise<void> {
+    const { keptKey: _, ...rest } = profile
+    const kept = profile.identity.kind === 'user' && profile.key !== '' ? await keep(profile) : undefined
+    const written: Profile = kept ? { ...rest, key: '', keptKey: kept } : profile
+    await writePrivately(file(profile.address), `${JSON.stringify(written, null, 2)}\n`)
+  }
+
+  async function keep({ address, key }: Profile): Promise<KeptKey> {
+    const [best, ...others] = keys()
+    try {
+      return await best!.put(address, key)
+    } catch (error) {
+      // A desktop that is locked, or has no key store after all, must keep nobody from signing in.
+      const file = others.find(({ place }) => place === 'file')
+      if (!file || process.env.CHAPERONE_KEY_STORE) throw error
+      return file.put(address, key)
+    }
+  }
+
   return {
     home,
     current,
@@ -174,7 +221,10 @@ export function openProfiles(home: string = profileHome()): Profiles {
       const fix = 'Sign in with: chaperone login <invitation>'
       if (wanted === undefined) throw new ChaperoneError('unauthenticated', 'You are not signed in.', { fix })
       try {
-        return await readProfile(file(wanted))
+        const profile = await readProfile(file(wanted), keys())
+        // Written before keys were kept elsewhere. A folder that cannot be written is no reason not to work.
+        if (profile.identity.kind === 'user' && (await readWritten(file(wanted))).key !== '') await write(profile).catch(() => {})
+        return profile
       } catch (error) {
         if (absent(error)) throw new ChaperoneError('unauthenticated', `You are not signed in to ${wanted}.`, { fix })
         throw error
@@ -183,17 +233,23 @@ export function openProfiles(home: string = profileHome()): Profiles {
     async save(profile, options = {}) {
       await makeFolder(home)
       await makeFolder(folder)
-      await writePrivately(file(profile.address), `${JSON.stringify(profile, null, 2)}\n`)
+      await write(profile)
       if (options.use || (await current()) === undefined) await writePrivately(pointer, `${profile.address}\n`)
     },
     async remove(address) {
+      const there = await readWritten(file(address)).catch(() => undefined)
+      if (there?.keptKey) await storeOf(keys(), there.keptKey).remove(address)
       await rm(file(address), { force: true })
       if ((await current()) === address) await rm(pointer, { force: true })
+    },
+    async keyIs(address) {
+      const { keptKey } = await readWritten(file(address))
+      return keptKey === undefined ? `in the profile, ${file(address)}` : storeOf(keys(), keptKey).says
     },
     async list() {
       try {
         const names = (await readdir(folder)).filter((name) => name.endsWith('.json')).sort()
-        return await Promise.all(names.map((name) => readProfile(join(folder, name))))
+        return await Promise.all(names.map((name) => readWritten(join(folder, name))))
       } catch (error) {
         if (absent(error)) return []
         throw error

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { PassThrough } from 'node:stream'
-import { type TestContext, test } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
 import { type FakeChaperone, fakeChaperone, type Seen } from '../../test/fakes/chaperone.ts'
+import { type Clock, manualClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { runShim, type ShimOptions } from './shim.ts'
 
@@ -368,4 +369,87 @@ test('SIGTERM ends it at once, with requests in flight', async (t) => {
   shim.send(call(1))
   assert.equal(await shim.exit, 0)
   assert.deepEqual(shim.lines, [])
+})
+
+describe('an expired sign-in', () => {
+  const expired = () => new ChaperoneError('credential_expired', 'You are no longer signed in as boris.')
+  const page = () => {
+    const { promise: done, resolve: yes, reject: no } = Promise.withResolvers<void>()
+    return { url: 'https://gate.example/device?code=BCDF-GHJK', code: 'BCDF-GHJK', done, yes, no }
+  }
+
+  test('is renewed while the client waits: one page for all calls, and none of them fails', async (t) => {
+    let signedIn = false
+    const opened = page()
+    const shown = Promise.withResolvers<void>()
+    let pages = 0
+    const shim = await start(t, {
+      connect: async () => {
+        if (!signedIn) throw expired()
+        return shim.keeper
+      },
+      signIn: async () => {
+        pages++
+        shown.resolve()
+        return opened
+      },
+    })
+    shim.server.answer = (seen, response) => json(response, result(seen, { ok: true }))
+    shim.send(modern(1, 'tools/list'), modern(2, 'tools/list'))
+    await shown.promise
+    signedIn = true
+    opened.yes()
+    const answers = [JSON.parse(await shim.next()), JSON.parse(await shim.next())]
+    assert.deepEqual(answers.map(({ id }) => id).sort(), [1, 2])
+    assert.ok(answers.every(({ result }) => result.ok))
+    assert.equal(pages, 1)
+  })
+
+  test('takes longer than a client waits: the error says where, and the next call goes on', async (t) => {
+    const manual = manualClock(1_000)
+    const waits = Promise.withResolvers<void>()
+    const clock: Clock = {
+      ...manual,
+      at(when, wake) {
+        waits.resolve()
+        return manual.at(when, wake)
+      },
+    }
+    let signedIn = false
+    const opened = page()
+    const shim = await start(t, {
+      clock,
+      connect: async () => {
+        if (!signedIn) throw expired()
+        return shim.keeper
+      },
+      signIn: async () => opened,
+    })
+    shim.server.answer = (seen, response) => json(response, result(seen, { ok: true }))
+    const capable = modern(1, 'tools/list')
+    Object.assign((capable.params as { _meta: object })._meta, { 'io.modelcontextprotocol/clientCapabilities': { elicitation: { url: {} } } })
+    shim.send(capable)
+    await waits.promise
+    manual.advance(20_000)
+    const refused = JSON.parse(await shim.next())
+    assert.equal(refused.error.code, -32042)
+    assert.equal(refused.error.data.elicitations[0].url, opened.url)
+    assert.match(refused.error.message, /BCDF-GHJK/)
+    signedIn = true
+    opened.yes()
+    assert.deepEqual(JSON.parse(await shim.next()).params, { elicitationId: 'BCDF-GHJK' })
+    shim.send(modern(2, 'tools/list'))
+    assert.ok(JSON.parse(await shim.next()).result.ok)
+  })
+
+  test('is not asked for where it would mend nothing', async (t) => {
+    const shim = await start(t, {
+      connect: async () => {
+        throw new ChaperoneError('locked', 'There is a lock on boris.')
+      },
+      signIn: async () => assert.fail('a page was opened'),
+    })
+    shim.send(modern(1, 'tools/list'))
+    assert.equal(JSON.parse(await shim.next()).error.data.code, 'locked')
+  })
 })

@@ -5,11 +5,13 @@ import { type Clock, systemClock } from '../clock.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
 import { learnMirrored, type Mirrored, modernHeaders, modernVersion } from '../gateways/mcp/text/modern-headers.ts'
 import type { Keeper } from './credential.ts'
+import type { DataPlane } from './data-plane.ts'
 import { McpEndpoint } from './endpoint.ts'
 import { EventStreamReader } from './event-stream.ts'
 import { readLines } from './lines.ts'
 import { clientLabel, clientNameIn, type Message } from './mcp-headers.ts'
 import { errorText, headerOf, type Id, idOf, isResponse, lostAnswer, oneLine, parseOrNothing, readBody, refusalOf } from './mcp-messages.ts'
+import { SignInNeeded, type SignInPage, signingIn } from './sign-in-inside.ts'
 import { sleep } from './sleep.ts'
 
 /**
@@ -26,9 +28,13 @@ export interface ShimOptions {
   readonly say: (line: string) => void
   /** Gets a credential as `<person>/<label>`; called again when the old one has ended. */
   readonly connect: (label: string) => Promise<Keeper>
+  /** Lets the person sign in again when his sign-in has ended; absent: the error says how. */
+  readonly signIn?: () => Promise<SignInPage>
   /** What the client is called; else it is taken from its first message. */
   readonly client?: string
   readonly clock?: Clock
+  /** Another way than TLS to the gateway: the socket of a run. */
+  readonly plane?: (keeper: Keeper) => DataPlane
   /** Ends everything at once (SIGTERM). */
   readonly signal?: AbortSignal
 }
@@ -43,6 +49,8 @@ const LISTEN_LONGEST_RETRY_MS = 30_000
 const RESUMES = 5
 
 const PARSE_ERROR = -32700
+/** URLElicitationRequiredError of MCP 2025-11-25 */
+const URL_REQUIRED = -32042
 
 interface InFlight {
   readonly modern: boolean
@@ -74,11 +82,20 @@ class Shim {
   #initialized: Buffer | undefined
   #again: Promise<void> | undefined
   #listening = false
+  /** The client can show its person a page (URL elicitation). */
+  #opensPages = false
+  /** The page whose sign-in somebody was told to wait for. */
+  #told: SignInPage | undefined
 
   constructor(options: ShimOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
-    this.#endpoint = new McpEndpoint(options.server, () => options.connect(this.#label ?? clientLabel(undefined)), this.#clock)
+    const connect = () => options.connect(this.#label ?? clientLabel(undefined))
+    const renewed =
+      options.signIn === undefined
+        ? connect
+        : signingIn(connect, { open: options.signIn, say: options.say, wait: (ms) => this.#wait(ms), signedIn: (page) => this.#signedIn(page) })
+    this.#endpoint = new McpEndpoint(options.server, renewed, this.#clock, options.plane)
     this.#label = options.client === undefined ? undefined : clientLabel(options.client)
   }
 
@@ -126,6 +143,7 @@ class Shim {
       return this.#write(JSON.stringify({ jsonrpc: '2.0', id: null, error: { code: PARSE_ERROR, message: 'The line is not a JSON-RPC message.' } }))
     }
     this.#label ??= clientLabel(clientNameIn(message))
+    this.#opensPages ||= opensPages(message)
     const id = idOf(message)
     const isRequest = id !== undefined && typeof message.method === 'string'
     if (!isRequest) {
@@ -350,7 +368,22 @@ class Shim {
   async #fail(id: Id | null, error: ChaperoneError): Promise<void> {
     const text = error.fix === undefined ? error.message : `${error.message} ${error.fix}`
     this.#options.say(`${text} [${error.code}]`)
+    const page = error instanceof SignInNeeded && id !== null ? error.page : undefined
+    if (page && this.#opensPages) {
+      this.#told = page
+      const elicitations = [{ mode: 'url', elicitationId: page.code, url: page.url, message: error.message }]
+      return this.#write(
+        JSON.stringify({ jsonrpc: '2.0', id, error: { code: URL_REQUIRED, message: text, data: { code: error.code, elicitations } } }),
+      )
+    }
     await this.#write(JSON.stringify({ jsonrpc: '2.0', id, error: { code: REASONS[error.code].jsonrpc, message: text, data: { code: error.code } } }))
+  }
+
+  /** A client that was shown the page may now send the call again by itself (MCP 2025-11-25, elicitation). */
+  #signedIn(page: SignInPage): void {
+    if (this.#told !== page) return
+    this.#told = undefined
+    void this.#write(JSON.stringify({ jsonrpc: '2.0', method: 'notifications/elicitation/complete', params: { elicitationId: page.code } }))
   }
 
   async #write(line: string): Promise<void> {
@@ -373,4 +406,13 @@ class Shim {
   #wait(ms: number): Promise<void> {
     return sleep(this.#clock, ms, this.#over.signal)
   }
+}
+
+/** Said once in the era with sessions, and with each request in the other. */
+function opensPages(message: Message): boolean {
+  const params = message.params as Message | undefined
+  const meta = params?._meta as Message | undefined
+  const said = (message.method === 'initialize' ? params?.capabilities : meta?.['io.modelcontextprotocol/clientCapabilities']) as Message | undefined
+  const elicitation = said?.elicitation as Message | undefined
+  return elicitation?.url !== undefined && elicitation.url !== null
 }

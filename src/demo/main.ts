@@ -3,6 +3,7 @@ import { connectThroughShim } from './connections.ts'
 import { assertInstalled } from './programs.ts'
 import { stayUp } from './stay-up.ts'
 import { aHumanIsAsked } from './steps-asked.ts'
+import { handedOn } from './steps-chain.ts'
 import { withADatabaseClient } from './steps-database.ts'
 import { withoutChaperone } from './steps-direct.ts'
 import { PURPOSE, throughChaperone } from './steps-governed.ts'
@@ -48,6 +49,7 @@ export async function runDemo(options: DemoOptions = {}): Promise<number> {
       await throughChaperone(teller, world, { files, sql })
       await withADatabaseClient(teller, world, live.client)
       await aHumanIsAsked(teller, world, { ...writing, files })
+      await handedOn(teller, world, writing.keeper)
       await afterItsEnd(teller, stolen, TTL)
       await lockedOut(teller, world, { ...live, files, report: world.report }, weakened.lockTarget ?? 'boris-ai')
       await inTheRecord(teller, world, { forge: weakened.forge ?? true })

@@ -3,13 +3,14 @@ import { join } from 'node:path'
 import { backup, DatabaseSync } from 'node:sqlite'
 import type { AuditRow } from '../api/audit-contract.ts'
 import { openLogForReading, type VerifyReport, verifyLog } from '../audit/verify.ts'
+import { HELPER } from './steps-chain.ts'
 import { PURPOSE } from './steps-governed.ts'
 import type { Teller } from './story.ts'
 import type { World } from './world.ts'
 
 /** What dana finds in the record, and that it cannot be rewritten quietly. */
 export async function inTheRecord(teller: Teller, world: World, { forge }: { readonly forge: boolean }): Promise<void> {
-  teller.chapter('7. The record', 'dana looks at what happened: who did what, as whom, on whose behalf, why, allowed or refused by which rule.')
+  teller.chapter('8. The record', 'dana looks at what happened: who did what, as whom, on whose behalf, why, allowed or refused by which rule.')
   await world.dana.freshFactor()
 
   await teller.step('every statement has its identity, chain, purpose and rule', 'nothing is missing in any of them', async () => {
@@ -28,6 +29,18 @@ export async function inTheRecord(teller: Teller, world: World, { forge }: { rea
         .slice(0, 400)
         .filter((_, i) => i % Math.ceil(statements.length / 6) === 0)
         .map(oneLine),
+    }
+  })
+
+  await teller.step(`what ${HELPER} did`, 'stands there with the whole chain, for whom each link acts', async () => {
+    const rows = (await allRecords(world, HELPER)).filter(
+      ({ actor, type }) => actor === HELPER && (type === 'action.intent' || type === 'action.refused'),
+    )
+    const chains = [...new Set(rows.map((row) => row.chain?.join(' > ') ?? 'no chain'))]
+    return {
+      observed: `${rows.length} records, of ${chains.join(' and of ')}`,
+      ok: rows.length > 1 && chains.join() === `boris > boris-ai > ${HELPER}`,
+      lines: rows.slice(0, 4).map(oneLine),
     }
   })
 
@@ -57,11 +70,11 @@ export async function inTheRecord(teller: Teller, world: World, { forge }: { rea
   })
 }
 
-async function allRecords({ dana }: World): Promise<readonly AuditRow[]> {
+async function allRecords({ dana }: World, identity = 'boris-ai'): Promise<readonly AuditRow[]> {
   const rows: AuditRow[] = []
   let before: string | undefined
   do {
-    const query = new URLSearchParams({ identity: 'boris-ai', limit: '500', ...(before === undefined ? {} : { before }) })
+    const query = new URLSearchParams({ identity, limit: '500', ...(before === undefined ? {} : { before }) })
     const page = await dana.api.call<{ records: AuditRow[]; next?: string }>('GET', `/v1/audit?${query}`)
     rows.push(...page.records)
     before = page.next

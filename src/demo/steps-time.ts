@@ -42,7 +42,7 @@ export async function stealCredential(world: World, ttl: string): Promise<Stolen
 
 export async function afterItsEnd(teller: Teller, stolen: Stolen, ttl: string): Promise<void> {
   teller.chapter(
-    '5. A stolen credential',
+    '6. A stolen credential',
     `At the start dana issued a certificate of ${ttl} to boris-ai; a thief copied it, key and all, and kept a connection open. Now we wait for its end.`,
   )
   await teller.step(`the connection that was open when the ${ttl} were over`, 'is cut at that second', async () => {
@@ -97,7 +97,7 @@ export async function lockedOut(
   live: { readonly client: pg.Client; readonly door: DatabaseDoor; readonly files: Client; readonly report: string },
   target: string,
 ): Promise<void> {
-  teller.chapter('6. Stop', 'dana locks boris-ai. Nothing is restarted, nobody is asked to sign out.')
+  teller.chapter('7. Stop', 'dana locks boris-ai. Nothing is restarted, nobody is asked to sign out.')
   let lock: LockRow | undefined
   await teller.step('live connections', 'are cut, on every protocol, before the lock is acknowledged', async () => {
     await live.client.query('SELECT 1')

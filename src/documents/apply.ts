@@ -1,9 +1,11 @@
 import type { AuditLog, Draft } from '../audit/record.ts'
+import type { DirectorySpec } from '../catalog/directory.ts'
 import type { Clock } from '../clock.ts'
 import { canonicalJson } from '../encoding/canonical-json.ts'
 import { ChaperoneError } from '../errors.ts'
 import { createIdentity, findIdentity, setIdentityState, updateIdentity } from '../identity/directory.ts'
 import { newId } from '../ids.ts'
+import { regrant } from '../signin/directory/gifts.ts'
 import type { Lease } from '../store/lease.ts'
 import type { Store, Write } from '../store/store.ts'
 import { digestOf, keyOf, type Step, toChange } from './diff.ts'
@@ -111,11 +113,15 @@ const ORDER: Readonly<Record<string, number>> = { user: 1, agent: 2 }
 async function write(trx: Write, steps: readonly Step[], by: Applier, now: number): Promise<void> {
   const changed = steps.filter((step) => step.op !== 'unchanged')
   const rank = (step: Step) => (step.op === 'delete' ? -(ORDER[step.kind] ?? 0) : (ORDER[step.kind] ?? 0))
+  // The gifts of directories are worked out anew from the groups that are known: last, when people are as they will be.
+  const directories = changed.filter((step) => step.kind === 'directory')
   for (const step of [...changed].sort((a, b) => rank(a) - rank(b))) {
     const { kind, name, before, after } = step
-    const identityId = kind === 'user' || kind === 'agent' ? await project(trx, step, now) : undefined
+    const identityId = kind === 'user' || kind === 'agent' ? await project(trx, step, by.actor.id, now) : undefined
     if (!after) {
       await trx.deleteFrom('documents').where('kind', '=', kind).where('name', '=', name).execute()
+      // A document of that name may be of another agent tomorrow: a machine that was known by this one is not known by that. Copied keys stay known as such.
+      if (kind === 'join') await trx.deleteFrom('join_keys').where('document', '=', name).where('revoked_at', 'is', null).execute()
       // A server of that name will be another one, with an id and definitions of its own.
       if (kind === 'mcp' && before) await trx.deleteFrom('pins').where('resource_id', '=', before.id).execute()
       continue
@@ -135,10 +141,11 @@ async function write(trx: Write, steps: readonly Step[], by: Applier, now: numbe
         .values({ id: identityId ?? newId('res', now), kind, name, ...values })
         .execute()
   }
+  for (const { name, after } of directories) await regrant(trx, name, after?.spec as DirectorySpec | undefined, now)
 }
 
 /** Brings the identities table in line with a user or agent document. Returns the identity's id. */
-async function project(trx: Write, step: Step, now: number): Promise<string | undefined> {
+async function project(trx: Write, step: Step, by: string, now: number): Promise<string | undefined> {
   const kind = step.kind as 'user' | 'agent'
   const there = await findIdentity(trx, { name: step.name })
   if (!step.after) {
@@ -151,6 +158,6 @@ async function project(trx: Write, step: Step, now: number): Promise<string | un
     ? await updateIdentity(trx, there.id, { roles, traits, ...(ownerId === undefined ? {} : { ownerId }), now })
     : await createIdentity(trx, { kind, name: step.name, roles, traits, source: 'document', now, ...(ownerId === undefined ? {} : { ownerId }) })
   const state = stateSaid(step)
-  if (state !== undefined && state !== known.state) await setIdentityState(trx, known.id, state, now)
+  if (state !== undefined && state !== known.state) await setIdentityState(trx, known.id, state, now, by)
   return known.id
 }

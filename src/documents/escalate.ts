@@ -5,6 +5,7 @@ import { verbRules, verbsOfRole, verbsOfRoles } from './grants.ts'
 import { notifierNeeds } from './notifiers.ts'
 import { isRecord } from './read.ts'
 import type { CrossFault } from './resolve.ts'
+import { secretNeeds } from './secrets.ts'
 import type { Applier, Path, PlainDocument } from './types.ts'
 import type { World } from './world.ts'
 
@@ -55,6 +56,10 @@ export function escalations(steps: readonly Step[], before: World, after: World,
         }
       }
     }
+    // Whoever stopped it, or what did, is asked nothing by a pipeline that only applies documents.
+    const saysActive = next !== undefined && (old ? old.spec.state === 'disabled' && next.spec.state !== 'disabled' : next.spec.state === 'active')
+    if (kind === 'agent' && saysActive && before.identities.get(step.name)?.state === 'disabled')
+      need(step, ['spec', 'state'], ['identities'], 'To let a stopped agent work again is a matter of')
     if (kind === 'mcp' && old) {
       // Definitions were approved of this program at this address; another one may show the same and do something else.
       const other = PROGRAM.find((part) => next && differs(old, next, part))
@@ -84,8 +89,40 @@ export function escalations(steps: readonly Step[], before: World, after: World,
       const moved = LOGIN.find((part) => canonicalJson(old?.spec[part] ?? null) !== canonicalJson(next.spec[part] ?? null))
       if (sent !== undefined && moved !== undefined) need(step, ['spec', ...sent], ['secrets'], 'Where a database login is sent is a matter of')
     }
+    if (kind === 'directory') {
+      // Whoever says where people come from, and who may come, can come as any of them: the same as to invite somebody anew.
+      need(step, [], ['identities'], 'Who comes in from where is a matter of')
+      const groups = next && isRecord(next.spec.roles) ? Object.entries(next.spec.roles) : []
+      for (const [group, roles] of groups) {
+        const had = new Set(stringsIn(old && isRecord(old.spec.roles) ? old.spec.roles[group] : []))
+        for (const [i, role] of stringsIn(roles).entries())
+          if (!had.has(role)) need(step, ['spec', 'roles', group, i], verbsIn(after)([role]), `The role \`${role}\` gives`)
+      }
+      // Conditions read traits, and a directory says them of whom it likes.
+      const conditional = groups.flatMap(([, roles]) => stringsIn(roles)).filter((role) => hasCondition(after.documents.get(`role/${role}`)))
+      if (next && (!old || differs(old, next, 'traits'))) need(step, ['spec', 'traits'], verbsIn(after)(conditional), 'Traits decide over')
+      const moved = SENT.find((part) => next && (!old || differs(old, next, part)))
+      if (next?.spec.client_secret !== undefined && moved !== undefined)
+        need(step, ['spec', moved], ['secrets'], 'Where a secret is sent is a matter of')
+    }
+    if (kind === 'user' && next && canonicalJson(old?.spec.account ?? null) !== canonicalJson(next.spec.account ?? null))
+      need(step, ['spec', 'account'], ['identities'], 'Who may sign in as somebody is a matter of')
+    if (kind === 'join' && next) {
+      // A way in that stands open is what a join token is for a moment: whoever writes it could be that agent.
+      need(step, [], ['issue'], 'By what an agent joins is a matter of')
+      const agent = after.identities.get(String(next.spec.agent))
+      if (agent && Array.isArray(agent.roles)) need(step, ['spec', 'agent'], verbsIn(after)(agent.roles), `\`${agent.name}\` may do`)
+    }
     // It locks in the name of whoever wrote it; and without it nothing is locked any more.
     if (kind === 'tripwire') need(step, [], ['lock'], 'A tripwire makes locks, a matter of')
+    if (kind === 'secret') {
+      const needed = secretNeeds(old, next)
+      if (needed) need(step, needed.path, needed.verbs, needed.what)
+    }
+    // Whoever says where a client's answers go, or with which key an agent comes, can come as the one or the other.
+    if (kind === 'oauth-client') need(step, [], ['identities'], 'Who comes as which client is a matter of')
+    if (kind === 'agent' && next && canonicalJson(old?.spec.oauth ?? null) !== canonicalJson(next.spec.oauth ?? null))
+      need(step, ['spec', 'oauth'], ['identities'], 'With which keys somebody comes is a matter of')
     if (kind === 'notifier' && next) {
       for (const { path, verb, what } of notifierNeeds(old, next)) need(step, path, [verb], what)
     }
@@ -111,6 +148,11 @@ export function escalations(steps: readonly Step[], before: World, after: World,
  */
 const PROGRAM = ['command', 'url', 'env', 'ca', 'headers'] as const
 
+/** What decides where a directory's client secret goes. */
+const SENT = ['issuer', 'client_secret', 'ca', 'allow_private'] as const
+
+const stringsIn = (value: unknown): readonly string[] => (Array.isArray(value) ? value.filter((one) => typeof one === 'string') : [])
+
 const differs = (old: PlainDocument, next: PlainDocument, part: string): boolean =>
   canonicalJson(old.spec[part] ?? null) !== canonicalJson(next.spec[part] ?? null)
 
@@ -121,8 +163,16 @@ const secretsWired = ({ spec }: PlainDocument): readonly Path[] => [
       .filter(([, value]) => isRecord(value) && value.secret !== undefined)
       .map(([key]): Path => [part, key]),
   ),
-  ...(isRecord(spec.auth) && isRecord(spec.auth.oauth) && spec.auth.oauth.client_secret !== undefined ? [['auth', 'oauth', 'client_secret']] : []),
+  ...secretsIn(spec.auth, ['auth']),
 ]
+
+/** Every `{ secret: NAME }` below. */
+function secretsIn(value: unknown, path: Path): readonly Path[] {
+  if (!isRecord(value)) return []
+  return Object.entries(value).flatMap(([key, inner]) =>
+    isRecord(inner) && typeof inner.secret === 'string' ? [[...path, key]] : secretsIn(inner, [...path, key]),
+  )
+}
 
 /** What decides which database server gets a login, and which login. */
 const LOGIN = ['auth', 'address', 'tls'] as const

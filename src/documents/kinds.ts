@@ -1,11 +1,17 @@
 import { X509Certificate } from 'node:crypto'
 import { z } from 'zod'
 import { TTL } from '../ca/types.ts'
+import { directoryFaults, directorySpec } from '../catalog/directory.ts'
 import { mcpServerSpec, OWN_SERVER } from '../catalog/mcp-server.ts'
 import { notifierSpec } from '../catalog/notifier.ts'
+import { agentOauthSpec, oauthClientSpec } from '../catalog/oauth-client.ts'
 import { postgresDatabaseSpec } from '../catalog/postgres-database.ts'
+import { profileFaults, profileSpec } from '../catalog/profile.ts'
+import { secretSpec } from '../catalog/secret.ts'
 import { parseDuration } from '../encoding/duration.ts'
 import { ChaperoneError } from '../errors.ts'
+import { termText } from '../identity/governance.ts'
+import { joinFaults, joinSpec } from '../identity/joining/document.ts'
 import { isName } from '../identity/names.ts'
 import { tripwireFaults, tripwireSpec } from '../identity/tripwire.ts'
 import { checkGuardrail } from '../policy/guardrail.ts'
@@ -28,6 +34,19 @@ export const userSpec = z.strictObject({
   roles: roles.describe('names of roles'),
   traits: traits.describe('facts about the person that rules may read: team, country'),
   state: state.describe('default: active; a disabled identity can do nothing'),
+  account: z
+    .strictObject({
+      directory: z.string().min(1).max(63),
+      subject: z.string().min(1).max(512).optional().describe("the directory's own id of the person (`sub`), which never changes"),
+      user_name: z
+        .string()
+        .min(1)
+        .max(256)
+        .optional()
+        .describe('as the claim for names, or `userName` of SCIM, says it; believed until somebody has signed in with it once'),
+    })
+    .optional()
+    .describe('who this is in the directory of the company: without it nobody who signs in there is taken for a person who is here already'),
 })
 
 /** `kind: agent`: a non-human identity. Somebody answers for it. */
@@ -36,6 +55,16 @@ export const agentSpec = z.strictObject({
   roles: roles.describe('names of roles'),
   traits: traits.describe('facts about the agent that rules may read'),
   state: state.describe('default: active; a disabled identity can do nothing'),
+  may_act: z
+    .array(z.string().min(1).max(127))
+    .max(50)
+    .optional()
+    .describe('names of agents of other owners that may hand on to it what they may do; those of its own owner may'),
+  oauth: agentOauthSpec
+    .optional()
+    .describe('public keys with which it gets tokens by itself (client_credentials, private_key_jwt); the client id is its name'),
+  unused: termText.optional().describe('an agent that nobody uses for so long is stopped: 30d'),
+  review: termText.optional().describe('it is stopped unless its owner, or who may, says so often that it is still wanted: 90d'),
 })
 
 /** Every kind of document there is. The vocabularies are the words that rules may use. */
@@ -63,8 +92,21 @@ export function documentKinds(vocabularies: readonly Vocabulary[]): DocumentKind
       ...(['webhook', 'slack'] as const).flatMap((way) => pemFaults(spec[way]?.ca, [way, 'ca'])),
       ...pemFaults(spec.mail?.smtp.ca, ['mail', 'smtp', 'ca']),
     ]),
+    schemaKind('secret', secretSpec, plainName),
+    schemaKind('oauth-client', oauthClientSpec, plainName),
+    schemaKind('profile', profileSpec, plainName, profileFaults),
     schemaKind('tripwire', tripwireSpec, plainName, tripwireFaults),
-    schemaKind('user', userSpec, (name) => (isName('user', name) ? undefined : `\`${short(name)}\` cannot be the name of a user. ${SPELLING}`)),
+    schemaKind('join', joinSpec, plainName, (spec) => [...joinFaults(spec)]),
+    schemaKind('directory', directorySpec, plainName, (spec) => [...directoryFaults(spec), ...pemFaults(spec.ca, ['ca'])]),
+    schemaKind(
+      'user',
+      userSpec,
+      (name) => (isName('user', name) ? undefined : `\`${short(name)}\` cannot be the name of a user. ${SPELLING}`),
+      ({ account }) =>
+        account && (account.subject === undefined) === (account.user_name === undefined)
+          ? [{ path: ['account'], message: 'An account is named by its `subject` or by its `user_name`.', fix: 'Write one of the two.' }]
+          : [],
+    ),
     schemaKind(
       'agent',
       agentSpec,

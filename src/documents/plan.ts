@@ -1,4 +1,5 @@
 import { ChaperoneError } from '../errors.ts'
+import { effective } from '../identity/given.ts'
 import { deadRules } from '../policy/lint.ts'
 import type { Resource, Vocabulary } from '../policy/types.ts'
 import { holdersOf, lostVerb } from './administrators.ts'
@@ -184,14 +185,14 @@ export function worldAfter(before: World, steps: readonly Step[]): World {
 
 function futureOf(step: Step, row: FutureIdentity | undefined): FutureIdentity {
   const spec = step.after!.spec as { roles: readonly string[]; traits: Record<string, unknown>; owner?: string }
+  const own = { roles: spec.roles, traits: spec.traits }
   return {
     id: row?.id ?? 'new',
     kind: step.kind as 'user' | 'agent',
     name: step.name,
     state: stateSaid(step) ?? row?.state ?? 'active',
     ...(spec.owner === undefined ? {} : { owner: spec.owner }),
-    roles: spec.roles,
-    traits: spec.traits,
+    ...(row?.given ? { ...effective({ ...row.given, own }), given: { ...row.given, own } } : own),
   }
 }
 

@@ -1,6 +1,9 @@
 import { notifierInWorld } from './notifiers.ts'
+import { oauthClientInWorld } from './oauth-clients.ts'
+import { profileInWorld } from './profiles.ts'
 import { isRecord } from './read.ts'
 import { identityFaults, ownerFaults, peopleFaults, roleFaults, selectorFaults } from './references.ts'
+import { secretInWorld } from './secrets.ts'
 import type { Fault, Path, PlainDocument } from './types.ts'
 import type { World } from './world.ts'
 
@@ -24,10 +27,20 @@ function* faultsOf(document: PlainDocument, world: World): Generator<Fault> {
       return yield* identityDocument(document, world)
     case 'mcp':
       return yield* mcpDocument(document, world)
+    case 'directory':
+      return yield* directoryDocument(document, world)
+    case 'join':
+      return yield* joinDocument(document, world)
     case 'tripwire':
       return yield* identityFaults(document.spec.except, ['spec', 'except'], world)
     case 'notifier':
       return yield* notifierInWorld(document, world)
+    case 'oauth-client':
+      return yield* oauthClientInWorld(document, world)
+    case 'profile':
+      return yield* profileInWorld(document, world)
+    case 'secret':
+      return yield* secretInWorld(document, world)
     case 'role':
     case 'guardrail':
       return yield* policyDocument(document, world)
@@ -40,8 +53,36 @@ function* identityDocument({ kind, name, spec }: PlainDocument, world: World): G
   if (there && there.kind !== kind) yield used(`The name \`${name}\` belongs to ${there.kind === 'agent' ? 'an agent' : `a ${there.kind}`}.`)
   if (there?.state === 'deleted') yield used(`The name \`${name}\` was used by an identity that was deleted; names are never used again.`)
   yield* roleFaults(spec.roles, ['spec', 'roles'], world)
+  if (isRecord(spec.account) && !world.documents.has(`directory/${spec.account.directory}`)) {
+    const message = `There is no directory \`${spec.account.directory}\`.`
+    yield { path: ['spec', 'account', 'directory'], message, fix: 'Apply it first, or together with this.' }
+  }
+  // A person's program is an agent from its first use on, which may be tomorrow.
+  for (const fault of identityFaults(spec.may_act, ['spec', 'may_act'], world)) yield { ...fault, level: 'warning' }
   // A disabled agent may keep an owner who is gone: nobody answers for it, and it does nothing.
   if (kind === 'agent' && spec.state !== 'disabled') yield* ownerFaults(spec.owner, ['spec', 'owner'], world)
+}
+
+function* directoryDocument({ spec }: PlainDocument, world: World): Generator<Fault> {
+  for (const [group, roles] of Object.entries(isRecord(spec.roles) ? spec.roles : {})) yield* roleFaults(roles, ['spec', 'roles', group], world)
+  const scim = isRecord(spec.scim) ? [spec.scim.token].flat() : []
+  for (const [path, value] of [['client_secret', spec.client_secret] as const, ...scim.map((one) => ['scim', one] as const)]) {
+    if (!isRecord(value) || typeof value.secret !== 'string' || world.secrets.has(value.secret)) continue
+    yield {
+      path: ['spec', path],
+      level: 'warning',
+      message: `There is no secret \`${value.secret}\` yet; ${path === 'scim' ? 'the directory is refused' : 'nobody can sign in'} until there is.`,
+      fix: `Set it: chaperone secret set ${value.secret}`,
+    }
+  }
+}
+
+/** Nobody joins as a person: people sign in. */
+function* joinDocument({ spec }: PlainDocument, world: World): Generator<Fault> {
+  const found = world.identities.get(String(spec.agent))
+  const path = ['spec', 'agent']
+  if (found && found.kind !== 'agent') yield { path, message: `\`${spec.agent}\` is no agent, and only agents join.` }
+  else yield* identityFaults(spec.agent, path, world)
 }
 
 function* mcpDocument({ spec }: PlainDocument, { secrets }: World): Generator<Fault> {

@@ -1,3 +1,4 @@
+import { type Given, givenIn } from '../identity/given.ts'
 import { keyOf } from './diff.ts'
 import type { Snapshot } from './stored.ts'
 import type { PlainDocument } from './types.ts'
@@ -12,6 +13,8 @@ export interface FutureIdentity {
   readonly owner?: string
   readonly roles: readonly string[] | 'inherit'
   readonly traits: Readonly<Record<string, unknown>>
+  /** what of them comes from directories; absent: nothing */
+  readonly given?: Given
 }
 
 /** Everything as it would be after the apply (or as it is before one). */
@@ -20,15 +23,19 @@ export interface World {
   readonly documents: ReadonlyMap<string, PlainDocument>
   /** by name; deleted ones too */
   readonly identities: ReadonlyMap<string, FutureIdentity>
+  /** names of secrets: sealed ones, and those that a document says are elsewhere */
   readonly secrets: ReadonlySet<string>
+  /** those of them that are sealed */
+  readonly sealed: ReadonlySet<string>
   /** ids of MCP servers of which somebody has approved a definition, or of which one waits for somebody */
   readonly confirmed: ReadonlySet<string>
   ofKind(kind: string): readonly PlainDocument[]
 }
 
-export function makeWorld(parts: Omit<World, 'ofKind'>): World {
+export function makeWorld(parts: Omit<World, 'ofKind' | 'secrets'>): World {
   const kinds = Map.groupBy(parts.documents.values(), (document) => document.kind)
-  return { ...parts, ofKind: (kind) => kinds.get(kind) ?? [] }
+  const elsewhere = (kinds.get('secret') ?? []).map(({ name }) => name)
+  return { ...parts, secrets: new Set([...parts.sealed, ...elsewhere]), ofKind: (kind) => kinds.get(kind) ?? [] }
 }
 
 export function worldOf({ documents, identities, secrets, confirmed }: Snapshot): World {
@@ -46,10 +53,11 @@ export function worldOf({ documents, identities, secrets, confirmed }: Snapshot)
           ...(row.owner_id === null ? {} : { owner: names.get(row.owner_id) ?? row.owner_id }),
           roles: JSON.parse(row.roles) as readonly string[] | 'inherit',
           traits: JSON.parse(row.traits) as Record<string, unknown>,
+          ...(row.given === null ? {} : { given: givenIn(row.given)! }),
         },
       ]),
     ),
-    secrets,
+    sealed: secrets,
     confirmed,
   })
 }

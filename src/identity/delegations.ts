@@ -1,10 +1,13 @@
-import type { Named } from '../audit/record.ts'
+import type { Draft, Named } from '../audit/record.ts'
+import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { newId } from '../ids.ts'
+import { narrowingOf } from '../policy/narrowing.ts'
 import type { Limits } from '../policy/types.ts'
-import type { Database, Write } from '../store/store.ts'
+import type { Database, Store, Write } from '../store/store.ts'
 import type { DelegationTable } from '../store/tables.ts'
-import type { ChainLink } from './types.ts'
+import type { EndingDelegation } from './endings.ts'
+import type { ChainLink, Sessions } from './types.ts'
 
 /** `to` may act on behalf of `from`, within the limits; whatever its roles would allow beyond them it may not. */
 export interface Delegation {
@@ -26,7 +29,12 @@ export interface Delegation {
   readonly client?: string
   /** what the person read when he agreed */
   readonly words?: string
+  /** why it ended */
+  readonly endReason?: string
 }
+
+/** A person, his client, what that starts, and what this hands on to: who is asked about more cannot follow it any more. */
+export const MOST_LINKS = 4
 
 /** `client`: on first use; `consent`: an OAuth client; `run`: a program that the person started; `exchange`: handed on by one who acts already */
 export type DelegationHow = 'client' | 'consent' | 'run' | 'exchange'
@@ -46,8 +54,13 @@ export interface MakeDelegation {
   readonly now: number
 }
 
-/** Throws `usage` for a delegation to oneself, or one that is over before it begins. */
+/**
+ * Throws `usage` for a delegation to oneself, or one that is over before it begins; `session_ended` when what it would rest on has
+ * ended; `invalid_document` for limits that cannot be read.
+ */
 export async function makeDelegation(trx: Write, ask: MakeDelegation): Promise<Delegation> {
+  narrowingOf(ask.limits ?? {})
+  await assertStands(trx, ask)
   if (ask.fromId === ask.toId) throw new ChaperoneError('usage', 'Nobody acts on behalf of himself.')
   if (ask.expiresAt !== undefined && ask.expiresAt <= ask.now) throw new ChaperoneError('usage', 'The delegation would be over before it began.')
   const row: DelegationTable = {
@@ -64,16 +77,129 @@ export async function makeDelegation(trx: Write, ask: MakeDelegation): Promise<D
     made_by: ask.madeBy ?? null,
     client: ask.client ?? null,
     words: ask.words ?? null,
+    end_reason: null,
   }
   await trx.insertInto('delegations').values(row).execute()
   return toDelegation(row)
+}
+
+async function assertStands(trx: Write, { sessionId, parentId }: MakeDelegation): Promise<void> {
+  const over = (what: string) => new ChaperoneError('session_ended', `The ${what} that this would rest on is over.`)
+  if (sessionId !== undefined) {
+    const session = await trx.selectFrom('sessions').select('ended_at').where('id', '=', sessionId).executeTakeFirst()
+    if (!session || session.ended_at !== null) throw over('session')
+  }
+  if (parentId !== undefined) {
+    const parent = await trx.selectFrom('delegations').select('ended_at').where('id', '=', parentId).executeTakeFirst()
+    if (!parent || parent.ended_at !== null) throw over('delegation')
+  }
+}
+
+/** Who ended it: absent when nobody did, and it ended by itself. */
+export interface DelegationEnds {
+  readonly by?: { readonly id: string; readonly name: string }
+}
+
+/** The record of an end. */
+export const endedDraft = ({ id, from_id, to_id, how }: EndingDelegation, reason: string, by: DelegationEnds['by']): Draft => ({
+  type: 'delegation.ended',
+  ...(by ? { actor: by } : {}),
+  data: { delegation: id, from: from_id, to: to_id, ...(how === null ? {} : { how }), reason },
+})
+
+/** Ends these delegations, and those that are bound to these sessions. Call it inside `store.reduce`. */
+export async function endRows(
+  trx: Write,
+  {
+    ids,
+    sessions = [],
+    reason,
+    now,
+  }: { readonly ids: readonly string[]; readonly sessions?: readonly string[]; readonly reason: string; readonly now: number },
+): Promise<void> {
+  for (const [by, all] of [
+    ['id', ids],
+    ['parent_id', ids],
+    ['session_id', sessions],
+  ] as const) {
+    for (let from = 0; from < all.length; from += CHUNK) {
+      await trx
+        .updateTable('delegations')
+        .set({ ended_at: now, end_reason: reason })
+        .where(by, 'in', all.slice(from, from + CHUNK))
+        .where('ended_at', 'is', null)
+        .execute()
+    }
+  }
+}
+
+/** Rows in one statement. */
+const CHUNK = 500
+
+/** ms since 1970: when the first of the chain's delegations is over; infinity when none has an end. */
+export async function soonestEnd(db: Database | Write, chain: readonly ChainLink[]): Promise<number> {
+  const given = chain.flatMap(({ delegation }) => delegation ?? [])
+  if (given.length === 0) return Number.POSITIVE_INFINITY
+  const rows = await db.selectFrom('delegations').select('expires_at').where('id', 'in', given).where('expires_at', 'is not', null).execute()
+  return Math.min(Number.POSITIVE_INFINITY, ...rows.map((row) => row.expires_at!))
+}
+
+/**
+ * Delegations that still stand though what they rest on does not: their time is over, one of the two is deleted, the session they are
+ * bound to has ended or run out. Nothing can be done with them any more; the sweep ends them on record. Why each of them ends, by id.
+ */
+export async function overDelegations(db: Database, now: number, limit = 500): Promise<ReadonlyMap<string, string>> {
+  const rows = await db
+    .selectFrom('delegations')
+    .innerJoin('identities as giver', 'giver.id', 'delegations.from_id')
+    .innerJoin('identities as taker', 'taker.id', 'delegations.to_id')
+    .leftJoin('sessions', 'sessions.id', 'delegations.session_id')
+    .leftJoin('delegations as above', 'above.id', 'delegations.parent_id')
+    .select(['delegations.id', 'delegations.expires_at', 'giver.state as giver_state', 'taker.state as taker_state', 'above.ended_at as above_ended'])
+    .where('delegations.ended_at', 'is', null)
+    .where((row) =>
+      row.or([
+        row('delegations.expires_at', '<=', now),
+        row('giver.state', '=', 'deleted'),
+        row('taker.state', '=', 'deleted'),
+        row('sessions.ended_at', 'is not', null),
+        row('sessions.expires_at', '<=', now),
+        row('above.ended_at', 'is not', null),
+      ]),
+    )
+    .limit(limit)
+    .execute()
+  return new Map(rows.map((row) => [row.id, whyOver(row, now)]))
+}
+
+/** Ends on record what stands and rests on nothing any more. Called every few seconds. */
+export async function sweepDelegations({
+  store,
+  sessions,
+  clock,
+}: {
+  readonly store: Pick<Store, 'db'>
+  readonly sessions: Pick<Sessions, 'endDelegations'>
+  readonly clock: Clock
+}): Promise<void> {
+  const over = await overDelegations(store.db, clock.now())
+  for (const [why, ids] of Map.groupBy(over.keys(), (id) => over.get(id)!)) await sessions.endDelegations(ids, why)
+}
+
+function whyOver(
+  row: { readonly expires_at: number | null; readonly giver_state: string; readonly taker_state: string; readonly above_ended: number | null },
+  now: number,
+): string {
+  if (row.giver_state === 'deleted' || row.taker_state === 'deleted') return 'an identity was deleted'
+  if (row.expires_at !== null && row.expires_at <= now) return 'expired'
+  return row.above_ended === null ? 'the session it was bound to is over' : 'the delegation it was handed on under has ended'
 }
 
 /** Ends a delegation. Call it inside `store.reduce`. Throws `not_found` when there is none, or it ended already. */
 export async function endDelegation(trx: Write, id: string, now: number): Promise<void> {
   const { numUpdatedRows } = await trx
     .updateTable('delegations')
-    .set({ ended_at: now })
+    .set({ ended_at: now, end_reason: 'ended' })
     .where('id', '=', id)
     .where('ended_at', 'is', null)
     .executeTakeFirstOrThrow()
@@ -83,13 +209,17 @@ export async function endDelegation(trx: Write, id: string, now: number): Promis
 /** The delegations that stand, from or to an identity, oldest first. */
 export async function listDelegations(
   db: Database | Write,
-  filter: { readonly fromId?: string; readonly toId?: string; readonly now: number; readonly limit?: number },
+  filter: {
+    readonly fromId?: string
+    readonly toId?: string
+    /** Only those made on the first use of a client: not bound to anything, and limited in nothing that somebody chose for one run. */
+    readonly firstUse?: true
+    readonly now: number
+    readonly limit?: number
+  },
 ): Promise<Delegation[]> {
-  let query = db
-    .selectFrom('delegations')
-    .selectAll()
-    .where('ended_at', 'is', null)
-    .where((row) => row.or([row('expires_at', 'is', null), row('expires_at', '>', filter.now)]))
+  let query = standingAt(db, filter.now)
+  if (filter.firstUse) query = query.where((row) => row.or([row('how', 'is', null), row('how', '=', 'client')])).where('session_id', 'is', null)
   if (filter.fromId !== undefined) query = query.where('from_id', '=', filter.fromId)
   if (filter.toId !== undefined) query = query.where('to_id', '=', filter.toId)
   return (
@@ -99,6 +229,25 @@ export async function listDelegations(
       .execute()
   ).map(toDelegation)
 }
+
+const standingAt = (db: Database | Write, now: number) =>
+  db
+    .selectFrom('delegations')
+    .selectAll()
+    .where('ended_at', 'is', null)
+    .where((row) => row.or([row('expires_at', 'is', null), row('expires_at', '>', now)]))
+    // What was given by or to somebody who is deleted stands no more, also before the sweep has come by.
+    .where((row) =>
+      row.not(
+        row.exists(
+          row
+            .selectFrom('identities')
+            .select('identities.id')
+            .where('state', '=', 'deleted')
+            .where((of) => of.or([of('identities.id', '=', of.ref('delegations.from_id')), of('identities.id', '=', of.ref('delegations.to_id'))])),
+        ),
+      ),
+    )
 
 /** A chain with the names its identities have now, as a record wants it. An identity that is not in the store keeps its id as name. */
 export async function loadChain(db: Database | Write, chain: readonly ChainLink[]): Promise<(Named & { readonly delegation?: string })[]> {
@@ -116,7 +265,7 @@ export async function loadChain(db: Database | Write, chain: readonly ChainLink[
   })
 }
 
-function toDelegation(row: DelegationTable): Delegation {
+export function toDelegation(row: DelegationTable): Delegation {
   return {
     id: row.id,
     fromId: row.from_id,
@@ -131,5 +280,6 @@ function toDelegation(row: DelegationTable): Delegation {
     ...(row.made_by === null ? {} : { madeBy: row.made_by }),
     ...(row.client === null ? {} : { client: row.client }),
     ...(row.words === null ? {} : { words: row.words }),
+    ...(row.end_reason === null ? {} : { endReason: row.end_reason }),
   }
 }

@@ -3,6 +3,7 @@ import { newId } from '../ids.ts'
 import type { Database, Write } from '../store/store.ts'
 import type { IdentityTable } from '../store/tables.ts'
 import { makeDelegation } from './delegations.ts'
+import { ownChanged } from './given.ts'
 import { assertName } from './names.ts'
 
 /** A user, agent or node, as the store knows it. */
@@ -84,6 +85,9 @@ export async function createIdentity(trx: Write, ask: CreateIdentity): Promise<I
     reviewed_by: null,
     last_used_at: null,
     stopped: null,
+    stops_at: null,
+    told_at: null,
+    given: null,
   }
   // The unique index on `name` decides between racers; a failed insert would end the transaction on PostgreSQL.
   await trx
@@ -127,6 +131,11 @@ export async function updateIdentity(
   },
 ): Promise<IdentityRecord> {
   const before = await existing(trx, id)
+  const { given } = await trx.selectFrom('identities').select('given').where('id', '=', id).executeTakeFirstOrThrow()
+  const { ownerId: _, now: __, roles, ...rest } = change
+  // What a directory gave stays beside what is said here; only people have any of that.
+  const held =
+    roles === 'inherit' ? { ...ownChanged(given, rest), roles: JSON.stringify(roles) } : ownChanged(given, { ...rest, ...(roles ? { roles } : {}) })
   if (change.ownerId !== undefined && change.ownerId !== before.ownerId) {
     const owner = await ownerFor(trx, { ...before, ownerId: change.ownerId, now: change.now })
     // `boris/claude-code` says by its name whose it is; it cannot become somebody else's.
@@ -136,8 +145,7 @@ export async function updateIdentity(
     .updateTable('identities')
     .set({
       updated_at: change.now,
-      ...(change.traits === undefined ? {} : { traits: JSON.stringify(change.traits) }),
-      ...(change.roles === undefined ? {} : { roles: JSON.stringify(change.roles) }),
+      ...held,
       ...(change.ownerId === undefined ? {} : { owner_id: change.ownerId }),
     })
     .where('id', '=', id)
@@ -145,23 +153,30 @@ export async function updateIdentity(
   return existing(trx, id)
 }
 
-/** Disables, enables or deletes. Call it inside `store.reduce`. Deleting is for ever: the row stays and keeps its name. Throws `not_found`. */
-export async function setIdentityState(trx: Write, id: string, state: IdentityTable['state'], now: number): Promise<IdentityRecord> {
+/**
+ * Disables, enables or deletes. Call it inside `store.reduce`. Deleting is for ever: the row stays and keeps its name. Waking up an
+ * agent is a review of it, by `by`; else it would be stopped again for what it was stopped for. Throws `not_found`.
+ */
+export async function setIdentityState(trx: Write, id: string, state: IdentityTable['state'], now: number, by?: string): Promise<IdentityRecord> {
   const before = await existing(trx, id)
-  await trx.updateTable('identities').set({ state, updated_at: now }).where('id', '=', id).execute()
+  const isReview = state === 'active' && before.kind === 'agent'
+  await trx
+    .updateTable('identities')
+    .set({
+      state,
+      updated_at: now,
+      stopped: null,
+      ...(isReview ? { stops_at: null, told_at: null, reviewed_at: now, reviewed_by: by ?? null } : {}),
+    })
+    .where('id', '=', id)
+    .execute()
   if (state === 'deleted') {
-    // What could bring it back to life goes with it: devices, factors, browsers, passkeys, open invitations, delegations either way.
+    // What could bring it back to life goes with it: devices, factors, browsers, passkeys, open invitations. Delegations either way stand no more, and are ended on record by the sweep.
     await trx.updateTable('devices').set({ revoked_at: now }).where('identity_id', '=', id).where('revoked_at', 'is', null).execute()
     await trx.deleteFrom('factors').where('identity_id', '=', id).execute()
     await trx.updateTable('browsers').set({ revoked_at: now }).where('identity_id', '=', id).where('revoked_at', 'is', null).execute()
     await trx.updateTable('passkeys').set({ revoked_at: now }).where('identity_id', '=', id).where('revoked_at', 'is', null).execute()
     await trx.deleteFrom('invitations').where('identity_id', '=', id).where('used_at', 'is', null).execute()
-    await trx
-      .updateTable('delegations')
-      .set({ ended_at: now })
-      .where('ended_at', 'is', null)
-      .where((row) => row.or([row('from_id', '=', id), row('to_id', '=', id)]))
-      .execute()
   }
   return { ...before, state, updatedAt: now }
 }
@@ -196,12 +211,7 @@ export async function clientAgent(
   client: string,
   now: number,
 ): Promise<{ readonly agent: IdentityRecord; readonly delegationId: string; readonly created: boolean }> {
-  if (owner.kind !== 'user') throw new ChaperoneError('usage', 'Only a person has clients; an agent cannot make another.')
-  if (owner.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
-  const { name, known: before } = await lookForClient(trx, owner, client)
-  if (!before) assertName('agent', name, owner.name)
-  if (before && before.state !== 'active') throw new ChaperoneError('identity_disabled', `${name} is disabled or deleted.`, { detail: before.id })
-  const agent = before ?? (await createIdentity(trx, { kind: 'agent', name, ownerId: owner.id, roles: 'inherit', source: 'client', now }))
+  const { agent, created } = await clientIdentity(trx, owner, client, now)
   const standing = await trx
     .selectFrom('delegations')
     .select('id')
@@ -209,10 +219,33 @@ export async function clientAgent(
     .where('to_id', '=', agent.id)
     .where('ended_at', 'is', null)
     .where((row) => row.or([row('expires_at', 'is', null), row('expires_at', '>', now)]))
+    // What was given for one run, or to an OAuth client, is narrower, and not this one's to use.
+    .where((row) => row.or([row('how', 'is', null), row('how', '=', 'client')]))
+    .where('session_id', 'is', null)
     .orderBy('id')
     .executeTakeFirst()
-  const delegationId = standing?.id ?? (await makeDelegation(trx, { fromId: owner.id, toId: agent.id, now })).id
-  return { agent, delegationId, created: before === undefined }
+  const delegationId = standing?.id ?? (await makeDelegation(trx, { fromId: owner.id, toId: agent.id, how: 'client', madeBy: owner.id, now })).id
+  return { agent, delegationId, created }
+}
+
+/** The agent alone: what it may do for the person is for the caller to say. Throws as {@link clientAgent}. */
+export async function clientIdentity(
+  trx: Write,
+  owner: Pick<IdentityRecord, 'id' | 'name' | 'kind' | 'state'>,
+  client: string,
+  now: number,
+): Promise<{ readonly agent: IdentityRecord; readonly created: boolean }> {
+  if (owner.kind !== 'user') throw new ChaperoneError('usage', 'Only a person has clients; an agent cannot make another.')
+  if (owner.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
+  const { name, known: before } = await lookForClient(trx, owner, client)
+  if (!before) assertName('agent', name, owner.name)
+  if (before && before.state !== 'active')
+    throw new ChaperoneError('identity_disabled', `${name} is disabled or deleted.`, {
+      detail: before.id,
+      ...(before.state === 'disabled' ? { fix: `See why: chaperone agent show ${name}. Who may wakes it up: chaperone agent enable ${name}` } : {}),
+    })
+  const agent = before ?? (await createIdentity(trx, { kind: 'agent', name, ownerId: owner.id, roles: 'inherit', source: 'client', now }))
+  return { agent, created: before === undefined }
 }
 
 function toRecord(row: IdentityTable): IdentityRecord {

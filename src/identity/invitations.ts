@@ -136,4 +136,15 @@ export function parseInvitation(text: string): InvitationLine {
   return { address: `${host}:${port}`, secret, fingerprint }
 }
 
+const SERVER = /^chaperone:\/\/(?<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(?<port>\d{1,5})\/?\?ca=(?<fingerprint>[0-9a-f]{64})$/
+
+/** `chaperone://<host:port>?ca=<sha256 hex>`: where a server is and whom to believe there. It is no secret. */
+export const formatServer = ({ address, fingerprint }: Omit<InvitationLine, 'secret'>): string => `chaperone://${address}?ca=${fingerprint}`
+
+/** Reads such a line; undefined when it is something else. */
+export function parseServer(text: string): Omit<InvitationLine, 'secret'> | undefined {
+  const { host, port, fingerprint } = (text.length <= 512 ? SERVER.exec(text.trim())?.groups : undefined) ?? {}
+  return host && port && fingerprint && isPort(port) ? { address: `${host}:${port}`, fingerprint } : undefined
+}
+
 const isPort = (text: string) => Number(text) >= 1 && Number(text) <= 65_535

@@ -80,6 +80,7 @@ export class OpenSession implements LiveSession {
   readonly purpose?: string
   readonly issuerId?: string
   readonly parentId?: string
+  readonly ancestors?: readonly string[]
   factorAt?: number
   factorBy?: Factor
   provenUntil: number
@@ -102,7 +103,7 @@ export class OpenSession implements LiveSession {
   readonly #clock: Clock
   readonly #limit: number
 
-  constructor(row: SessionTable, principal: Principal, clock: Clock, limit: number) {
+  constructor(row: SessionTable, principal: Principal, clock: Clock, limit: number, ancestors: readonly string[] = []) {
     this.id = row.id
     this.principal = principal
     this.startedAt = row.started_at
@@ -111,6 +112,7 @@ export class OpenSession implements LiveSession {
     if (row.purpose !== null) this.purpose = row.purpose
     if (row.issuer_id !== null) this.issuerId = row.issuer_id
     if (row.parent_id !== null) this.parentId = row.parent_id
+    if (ancestors.length > 0) this.ancestors = ancestors
     if (row.factor_at !== null) this.factorAt = row.factor_at
     if (row.factor_by !== null) this.factorBy = row.factor_by
     this.longestUntil = row.expires_at

@@ -11,6 +11,8 @@ export interface LockFacts {
   readonly sessionId?: string
   /** the person's session that a client's came from: what stops that stops what it runs with, as ending it does */
   readonly parentId?: string
+  /** and the sessions that one was made from, where something was handed on */
+  readonly ancestors?: readonly string[]
   /** the certificate or token that proves who asks */
   readonly credentialId?: string
   readonly resourceId?: string
@@ -31,9 +33,18 @@ export function lockFor(locks: readonly LockTable[], facts: LockFacts): LockTabl
 }
 
 /** What of a session a lock may name. */
-export const sessionsOf = ({ id, parentId }: { readonly id: string; readonly parentId?: string }): Pick<LockFacts, 'sessionId' | 'parentId'> => ({
+export const sessionsOf = ({
+  id,
+  parentId,
+  ancestors,
+}: {
+  readonly id: string
+  readonly parentId?: string
+  readonly ancestors?: readonly string[]
+}): Pick<LockFacts, 'sessionId' | 'parentId' | 'ancestors'> => ({
   sessionId: id,
   ...(parentId === undefined ? {} : { parentId }),
+  ...(ancestors === undefined ? {} : { ancestors }),
 })
 
 function isActive(lock: LockTable, now: number): boolean {
@@ -43,10 +54,10 @@ function isActive(lock: LockTable, now: number): boolean {
 /** What a lock on one tool is stored as. Tools may have any name, ids have no slash. */
 export const toolTarget = (resourceId: string, tool: string): string => `${resourceId}/${tool}`
 
-function falls({ target_kind, target }: LockTable, { sessionId, parentId, credentialId, resourceId, tool, links }: LockFacts): boolean {
+function falls({ target_kind, target }: LockTable, { sessionId, parentId, ancestors, credentialId, resourceId, tool, links }: LockFacts): boolean {
   switch (target_kind) {
     case 'session':
-      return target === sessionId || target === parentId
+      return target === sessionId || target === parentId || ancestors?.includes(target) === true
     case 'credential':
       return target === credentialId
     case 'resource':

@@ -4,6 +4,8 @@ import type { Policy } from '../policy/compile.ts'
 import { type SessionLimits, sessionLimitsOf } from '../policy/session-limits.ts'
 import type { Link } from '../policy/types.ts'
 import type { Database, Write } from '../store/store.ts'
+import { isCopied } from './copied.ts'
+import { activeLocks } from './locks.ts'
 
 /**
  * What binds a session of this chain: how long it may be idle and live is the least that any link says, for each can only
@@ -43,7 +45,10 @@ export interface Room {
   readonly instead?: readonly string[]
 }
 
-/** The sessions that hold a place, oldest first. One that is idle holds none, whoever notices that first. */
+/**
+ * The sessions that hold a place, oldest first. One that is idle holds none, whoever notices that first; nor does one that is
+ * locked because somebody holds a copy: else the thief would keep the honest one from joining again.
+ */
 export async function placesTaken(db: Database | Write, { identity, idleMs, now, usedHere, instead = [] }: Room) {
   const rows = await db
     .selectFrom('sessions')
@@ -53,9 +58,11 @@ export async function placesTaken(db: Database | Write, { identity, idleMs, now,
     .where('expires_at', '>', now)
     .orderBy('started_at')
     .execute()
+  const locks = rows.length === 0 ? [] : await activeLocks(db, now)
   return rows.filter(
     (row) =>
       !instead.includes(row.id) &&
+      !locks.some(isCopied(row.id)) &&
       !isIdle({ ...row, last_used_at: Math.max(row.last_used_at ?? row.started_at, usedHere(row.id) ?? 0) }, idleMs, now),
   )
 }

@@ -4,10 +4,12 @@ import { ChaperoneError, type ReasonCode } from '../errors.ts'
 import { newId } from '../ids.ts'
 import type { SessionLimits } from '../policy/session-limits.ts'
 import type { Store, Write } from '../store/store.ts'
-import { loadChain } from './delegations.ts'
+import { type CopiedParts, lockCopied } from './copied.ts'
+import { type DelegationEnds, endedDraft, endRows, loadChain, MOST_LINKS, soonestEnd } from './delegations.ts'
+import { whatEndsWith } from './endings.ts'
 import { confirmGeneration, takeGeneration } from './generations.ts'
+import { tellUsed } from './last-used.ts'
 import { OpenSession, sameChain } from './live-session.ts'
-import { actingIn } from './named.ts'
 import { assertRoomFor, placesTaken } from './session-limits.ts'
 import type { ChainLink, Principal, Sessions, StartSession } from './types.ts'
 
@@ -23,6 +25,10 @@ export interface SessionsParts {
   readonly mayStart?: (chain: readonly ChainLink[]) => Promise<void>
   /** What the roles of this chain say about sessions. Throws when a link is gone. Absent: nothing. */
   readonly limitsOf?: (chain: readonly ChainLink[]) => SessionLimits
+  /** The address of who is being answered, where the caller of `start` does not say it. */
+  readonly peer?: () => string | undefined
+  /** Told of a lock on a session of which somebody holds a copy, in the transaction that makes it. */
+  readonly told?: NonNullable<CopiedParts['told']>
   /** How many sessions and connections this process holds at most. */
   readonly limits?: { readonly sessions: number; readonly connectionsPerSession: number }
 }
@@ -52,7 +58,7 @@ export function openSessions(parts: SessionsParts): Sessions {
     }
     if (live.size >= limits.sessions) forgetIdle()
     if (live.size >= limits.sessions) throw new ChaperoneError('too_many', 'Too many sessions are open on this node.')
-    const session = new OpenSession(row, principal, clock, limits.connectionsPerSession)
+    const session = new OpenSession(row, principal, clock, limits.connectionsPerSession, row.how === 'exchange' ? await ancestorsOf(store, row.parent_id) : [])
     session.assertLive()
     live.set(session.id, session)
     // Whoever ended it after the row was read did not find it here to end. From now on they do, so one more look is enough.
@@ -92,39 +98,50 @@ export function openSessions(parts: SessionsParts): Sessions {
     return now - session.lastUsed >= idleMs ? 'idle' : undefined
   }
 
-  async function endAll(ids: readonly string[], reason: string): Promise<void> {
-    for (let from = 0; from < ids.length; from += CHUNK) await endSome(ids.slice(from, from + CHUNK), reason)
-  }
+  const endAll = (ids: readonly string[], reason: string): Promise<void> => endTogether({ sessions: ids }, reason, (one) => ids.includes(one))
 
-  async function endSome(ids: readonly string[], reason: string): Promise<void> {
-    const open = await store.db
-      .selectFrom('sessions')
-      .innerJoin('identities', 'identities.id', 'sessions.identity_id')
-      .select(['sessions.id', 'parent_id', 'identity_id', 'identities.name', 'identities.kind'])
-      .where((row) => row.or([row('sessions.id', 'in', ids), row('parent_id', 'in', ids)]))
-      .where('ended_at', 'is', null)
-      .execute()
-    if (open.length === 0) return
-    await Promise.all(
-      open.map(({ id, parent_id, identity_id, name, kind }) =>
+  /**
+   * What its clients run with ends with a session: who signed out, or was thrown out, has no tool that is still signed in, and what
+   * he gave for as long as he is signed in is over. What rests on a delegation ends with that.
+   */
+  async function endTogether(
+    what: { readonly sessions?: readonly string[]; readonly delegations?: readonly string[] },
+    reason: string,
+    named: (id: string) => boolean,
+    by?: DelegationEnds['by'],
+  ): Promise<void> {
+    const ending = await whatEndsWith(store.db, what)
+    if (ending.sessions.length === 0 && ending.delegations.length === 0) return
+    await Promise.all([
+      ...ending.sessions.map(({ id, parent_id, identity_id, name, kind }) =>
         audit.append({
           type: 'session.ended',
           session: id,
           actor: { id: identity_id, name, kind },
-          data: { reason, ...(parent_id !== null && ids.includes(parent_id) ? { parent: parent_id } : {}) },
+          data: { reason, ...(parent_id !== null && !named(id) ? { parent: parent_id } : {}) },
         }),
       ),
-    )
-    // What its clients run with ends with it: who signed out, or was thrown out, has no tool that is still signed in.
-    const { result, epoch } = await store.reduce((trx) =>
-      trx
-        .updateTable('sessions')
-        .set({ ended_at: clock.now(), end_reason: reason })
-        .where((row) => row.or([row('id', 'in', ids), row('parent_id', 'in', ids)]))
-        .where('ended_at', 'is', null)
-        .returning('id')
-        .execute(),
-    )
+      ...ending.delegations.map((one) => audit.append(endedDraft(one, named(one.id) ? reason : `with what it rests on: ${reason}`, by))),
+    ])
+    const ids = ending.sessions.map(({ id }) => id)
+    const given = ending.delegations.map(({ id }) => id)
+    const now = clock.now()
+    const { result, epoch } = await store.reduce(async (trx) => {
+      await endRows(trx, { ids: given, sessions: ids, reason, now })
+      const over: { readonly id: string }[] = []
+      for (let from = 0; from < ids.length; from += CHUNK) {
+        const some = ids.slice(from, from + CHUNK)
+        const rows = await trx
+          .updateTable('sessions')
+          .set({ ended_at: now, end_reason: reason })
+          .where((row) => row.or([row('id', 'in', some), row('parent_id', 'in', some)]))
+          .where('ended_at', 'is', null)
+          .returning('id')
+          .execute()
+        over.push(...rows)
+      }
+      return over
+    })
     for (const { id } of result) live.get(id)?.end(sessionOver(reason))
     await raised(epoch)
   }
@@ -147,6 +164,7 @@ export function openSessions(parts: SessionsParts): Sessions {
           .where((row) => row.or([row('last_used_at', 'is', null), row('last_used_at', '<', now)]))
           .execute(),
       )
+      await tellUsed(store, some, now)
       for (const one of some) one.usedOnRow = now
     }
   }
@@ -177,12 +195,16 @@ export function openSessions(parts: SessionsParts): Sessions {
       return session
     },
 
-    async start(ask) {
+    async start(asked) {
+      const peer = asked.cameFrom ?? parts.peer?.()
+      const ask = peer === undefined ? asked : { ...asked, cameFrom: peer }
       await parts.mayStart?.(ask.chain)
       const now = clock.now()
       const id = newId('ses', now)
       const { concurrent, idleMs, longestMs } = limitsOf(ask.chain)
-      const expiresAt = now + Math.min(ask.lifeMs, longestMs ?? ask.lifeMs)
+      // A chain lasts no longer than each of its links: so its connections are cut at that minute by their own timer.
+      const expiresAt = Math.min(now + Math.min(ask.lifeMs, longestMs ?? ask.lifeMs), await soonestEnd(store.db, ask.chain))
+      if (expiresAt <= now) throw new ChaperoneError('session_ended', 'The delegation that this session would rest on has ended.')
       const chain = await loadChain(store.db, ask.chain)
       const self = chain.at(-1) ?? { id: ask.identityId, name: ask.identityId }
       const room = { identity: self, concurrent, idleMs, now, usedHere: (one: string) => live.get(one)?.lastUsed, instead: ask.instead ?? [] }
@@ -235,13 +257,18 @@ export function openSessions(parts: SessionsParts): Sessions {
       const next = newId('crd', clock.now())
       const generation = await takeGeneration(store, { sessionId: session.id, asked: credentialId, next, now: clock.now() })
       if (generation !== 'copy') return next
-      await audit.append({ ...actingIn(session, () => undefined), type: 'credential.copied', credential: credentialId })
-      await endAll([session.id], 'copied')
-      throw sessionOver('copied')
+      const { error, epoch } = await lockCopied(parts, session, credentialId)
+      live.get(session.id)?.cutAll(error)
+      if (epoch !== undefined) await raised(epoch)
+      throw error
     },
 
     async end(ids, reason) {
       await endAll(typeof ids === 'string' ? [ids] : ids, reason)
+    },
+
+    async endDelegations(ids, reason, by) {
+      await endTogether({ delegations: ids }, reason, (id) => ids.includes(id), by)
     },
 
     async factorGiven(sessionId, by) {
@@ -288,6 +315,17 @@ export function openSessions(parts: SessionsParts): Sessions {
   }
 }
 
+/** A lock on a session stops what came from it, however far down it was handed on. Rows of ended sessions stay, so the way up does. */
+async function ancestorsOf({ db }: Store, parentId: string | null): Promise<readonly string[]> {
+  const above: string[] = []
+  for (let id = parentId; id !== null && above.length < MOST_LINKS; ) {
+    const row = await db.selectFrom('sessions').select('parent_id').where('id', '=', id).executeTakeFirst()
+    id = row?.parent_id ?? null
+    if (id !== null) above.push(id)
+  }
+  return above
+}
+
 /** A link that is gone is the review's business, which cuts it. */
 function quietly(limitsOf: (chain: readonly ChainLink[]) => SessionLimits, chain: readonly ChainLink[]): SessionLimits {
   try {
@@ -317,8 +355,7 @@ async function insertSession(trx: Write, ask: StartSession, { id, now, expiresAt
       ended_at: null,
       end_reason: null,
       factor_at: ask.factorGiven ? now : null,
-      // Enrolment and sign-in know one only.
-      factor_by: ask.factorGiven ? 'totp' : null,
+      factor_by: ask.factorGiven === true ? 'totp' : ask.factorGiven || null,
       parent_id: ask.parentId ?? null,
       newest_credential: null,
       previous_credential: null,
@@ -333,7 +370,6 @@ async function insertSession(trx: Write, ask: StartSession, { id, now, expiresAt
 const ENDINGS: Readonly<Record<string, string>> = {
   idle: 'The session was not used for longer than a role allows.',
   longest: 'The session has reached the longest life that a role allows.',
-  copied: 'The session was ended: a credential of it was renewed twice, so somebody holds a copy.',
 }
 
 /** The error of a session that was ended; `reason` is the row's. */

@@ -19,14 +19,16 @@ export interface MintToken {
   readonly audience: string
   /** ms since 1970 */
   readonly notAfter: number
+  /** sha256 of a client certificate, base64url: only with it the token opens anything (RFC 8705 section 3.1) */
+  readonly thumbprint?: string
 }
 
 /** Bearer tokens of an identity: what a client shows that cannot do mTLS. Whoever holds one is believed, so they live minutes and open one audience. */
 export interface Tokens {
   /** Throws `issue_refused` when `notAfter` is over or too far away. */
   mint(ask: MintToken): Promise<{ readonly token: string; readonly notAfter: number }>
-  /** Throws `unauthenticated`, `credential_expired`, `credential_invalid`. */
-  verify(token: string, audience: string): Promise<Principal>
+  /** `audience`: one, or any of several. Throws `unauthenticated`, `credential_expired`, `credential_invalid`. */
+  verify(token: string, audience: string | readonly string[]): Promise<Principal>
 }
 
 export const TOKEN_LONGEST_MS = 15 * 60_000
@@ -66,7 +68,7 @@ export function openTokens({
   }
 
   return {
-    async mint({ kind, name, claims, audience, notAfter }) {
+    async mint({ kind, name, claims, audience, notAfter, thumbprint }) {
       const now = clock.now()
       if (!(notAfter > now && notAfter <= now + TOKEN_LONGEST_MS + TOLERANCE_MS)) {
         throw new ChaperoneError('issue_refused', `A token lives ${TOKEN_LONGEST_MS / 60_000} minutes at the longest.`, {
@@ -76,7 +78,7 @@ export function openTokens({
       const { id: kid, privateKey } = await keyring.signer('tokens')
       const exp = Math.floor(notAfter / 1000)
       const chain = claims.chain ?? [{ identity: claims.identity }]
-      const payload: JWTPayload = { client_id: spiffeId(trustDomain, kind, name), [OUR_CLAIM]: claims, ...actOf(chain) }
+      const payload: JWTPayload = { client_id: spiffeId(trustDomain, kind, name), [OUR_CLAIM]: claims, ...actOf(chain), ...(thumbprint === undefined ? {} : { cnf: { 'x5t#S256': thumbprint } }) }
       const token = await new SignJWT(payload)
         .setProtectedHeader({ alg: ALGORITHM, typ: TYP, kid })
         .setIssuer(issuer)
@@ -94,20 +96,21 @@ export function openTokens({
       if (token.length > LARGEST) throw invalid('it is too large')
       const now = clock.now()
       const key = hash('sha256', token, 'base64')
+      const wanted = typeof audience === 'string' ? [audience] : audience
       const known = verified.get(key)
-      if (known?.audience === audience && now < known.recheckAt) return known.principal
-      const principal = await verify(token, audience, now)
-      verified.set(key, { principal, audience, recheckAt: Math.min(principal.notAfter, now + RECHECK_MS) })
-      return principal
+      if (known && wanted.includes(known.audience) && now < known.recheckAt) return known.principal
+      const found = await verify(token, wanted, now)
+      verified.set(key, { ...found, recheckAt: Math.min(found.principal.notAfter, now + RECHECK_MS) })
+      return found.principal
     },
   }
 
-  async function verify(token: string, audience: string, now: number): Promise<Principal> {
+  async function verify(token: string, audience: readonly string[], now: number): Promise<Omit<Verified, 'recheckAt'>> {
     const { payload } = await jwtVerify(token, keyOf, {
       algorithms: [ALGORITHM],
       typ: TYP,
       issuer,
-      audience,
+      audience: [...audience],
       currentDate: new Date(now),
       requiredClaims: ['exp', 'iat', 'sub', 'jti', 'client_id', OUR_CLAIM],
     }).catch((error: unknown) => {
@@ -118,7 +121,7 @@ export function openTokens({
     assertClaims(claims)
     const principal = principalOf(claims, String(payload.client_id), trustDomain)
     // The standard claims say the same as ours, or a reader of the one would see another actor than a reader of the other.
-    const { sub, aud, act, jti, exp } = payload
+    const { sub, aud, act, jti, exp, cnf } = payload
     const { act: expected } = actOf(principal.chain)
     if (
       sub !== principal.chain[0]!.identity ||
@@ -128,8 +131,16 @@ export function openTokens({
     ) {
       throw invalid('its claims contradict each other')
     }
-    return { ...principal, notAfter: exp! * 1000, proof: 'bearer' }
+    const bound = cnf === undefined ? {} : { boundTo: thumbprintIn(cnf) }
+    return { principal: { ...principal, notAfter: exp! * 1000, proof: 'bearer', ...bound }, audience: aud }
   }
+}
+
+/** A token that is bound to something which is not understood is bound to nothing that could be checked. */
+function thumbprintIn(cnf: unknown): string {
+  const thumbprint = (cnf as Record<string, unknown> | null)?.['x5t#S256']
+  if (typeof thumbprint !== 'string' || !/^[A-Za-z0-9_-]{43}$/.test(thumbprint)) throw invalid('it is bound to something else than a certificate')
+  return thumbprint
 }
 
 const invalid = (detail: string, cause?: unknown) =>

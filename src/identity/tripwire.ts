@@ -39,7 +39,7 @@ export function tripwireFaults(spec: TripwireSpec): readonly { readonly path: re
     return [
       {
         path: ['lock'],
-        message: 'The session of a copied credential is ended without any tripwire.',
+        message: 'The session of a copied credential is locked without any tripwire.',
         fix: 'Write lock: identity, or lock: owner, where that is not enough.',
       },
     ]

@@ -184,7 +184,7 @@ test('a person whose agent administers loses his session at the most: a lock on 
   assert.deepEqual(await locks(), [['session', session, 'refusals']])
 })
 
-test('a copied credential locks what is asked for beside its session, which is over already', async () => {
+test('a copied credential locks what is asked for beside its session, which is locked already', async () => {
   tripwires = [wire({ when: { copied_credential: true }, lock: 'identity' }, 'copies')]
   flood(10)
   assert.deepEqual(await locks(), [])

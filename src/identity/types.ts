@@ -15,6 +15,8 @@ export interface Principal {
   readonly notAfter: number
   /** Only a proof by mTLS moves the deadline of the session's other connections (design 3.2). */
   readonly proof: 'mtls' | 'bearer' | 'browser'
+  /** Of a token: sha256 of the client certificate without which it is worth nothing, base64url (RFC 8705). */
+  readonly boundTo?: string
 }
 
 export interface ChainLink {
@@ -44,8 +46,8 @@ export interface Connection {
   closed(): void
 }
 
-/** A second factor: a code of an authenticator app, or a key that wants its person there. */
-export type Factor = 'totp' | 'passkey'
+/** A second factor: a code of an authenticator app, a key that wants its person there, or one that the company's directory vouches for. */
+export type Factor = 'totp' | 'passkey' | 'directory'
 
 /** One run of one identity, as this process knows it. */
 export interface LiveSession {
@@ -57,6 +59,8 @@ export interface LiveSession {
   readonly purpose?: string
   /** the session that it was made from */
   readonly parentId?: string
+  /** the sessions that that one was made from, the nearest first; absent: it was made from none */
+  readonly ancestors?: readonly string[]
   readonly issuerId?: string
   /** ms since 1970: when a second factor was last given */
   readonly factorAt?: number
@@ -84,11 +88,13 @@ export interface Sessions {
   start(ask: StartSession): Promise<{ readonly id: string; readonly expiresAt: number }>
   /** Ends them, and what was made from them, on every node, and records it. */
   end(sessionIds: string | readonly string[], reason: string): Promise<void>
+  /** Ends delegations, those handed on under them, and every session that rests on one of them, on every node, and records it. `by`: who revoked them. */
+  endDelegations(ids: readonly string[], reason: string, by?: { readonly id: string; readonly name: string }): Promise<void>
   /** Throws when nothing may be issued for this chain now (`locked`, `identity_disabled`): asked before an invitation is used up. */
   mayStart(chain: readonly ChainLink[]): Promise<void>
   /**
    * The id of the next credential of a session, asked for with `credentialId`. Each is renewed once: when an older one asks,
-   * somebody holds a copy, and the session is over for both of them. Throws `session_ended`, `locked`.
+   * somebody holds a copy, and the session is locked for both of them. Throws `session_ended`, `locked`.
    */
   renew(session: LiveSession, credentialId: string): Promise<string>
   /** Marks that a second factor was given now. */
@@ -118,7 +124,8 @@ export interface StartSession {
   readonly issuerId?: string
   /** ms; cut to the longest life */
   readonly lifeMs: number
-  readonly factorGiven?: boolean
+  /** `true`: a code of an authenticator app */
+  readonly factorGiven?: boolean | Factor
   /** The session it was made from; when that one is ended, so is this. */
   readonly parentId?: string
   /** Sessions that this one takes the place of. They hold no place against it; the caller ends them once it has begun. */

@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto'
 
 /** What a key is for. One key is never used for two of these. */
-export type Purpose = 'vault' | 'factors' | 'handles' | 'values' | 'tokens' | 'checkpoints' | `authority:${string}`
+export type Purpose = 'vault' | 'factors' | 'handles' | 'values' | 'tokens' | 'assertions' | 'svids' | 'checkpoints' | `authority:${string}`
 
 /** Wraps and unwraps the keys of the purposes. The seam for a KMS: a file, a systemd credential or a passphrase today. */
 export interface RootKey {

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fakeAuthority } from '../../test/fakes/authority.ts'
-import type { AccessRequest, CallWish } from '../access/requests/types.ts'
+import type { AccessRequest, CallWish, RequestFacts, Wished } from '../access/requests/types.ts'
 import type { Draft } from '../audit/record.ts'
 import { notifierSpec } from '../catalog/notifier.ts'
 import { manualClock } from '../clock.ts'
@@ -84,7 +84,7 @@ export async function openHouse(t: TestContext, options: { readonly at?: StoreLo
   })
   const { boris, claude } = people
 
-  const requestOf = (more: Partial<AccessRequest> = {}, call: Partial<CallWish> = {}): AccessRequest => ({
+  const requestOf = (more: Partial<RequestFacts> | (Partial<RequestFacts> & Wished) = {}, call: Partial<CallWish> = {}): AccessRequest => ({
     id: 'req_01kaxxxxxxxxxxxxxxxxxxxxxx',
     kind: 'call',
     identityId: claude.id,
@@ -108,7 +108,7 @@ export async function openHouse(t: TestContext, options: { readonly at?: StoreLo
     updatedAt: START,
     expiresAt: START + 3_600_000,
     below: false,
-    ...more,
+    ...(more as object),
   })
 
   const house = {

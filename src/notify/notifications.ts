@@ -10,7 +10,7 @@ import { type Mail, mailOf } from './mail.ts'
 import { type Claimed, countsOf, HOUR_MS, lately, MOST_OF_ONE, makeRoom, NO_ROOM, put, putLost } from './outbox.ts'
 import { post } from './post.ts'
 import { type Resolve, systemResolve } from './reach.ts'
-import { approverAddresses, type Deciders } from './recipients.ts'
+import { addressOf, approverAddresses, type Deciders } from './recipients.ts'
 import { slackBody } from './slack.ts'
 import { sendMail } from './smtp.ts'
 import { type StoryParts, storyOf } from './story.ts'
@@ -43,6 +43,11 @@ export interface Notifications {
 
 /** What happens about one identity too often to be held back with the rest. */
 const LOUD: ReadonlySet<Told> = new Set(['request.broke_glass', 'request.review_overdue', 'lock.made', 'lock.lifted'])
+
+const toldOf = (notice: Notice): Told => {
+  if ('request' in notice) return `request.${notice.type}`
+  return 'lock' in notice ? `lock.${notice.type}` : `agent.${notice.type}`
+}
 
 export function openNotifications(parts: NotificationParts): Notifications {
   const { store, clock, audit, counted } = parts
@@ -102,10 +107,16 @@ export function openNotifications(parts: NotificationParts): Notifications {
     if (way === 'webhook') return [webhookBody(story)]
     if (way === 'slack') return [slackBody(story)]
     const { to } = spec.mail!
-    const addresses = to !== 'approvers' ? to : 'request' in notice ? await approverAddresses(trx, notice.request, parts) : []
+    const addresses = to === 'approvers' ? await decidersOf(trx, notice) : to
     // One row, however many they are: fifty approvers of one question must not take fifty places in the queue.
     const [first, ...others] = addresses
     return first === undefined ? [] : [JSON.stringify(mailOf(story, others.length === 0 ? first : addresses))]
+  }
+
+  /** An agent is its owner's to decide about. */
+  async function decidersOf(trx: Write, notice: Notice): Promise<readonly string[]> {
+    if ('request' in notice) return approverAddresses(trx, notice.request, parts)
+    return 'agent' in notice && notice.agent.ownerId !== undefined ? addressOf(trx, notice.agent.ownerId) : []
   }
 
   /** Whether a further one may be written down; `until` when it is the last for a while. */
@@ -123,7 +134,7 @@ export function openNotifications(parts: NotificationParts): Notifications {
   }
 
   async function write(trx: Write, notice: Notice): Promise<void> {
-    const on: Told = 'request' in notice ? `request.${notice.type}` : `lock.${notice.type}`
+    const on: Told = toldOf(notice)
     const all = notifiers().filter(({ spec }) => listens(spec, on))
     if (all.length === 0) return
     const now = clock.now()
@@ -134,7 +145,7 @@ export function openNotifications(parts: NotificationParts): Notifications {
       const story = spec.detail === 'full' ? full : summary
       const row = { notifier: name, way, event: about.on, source }
       const payloads = await payloadsOf(trx, notifier, story, notice)
-      // Of a lock nobody decides; whoever wants to hear of one by mail names addresses.
+      // Of a lock nobody decides, and an owner may have no address; whoever wants to hear of one by mail names addresses.
       if (payloads.length === 0 && !('request' in notice)) continue
       const { ok, until, why } = {
         until: undefined,

@@ -13,6 +13,8 @@ const QUESTIONS: readonly string[] = [
   'request.broke_glass',
   'request.review_overdue',
   'lock.made',
+  'agent.due',
+  'agent.stopped',
 ] satisfies readonly Told[]
 export const NO_ROOM = `more than ${MOST_WAITING} messages waited`
 /** `next_at` of a row that was lost for want of room, until the record says so. */

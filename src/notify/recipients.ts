@@ -36,3 +36,11 @@ export async function approverAddresses(trx: Write, request: AccessRequest, { vo
   }
   return [...addresses]
 }
+
+/** The mail address of one person who is active, if he has one. */
+export async function addressOf(trx: Write, identityId: string): Promise<readonly string[]> {
+  const row = await trx.selectFrom('identities').select(['kind', 'state', 'traits']).where('id', '=', identityId).executeTakeFirst()
+  if (row?.kind !== 'user' || row.state !== 'active') return []
+  const { email } = JSON.parse(row.traits) as { email?: unknown }
+  return typeof email === 'string' && MAIL_ADDRESS.test(email) ? [email] : []
+}

@@ -1,9 +1,9 @@
 import { whoDecides } from '../access/requests/approvers.ts'
-import type { AccessRequest, AccessWish, CallWish, RequestEvent } from '../access/requests/types.ts'
+import type { AccessRequest, CallWish, RequestEvent } from '../access/requests/types.ts'
 import type { Told } from '../catalog/notifier.ts'
 import type { Write } from '../store/store.ts'
 import { cleaned, cut } from './plain-text.ts'
-import type { LockStory, Notice, Person, RequestStory, Story } from './types.ts'
+import type { AgentEvent, AgentStory, LockStory, Notice, Person, RequestStory, Story } from './types.ts'
 
 export interface StoryParts {
   /** https://... of the page of a request */
@@ -37,11 +37,10 @@ export interface About {
   readonly labels: Readonly<Record<string, string>> | undefined
 }
 
-const isLock = (notice: Notice): notice is Extract<Notice, { lock: unknown }> => 'lock' in notice
-
 /** Reads the names that belong to it, as of this transaction. */
 export async function storyOf(trx: Write, notice: Notice, at: number, parts: StoryParts): Promise<ToldStory> {
-  return isLock(notice) ? lockStory(trx, notice, at, parts) : requestStory(trx, notice, at, parts)
+  if ('agent' in notice) return agentStory(trx, notice, at)
+  return 'lock' in notice ? lockStory(trx, notice, at, parts) : requestStory(trx, notice, at, parts)
 }
 
 async function requestStory(trx: Write, { type, request }: RequestEvent, at: number, { link, mask }: StoryParts): Promise<ToldStory> {
@@ -55,10 +54,9 @@ async function requestStory(trx: Write, { type, request }: RequestEvent, at: num
   const people = await peopleOf(trx, [...chain, request.identityId, ...(byId === undefined ? [] : [byId])])
   const person = (id: string): Person => people.get(id) ?? { id, name: id, kind: 'unknown' }
 
-  const access = request.kind === 'access' ? (request.body as AccessWish) : undefined
-  const call = request.kind === 'call' ? (request.body as CallWish) : undefined
-  const wished = (request.body ?? {}) as { readonly name?: unknown }
-  const server = access === undefined && call === undefined && typeof wished.name === 'string' ? line(wished.name) : undefined
+  const access = request.kind === 'access' ? request.body : undefined
+  const call = request.kind === 'call' ? request.body : undefined
+  const server = request.kind === 'server' ? line(request.body.name) : undefined
   const resourceId = access?.resource?.id ?? call?.resource.id
   const found = resourceId === undefined ? undefined : await resourceOf(trx, resourceId)
   const resource = access?.resource ?? (call && { kind: found?.kind ?? call.kind, name: call.resource.name })
@@ -121,6 +119,15 @@ async function lockStory(trx: Write, { type, lock, by }: Extract<Notice, { lock:
   const labels = lock.kind === 'resource' ? (await resourceOf(trx, lock.target))?.labels : undefined
   const identities = lock.kind === 'identity' || lock.kind === 'owner' ? [lock.name] : []
   return { summary, full: summary, source: undefined, about: { on, approvers: [], identities, labels } }
+}
+
+async function agentStory(trx: Write, { type, agent, why, stopsAt }: AgentEvent, at: number): Promise<ToldStory> {
+  const on: Told = `agent.${type}`
+  const owner = agent.ownerId === undefined ? undefined : (await peopleOf(trx, [agent.ownerId])).get(agent.ownerId)
+  const story: AgentStory = { id: agent.id, name: agent.name, ...(owner === undefined ? {} : { owner }), why, ...given('stopsAt', stopsAt) }
+  const summary: Story = { on, at, agent: story }
+  const identities = [agent.name, ...(owner ? [owner.name] : [])]
+  return { summary, full: summary, source: agent.id, about: { on, approvers: [], identities, labels: undefined } }
 }
 
 const given = <Name extends string>(name: Name, value: number | undefined) =>

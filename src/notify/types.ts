@@ -23,7 +23,16 @@ export interface LockEvent {
   readonly by?: string
 }
 
-export type Notice = RequestEvent | LockEvent
+/** An agent is about to be stopped, or was, because nobody uses it, looks at it or answers for it. */
+export interface AgentEvent {
+  readonly type: 'due' | 'stopped'
+  readonly agent: { readonly id: string; readonly name: string; readonly ownerId?: string }
+  readonly why: 'unused' | 'unreviewed' | 'owner'
+  /** ms since 1970 */
+  readonly stopsAt?: number
+}
+
+export type Notice = RequestEvent | LockEvent | AgentEvent
 
 /**
  * Writes down what is to be told, in the transaction of the change itself: told if and only if it happened. It sends
@@ -44,6 +53,7 @@ export interface Story {
   readonly at: number
   readonly request?: RequestStory
   readonly lock?: LockStory
+  readonly agent?: AgentStory
   /** Set on the last one before further ones about the same identity are held back until then (ms since 1970). */
   readonly heldBackUntil?: number
 }
@@ -89,6 +99,15 @@ export interface LockStory {
   readonly expiresAt?: number
   readonly madeBy?: string
   readonly by?: Person
+}
+
+export interface AgentStory {
+  readonly id: string
+  readonly name: string
+  readonly owner?: Person
+  readonly why: AgentEvent['why']
+  /** ms since 1970 */
+  readonly stopsAt?: number
 }
 
 export type Way = 'webhook' | 'slack' | 'mail'

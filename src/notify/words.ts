@@ -26,20 +26,30 @@ const SAID: Readonly<Record<Story['on'], (who: string, what: string, by: string)
   'request.review_overdue': (who, what) => `OVERDUE: nobody has reviewed the break-glass of ${who}, ${what}`,
   'lock.made': (who, what, by) => `Locked by ${by}: ${what}${who}`,
   'lock.lifted': (who, what, by) => `Lock lifted by ${by}: ${what}${who}`,
+  'agent.due': (who, what) => `Will be stopped: the agent ${who}, ${what}`,
+  'agent.stopped': (who, what) => `Stopped: the agent ${who}, ${what}`,
   'notifier.test': () => 'A test from Chaperone',
 }
 
 /** One line. Its words are ours, names, and what is asked for; nothing that the one who asks has written as a text. */
-export function titleOf({ on, request, lock }: Story): string {
+export function titleOf({ on, request, lock, agent }: Story): string {
   const say = SAID[on]
   if (request) return cut(say(request.who.name, whatOf(request), request.by?.name ?? 'a rule'), 300)
   if (lock)
     return cut(say('', `${lock.kind} ${lock.name}`, lock.by?.name ?? (lock.madeBy === undefined ? 'Chaperone' : `the rule ${lock.madeBy}`)), 300)
+  if (agent) return cut(say(agent.name, WHY[agent.why], ''), 300)
   return say('', '', '')
 }
 
+const WHY = { unused: 'which nobody uses', unreviewed: 'which nobody has reviewed in time', owner: 'whose owner is disabled or gone' } as const
+
 /** The facts of it as label and text. `free` marks what somebody else has written. */
-export function factsOf({ request, lock, heldBackUntil }: Story): readonly { readonly label: string; readonly text: string; readonly free?: true }[] {
+export function factsOf({
+  request,
+  lock,
+  agent,
+  heldBackUntil,
+}: Story): readonly { readonly label: string; readonly text: string; readonly free?: true }[] {
   const facts: { label: string; text: string; free?: true }[] = []
   const add = (label: string, text: string | undefined, free?: true) => {
     if (text !== undefined && text !== '') facts.push({ label, text, ...(free ? { free } : {}) })
@@ -66,6 +76,13 @@ export function factsOf({ request, lock, heldBackUntil }: Story): readonly { rea
     add('Reason', lock.reason, true)
     add('Until', lock.expiresAt === undefined ? 'it is lifted' : momentText(lock.expiresAt))
     add('By', lock.by?.name ?? lock.madeBy)
+  }
+  if (agent) {
+    add('Agent', agent.name)
+    add('Owner', agent.owner?.name)
+    add('Why', WHY[agent.why])
+    add('Stops', agent.stopsAt === undefined ? undefined : momentText(agent.stopsAt))
+    add('To keep it', agent.stopsAt === undefined ? undefined : `chaperone agent review ${agent.name}`)
   }
   add('More', heldBackUntil === undefined ? undefined : `further ones about the same identity are held back until ${momentText(heldBackUntil)}`)
   return facts

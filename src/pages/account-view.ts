@@ -47,6 +47,8 @@ ${
           html`<li class="row"><span><strong>${name}</strong>${id === web.browserId && ' (this one)'}<br><span class="small">last used ${moment(lastUsedAt)}, known until ${moment(expiresAt)}</span></span>${remove('/account/browsers/forget', id, 'Forget', name)}</li>`,
       )}</ul>`
 }
+<h2>Who acts for you</h2>
+<p><a href="/account/delegations">Programs and agents that act on your behalf</a></p>
 <h2>Signed in</h2>
 <form method="post" action="/account/signout">${token}<button class="no">Sign out of every browser</button></form>`
 }

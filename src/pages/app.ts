@@ -2,7 +2,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
 import { Hono } from 'hono'
 import { ChaperoneError } from '../errors.ts'
+import { addressOf } from '../network/forwarded.ts'
 import { accountRoutes } from './account-routes.ts'
+import { connectRoutes } from './connect-routes.ts'
+import { consentRoutes } from './consent-routes.ts'
+import { delegationRoutes } from './delegation-routes.ts'
+import { deviceRoutes } from './device-routes.ts'
+import { directoryRoutes } from './directory-routes.ts'
 import { makeDoors } from './doors.ts'
 import { entranceRoutes } from './entrance-routes.ts'
 import { ASSETS } from './layout.ts'
@@ -22,7 +28,8 @@ export interface Pages {
   close(): void
 }
 
-const PATHS = /^\/(?:$|favicon\.ico$|assets\/|signin(?:$|\/)|signout$|enrol(?:$|\/)|browser$|requests(?:$|\/)|account(?:$|\/))/
+const PATHS =
+  /^\/(?:$|favicon\.ico$|assets\/|signin(?:$|\/)|signout$|enrol(?:$|\/)|browser$|requests(?:$|\/)|connect\/|account(?:$|\/)|device(?:$|\/)|oauth\/consent\/)/
 
 export function createPages(parts: PagesParts): Pages {
   const app = new Hono<Env>()
@@ -40,13 +47,18 @@ export function createPages(parts: PagesParts): Pages {
   // Every browser asks for one; else it would be turned away, and recorded, as a stranger.
   app.get('/favicon.ico', () => answers.none())
   entranceRoutes(app, parts, doors)
+  directoryRoutes(app, parts, doors)
+  deviceRoutes(app, parts, doors)
+  consentRoutes(app, parts, doors)
   const requests = requestRoutes(app, parts, doors)
   accountRoutes(app, parts, doors)
+  connectRoutes(app, parts, doors)
+  delegationRoutes(app, parts, doors)
   app.notFound((context) => doors.signedIn(async (visit) => doors.nothing(visit))(context))
   app.onError((error, context) => doors.failed(undefined, error, context.req.path))
 
   const listener = getRequestListener(
-    (request, env) => pages.fetch(request, (env.incoming as IncomingMessage).socket.remoteAddress ?? ''),
+    (request, env) => pages.fetch(request, addressOf(env.incoming as IncomingMessage)),
     // The global Request and Response stay what they are: other libraries in this process use them too.
     { overrideGlobalObjects: false, errorHandler: (error) => doors.failed(undefined, error, 'pages') },
   )

@@ -91,6 +91,7 @@ export function makeDoors(parts: PagesParts): Doors {
       context,
       request,
       path: url.pathname,
+      whole: `${url.pathname}${url.search}`,
       browser: cookieIn(cookies, BROWSER_COOKIE),
       place: home()?.origin === url.origin ? home() : undefined,
       ...(web ? { web } : {}),
@@ -127,11 +128,12 @@ export function makeDoors(parts: PagesParts): Doors {
       return page(visit, { title: 'That did not work', body, error }, { status: http })
     },
 
-    async signIn({ browser, place, path }, { error, next } = {}) {
+    async signIn({ browser, place, whole }, { error, next } = {}) {
       const known = await browsers.known(browser)
       const body = signInBody({
         name: known?.name,
-        next: nextIn(next ?? path),
+        next: nextIn(next ?? whole.replace(/[?&]on=1$/, '')),
+        directories: parts.directories.list(),
         passkeys: place !== undefined,
         elsewhere: home()?.origin,
         full: error?.code === 'too_many',
@@ -166,7 +168,8 @@ export function makeDoors(parts: PagesParts): Doors {
         const site = request.headers.get('sec-fetch-site')
         // Came from elsewhere: the browser has kept the cookies to itself. With the mark this happens once.
         if ((site === 'cross-site' || site === 'same-site') && context.req.query('on') === undefined) {
-          const path = `${nextIn(visit.path)}?on=1`
+          const to = nextIn(visit.whole)
+          const path = `${to}${to.includes('?') ? '&' : '?'}on=1`
           return page(undefined, { title: 'One moment', body: landingBody(path), goOn: path })
         }
         return doors.signIn(visit)

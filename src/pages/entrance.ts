@@ -14,12 +14,19 @@ export interface SignInPage {
   readonly elsewhere: string | undefined
   /** He proved who he is, but a role leaves no room for one more session. */
   readonly full: boolean
+  /** of the company, at which one can sign in */
+  readonly directories: readonly { readonly name: string; readonly title: string }[]
 }
 
-export function signInBody({ name, next, passkeys, elsewhere, full }: SignInPage): Html {
+export function signInBody({ name, next, passkeys, elsewhere, full, directories }: SignInPage): Html {
   const end =
     full && html`<label class="choice"><input type="checkbox" name="end" value="oldest"> <span>End the oldest session and sign in here</span></label>`
+  const company = directories.map(
+    (one) =>
+      html`<form method="post" action="/signin/with"><input type="hidden" name="next" value="${next}"><input type="hidden" name="directory" value="${one.name}"><div class="buttons"><button>Sign in with ${one.title}</button></div></form>`,
+  )
   return html`<div class="narrow"><h1>Sign in</h1>
+${company}
 ${
   name === undefined
     ? html`<p>This browser is not known here yet. On a machine where you are signed in, run</p><pre>chaperone browser</pre><p>and open the link that it prints in this browser. If you have an invitation that you have not used, <a href="/enrol">open it here</a>.</p>`

@@ -1,13 +1,32 @@
 import type { ApiParts } from '../api/parts.ts'
 import type { BrowserSignin } from '../signin/browser.ts'
+import type { DeviceSignin } from '../signin/device.ts'
+import type { Directories } from '../signin/directory/directories.ts'
+import type { Oauth } from '../signin/oauth/oauth.ts'
 import type { Passkeys } from '../signin/passkey.ts'
 
 /** Everything the pages need; put together by `server/`. */
 export interface PagesParts
   extends Pick<
     ApiParts,
-    'requests' | 'signin' | 'store' | 'state' | 'link' | 'places' | 'audit' | 'guard' | 'chaperone' | 'clock' | 'trustDomain' | 'log'
+    | 'logins'
+    | 'sessions'
+    | 'requests'
+    | 'signin'
+    | 'store'
+    | 'state'
+    | 'link'
+    | 'places'
+    | 'audit'
+    | 'guard'
+    | 'chaperone'
+    | 'clock'
+    | 'trustDomain'
+    | 'log'
   > {
   readonly browsers: BrowserSignin
   readonly passkeys: Passkeys
+  readonly directories: Directories
+  readonly devices: DeviceSignin
+  readonly oauth: Pick<Oauth, 'waiting' | 'ask' | 'agree' | 'refuse'>
 }

@@ -15,6 +15,8 @@ export interface Visit {
   readonly context: Context<Env>
   readonly request: Request
   readonly path: string
+  /** the same with what stands behind the question mark */
+  readonly whole: string
   /** of a browser that is signed in */
   readonly web?: WebSession
   /** the cookie of a known browser, unchecked */
@@ -53,7 +55,12 @@ const SYSTEMS = [
 
 /** Where to go after signing in: one of our own pages, never an address. */
 export function nextIn(text: string | undefined | null): string {
-  return text && /^\/(?:requests(?:\/req_[0-9a-z]{26})?|account)$/.test(text) ? text : '/requests'
+  return text &&
+    /^\/(?:requests(?:\/req_[0-9a-z]{26})?|account|connect\/(?:[a-z0-9][a-z0-9._-]{0,62}|\.back\?[A-Za-z0-9%._~&=+:/-]{1,8192})|device(?:\?code=[A-Z]{4}-[A-Z]{4})?|oauth\/consent\/[A-Za-z0-9_-]{16,64})$/.test(
+      text,
+    )
+    ? text
+    : '/requests'
 }
 
 /** Six digits, as people type and apps show them. */

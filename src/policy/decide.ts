@@ -60,6 +60,7 @@ export function conclude(policy: Policy, question: Question, judgements: readonl
       ...ref,
       ...(hint === undefined ? {} : { hint }),
       ...(ways.length === 0 ? {} : { ways: ways.map(({ way }) => way) }),
+      ...(judged.limit === undefined ? {} : { limit: limitOf(judged) }),
       ...detail,
     }
   }
@@ -86,6 +87,12 @@ export function conclude(policy: Policy, question: Question, judgements: readonl
   }
 }
 
+const limitOf = ({ link, limit }: Judgement): NonNullable<Decision['limit']> => ({
+  link: link.identity.name,
+  ...(link.delegationId === undefined ? {} : { delegation: link.delegationId }),
+  part: limit!,
+})
+
 /** What each link, and each guardrail over it, wants a yes for. One yes never answers for another (rule 7). */
 function asksOf(judgements: readonly Judgement[]): readonly Ask[] {
   return judgements.flatMap(({ link, asks }) =>
@@ -97,6 +104,7 @@ const TIGHTNESS: Readonly<Partial<Record<ReasonCode, number>>> = {
   allowed: 0,
   approval_required: 1,
   no_rule: 2,
+  delegation_exceeded: 2.5,
   denied_by_rule: 3,
   denied_by_guardrail: 4,
 }

@@ -55,8 +55,8 @@ test('rule 7: what may be asked for comes from own roles that count, and no furt
   const names = (who: Link, now = MONDAY_10) => entriesFor(policy, who, now).map(({ role }) => role)
   assert.deepEqual(names(link('kim', [])), [])
   assert.deepEqual(names(link('kim', [], { grants: [{ role: 'writer', request: 'req_1', until: MONDAY_10 + HOUR }] })), [])
-  assert.deepEqual(names(link('kim', ['base', 'writer'], { onlyRoles: ['writer'] })), [])
-  assert.deepEqual(names(link('kim', ['base'], { onlyRoles: ['base', 'root'] })), ['root'])
+  assert.deepEqual(names(link('kim', ['base', 'writer'], { limits: { roles: ['writer'] } })), [])
+  assert.deepEqual(names(link('kim', ['base'], { limits: { roles: ['base', 'root'] } })), ['root'])
   assert.deepEqual(names(link('kim', ['day']), MONDAY_10 + 12 * HOUR), [])
 })
 

@@ -1,6 +1,6 @@
 import type { Policy } from './compile.ts'
 import type { AutomaticRule, RequestEntry } from './entry.ts'
-import { ownRoles } from './judge.ts'
+import { leaves, ownRoles } from './judge.ts'
 import type { Identity, Link, Question, Resource, Way } from './types.ts'
 import { askedScope } from './where.ts'
 
@@ -12,7 +12,7 @@ export function entriesFor(policy: Policy, link: Link, now: number): readonly Re
   return ownRoles(policy, link)
     .filter((role) => role.when?.at(now).active !== false)
     .flatMap((role) => role.requests)
-    .filter(({ role }) => policy.roles.has(role) && (link.onlyRoles === undefined || link.onlyRoles.includes(role)))
+    .filter(({ role }) => policy.roles.has(role) && leaves(link, role))
 }
 
 /** What somebody wants. Several roles may name the same role on different terms; what fits the whole wish is taken. */

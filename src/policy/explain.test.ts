@@ -25,7 +25,7 @@ const policy = compilePolicy(
   vocabularies,
 )
 const boris = { identity: identityOf('boris', { roles: ['reader', 'night', 'careful', 'gone'] }) }
-const bot = { identity: identityOf('bot', { kind: 'agent', roles: ['reader', 'careful'] }), onlyRoles: ['reader'] }
+const bot = { identity: identityOf('bot', { kind: 'agent', roles: ['reader', 'careful'] }), limits: { roles: ['reader'] } }
 const ask = (call: Call, links: readonly Link[] = [boris]) => explain(policy, questionOf(links, call))
 
 test('explain: an allow shows the rule that gave it', () => {
@@ -62,7 +62,7 @@ test('explain: every link, role and rule is there with what it said', () => {
     said.links.map((link) => [link.name, link.verdict, link.reason, link.roles.map((role) => `${role.name}: ${role.state}`)]),
     [
       ['boris', 'ask', 'approval_required', ['reader: counts', 'night: outside its hours', 'careful: counts', 'gone: does not exist']],
-      ['bot', 'deny', 'no_rule', ['reader: counts', 'careful: left out by the delegation']],
+      ['bot', 'deny', 'delegation_exceeded', ['reader: counts', 'careful: left out by the delegation']],
     ],
   )
   assert.deepEqual(

@@ -1,8 +1,10 @@
 import { stringify } from 'yaml'
 import type { Policy, RuleList } from './compile.ts'
 import { conclude, decide, judgeChain } from './decide.ts'
-import { emptyTally, type Judgement, judgeRole } from './judge.ts'
+import { emptyTally, type Judgement, judgeRole, leaves } from './judge.ts'
 import { matches, type Scope, scopeOf, whereOf } from './match.ts'
+import type { LimitPart } from './narrowing.ts'
+import { limitsInWords } from './narrowing-words.ts'
 import { inReadingOrder } from './reading-order.ts'
 import type { Rule } from './rule.ts'
 import type { Decision, Link, Question, Verdict } from './types.ts'
@@ -36,6 +38,8 @@ export interface LinkSaid {
   readonly rule?: string
   readonly roles: readonly RoleSaid[]
   readonly guardrails: readonly RuleSaid[]
+  /** What the delegation leaves to this link, and the part of it that stands in the way. */
+  readonly limits?: { readonly words: readonly string[]; readonly exceeded?: LimitPart }
 }
 
 /** Why a decision is as it is. For whoever may read policy: it names everything, seen or not. */
@@ -67,6 +71,7 @@ export function explain(policy: Policy, question: Question): Explanation {
       ? { grant: { request: by.request, role: by.role, link: rested.link.identity.name, until: by.until } }
       : {}
   if (decision.verdict === 'allow') return { decision, links, ...(deciding ? { ruleText: textOf(deciding) } : {}), ...grant }
+  if (decision.limit) return { decision, links, missing: beyond(decision.limit), ...grant }
   const lacking = links.findLast((link) => link.name === decision.link) ?? links.at(-1)!
   if (deciding) return { decision, links, ruleText: textOf(deciding), missing: overruled(decision, deciding), ...grant }
   return { decision, links, ...nearest(question, policy, lacking) }
@@ -94,6 +99,7 @@ function explainLink(policy: Policy, question: Question, judged: Judgement): Lin
         return { ...said, grant }
       }),
     ],
+    ...(link.limits ? { limits: { words: limitsInWords(link.limits), ...(judged.limit ? { exceeded: judged.limit } : {}) } } : {}),
     guardrails: guards ? ruleLists(guards).map((rule) => saidBy(rule, scopeOf(question, link))) : [],
   }
 }
@@ -101,12 +107,16 @@ function explainLink(policy: Policy, question: Question, judged: Judgement): Lin
 function explainRole(policy: Policy, name: string, question: Question, link: Link): RoleSaid {
   const role = policy.roles.get(name)
   if (!role) return { name, state: 'does not exist', rules: [] }
-  if (link.onlyRoles && !link.onlyRoles.includes(name)) return { name, state: 'left out by the delegation', rules: [] }
   const scope = scopeOf(question, link)
   const tallies = { allow: emptyTally(), ask: emptyTally(), deny: emptyTally() }
   judgeRole(role, scope, tallies)
   const verdict = (['deny', 'ask', 'allow'] as const).find((each) => tallies[each].rule)
   const table = (policy.enforced ?? policy).roles.get(name)?.kinds.get(question.action.kind)
+  // It gives nothing, and what it denies stays denied.
+  if (!leaves(link, name)) {
+    const rules = table ? table.deny.all.map((rule) => saidBy(rule, scope)) : []
+    return { name, state: 'left out by the delegation', ...(tallies.deny.rule ? { verdict: 'deny' as const } : {}), rules }
+  }
   return {
     name,
     state: role.when?.at(question.now).active === false ? 'outside its hours' : 'counts',
@@ -167,6 +177,9 @@ function overruled(decision: Decision, rule: Rule): string {
   if (decision.reason === 'denied_by_guardrail') return `${rule.title} refuses it to everybody whom it holds; no role can allow it.`
   return `${rule.title} refuses it; as long as it does, no other role can allow it.`
 }
+
+const beyond = ({ link, part }: NonNullable<Decision['limit']>) =>
+  `The delegation by which ${link} acts does not leave it (\`${part}\`); no role, grant or approval widens that, only another delegation.`
 
 const PARTS = ['resource', 'where']
 

@@ -2,9 +2,11 @@ import { canonicalJson } from '../encoding/canonical-json.ts'
 import type { ReasonCode } from '../errors.ts'
 import type { Policy, Role, RuleList } from './compile.ts'
 import { candidates, matches, opensWay, type Scope, scopeOf } from './match.ts'
+import { type LimitPart, type Narrowing, narrowingOf } from './narrowing.ts'
 import { boundTo, leastOf, mostOf, NO_OBLIGATIONS } from './obligations.ts'
 import type { Rule } from './rule.ts'
 import type { GrantedRole, Link, Obligations, Question, Verdict, Vocabulary } from './types.ts'
+import { whereScope } from './where.ts'
 
 /** What one link of the chain may do, judged with its own identity. */
 export interface Judgement {
@@ -19,6 +21,8 @@ export interface Judgement {
   /** What it rests on besides the identity's own roles; the first is the one to name. */
   readonly grants: readonly GrantedRole[]
   readonly failures: readonly string[]
+  /** The part of its delegation's limits that does not leave it; then nothing else was asked. */
+  readonly limit?: LimitPart
 }
 
 export const FOR_EVER = Number.POSITIVE_INFINITY
@@ -26,11 +30,14 @@ const NO_FAILURES: readonly string[] = []
 const NO_RULES: readonly Rule[] = []
 const NO_GRANTS: readonly GrantedRole[] = []
 
+/** Whether the delegation of this link leaves the role to it. */
+export const leaves = (link: Link, role: string): boolean => link.limits?.roles?.includes(role) !== false
+
 /** The identity's own roles that count on a link and exist. A role that was deleted gives nothing. */
 export function ownRoles(policy: Policy, link: Link): Role[] {
   const roles: Role[] = []
   for (const name of link.identity.roles) {
-    if (link.onlyRoles !== undefined && !link.onlyRoles.includes(name)) continue
+    if (!leaves(link, name)) continue
     const role = policy.roles.get(name)
     if (role) roles.push(role)
   }
@@ -46,7 +53,7 @@ export function grantsOf(policy: Policy, link: Link, now: number, resourceId: st
   const found = new Map<string, GrantedRole>()
   for (const grant of link.grants) {
     if (grant.until <= now || (grant.resourceId !== undefined && grant.resourceId !== resourceId)) continue
-    if ((link.onlyRoles !== undefined && !link.onlyRoles.includes(grant.role)) || !policy.roles.has(grant.role)) continue
+    if (!leaves(link, grant.role) || !policy.roles.has(grant.role)) continue
     const known = found.get(grant.role)
     if (!known || grant.until > known.until || (grant.until === known.until && grant.request < known.request)) found.set(grant.role, grant)
   }
@@ -156,6 +163,33 @@ function earlier(a: Rule | undefined, b: Rule): Rule {
  * away, and what did not need it does not end with it.
  */
 export function judgeLink(policy: Policy, vocabulary: Vocabulary, question: Question, link: Link): Judgement {
+  if (link.limits === undefined) return judgeFreely(policy, vocabulary, question, link)
+  // Asked before any rule: what a delegation does not leave, no role, no grant and no approver gives (rule 7).
+  const limit = exceeded(narrowingOf(link.limits), vocabulary, question, link)
+  if (limit !== undefined) return { ...NOTHING, link, limit, reason: 'delegation_exceeded' }
+  const judged = judgeFreely(policy, vocabulary, question, link)
+  if (judged.reason !== 'no_rule' || link.limits.roles === undefined) return judged
+  const { roles, ...rest } = link.limits
+  // Only to say why: it stays refused.
+  const before = judgeFreely(policy, vocabulary, question, { ...link, limits: rest })
+  return before.verdict === 'deny' ? judged : { ...judged, limit: 'roles', reason: 'delegation_exceeded' }
+}
+
+const NOTHING = {
+  verdict: 'deny',
+  rule: undefined,
+  obligations: NO_OBLIGATIONS,
+  until: FOR_EVER,
+  asks: NO_RULES,
+  grants: NO_GRANTS,
+  failures: NO_FAILURES,
+} as const
+
+function exceeded(narrowing: Narrowing, vocabulary: Vocabulary, question: Question, link: Link): LimitPart | undefined {
+  return narrowing.excludes(question.action, vocabulary, () => whereScope(question, link.identity, vocabulary.variables?.(question.action) ?? {}))
+}
+
+function judgeFreely(policy: Policy, vocabulary: Vocabulary, question: Question, link: Link): Judgement {
   const own = judgeWith(policy, vocabulary, question, link, NO_GRANTS)
   // What an own role or a guardrail over the identity denies is not to be had by asking for another role.
   if (link.grants === undefined || own.reason === 'denied_by_rule') return own
@@ -181,6 +215,7 @@ function judgeWith(policy: Policy, vocabulary: Vocabulary, question: Question, l
   const scope = scopeOf(question, link)
   const tallies = { allow: emptyTally(), ask: emptyTally(), deny: emptyTally() }
   for (const role of ownRoles(policy, link)) judgeRole(role, scope, tallies)
+  if (link.limits?.roles !== undefined && tallies.deny.rule === undefined) judgeLeftOut(policy, link, scope, tallies)
   const given = grants.length === 0 ? undefined : judgeGrants(policy, grants, scope, tallies)
   let verdict: Verdict = tallies.deny.rule ? 'deny' : tallies.allow.rule ? 'allow' : tallies.ask.rule ? 'ask' : 'deny'
   let { rule, obligations } = tallies[verdict]
@@ -225,6 +260,19 @@ function judgeWith(policy: Policy, vocabulary: Vocabulary, question: Question, l
     failures: scope.failures ?? NO_FAILURES,
   }
 }
+
+/** A role that the delegation leaves out gives nothing, and what it denies stays denied: less must never be more (rule 7). */
+function judgeLeftOut(policy: Policy, link: Link, scope: Scope, tallies: Record<Verdict, Tally>): void {
+  const { action } = scope.question
+  for (const name of link.identity.roles) {
+    if (leaves(link, name)) continue
+    const role = policy.roles.get(name)
+    const deny = role?.kinds.get(action.kind)?.deny
+    if (role && deny) judgeRole({ ...role, kinds: new Map([[action.kind, { allow: NO_LIST, ask: NO_LIST, deny }]]) }, scope, tallies)
+  }
+}
+
+const NO_LIST: RuleList = { byName: new Map(), others: NO_RULES, all: NO_RULES }
 
 /**
  * Adds what granted roles say, until they end; and which of them gave something. What such a role denies limits itself alone:

@@ -50,7 +50,7 @@ for (const group of groups) {
     const { only, grants, ...more } = known ?? { roles: Object.keys(group.roles) }
     return {
       identity: identityOf(name, more),
-      ...(only === undefined ? {} : { onlyRoles: only }),
+      ...(only === undefined ? {} : { limits: { roles: only } }),
       ...(grants === undefined ? {} : { grants: grants.map((each) => ({ ...each, until: Date.parse(each.until ?? '2026-11-23T11:00:00Z') })) }),
     }
   }

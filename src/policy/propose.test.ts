@@ -59,7 +59,7 @@ describe('a rule drafted from an action', () => {
   })
 
   it('says that nothing helps where a delegation leaves every other role out', () => {
-    const links = [{ identity: identityOf('dana', { roles: [] }), onlyRoles: [] }]
+    const links = [{ identity: identityOf('dana', { roles: [] }), limits: { roles: [] } }]
     const { draft, message } = propose({ roles: [readers] }, links, {}, { want: 'allow' })
     assert.equal(draft, undefined)
     assert.match(message, /No rule was found that would allow it\. Still: /)

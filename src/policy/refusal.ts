@@ -3,16 +3,22 @@ import { approversText, forUpTo, reasonText } from './approval.ts'
 import type { Policy, Role } from './compile.ts'
 import { type Judgement, ownRoles, rolesOf } from './judge.ts'
 import { candidates, matches, scopeOf } from './match.ts'
+import { narrowingOf } from './narrowing.ts'
+import { limitInWords } from './narrowing-words.ts'
 import type { Ask, Link, Question } from './types.ts'
 import type { FoundWay } from './ways.ts'
 
 /** What is said to whoever may not know that the resource exists: the same as for one that does not (rule 8). */
 export const NOT_VISIBLE = 'There is no such resource, or it is not for you.'
 
-/** Whether every link may see or ask for the resource: some rule of its roles that gives something is about it. */
+/** Whether every link may see or ask for the resource: some rule of its roles that gives something is about it, and its delegation leaves it. */
 export function isVisible(policy: Policy, question: Question): boolean {
   const { now, action } = question
-  return question.links.every((link) => rolesOf(policy, link, now, action.resource.id).some((role) => shows(policy, role, question, link)))
+  return question.links.every(
+    (link) =>
+      (link.limits === undefined || narrowingOf(link.limits).reaches(action.resource, policy.vocabularies.get(action.kind))) &&
+      rolesOf(policy, link, now, action.resource.id).some((role) => shows(policy, role, question, link)),
+  )
 }
 
 /** Outside its hours a role gives nothing, but its holder may know what it is for. */
@@ -46,10 +52,18 @@ export function refusalText(question: Question, judged: Judgement): string {
     case 'approval_required':
       return `${what} on ${action.resource.name} needs approval (${judged.rule?.title}).`
     case 'delegation_exceeded':
+      if (judged.limit !== undefined) return beyondLimits(question, judged)
       return `${what} on ${action.resource.name} is refused: ${links.at(-1)?.identity.name} acts for ${name}, and no role of ${name} allows it.`
     default:
       return `No role of ${name} allows ${what} on ${action.resource.name}.`
   }
+}
+
+function beyondLimits({ action, links }: Question, { link, limit }: Judgement): string {
+  const above = links[links.indexOf(link) - 1]
+  const acting = link.identity.name
+  const whose = above ? `${acting} acts for ${above.identity.name}, who leaves it` : `the delegation leaves ${acting}`
+  return `${action.summary} on ${action.resource.name} is refused: ${whose} ${limitInWords(link.limits ?? {}, limit!)}.`
 }
 
 /** Who can say yes to each of the questions. */
@@ -66,7 +80,7 @@ export function hintOfAsks(asks: readonly Ask[]): string {
 
 /** How to come to a yes: what may be asked for, when it is allowed again. Nothing when there is no way. */
 export function hintOfRefusal(policy: Policy, question: Question, judged: Judgement, ways: readonly FoundWay[]): string | undefined {
-  if (judged.reason !== 'no_rule' && judged.reason !== 'delegation_exceeded') return undefined
+  if ((judged.reason !== 'no_rule' && judged.reason !== 'delegation_exceeded') || judged.limit !== undefined) return undefined
   if (ways.length > 0) return ways.slice(0, MOST_SAID).map(wayText).join(' ')
   for (const role of ownRoles(policy, judged.link)) {
     const state = role.when?.at(question.now)

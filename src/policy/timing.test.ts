@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { compilePolicy, type Policy } from './compile.ts'
 import { decide } from './decide.ts'
-import type { Question } from './types.ts'
+import type { Limits, Question } from './types.ts'
 import { type Call, identityOf, questionOf, vocabularies } from './vocabulary.fixture.ts'
 
 /** Best of five, in microseconds: the machine of the tests is shared, and only the code is judged. */
@@ -19,6 +19,14 @@ function time(policy: Policy, question: Question): number {
 }
 
 const asked = (roles: readonly string[], call: Call) => questionOf([{ identity: identityOf('boris', { roles, traits: { team: 'red' } }) }], call)
+const chained = (limits?: Limits) =>
+  questionOf(
+    [
+      { identity: identityOf('boris', { roles: ['a', 'b', 'c'] }) },
+      { identity: identityOf('bot', { roles: ['a', 'b', 'c'] }), ...(limits ? { limits } : {}) },
+    ],
+    { tool: 'read_file' },
+  )
 const policyOf = (roles: Readonly<Record<string, unknown>>) =>
   compilePolicy(
     {
@@ -59,6 +67,13 @@ test('a decision takes microseconds', (t) => {
         asked(['a'], { args }),
       ),
     ],
+    ['a chain of two links', 20, time(policyOf(plain), chained())],
+    [
+      'the same, the second limited in resources, tools and effects',
+      25,
+      time(policyOf(plain), chained({ resources: ['tool/f*', 'postgres/*'], tools: ['files/read_*', 'files/search'], effects: ['read'] })),
+    ],
+    ['the same, by a where', 40, time(policyOf(plain), chained({ where: 'resource.name == "files"' }))],
   ]
   for (const [name, bound, took] of rows) {
     t.diagnostic(`${took.toFixed(2)} us  ${name}`)

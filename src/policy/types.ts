@@ -57,21 +57,19 @@ export interface Link {
   readonly identity: Identity
   /** The delegation by which this link acts for the one before; absent on the first link. */
   readonly delegationId?: string
-  /** When set, only these roles of the identity count on this link. */
-  readonly onlyRoles?: readonly string[]
-  /** What the delegation leaves of everything that the roles would allow. */
+  /** What the delegation leaves of everything that the roles would allow. Never changed once made: what is compiled of it is kept. */
   readonly limits?: Limits
-  /** Roles that this link was given for a while, beside its own; `onlyRoles` limits them as well (rule 7). */
+  /** Roles that this link was given for a while, beside its own; the limits hold for them as well (rule 7). */
   readonly grants?: readonly GrantedRole[]
 }
 
 /** What a delegation leaves over. Each part that is set must hold; none of them ever allows anything by itself (rule 7). */
 export interface Limits {
-  /** names of roles */
+  /** names of roles: no other counts on this link; what others deny stays denied */
   readonly roles?: readonly string[]
   /** globs over `kind/name`: `mcp/files`, `postgres/*` */
   readonly resources?: readonly string[]
-  /** globs over `server/tool`: they speak of MCP alone */
+  /** globs over `server/tool`: of MCP servers only these tools, no prompts and no resources; other kinds are left alone */
   readonly tools?: readonly string[]
   /** Only actions all of whose effects are among these. */
   readonly effects?: readonly Effect[]
@@ -184,6 +182,8 @@ export interface Decision {
   readonly ways?: readonly Way[]
   /** Seconds after which the same may be tried again: a limit is reached. */
   readonly retryAfter?: number
+  /** Set with `delegation_exceeded` when limits of a delegation stand in the way: whose link, and which part of them. */
+  readonly limit?: { readonly link: string; readonly delegation?: string; readonly part: keyof Limits }
   /** For the log only: which rules failed and how (they did not match in allow and ask, and matched elsewhere). */
   readonly detail?: string
 }
@@ -217,6 +217,11 @@ export interface Vocabulary {
    * nobody could be asked otherwise.
    */
   opens?(action: Action): boolean
+  /**
+   * The tool that the action uses, for limits of a delegation that name tools; '': what any use of a tool needs (handshake, list,
+   * what the server asks back); undefined: it is no tool. A vocabulary without it knows no tools, and such limits leave it alone.
+   */
+  tool?(action: Action): string | undefined
   /**
    * What `where:` (CEL) reads as `args` for this action: `{ path }` is `args.path`. An argument with a number that a double
    * does not keep must throw when it is read (`trapLossy` in args.ts).

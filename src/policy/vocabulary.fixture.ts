@@ -47,6 +47,7 @@ export const toolVocabulary: Vocabulary = {
       return args === undefined || args(facts.args, facts.lossy, variables)
     }
   },
+  tool: (action) => factsOf(action).tool,
   variables: (action) => trapLossy(factsOf(action).args, factsOf(action).lossy) as Record<string, unknown>,
 }
 
@@ -74,6 +75,7 @@ export interface Call {
   readonly effects?: Action['effects']
   readonly unclear?: string
   readonly lossy?: readonly string[]
+  readonly partial?: true
 }
 
 export function actionOf(call: Call): Action {
@@ -86,6 +88,7 @@ export function actionOf(call: Call): Action {
     facts: { tool, args: call.args ?? {}, lossy: new Set(call.lossy) },
     summary: `call ${tool}`,
     ...(call.unclear === undefined ? {} : { unclear: call.unclear }),
+    ...(call.partial ? { partial: true } : {}),
   }
 }
 

@@ -13,8 +13,8 @@ export interface CallerParts {
   readonly sessions: Sessions
   /** DER of the peer's certificate -> principal; throws credential_invalid, credential_expired. */
   readonly fromCertificate: (raw: Uint8Array) => Principal
-  /** Throws credential_invalid, credential_expired. */
-  readonly fromToken: (token: string) => Promise<Principal>
+  /** Throws credential_invalid, credential_expired. `resource`: the address that the token may have been made for alone. */
+  readonly fromToken: (token: string, resource: string | undefined) => Promise<Principal>
   /** Throws when the session's chain may not act now (a lock, a disabled link), or not with this credential. */
   readonly mayAct: (session: LiveSession, credentialId: string) => Promise<void>
 }
@@ -25,8 +25,11 @@ export interface Callers {
   mutual(request: IncomingMessage): Promise<Caller | undefined>
   /** The caller behind a raw TLS socket (PostgreSQL). */
   socket(socket: TLSSocket, protocol: string): Promise<Caller>
-  /** By `Authorization: Bearer`. Undefined when there is none; `release` when the request is over. */
-  bearer(request: IncomingMessage): Promise<(Caller & { release(): void }) | undefined>
+  /**
+   * By `Authorization: Bearer`. Undefined when there is none; `release` when the request is over. `resource` is the protected resource
+   * that is asked for: a token of OAuth opens its own and no other (RFC 8707).
+   */
+  bearer(request: IncomingMessage, resource?: string): Promise<(Caller & { release(): void }) | undefined>
 }
 
 export function makeCallers({ sessions, fromCertificate, fromToken, mayAct }: CallerParts): Callers {
@@ -69,12 +72,17 @@ export function makeCallers({ sessions, fromCertificate, fromToken, mayAct }: Ca
       return identify(socket, raw, protocol)
     },
 
-    async bearer(request) {
+    async bearer(request, resource) {
       const header = request.headers.authorization
       if (header === undefined) return undefined
       const token = /^Bearer ([A-Za-z0-9._~+/-]{1,8192}=*)$/i.exec(header)?.[1]
       if (token === undefined) throw new ChaperoneError('credential_invalid', 'The Authorization header is not a bearer token.')
-      const principal = await fromToken(token)
+      const principal = await fromToken(token, resource)
+      // Here nobody shows a certificate, so what is bound to one was stolen, or came to the wrong door.
+      if (principal.boundTo !== undefined)
+        throw new ChaperoneError('credential_invalid', 'This token works only with the certificate that it was made for.', {
+          fix: 'Show both to the listener for mTLS.',
+        })
       const session = await sessions.open(principal)
       const connection = session.connect('https', { until: principal.notAfter, credentialId: principal.credentialId })
       return { session, connection, release: () => connection.closed() }

@@ -3,13 +3,16 @@ import { administer } from '../access/administration.ts'
 import type { Guard } from '../access/types.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
 import { letGo } from '../gateways/mcp/http/let-go.ts'
+import { addressOf, type Balancers, wasForwarded } from '../network/forwarded.ts'
 import type { Resource } from '../policy/types.ts'
+import { knocking } from '../signin/knocking.ts'
+import { challenge, mcpServerIn, resourceUrl } from '../signin/oauth/resources.ts'
 import type { Caller, Callers } from './callers.ts'
 import type { Metrics } from './metrics.ts'
 
 export interface HttpParts {
   readonly callers: Callers
-  readonly checkHost: (request: IncomingMessage) => void
+  readonly checkHost: (request: IncomingMessage, anyOrigin?: boolean) => void
   readonly guard: Guard
   readonly chaperone: Resource
   readonly metrics: Metrics
@@ -17,8 +20,12 @@ export interface HttpParts {
   readonly notReady: () => string | undefined
   readonly mcp: (request: IncomingMessage, response: ServerResponse, caller: Caller, server: string | undefined) => Promise<void>
   readonly api: (request: IncomingMessage, response: ServerResponse, caller: Caller | undefined) => Promise<void>
+  /** the web listener as others reach it, `host[:port]` */
+  readonly places: { readonly web: string }
   /** What else the web listener answers, each under paths of its own: pages for people, OAuth, SCIM, the registry. Who asks is told there. */
   readonly rooms: readonly WebRoom[]
+  /** Load balancers before this listener, whose word on where a request came from is believed. */
+  readonly balancers?: Pick<Balancers, 'note'>
   /** Open connections may still send requests while the node shuts down; they are told. */
   readonly drain: { readonly under: boolean }
   /** A caller without a valid credential was turned away. */
@@ -29,54 +36,41 @@ export interface HttpParts {
 /** Answers errors too, and never rejects. */
 export interface WebRoom {
   has(path: string): boolean
+  /** Pages of other origins may ask too (CORS): only where no cookie says who asks. */
+  anyOrigin?(path: string): boolean
   handle(request: IncomingMessage, response: ServerResponse): Promise<void>
 }
 
 type Listener = 'data' | 'web'
 
-/** The path of an MCP server: `/mcp/<name>`, nothing behind it; `/mcp/<resource>/<database>`, of a database; or `/mcp`, for all of them. */
-const mcpPath = /^\/mcp(?:\/([A-Za-z0-9][A-Za-z0-9._-]{0,127})(?:\/([^/]{1,200}))?)?\/?$/
-
-/** What of MCP the path leads to: no name is all servers. The names of databases have any letters. */
-function mcpServerIn(path: string): { readonly name: string | undefined } | undefined {
-  const parts = mcpPath.exec(path)
-  if (!parts) return undefined
-  const [, name, database] = parts
-  if (database === undefined) return { name }
-  try {
-    return { name: `${name}/${decodeURIComponent(database)}` }
-  } catch {
-    return undefined
-  }
-}
-
 /** The handler of one HTTPS listener. Both answer the same paths; they differ in how the caller proves who he is. */
 export function httpHandler(listener: Listener, parts: HttpParts): RequestListener {
-  const { callers, checkHost, guard, chaperone, metrics, notReady, mcp, api, rooms, turnedAway, log, drain } = parts
+  const { callers, checkHost, places, guard, chaperone, metrics, notReady, mcp, api, rooms, turnedAway, log, drain, balancers } = parts
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    checkHost(request)
+    balancers?.note(request)
     const path = (request.url ?? '/').split('?', 1)[0]!
+    // Before anybody is identified: neither a certificate nor a token says anything here.
+    const room = listener === 'web' ? rooms.find((one) => one.has(path)) : undefined
+    checkHost(request, room?.anyOrigin?.(path) === true)
     if (path === '/healthz') return text(response, 200, 'ok\n')
     if (path === '/readyz') {
       const why = notReady()
       return text(response, why ? 503 : 200, why ? `${why}\n` : 'ready\n')
     }
-    if (path === '/metrics' && listener === 'web' && isLoopback(request.socket.remoteAddress))
+    if (path === '/metrics' && listener === 'web' && isLoopback(addressOf(request)) && !wasForwarded(request))
       return text(response, 200, await metrics.text(), metrics.contentType)
 
     if (drain.under) throw new ChaperoneError('draining', 'Chaperone is shutting down.')
 
-    // Before anybody is identified: neither a certificate nor a token says anything here.
-    const room = listener === 'web' ? rooms.find((one) => one.has(path)) : undefined
-    if (room) return await room.handle(request, response)
+    if (room) return await knocking(request.socket.remoteAddress ?? '', () => room.handle(request, response))
 
-    const bearer = listener === 'web' ? await callers.bearer(request) : undefined
+    const toMcp = mcpServerIn(path)
+    const bearer = listener === 'web' ? await callers.bearer(request, toMcp && resourceUrl(places.web, toMcp.name)) : undefined
     try {
       const caller = listener === 'web' ? bearer : await callers.mutual(request)
       if (path.startsWith('/v1/') && listener === 'data') return await api(request, response, caller)
       if (!caller) throw new ChaperoneError('unauthenticated', 'Show who you are: a client certificate, or on the web listener a bearer token.')
-      const toMcp = mcpServerIn(path)
       if (toMcp) return await mcp(request, response, caller, toMcp.name)
       if (path === '/metrics' && guard.judge(caller.session, administer(chaperone, 'audit.read', 'read metrics')).verdict === 'allow') {
         return text(response, 200, await metrics.text(), metrics.contentType)
@@ -91,7 +85,7 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
     const { http } = REASONS[error.code]
     if (http === 401) {
       turnedAway(request, error)
-      if (listener === 'web') response.setHeader('WWW-Authenticate', 'Bearer realm="chaperone"')
+      if (listener === 'web') response.setHeader('WWW-Authenticate', challengeFor(request, error))
     }
     if (http >= 500) log(error, request)
     if (response.headersSent) return void response.destroy()
@@ -99,6 +93,13 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
     response.writeHead(http, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), 'Cache-Control': 'no-store' })
     response.end(body)
     if (!request.complete) response.once('finish', () => letGo(request))
+  }
+
+  /** At an MCP server it leads a client to its sign-in (RFC 9728). A token that was shown is named as what is wrong (RFC 6750 section 3.1). */
+  const challengeFor = ({ url, headers }: IncomingMessage, { code }: ChaperoneError): string => {
+    const toMcp = mcpServerIn((url ?? '/').split('?', 1)[0]!)
+    if (!toMcp) return 'Bearer realm="chaperone"'
+    return challenge(places.web, toMcp.name, headers.authorization !== undefined && code !== 'unauthenticated' ? 'invalid_token' : undefined)
   }
 
   return (request, response) => {

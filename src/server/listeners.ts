@@ -3,6 +3,7 @@ import { createServer as createHttps, type Server as HttpsServer } from 'node:ht
 import { type AddressInfo, createServer as createTcp, type Server, type Socket } from 'node:net'
 import type { TlsOptions } from 'node:tls'
 import { ChaperoneError } from '../errors.ts'
+import type { Balancers } from '../network/forwarded.ts'
 import { splitHostPort } from './options.ts'
 
 /** Bounds of every HTTP listener (rule 11): slow headers, slow bodies, idle sockets, header size and count. */
@@ -34,11 +35,17 @@ export interface Https extends Listening {
   renew(tls: TlsOptions): void
 }
 
-export async function listenHttps(where: string, tls: TlsOptions, handler: RequestListener): Promise<Https> {
+export async function listenHttps(
+  where: string,
+  tls: TlsOptions,
+  handler: RequestListener,
+  /** Behind one of their addresses is everybody. */
+  balancers?: Pick<Balancers, 'trusts'>,
+): Promise<Https> {
   const server = createHttps({ ...tls, ...HTTP_BOUNDS, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, sessionTimeout: 1 }, handler)
   server.maxConnections = MOST_CONNECTIONS
   server.maxHeadersCount = 100
-  limitAddresses(server, PER_ADDRESS.https)
+  limitAddresses(server, PER_ADDRESS.https, balancers)
   const sockets = track(server, 'secureConnection')
   const address = await listen(server, where)
   return {
@@ -86,11 +93,12 @@ function closing(server: Server, sockets: ReadonlySet<Socket>, closeIdle: () => 
 }
 
 /** Destroys what one address has too much of, before a byte of it is read. */
-function limitAddresses(server: Server, most: number): void {
+function limitAddresses(server: Server, most: number, except?: Pick<Balancers, 'trusts'>): void {
   const held = new Map<string, number>()
   // First of all listeners: to a TLS server this is the raw socket, before the handshake.
   server.prependListener('connection', (socket: Socket) => {
     const from = socket.remoteAddress ?? ''
+    if (except?.trusts(from)) return
     const count = held.get(from) ?? 0
     if (count >= most) return void socket.destroy()
     held.set(from, count + 1)

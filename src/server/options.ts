@@ -3,6 +3,7 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { ChaperoneError } from '../errors.ts'
+import { FORWARDED_HEADERS } from '../network/forwarded.ts'
 
 const hostPort = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/, 'write HOST:PORT')
 
@@ -33,10 +34,34 @@ export const serverOptions = z.strictObject({
     ),
   webCert: z.string().optional().describe('PEM file: certificate of the web listener (a company CA, ACME); read again when it changes'),
   webKey: z.string().optional().describe('PEM file: its private key'),
+  trustedProxy: z
+    .array(z.string().min(1))
+    .default([])
+    .describe(
+      'address or range (CIDR) of a load balancer before the web listener: from there, and from nowhere else, the header of --forwarded-header is believed. It says where a request came from, for limits and the record; it decides nothing else',
+    ),
+  forwardedHeader: z
+    .enum(FORWARDED_HEADERS)
+    .default('x-forwarded-for')
+    .describe('the header that the load balancer writes; the other one is not read, since it may come from a client'),
+  extraCa: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('PEM file with authorities that connections outwards believe too, beside those of Node, of the system and of NODE_EXTRA_CA_CERTS'),
   clientDocument: z
     .url({ protocol: /^https$/ })
     .optional()
     .describe('where authorization servers of MCP servers find our client metadata document; without one Chaperone registers there dynamically'),
+  oauthClients: z
+    .array(z.string().min(1))
+    .default(['*'])
+    .describe(
+      'hosts (patterns) from which OAuth clients may bring their metadata document, for example claude.ai; default: every public one. Documents of kind oauth-client need no leave',
+    ),
+  oauthRegistration: z
+    .boolean()
+    .default(false)
+    .describe('lets OAuth clients register themselves (RFC 7591), for those that can nothing else; nobody vouches for what they say of themselves'),
   trustDomain: z
     .string()
     .regex(/^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$/, 'lower-case letters, digits, dots and dashes')
@@ -84,3 +109,9 @@ export function reachable(address: string, publicHost: string | undefined): stri
   const name = publicHost ?? (host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host)
   return `${isIP(name) === 6 ? `[${name}]` : name}:${port}`
 }
+
+/** Chaperone's own files outside the data directory: no stdio server may see them, and no secret may be taken from them. */
+export const ownFiles = (options: Pick<ServerOptions, 'rootKey' | 'rootPassphraseFile' | 'webKey' | 'dataDir'>): readonly string[] =>
+  [options.rootKey, options.rootPassphraseFile, options.webKey, process.env.CREDENTIALS_DIRECTORY, `${options.dataDir}.root-key`].filter(
+    (file) => file !== undefined,
+  )

@@ -6,8 +6,9 @@ import { type OwnServerParts, ownServer } from '../gateways/mcp/own/server.ts'
 import type { LiveSession } from '../identity/types.ts'
 import type { Policy, Role } from '../policy/compile.ts'
 import { rolesOf } from '../policy/judge.ts'
+import { limitsInWords } from '../policy/narrowing-words.ts'
 
-export interface OwnToolsParts extends Omit<OwnServerParts, 'mayRequest' | 'databases'> {
+export interface OwnToolsParts extends Omit<OwnServerParts, 'mayRequest' | 'databases' | 'limitsOf'> {
   readonly state: { current(): State }
   readonly clock: Clock
 }
@@ -18,6 +19,7 @@ export function withOwnTools(databases: Builtins, parts: OwnToolsParts): Builtin
     ...parts,
     databases: (session) => databases.list(session).map(({ resource }) => resource.name),
     mayRequest: (session) => mayRequest(parts, session),
+    limitsOf: (session) => limitsOf(parts, session),
   })
   return {
     find: (session, name) => (name === OWN_SERVER ? own(session) : databases.find(session, name)),
@@ -26,6 +28,14 @@ export function withOwnTools(databases: Builtins, parts: OwnToolsParts): Builtin
       return mine ? [mine, ...databases.list(session)] : databases.list(session)
     },
   }
+}
+
+/** Of each link of its chain that is limited. */
+function limitsOf({ state, clock }: OwnToolsParts, session: LiveSession): readonly string[] {
+  return state
+    .current()
+    .links(session.principal.chain, clock.now())
+    .flatMap(({ identity, limits }) => (limits ? limitsInWords(limits).map((text) => `${identity.name}: ${text}`) : []))
 }
 
 /** Some role of its chain says what may be asked for, or asks; or a guardrail asks. */

@@ -1,3 +1,5 @@
+import type { IncomingMessage } from 'node:http'
+import { createRegistry } from '../api/registry.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { ChaperoneError } from '../errors.ts'
 import { mcpGateway } from '../gateways/mcp/gateway.ts'
@@ -5,6 +7,7 @@ import { openHandles } from '../gateways/mcp/handles.ts'
 import { openTasks } from '../gateways/mcp/tasks.ts'
 import { postgresGateway } from '../gateways/postgres/gateway.ts'
 import { enrolLink, formatInvitation } from '../identity/invitations.ts'
+import { addressOf, balancersAt } from '../network/forwarded.ts'
 import { createPages } from '../pages/app.ts'
 import { createServerApi } from './api.ts'
 import { certificateNames, listenerCertificates } from './certificates.ts'
@@ -17,6 +20,7 @@ import { logError, makeLog } from './log.ts'
 import { reachable, reachableWeb, readOptions, type ServerOptions, type ServerOptionsInput, splitHostPort } from './options.ts'
 import { withOwnTools } from './own-tools.ts'
 import { openParts, type Parts } from './parts.ts'
+import { publishedKeys } from './published-keys.ts'
 import { createScanner } from './scanner.ts'
 
 /** What is under way gets this long to finish when Chaperone stops. */
@@ -115,25 +119,32 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     undo.push(() => api.close())
     const pages = createPages({ ...parts, log: (error, where) => logError(log, where, error) })
     undo.push(() => pages.close())
+    const registry = createRegistry({
+      ...parts,
+      builtinServers: builtins.list,
+      bearer: (request) => parts.callers.bearer(request),
+      log: (error, where) => logError(log, where, error),
+    })
     const http = {
       ...parts,
       checkHost: hostCheck(names),
       mcp: mcp.handle,
       api: api.handle,
-      rooms: [pages],
-      turnedAway(request: { readonly socket: { readonly remoteAddress?: string }; readonly url?: string }, error: ChaperoneError) {
+      rooms: [publishedKeys(parts.assertions), publishedKeys(parts.svids), parts.oauth, parts.scim, pages, registry],
+      turnedAway(request: IncomingMessage, error: ChaperoneError) {
         parts.strangers
           .append({
             type: 'connection.refused',
-            data: { reason: error.code, from: request.socket.remoteAddress ?? '', path: (request.url ?? '').split('?', 1)[0]!.slice(0, 256) },
+            data: { reason: error.code, from: addressOf(request), path: (request.url ?? '').split('?', 1)[0]!.slice(0, 256) },
           })
           .catch((failure) => logError(log, 'recording a refusal', failure))
       },
       log: (error: ChaperoneError) => logError(log, 'http', error),
     }
+    const balancers = balancersAt(options.trustedProxy, options.forwardedHeader)
     const data = await listenHttps(options.listen, certificates.mutual(), httpHandler('data', http))
     undo.push(() => data.close(GOODBYE_MS))
-    const web = await listenHttps(options.webListen, certificates.web(), httpHandler('web', http))
+    const web = await listenHttps(options.webListen, certificates.web(), httpHandler('web', { ...http, balancers }), balancers)
     undo.push(() => web.close(GOODBYE_MS))
     const sql = await listenTcp(options.postgresListen, (socket) => postgres.accept(socket))
     undo.push(() => sql.close(GOODBYE_MS))

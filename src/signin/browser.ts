@@ -56,6 +56,8 @@ export interface Coming {
   readonly before?: WebSession | undefined
   /** He was told that a role leaves no room, and wants his oldest session ended. */
   readonly endOldest?: boolean
+  /** Where he was signed in, when it was at the company's directory; and whether its second factor counts here. */
+  readonly from?: { readonly directory: string; readonly subject: string; readonly factor: boolean }
 }
 
 export interface KnownBrowser {
@@ -190,7 +192,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
       .where('identity_id', '=', identityId)
       .orderBy('created_at', 'desc')
 
-  const begin: BrowserSignin['begin'] = async ({ id: identityId }, { browser, browserId: given, before, endOldest = false } = {}) => {
+  const begin: BrowserSignin['begin'] = async ({ id: identityId }, { browser, browserId: given, before, endOldest = false, from } = {}) => {
     const known = given === undefined ? await browserOf(browser) : undefined
     const browserId = given ?? (known?.identity_id === identityId ? known.id : undefined)
     const rows = await rowsOf(identityId).execute()
@@ -208,6 +210,8 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
       lifeMs: BROWSER_LIMITS.sessionMs,
       instead: older.map((row) => row.session_id),
       endOldest,
+      ...(from ? { joined: { method: 'directory', document: from.directory, subject: from.subject } } : {}),
+      ...(from?.factor ? { factorGiven: 'directory' as const } : {}),
     })
     // Only now: who may not come in (locked, no room) keeps what he has.
     await endThose(older, 'signed in again')

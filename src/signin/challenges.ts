@@ -9,11 +9,11 @@ const MOST = { strangers: 5_000, person: 20 } as const
 export interface Challenges {
   /** Keeps what was asked until it is answered, once. `identityId` undefined: of a stranger. Returns its id. */
   put(identityId: string | undefined, data: unknown): Promise<string>
-  /** What was asked; it is gone then. Throws `factor_invalid` for what is unknown, answered, over, or somebody else's. */
-  take(identityId: string | undefined, id: string): Promise<unknown>
+  /** What was asked; it is gone then. With `mine`: only when that says so of it, else it stays. Throws `factor_invalid` for what is unknown, answered, over, or somebody else's. */
+  take(identityId: string | undefined, id: string, mine?: (data: unknown) => boolean): Promise<unknown>
 }
 
-export function keepChallenges(store: Store, now: () => number): Challenges {
+export function keepChallenges(store: Store, now: () => number, { lifeMs = LIFE_MS } = {}): Challenges {
   return {
     async put(identityId, data) {
       const id = newId('chl', now())
@@ -35,13 +35,17 @@ export function keepChallenges(store: Store, now: () => number): Challenges {
             .execute()
         await trx
           .insertInto('challenges')
-          .values({ id, identity_id: identityId ?? null, data: JSON.stringify(data), expires_at: now() + LIFE_MS })
+          .values({ id, identity_id: identityId ?? null, data: JSON.stringify(data), expires_at: now() + lifeMs })
           .execute()
       })
       return id
     },
 
-    async take(identityId, id) {
+    async take(identityId, id, mine) {
+      if (mine) {
+        const seen = await store.db.selectFrom('challenges').select('data').where('id', '=', id).executeTakeFirst()
+        if (!seen || !mine(JSON.parse(seen.data))) throw gone()
+      }
       // One statement: of two who answer at once, one finds it.
       const row = await store.write((trx) =>
         trx
@@ -52,8 +56,10 @@ export function keepChallenges(store: Store, now: () => number): Challenges {
           .returning('data')
           .executeTakeFirst(),
       )
-      if (!row) throw new ChaperoneError('factor_invalid', 'The question to the passkey is answered already, or too old.', { fix: 'Try again.' })
+      if (!row) throw gone()
       return JSON.parse(row.data)
     },
   }
 }
+
+const gone = () => new ChaperoneError('factor_invalid', 'The question to the passkey is answered already, or too old.', { fix: 'Try again.' })

@@ -13,6 +13,7 @@ import { ChaperoneError } from '../errors.ts'
 import { principalFromCertificate } from '../identity/credential.ts'
 import { clientAgent, createIdentity, setIdentityState } from '../identity/directory.ts'
 import { makeInvitation } from '../identity/invitations.ts'
+import { noJoining } from '../identity/joining/joining.fixture.ts'
 import { openSessions } from '../identity/sessions.ts'
 import type { LiveSession } from '../identity/types.ts'
 import { openKeyring } from '../keys/keyring.ts'
@@ -45,7 +46,7 @@ async function place(t: TestContext) {
     },
   }
   const sessions = openSessions({ store, audit, clock, raised: async () => {}, mayAct: async () => {} })
-  const signin = openSignin({ store, keyring, ca, sessions, audit, clock, trustDomain: 'example.org' })
+  const signin = openSignin({ store, keyring, ca, sessions, audit, clock, trustDomain: 'example.org', joining: noJoining })
   t.after(async () => {
     await ca.close()
     await store.close()

@@ -5,14 +5,16 @@ import { type CertificateAuthority, TTL } from '../ca/types.ts'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { findIdentity, type IdentityRecord } from '../identity/directory.ts'
-import { lookAtInvitation, useInvitation } from '../identity/invitations.ts'
+import { lookAtInvitation } from '../identity/invitations.ts'
+import type { Joining } from '../identity/joining/joins.ts'
 import type { LiveSession, Sessions, StartSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import type { Keyring } from '../keys/types.ts'
 import type { Store, Write } from '../store/store.ts'
 import { factorInvalid, offerFactor, verifyFactor } from './factor.ts'
 import { acceptInvitation, invited, nameOf } from './invited.ts'
-import { assertTtl, issueCredential, type SignedIn } from './issue.ts'
+import { issueCredential, type SignedIn } from './issue.ts'
+import { type JoinByProof, type JoinByToken, type JoinedIn, openJoin } from './join.ts'
 import { recordRefusals } from './recorded.ts'
 import { otpauthUri, toBase32 } from './totp.ts'
 
@@ -20,7 +22,8 @@ export interface SigninParts {
   readonly store: Store
   readonly keyring: Keyring
   readonly ca: Pick<CertificateAuthority, 'issueIdentity'>
-  readonly sessions: Pick<Sessions, 'start' | 'mayStart' | 'factorGiven'>
+  readonly sessions: Pick<Sessions, 'start' | 'mayStart' | 'factorGiven' | 'end'>
+  readonly joining: Joining
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly trustDomain: string
@@ -41,15 +44,16 @@ export interface Signin {
   finishEnrol(ask: { readonly secret: string; readonly csr: string; readonly code: string }): Promise<SignedIn>
   /** A CSR signed by an enrolled device's key, and a code. Throws `factor_invalid`, whichever of name, device and code was wrong. */
   login(ask: { readonly name: string; readonly csr: string; readonly code: string }): Promise<SignedIn>
-  /** A one-time join token of an agent; `ttlMs` is the life of each certificate. Throws `invitation_invalid`, `issue_refused`. */
-  join(ask: { readonly token: string; readonly csr: string; readonly ttlMs?: number; readonly purpose?: string }): Promise<SignedIn>
+  /** An agent comes in, by a one-time token or by what a document wants shown. Throws `invitation_invalid`, `join_refused`, `issue_refused`. */
+  join(ask: JoinByToken | JoinByProof): Promise<JoinedIn>
+  /** What a proof must hold that is made for this moment. */
+  challenge(): Promise<{ readonly nonce: string; readonly notAfter: number }>
   /** A second factor inside a person's own session. Returns until when it counts (ms since 1970). Throws `factor_invalid`. */
   factor(session: LiveSession, code: string): Promise<{ readonly until: number }>
 }
 
 /** A person's laptops and workstations; beyond that the oldest is forgotten. */
 const MOST_DEVICES = 10
-const LONGEST_PURPOSE = 500
 
 /** One answer for a wrong name, device and code: nobody learns names here. */
 const signinRefused = (cause?: unknown) =>
@@ -122,22 +126,9 @@ export function openSignin(parts: SigninParts): Signin {
       })
     },
 
-    join({ token, csr, ttlMs = TTL.agentMs, purpose }) {
-      return recorded('credential.refused', { data: { how: 'join' } }, async () => {
-        assertTtl(ttlMs)
-        if (purpose !== undefined && purpose.length > LONGEST_PURPOSE)
-          throw new ChaperoneError('usage', `A purpose has at most ${LONGEST_PURPOSE} characters.`)
-        const { spki } = readCsr(csr)
-        const invitation = await lookAtInvitation(store.db, token, 'join', clock.now())
-        const identity = await invited(store, invitation, 'agent')
-        await sessions.mayStart([{ identity: identity.id }])
-        await audit.append({ type: 'invitation.used', actor: nameOf(identity), data: { invitation: invitation.id, how: 'join' } })
-        await store.write((trx) => useInvitation(trx, token, 'join', clock.now()))
-        // Whoever made the token could have joined with it himself: he is the issuer, as of a credential that he issues.
-        const issuer = invitation.createdBy === undefined ? {} : { issuerId: invitation.createdBy }
-        return begin(identity, spki, ttlMs, { how: 'join', lifeMs: TTL.longestMs, ...issuer, ...(purpose === undefined ? {} : { purpose }) })
-      })
-    },
+    join: openJoin(parts),
+
+    challenge: () => parts.joining.challenge(),
 
     async factor(session, code) {
       const { principal } = session
@@ -160,7 +151,7 @@ export function openSignin(parts: SigninParts): Signin {
   }
 }
 
-async function addDevice(trx: Write, identityId: string, spki: Uint8Array, now: number): Promise<void> {
+export async function addDevice(trx: Write, identityId: string, spki: Uint8Array, now: number): Promise<void> {
   const live = await trx
     .selectFrom('devices')
     .select('id')

@@ -8,6 +8,7 @@ import { manualClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { createIdentity } from '../identity/directory.ts'
 import { makeInvitation } from '../identity/invitations.ts'
+import { noJoining } from '../identity/joining/joining.fixture.ts'
 import { openSessions } from '../identity/sessions.ts'
 import { openKeyring } from '../keys/keyring.ts'
 import { loadRootKey } from '../keys/root-key.ts'
@@ -38,7 +39,7 @@ export async function browserPlace(t: TestContext, limits: SessionLimits = {}) {
   }
   const sessions = openSessions({ store, audit, clock, raised: async () => {}, mayAct: async () => {}, limitsOf: () => limits })
   const parts = { store, keyring, ca, sessions, audit, clock, trustDomain: 'example.org' }
-  const signin = openSignin(parts)
+  const signin = openSignin({ ...parts, joining: noJoining })
   const browsers = openBrowserSignin(parts)
   const passkeys = openPasskeys({ ...parts, browsers })
   t.after(async () => {

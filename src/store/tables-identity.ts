@@ -12,6 +12,8 @@ export interface JoinKeyTable {
   joins: number
   /** how often it may yet come back after its certificates ran out; null: without bound */
   recoveries_left: number | null
+  /** who made the token by which it became known: the issuer of whatever joins by it; null: its document names it */
+  made_by: string | null
   created_at: number
   last_used_at: number | null
   revoked_at: number | null
@@ -44,6 +46,32 @@ export interface AccountTable {
   created_at: number
   updated_at: number
   last_login_at: number | null
+  /** SCIM deleted it. The row stays: it says whose the name was, and is revived when the very same account comes back. */
+  deleted_at: number | null
+}
+
+/** A terminal that waits for somebody to sign it in from a browser (as RFC 8628 does). */
+export interface DeviceLoginTable {
+  id: string
+  /** sha256 hex of what the terminal asks again with */
+  device_sha256: string
+  /** sha256 hex of the code that its person types */
+  code_sha256: string
+  /** SPKI DER: the key that the certificate will be for, fixed before anybody says yes */
+  public_key: Uint8Array
+  /** address it asked from */
+  came_from: string
+  /** host name, as it claims */
+  host: string
+  state: 'waiting' | 'approved' | 'denied'
+  identity_id: string | null
+  /** the browser's session that said yes */
+  session_id: string | null
+  /** `totp`, `passkey`, `directory`: the factor that was given with the yes */
+  factor: string | null
+  last_asked_at: number | null
+  created_at: number
+  expires_at: number
 }
 
 /** A group that SCIM keeps here. Unique: (directory, display_name). */

@@ -57,7 +57,7 @@ export interface RequestVoteTable {
   /** `cli`, `browser` */
   how: string
   /** the second factor that it was given with; null for what gives none */
-  factor: 'totp' | 'passkey' | null
+  factor: 'totp' | 'passkey' | 'directory' | null
   /** sha256 hex of what was shown: a yes to something else counts no more */
   seen: string | null
   session_id: string

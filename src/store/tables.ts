@@ -1,6 +1,7 @@
 import type { ColumnType, Generated } from 'kysely'
 import type {
   AccountTable,
+  DeviceLoginTable,
   DirectoryGroupTable,
   DirectoryMemberTable,
   JoinKeyTable,
@@ -30,6 +31,7 @@ export interface Tables {
   documents: DocumentTable
   locks: LockTable
   secrets: SecretTable
+  credential_notes: CredentialNoteTable
   audit_leaves: AuditLeafTable
   audit_bodies: AuditBodyTable
   audit_checkpoints: AuditCheckpointTable
@@ -49,6 +51,7 @@ export interface Tables {
   join_keys: JoinKeyTable
   used_proofs: UsedProofTable
   accounts: AccountTable
+  device_logins: DeviceLoginTable
   directory_groups: DirectoryGroupTable
   directory_members: DirectoryMemberTable
   oauth_records: OauthRecordTable
@@ -126,6 +129,12 @@ export interface IdentityTable {
   last_used_at: number | null
   /** why Chaperone itself disabled it: `unused`, `unreviewed`, `owner`, `directory`; null: it did not */
   stopped: string | null
+  /** when it will be stopped, as its people were told; null: nobody was told of anything */
+  stops_at: number | null
+  /** when they were told of that last */
+  told_at: number | null
+  /** JSON: whose `roles` and `traits` these are, where directories give some of them; see identity/given.ts. null: all his own */
+  given: string | null
 }
 
 export interface SessionTable {
@@ -146,7 +155,7 @@ export interface SessionTable {
   end_reason: string | null
   /** when the person last gave a second factor in this session */
   factor_at: number | null
-  factor_by: 'totp' | 'passkey' | null
+  factor_by: 'totp' | 'passkey' | 'directory' | null
   /** the person's session that a client's session came from: it ends with it */
   parent_id: string | null
   /** id of the newest credential that was issued in it, and of the one before: an older one that renews was copied */
@@ -180,6 +189,8 @@ export interface DelegationTable {
   client: string | null
   /** what the person read when he agreed */
   words: string | null
+  /** why it ended */
+  end_reason: string | null
 }
 
 /** What people wrote in YAML, as applied: roles, guardrails, resources, users, agents. */
@@ -222,6 +233,17 @@ export interface SecretTable {
   sealed: Uint8Array
   created_at: number
   updated_at: number
+}
+
+/** Beside a credential for an upstream: who put it there, and when it was last used. */
+export interface CredentialNoteTable {
+  /** `secret NAME`, `login RESOURCE SUBJECT`, `machine RESOURCE` */
+  about: string
+  /** id of an identity */
+  set_by: string | null
+  set_at: number | null
+  /** written once an hour at the most */
+  used_at: number | null
 }
 
 /**

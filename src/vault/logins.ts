@@ -7,6 +7,8 @@ import type { ChainLink } from '../identity/types.ts'
 import type { Keyring } from '../keys/types.ts'
 import type { Store } from '../store/store.ts'
 import type { Challenge } from './challenge.ts'
+import type { CredentialNotes } from './credential-notes.ts'
+import type { MachineParts } from './machine-logins.ts'
 import type { LoginKey, LoginRows } from './oauth-rows.ts'
 import type { Depth, Outbound, OutboundParts } from './outbound.ts'
 
@@ -26,9 +28,32 @@ export interface LoginsParts {
   readonly reveal: (secret: string) => Promise<string>
   /** https URL of our client metadata document, where there is one that authorization servers can fetch (CIMD) */
   readonly clientDocument?: string | undefined
+  /** Where people reach the web listener, `host[:port]`: they log in there too. */
+  readonly places?: { readonly web: string } | undefined
+  /** Who logged in, and when the login was last used; nothing where nobody asks. */
+  readonly notes?: Pick<CredentialNotes, 'set' | 'forget' | 'used'> | undefined
+  /** Minted identities, and who stands in a chain. Without them no document with `identity` can be used. */
+  readonly machine?: MachineParts | undefined
   /** for tests */
   readonly resolve?: OutboundParts['resolve']
 }
+
+/** Somebody must log in first. `link`: where he does it in a browser, for a login that is his own. */
+export class LoginRequired extends ChaperoneError {
+  readonly link: string | undefined
+
+  constructor(message: string, { link, fix }: { readonly link: string | undefined; readonly fix: string }) {
+    super('upstream_login_required', message, { fix: link === undefined ? fix : `${fix}   or in a browser: ${link}` })
+    this.name = 'LoginRequired'
+    this.link = link
+  }
+}
+
+/** Below the address of the web listener: the page on which a person logs in at a server, and where the browser comes back to. */
+export const CONNECT_PATH = '/connect'
+export const connectPage = (web: string, server: string) => `https://${web}${CONNECT_PATH}/${encodeURIComponent(server)}`
+/** No document can have this name: it begins with a dot. */
+export const connectBack = (web: string) => `https://${web}${CONNECT_PATH}/.back`
 
 export interface BegunLogin {
   /** for the person's browser: https, or http on this machine */
@@ -76,6 +101,20 @@ export interface UpstreamLogins {
   /** Forgets the tokens, and asks the authorization server to end them, which it may not be able to. Throws `not_found`. */
   remove(server: LoginServer, ask: { readonly subject: string; readonly by: By }): Promise<{ readonly revoked: boolean }>
   of(server: LoginServer, chain: readonly ChainLink[]): UpstreamLogin
+  /** All logins there are, without their tokens. */
+  list(): Promise<readonly HeldRow[]>
+}
+
+export interface HeldRow {
+  readonly key: LoginKey
+  readonly issuer: string
+  readonly scope: string | undefined
+  /** ms since 1970: the last token */
+  readonly obtainedAt: number
+  /** ms since 1970; undefined while it is renewed by itself, or nobody knows */
+  readonly expiresAt: number | undefined
+  /** somebody must log in again */
+  readonly over: boolean
 }
 
 /** One login for all, or one of the person (or agent) on whose behalf it is done: the first link of the chain. */

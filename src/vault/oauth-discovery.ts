@@ -22,13 +22,15 @@ export interface Login {
 }
 
 /** Finds it from the challenge, else at the well-known places (RFC 9728, RFC 8414, OpenID Connect Discovery). Throws `upstream_unavailable`. */
-export async function discoverLogin(name: string, url: string, challenge: Challenge | undefined, { fetch }: Outbound): Promise<Login> {
-  const wrong = (why: string, cause?: unknown) =>
-    cause instanceof ChaperoneError
-      ? cause
-      : new ChaperoneError('upstream_unavailable', `One cannot log in at the MCP server ${name}: ${why}.`, {
-          ...(cause === undefined ? {} : { detail: String(cause), cause }),
-        })
+export async function discoverLogin(
+  name: string,
+  url: string,
+  challenge: Challenge | undefined,
+  { fetch }: Outbound,
+  // Where no browser brings a code there is none to steal.
+  { pkce = true }: { readonly pkce?: boolean } = {},
+): Promise<Login> {
+  const wrong = wrongAt(name)
   const described = await describedResource(url, challenge, fetch, wrong)
   if (described && !checkResourceAllowed({ requestedResource: resourceUrlFromServerUrl(url), configuredResource: described.resource }))
     throw wrong('its metadata speaks of another resource')
@@ -42,7 +44,8 @@ export async function discoverLogin(name: string, url: string, challenge: Challe
   }
   if (!metadata && described) throw wrong('its authorization server has no metadata')
   // Without it the server may ignore the challenge, and a stolen code would be worth a token.
-  if (metadata && !metadata.code_challenge_methods_supported?.includes('S256')) throw wrong('its authorization server does not know PKCE with S256')
+  if (pkce && metadata && !metadata.code_challenge_methods_supported?.includes('S256'))
+    throw wrong('its authorization server does not know PKCE with S256')
   return { issuer: metadata?.issuer ?? at, metadata, resource: described?.resource, scopes: scopesOf(described?.scopes_supported?.join(' ')) }
 }
 
@@ -68,3 +71,23 @@ async function describedResource(
     throw wrong('its metadata cannot be read', error)
   }
 }
+
+/** At an authorization server that the document of the MCP server names: what the server itself says is not asked. */
+export async function loginAt(name: string, url: string, issuer: string, { fetch }: Outbound): Promise<Login> {
+  const wrong = wrongAt(name)
+  let metadata: AuthorizationServerMetadata | undefined
+  try {
+    metadata = await discoverAuthorizationServerMetadata(issuer, { fetchFn: fetch })
+  } catch (error) {
+    throw wrong('the metadata of its authorization server is not valid', error)
+  }
+  if (!metadata) throw wrong('its authorization server has no metadata')
+  return { issuer: metadata.issuer, metadata, resource: resourceUrlFromServerUrl(url).href, scopes: [] }
+}
+
+const wrongAt = (name: string) => (why: string, cause?: unknown) =>
+  cause instanceof ChaperoneError
+    ? cause
+    : new ChaperoneError('upstream_unavailable', `One cannot log in at the MCP server ${name}: ${why}.`, {
+        ...(cause === undefined ? {} : { detail: String(cause), cause }),
+      })

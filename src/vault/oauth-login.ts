@@ -10,7 +10,8 @@ import {
 } from '@modelcontextprotocol/client'
 import { ChaperoneError } from '../errors.ts'
 import { type Challenge, readChallenge, scopesOf } from './challenge.ts'
-import type { By, LoginContext, LoginServer, UpstreamLogins } from './logins.ts'
+import { aboutLogin } from './credential-notes.ts'
+import { type By, connectBack, type LoginContext, type LoginServer, type UpstreamLogins } from './logins.ts'
 import { discoverLogin, type Login } from './oauth-discovery.ts'
 import { grantOf, masked } from './oauth-grant.ts'
 import { revoke } from './oauth-revoke.ts'
@@ -41,7 +42,7 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
 
   /** A client that was registered beforehand, else our metadata document, else dynamic registration (2026-07-28, client registration). */
   const clientAt = async (server: LoginServer, key: LoginKey, login: Login, redirect: string, scope: string | undefined, outbound: Outbound) => {
-    const oauth = server.spec.auth!.oauth
+    const oauth = server.spec.auth!.oauth!
     if (oauth.client_id !== undefined) return { client_id: oauth.client_id }
     const { metadata, issuer } = login
     if (metadata?.client_id_metadata_document_supported === true && context.clientDocument !== undefined) return { client_id: context.clientDocument }
@@ -60,7 +61,7 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
         grant_types: ['authorization_code', 'refresh_token'],
         response_types: ['code'],
         // A redirect to the person's own machine is what makes a client native (RFC 8252, SEP-837).
-        application_type: 'native',
+        application_type: redirect.startsWith('https:') ? 'web' : 'native',
         ...authMethod(metadata?.token_endpoint_auth_methods_supported),
       },
       ...(scope === undefined ? {} : { scope }),
@@ -70,7 +71,7 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
 
   return {
     async begin(server, { subject, identity, redirect, by }) {
-      checkRedirect(redirect)
+      checkRedirect(redirect, context.places)
       const key = { resource: server.id, subject }
       const outbound = context.outbound(server)
       const challenge = await challengeOf(server, key, outbound)
@@ -106,7 +107,7 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
     async finish(server, { state, code, iss, error }, { identity, by }) {
       const taken = await rows.take(hashOf(state), identity)
       // A document that was changed meanwhile may name another server, or want another kind of login: this one is not for it.
-      const everybody = server.spec.auth?.oauth.for === 'everybody'
+      const everybody = server.spec.auth?.oauth?.for === 'everybody'
       if (taken?.key.resource !== server.id || taken.flow.url !== server.spec.url || everybody !== (taken.key.subject === '*'))
         throw noFlow(server.name)
       const { key, flow } = taken
@@ -132,7 +133,7 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
         const grant = grantOf(tokens, flow.scope, clock.now())
         audit.addSecrets(masked(grant))
         await record(server, by, 'finished', { subject: key.subject, issuer: flow.issuer, scope: grant.granted ?? flow.scope })
-        await rows.put(key, { ...at, ...grant })
+        await rows.put(key, { ...at, ...grant }, async (trx) => context.notes?.set(trx, aboutLogin(key), identity))
       } catch (thrown) {
         await record(server, by, 'failed', { subject: key.subject, issuer: flow.issuer })
         throw failedAt(flow.issuer, thrown)
@@ -164,7 +165,7 @@ function scopeFor(
   challenge: Challenge | undefined,
   stepUp: readonly (string | undefined)[] | undefined,
 ): string | undefined {
-  const fixed = spec.auth!.oauth.scopes
+  const fixed = spec.auth!.oauth!.scopes
   if (fixed) return fixed.join(' ')
   const asked = scopesOf(challenge?.scope)
   const base = asked.length > 0 ? asked : login.scopes
@@ -180,7 +181,7 @@ function scopeFor(
  * an MCP server that names another one by now would have its secret, and the person's code, brought there.
  */
 function assertSameIssuer({ name, spec }: LoginServer, { issuer }: Login, before: HeldLogin | undefined): void {
-  const registered = spec.auth!.oauth.client_id
+  const registered = spec.auth!.oauth!.client_id
   if (registered === undefined || before === undefined || before.client.client_id !== registered || before.issuer === issuer) return
   throw new ChaperoneError(
     'upstream_unavailable',
@@ -203,8 +204,9 @@ function authMethod(supported: readonly string[] | undefined): { token_endpoint_
   return known === undefined ? {} : { token_endpoint_auth_method: known }
 }
 
-/** Only the machine of the person who logs in: nobody else is to get the code. */
-function checkRedirect(redirect: string): void {
+/** Only the machine of the person who logs in, or our own page: nobody else is to get the code. */
+function checkRedirect(redirect: string, places: LoginContext['places']): void {
+  if (places && redirect === connectBack(places.web)) return
   if (!/^http:\/\/(127\.0\.0\.1|\[::1\]|localhost):\d{1,5}\/callback$/.test(redirect))
     throw new ChaperoneError('usage', 'The redirect of a login is http://127.0.0.1:PORT/callback.')
 }

@@ -69,8 +69,14 @@ export function loginRows(store: Store, keyring: Keyring, clock: Clock) {
       return { held: JSON.parse(opened.toString('utf8')) as HeldLogin, version: row.updated_at }
     },
 
+    /** Whose logins there are; what does not open any more is left out. */
+    async keys(): Promise<readonly LoginKey[]> {
+      const rows = await store.db.selectFrom('upstream_logins').select(['resource_id', 'subject']).orderBy('resource_id').orderBy('subject').execute()
+      return rows.map((row) => ({ resource: row.resource_id, subject: row.subject }))
+    },
+
     /** A new login, in the place of whatever was there. */
-    async put(key: LoginKey, held: HeldLogin): Promise<void> {
+    async put(key: LoginKey, held: HeldLogin, also?: (trx: Write) => Promise<void>): Promise<void> {
       const sealed = await keyring.seal('vault', JSON.stringify(held), contextOf(key))
       await store.write(async (trx) => {
         await trx.deleteFrom('upstream_logins').where('resource_id', '=', key.resource).where('subject', '=', key.subject).execute()
@@ -78,6 +84,7 @@ export function loginRows(store: Store, keyring: Keyring, clock: Clock) {
           .insertInto('upstream_logins')
           .values({ resource_id: key.resource, subject: key.subject, issuer: held.issuer, sealed, updated_at: clock.now(), claimed_until: null })
           .execute()
+        await also?.(trx)
       })
     },
 

@@ -1,7 +1,8 @@
 import { OAuthError, refreshAuthorization } from '@modelcontextprotocol/client'
 import { ChaperoneError } from '../errors.ts'
 import { readChallenge, scopesOf } from './challenge.ts'
-import { keyText, type LoginContext, type LoginServer, subjectOf, type UpstreamLogins } from './logins.ts'
+import { aboutLogin } from './credential-notes.ts'
+import { connectPage, keyText, type LoginContext, LoginRequired, type LoginServer, subjectOf, type UpstreamLogins } from './logins.ts'
 import { grantOf, masked } from './oauth-grant.ts'
 import type { HeldLogin, LoginKey, LoginRow } from './oauth-rows.ts'
 
@@ -47,7 +48,7 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
 
   /** Whatever it was given for, a token goes only to the server that it was given for. */
   const fits = ({ spec }: LoginServer, { held }: LoginRow): boolean => {
-    const registered = spec.auth?.oauth.client_id
+    const registered = spec.auth?.oauth?.client_id
     return held.url === spec.url && (registered === undefined || registered === held.client.client_id)
   }
 
@@ -125,7 +126,11 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
   const of: UpstreamLogins['of'] = (server, chain) => {
     const key = { resource: server.id, subject: subjectOf(server, chain) }
     return {
-      token: async () => (await usable(server, key))?.held.access,
+      async token() {
+        const row = await usable(server, key)
+        if (row) context.notes?.used(aboutLogin(key))
+        return row?.held.access
+      },
 
       async refused(status, header, used) {
         const challenge = readChallenge(header)
@@ -138,7 +143,7 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
           if (challenge?.error !== 'insufficient_scope') return false
           if (!held) heard.set(key, challenge)
           else await wantMore(server, key, row!, challenge.scope)
-          throw loginRequired(server, key, challenge.scope)
+          throw loginRequired(server, key, context.places, challenge.scope)
         }
         // A token that is turned down as soon as it was given is not helped by another one.
         if (row && held && held.refresh !== undefined && !held.over && clock.now() - held.obtainedAt > BACKOFF_MS) {
@@ -146,7 +151,7 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
           if (next && fits(server, next) && next.held.access !== used) return true
         }
         if (challenge) heard.set(key, challenge)
-        throw loginRequired(server, key)
+        throw loginRequired(server, key, context.places)
       },
     }
   }
@@ -182,14 +187,17 @@ const unavailable = (issuer: string, error: unknown): ChaperoneError =>
         detail: error instanceof Error ? error.name : 'unknown',
       })
 
-function loginRequired({ name, spec }: LoginServer, { subject }: LoginKey, scope?: string): ChaperoneError {
+function loginRequired({ name, spec }: LoginServer, { subject }: LoginKey, places: LoginContext['places'], scope?: string): ChaperoneError {
   const more = scope === undefined ? '' : ` for ${scope.slice(0, 512)}`
-  const fixed = scope !== undefined && spec.auth?.oauth.scopes !== undefined
-  return new ChaperoneError(
-    'upstream_login_required',
+  const fixed = scope !== undefined && spec.auth?.oauth?.scopes !== undefined
+  return new LoginRequired(
     subject === '*'
       ? `The MCP server ${name} wants a login${more}, which an administrator must give.`
       : `The MCP server ${name} wants your own login${more}.`,
-    { fix: `${fixed ? 'Add the scopes to the document of the server, then: ' : ''}chaperone mcp login ${name}` },
+    {
+      fix: `${fixed ? 'Add the scopes to the document of the server, then: ' : ''}chaperone mcp login ${name}`,
+      // What everybody uses is given by an administrator, at a command line.
+      link: subject === '*' || fixed || !places ? undefined : connectPage(places.web, name),
+    },
   )
 }

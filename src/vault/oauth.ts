@@ -1,5 +1,7 @@
+import { ChaperoneError } from '../errors.ts'
 import type { Challenge } from './challenge.ts'
-import { keyText, type LoginContext, type LoginsParts, type UpstreamLogins } from './logins.ts'
+import { type HeldRow, keyText, type LoginContext, type LoginsParts, type UpstreamLogins } from './logins.ts'
+import { machineLogins } from './machine-logins.ts'
 import { loginFlows } from './oauth-login.ts'
 import { loginRows } from './oauth-rows.ts'
 import { loginTokens } from './oauth-tokens.ts'
@@ -41,5 +43,23 @@ export function openLogins(parts: LoginsParts): UpstreamLogins {
     changed: (key) => tokens.forget(key),
   }
   const tokens = loginTokens(context)
-  return { ...loginFlows(context), of: tokens.of }
+  const machine = parts.machine && machineLogins(context, parts.machine)
+  return {
+    ...loginFlows(context),
+    async list() {
+      const found: HeldRow[] = []
+      for (const key of await context.rows.keys()) {
+        const row = await context.rows.read(key)
+        if (!row) continue
+        const { issuer, scope, granted, obtainedAt, expiresAt, refresh, over = false } = row.held
+        found.push({ key, issuer, scope: granted ?? scope, obtainedAt, expiresAt: refresh === undefined ? expiresAt : undefined, over })
+      }
+      return found
+    },
+    of(server, chain) {
+      if (server.spec.auth?.oauth) return tokens.of(server, chain)
+      if (!machine) throw new ChaperoneError('unsupported', `The MCP server ${server.name} cannot be logged in to from here.`)
+      return machine.of(server, chain)
+    },
+  }
 }

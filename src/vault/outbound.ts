@@ -1,12 +1,10 @@
 import { lookup as systemLookup } from 'node:dns/promises'
-import http, { type IncomingMessage, type RequestOptions } from 'node:http'
-import https from 'node:https'
 import { isIP, type LookupFunction } from 'node:net'
-import { getCACertificates } from 'node:tls'
-import { urlToHttpOptions } from 'node:url'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
+import type { ProxyEnvironment } from '../network/proxy.ts'
 import { mayPointTo, type Reach, reachOf, reachOfHost } from './addresses.ts'
+import { type Exchanged, exchange } from './outbound-exchange.ts'
 
 export interface OutboundParts {
   /** the MCP server, as an administrator wrote it: the one address that nobody else chose */
@@ -18,9 +16,13 @@ export interface OutboundParts {
   readonly clock: Clock
   /** as it was seen at an earlier time */
   readonly depth?: Depth | undefined
+  /** where HTTPS_PROXY and NO_PROXY are read; default: of the process */
+  readonly env?: ProxyEnvironment | undefined
   /** for tests */
-  readonly resolve?: (host: string) => Promise<readonly { readonly address: string; readonly family: number }[]>
+  readonly resolve?: Resolve | undefined
 }
+
+export type Resolve = (host: string) => Promise<readonly { readonly address: string; readonly family: number }[]>
 
 export type Depth = Exclude<Reach, 'never'>
 
@@ -42,7 +44,7 @@ const MOST_MS = 10_000
  * and lie no deeper in the network than the server itself. A name is looked up once and the answer that was checked is the
  * one that is connected to (DNS rebinding). No redirect is followed here.
  */
-export function openOutbound({ server, name, ca, clock, depth: known, resolve = addressesOf }: OutboundParts): Outbound {
+export function openOutbound({ server, name, ca, clock, depth: known, env, resolve = addressesOf }: OutboundParts): Outbound {
   const given = reachOfHost(server.hostname)
   let depth: Depth = given === undefined ? (known ?? 'public') : given === 'never' ? 'public' : given
 
@@ -64,29 +66,11 @@ export function openOutbound({ server, name, ca, clock, depth: known, resolve = 
     throw refused(url, 'which is not https')
   }
 
-  /** Checks every address of the name, and gives exactly those to the socket. */
-  const lookupFor =
-    (url: URL): LookupFunction =>
-    (host, options, done) => {
-      resolve(host).then(
-        (found) => {
-          try {
-            if (found.length === 0) throw refused(url, 'which has no address')
-            for (const { address } of found) check(url, address)
-          } catch (error) {
-            return done(error as Error, '')
-          }
-          if (options.all) done(null, found as { address: string; family: number }[])
-          else done(null, found[0]!.address, found[0]!.family)
-        },
-        (error: Error) => done(error, ''),
-      )
-    }
-
   /** A server proves where it lies by answering there under its own certificate; plain http proves nothing by a name. */
-  const seenAt = (url: URL, incoming: IncomingMessage): void => {
-    if (given !== undefined || url.origin !== server.origin || url.protocol !== 'https:') return
-    const reach = reachOf(incoming.socket.remoteAddress ?? '')
+  const seenAt = (url: URL, { peer }: Exchanged): void => {
+    // Behind a proxy nobody sees where it lies.
+    if (given !== undefined || url.origin !== server.origin || url.protocol !== 'https:' || peer === undefined) return
+    const reach = reachOf(peer)
     if (reach !== 'never') depth = reach
   }
 
@@ -96,26 +80,23 @@ export function openOutbound({ server, name, ca, clock, depth: known, resolve = 
     const bare = url.hostname.replace(/^\[|\]$/g, '')
     // A socket to an address asks no lookup function.
     if (isIP(bare) !== 0) check(url, bare)
-    const body = init.body === undefined || init.body === null ? undefined : String(init.body)
-    const options: RequestOptions = {
-      ...urlToHttpOptions(url),
+    return exchange(url, {
       method: init.method ?? 'GET',
-      agent: false,
-      lookup: lookupFor(url),
-      maxHeaderSize: 16 * 1024,
-      headers: {
-        ...Object.fromEntries(new Headers(init.headers)),
-        'accept-encoding': 'identity',
-        ...(body === undefined ? {} : { 'content-length': Buffer.byteLength(body) }),
-      },
-    }
-    const secure = url.protocol === 'https:'
-    return exchange(secure ? https.request : http.request, secure ? { ...options, ...trust(ca), minVersion: 'TLSv1.2' } : options, body, {
-      url,
+      headers: Object.fromEntries(new Headers(init.headers)),
+      body: init.body === undefined || init.body === null ? undefined : String(init.body),
+      lookup: checkedLookup(resolve, (address) => (address === undefined ? refusedEmpty(url) : check(url, address))),
+      ca,
       clock,
+      env,
       whole,
+      maxBytes: MOST_BYTES,
+      timeoutMs: MOST_MS,
+      what: 'for the login',
       seen: (incoming) => seenAt(url, incoming),
     })
+  }
+  const refusedEmpty = (url: URL): never => {
+    throw refused(url, 'which has no address')
   }
   return {
     fetch: (to, init) => send(true, to, init),
@@ -126,67 +107,110 @@ export function openOutbound({ server, name, ca, clock, depth: known, resolve = 
   }
 }
 
-const trust = (ca: string | undefined) => (ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] })
-
-const addressesOf = (host: string) => systemLookup(host, { all: true, verbatim: true })
-
-function exchange(
-  open: typeof http.request,
-  options: https.RequestOptions,
-  body: string | undefined,
-  how: { readonly url: URL; readonly clock: Clock; readonly whole: boolean; readonly seen: (incoming: IncomingMessage) => void },
-): Promise<Response> {
-  const { url, clock } = how
-  const { promise, resolve, reject } = Promise.withResolvers<Response>()
-  const request = open(options)
-  const fail = (error: Error) => {
-    disarm()
-    reject(
-      error instanceof ChaperoneError
-        ? error
-        : new ChaperoneError('upstream_unavailable', `${url.origin} cannot be reached for the login.`, {
-            detail: `${(error as NodeJS.ErrnoException).code ?? ''} ${error.message}`,
-          }),
+/** Checks every address of the name, and gives exactly those to the socket; `check` gets undefined when there is none, and throws. */
+const checkedLookup =
+  (resolve: Resolve, check: (address: string | undefined) => void): LookupFunction =>
+  (host, options, done) => {
+    resolve(host).then(
+      (found) => {
+        try {
+          if (found.length === 0) check(undefined)
+          for (const { address } of found) check(address)
+        } catch (error) {
+          return done(error as Error, '')
+        }
+        if (options.all) done(null, found as { address: string; family: number }[])
+        else done(null, found[0]!.address, found[0]!.family)
+      },
+      (error: Error) => done(error, ''),
     )
-    request.destroy()
   }
-  const disarm = clock.at(clock.now() + MOST_MS, () =>
-    fail(new ChaperoneError('upstream_timeout', `${url.origin} did not answer within ${MOST_MS / 1000} s.`)),
-  )
-  request.once('response', (incoming: IncomingMessage) => {
-    how.seen(incoming)
-    const chunks: Buffer[] = []
-    let size = 0
-    incoming.on('data', (chunk: Buffer) => {
-      size += chunk.length
-      chunks.push(chunk)
-      if (size > MOST_BYTES) fail(new ChaperoneError('upstream_unavailable', `The answer of ${url.origin} is over ${MOST_BYTES} bytes.`))
-    })
-    incoming.once('error', fail)
-    const done = () => {
-      try {
-        resolve(responseOf(incoming, Buffer.concat(chunks)))
-        disarm()
-      } catch (error) {
-        fail(error as Error)
-      }
-    }
-    incoming.once('end', done)
-    if (how.whole) return
-    done()
-    request.destroy()
-  })
-  request.once('error', fail)
-  // Closed without an answer and without an error: 101 to what asked for no upgrade does that.
-  request.once('close', () => fail(new Error('closed without an answer')))
-  request.end(body)
-  return promise
+
+const addressesOf: Resolve = (host) => systemLookup(host, { all: true, verbatim: true })
+
+/** One question to an address that a document or a metadata page names. */
+export interface Question {
+  readonly url: string | URL
+  /** default: GET */
+  readonly method?: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: string
+  /** PEM, believed beside what this process believes */
+  readonly ca?: string | undefined
+  /** A document says that it lies in a private network, or on this machine (there plain http is allowed too). Default: public addresses alone. */
+  readonly allowPrivate?: boolean | undefined
+  /** default: 256 KiB */
+  readonly maxBytes?: number
+  /** default: 10 s */
+  readonly timeoutMs?: number
 }
 
-/** Throws for a status that no response may have (a server may send 999). */
-function responseOf({ statusCode = 0, headers: given }: IncomingMessage, bytes: Buffer): Response {
-  const headers = new Headers()
-  for (const [key, value] of Object.entries(given)) if (value !== undefined) headers.set(key, [value].flat().join(', '))
-  const bare = statusCode === 204 || statusCode === 205 || statusCode === 304
-  return new Response(bare ? null : new Uint8Array(bytes), { status: statusCode, headers })
+/** Everything that Chaperone fetches because somebody wrote or published an address: discovery, keys, client metadata, token endpoints. */
+export interface Outgoing {
+  /**
+   * The whole answer, whatever its status; a redirect is an answer like any other and is not followed. Throws
+   * `upstream_unavailable` (an address where nothing of the kind may lie, TLS that does not verify, too many bytes) and
+   * `upstream_timeout`.
+   */
+  fetch(question: Question): Promise<Response>
+  /** The same as a `fetch` that libraries take (jose, openid-client, the MCP SDK); `fixed` holds for each of its requests. */
+  asFetch(fixed?: Pick<Question, 'ca' | 'allowPrivate' | 'maxBytes' | 'timeoutMs'>): (url: string | URL, init?: RequestInit) => Promise<Response>
+}
+
+export interface OutgoingParts {
+  readonly clock: Clock
+  /** where HTTPS_PROXY and NO_PROXY are read; default: of the process */
+  readonly env?: ProxyEnvironment | undefined
+  /** for tests */
+  readonly resolve?: Resolve | undefined
+}
+
+export function openOutgoing({ clock, env, resolve = addressesOf }: OutgoingParts): Outgoing {
+  const ask = async (question: Question): Promise<Response> => {
+    const url = URL.parse(String(question.url))
+    if (!url) throw new ChaperoneError('upstream_unavailable', 'What should be fetched has no valid address.')
+    const refused = (why: string) =>
+      new ChaperoneError('upstream_unavailable', `${url.origin} is not fetched: ${why}.`, {
+        fix: 'An address in a private network must be allowed where it is written down (`allow_private: true`).',
+      })
+    const check = (address: string | undefined): void => {
+      if (address === undefined) throw refused('it has no address')
+      const reach = reachOf(address)
+      if (reach === 'never') throw refused('nothing that answers for others can lie there')
+      if (reach !== 'public' && question.allowPrivate !== true) throw refused('it lies in a private network')
+      if (url.protocol === 'http:' && reach !== 'loopback') throw refused('it is not https')
+    }
+    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && question.allowPrivate === true)) throw refused('it is not https')
+    if (url.username !== '' || url.password !== '') throw refused('a password stands in the address')
+    const bare = url.hostname.replace(/^\[|\]$/g, '')
+    // A socket to an address asks no lookup function. Behind a proxy the name is looked up there: what the name itself says is all that is known.
+    if (isIP(bare) !== 0) check(bare)
+    else if (reachOfHost(bare) === 'loopback') check('127.0.0.1')
+    return await exchange(url, {
+      method: question.method ?? 'GET',
+      headers: question.headers ?? {},
+      body: question.body,
+      lookup: checkedLookup(resolve, check),
+      ca: question.ca,
+      clock,
+      env,
+      whole: true,
+      maxBytes: question.maxBytes ?? MOST_BYTES,
+      timeoutMs: question.timeoutMs ?? MOST_MS,
+      what: '',
+    })
+  }
+  return {
+    fetch: ask,
+    asFetch:
+      (fixed = {}) =>
+      (url, init = {}) =>
+        ask({
+          ...fixed,
+          url,
+          method: init.method ?? 'GET',
+          headers: Object.fromEntries(new Headers(init.headers)),
+          ...(init.body === undefined || init.body === null ? {} : { body: String(init.body) }),
+        }),
+  }
 }

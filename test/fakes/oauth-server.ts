@@ -53,6 +53,13 @@ export interface FakeOAuth {
   close(): Promise<void>
 }
 
+/** Grants without a browser. What they hold is looked at by the test. */
+const MACHINE: ReadonlySet<string> = new Set([
+  'client_credentials',
+  'urn:ietf:params:oauth:grant-type:jwt-bearer',
+  'urn:ietf:params:oauth:grant-type:token-exchange',
+])
+
 interface Tls {
   readonly key: string
   readonly cert: string
@@ -152,6 +159,10 @@ export async function fakeOAuth(
       if (!known) return json(response, 400, { error: 'invalid_grant' })
       if (knobs.rotate) refresh.delete(old)
       return give(response, known.client, known.scope)
+    }
+    if (MACHINE.has(body.get('grant_type') ?? '')) {
+      if (knobs.refreshError !== undefined) return json(response, knobs.refreshStatus, { error: knobs.refreshError, error_description: text })
+      return give(response, body.get('client_id') ?? '', body.get('scope') ?? '')
     }
     const code = codes.get(body.get('code') ?? '')
     codes.delete(body.get('code') ?? '')

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import type { CallWish } from '../../src/access/requests/types.ts'
 import { manualClock, systemClock } from '../../src/clock.ts'
 import { answerOf, eventually, type Harness, harness, initialize, type Json, openSession } from '../../src/gateways/mcp/harness.test.ts'
 import { openStore } from '../../src/store/open.ts'
@@ -121,7 +122,7 @@ describe('a modern client whose call a human must approve', () => {
     const meta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"${VERSION}","io.modelcontextprotocol/clientCapabilities":{}},`
     await (await given.post('s', text.replace('"params":{', `"params":{${meta}`), session)).text()
     const [asked] = await given.asked()
-    const { shown } = asked!.body as { shown: { title: string; text: string }[] }
+    const { shown } = asked!.body as CallWish
     const byTitle = new Map(shown.map((one) => [one.title, one.text]))
     assert.equal(byTitle.get('arguments'), '{\n  "n": 9007199254740993,\n  "to": "\\u202eprod"\n}')
     assert.match(byTitle.get('call')!, /server: s\ntools\/call: write\neffects: write, destroy, egress \(nobody vouches for it/)
@@ -135,7 +136,7 @@ describe('a modern client whose call a human must approve', () => {
     const send = async (_meta: object) => answerOf(await given.post('s', call({ _meta: { ...envelope, ..._meta } }), headers))
     stateOf(await send({ 'com.example/tenant': 'staging', progressToken: 1 }))
     const [asked] = await given.asked()
-    const { shown } = asked!.body as { shown: { title: string; text: string }[] }
+    const { shown } = asked!.body as CallWish
     assert.equal(shown.find(({ title }) => title === '_meta')?.text, '{\n  "com.example/tenant": "staging"\n}')
     await given.decide(asked!.id, 'approved')
     stateOf(await send({ 'com.example/tenant': 'prod' }))

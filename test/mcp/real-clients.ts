@@ -9,7 +9,10 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { strFromU8, unzipSync } from 'fflate'
+import { bundle } from '../../src/client/config/bundle.ts'
+import { folder } from '../parts/process.ts'
 import { startFakeModels } from './fake-models.ts'
 import { startFixture } from './fixture/fixture.ts'
 import { type Installed, NotInstalled, onDemand } from './on-demand.ts'
@@ -204,4 +207,49 @@ test('the MCP Inspector lists and calls in both eras over HTTP and through the s
       assert.match((await greet('Mallory')).out, RULE, `${way} ${era}`)
     }
   }
+})
+
+/** How each client says which servers it has, and that it has ours. */
+const LISTS = {
+  'claude-code': { spec: '@anthropic-ai/claude-code@2.1.330', scripts: true, args: ['mcp', 'list'], shows: /fixture: .*Connected/ },
+  codex: { spec: '@openai/codex@0.169.0', scripts: false, args: ['mcp', 'list'], shows: /fixture +.*mcp connect fixture.*enabled/ },
+  gemini: { spec: '@google/gemini-cli@0.61.0', scripts: false, args: ['mcp', 'list'], shows: /fixture: .*Connected/ },
+} as const
+
+for (const [client, { spec, scripts, args, shows }] of Object.entries(LISTS)) {
+  test(`what \`chaperone mcp config ${client}\` writes is what the client reads, and is gone when it is taken out`, async (t) => {
+    const prepared = await prepare(t, spec, scripts)
+    if (prepared === undefined) return
+    const program = CLIENTS.find((one) => one.spec === spec)!.program(prepared.installed)
+    const home = await prepared.newHome()
+    const { CHAPERONE_HOME } = (prepared.entries.shim as unknown as { env: { CHAPERONE_HOME: string } }).env
+    if (client === 'gemini') {
+      await mkdir(join(home, '.gemini'))
+      await writeFile(join(home, '.gemini', 'trustedFolders.json'), json({ [join(home, 'work')]: 'TRUST_FOLDER' }))
+    }
+    const chaperone = (...more: readonly string[]) => run([process.execPath, bin], ['mcp', 'config', client, ...more], home, { CHAPERONE_HOME })
+    const wrote = await chaperone('fixture')
+    assert.equal(wrote.code, 0, wrote.out)
+    const { out } = await run(program, args, home)
+    t.diagnostic(`${client}: ${out}`)
+    assert.match(out, shows)
+    assert.match((await chaperone('fixture')).out, /has it already/)
+    assert.match((await chaperone('--remove')).out, /Took fixture out/)
+    assert.doesNotMatch((await run(program, args, home)).out, /fixture/)
+  })
+}
+
+test('the publisher of the format reads the manifest', async (t) => {
+  let installed: Installed
+  try {
+    installed = await onDemand('@anthropic-ai/mcpb@2.1.2')
+  } catch (error) {
+    if (!(error instanceof NotInstalled)) throw error
+    return t.skip(error.message)
+  }
+  const dir = await folder(t)
+  const manifest = join(dir, 'manifest.json')
+  await writeFile(manifest, strFromU8(unzipSync(bundle({ version: '0.1.0', server: 'github' }))['manifest.json']!))
+  const { validateManifest } = (await import(pathToFileURL(installed.file('dist/index.js')).href)) as { validateManifest(path: string): boolean }
+  assert.equal(validateManifest(manifest), true)
 })

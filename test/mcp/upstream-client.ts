@@ -25,6 +25,12 @@ const modern = process.env.MCP_CONFORMANCE_PROTOCOL_VERSION === '2026-07-28'
 const context = JSON.parse(process.env.MCP_CONFORMANCE_CONTEXT ?? '{}') as {
   readonly client_id?: string
   readonly client_secret?: string
+  readonly private_key_pem?: string
+  /** what our minted identity is in these scenarios: keys of the suite's own */
+  readonly valid_jwt?: string
+  readonly idp_id_token?: string
+  readonly idp_client_id?: string
+  readonly idp_token_endpoint?: string
   readonly toolCalls?: readonly { readonly name: string; readonly arguments: Record<string, unknown> }[]
 }
 
@@ -38,12 +44,46 @@ const clock = systemClock
 const store = await openStore({ dataDir: dir }, { clock })
 const keyring = await openKeyring(store, await loadRootKey({ store, createAt: `${dir}.key` }), clock)
 const audit = { append: async () => ({ id: 'rec', seq: 1 }), addSecrets() {} }
-const logins = openLogins({ store, keyring, clock, audit, reveal: async () => context.client_secret ?? '', clientDocument: CLIENT_DOCUMENT })
+const assertion = context.idp_id_token ?? context.valid_jwt ?? ''
+const logins = openLogins({
+  store,
+  keyring,
+  clock,
+  audit,
+  reveal: async (name) => (name === 'key' ? context.private_key_pem : context.client_secret) ?? '',
+  clientDocument: CLIENT_DOCUMENT,
+  machine: {
+    assertions: {
+      path: '/identity',
+    issuer: 'https://conformance-test.local/identity',
+      mint: async () => ({ token: assertion, id: 'one', expiresAt: clock.now() + 300_000 }),
+      keys: async () => ({ keys: [] }),
+    },
+    identify: (id) => ({ spiffe: `spiffe://conformance.test/user/${id}`, name: id }),
+  },
+})
 const registered = {
   ...(context.client_id === undefined ? {} : { client_id: context.client_id }),
   ...(context.client_secret === undefined ? {} : { client_secret: { secret: 'client' } }),
 }
-const spec = { url, ...(scenario.startsWith('auth/') ? { auth: { oauth: registered } } : {}) }
+const client = { client_id: context.client_id, client_secret: context.client_secret === undefined ? undefined : { secret: 'client' } }
+/** What the document of such a server would say. */
+const AUTH: Readonly<Record<string, unknown>> = {
+  'auth/client-credentials-jwt': { client_credentials: { client_id: context.client_id, private_key: { secret: 'key' } } },
+  'auth/client-credentials-basic': { client_credentials: client },
+  'auth/wif-jwt-bearer': { identity: { audience: 'suite', exchange: { by: 'jwt-bearer' } } },
+  'auth/enterprise-managed-authorization': {
+    identity: {
+      audience: context.idp_client_id,
+      exchange: {
+        by: 'jwt-bearer',
+        ...client,
+        identity_provider: { token_endpoint: context.idp_token_endpoint, client_id: context.idp_client_id },
+      },
+    },
+  },
+}
+const spec = { url, ...(scenario.startsWith('auth/') ? { auth: AUTH[scenario] ?? { oauth: registered } } : {}) }
 const gateway = await harness({ role: { allow: [{ mcp: 'any', can: 'any' }] }, servers: { suite: spec }, logins })
 
 let asked = 0

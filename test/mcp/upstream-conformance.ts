@@ -19,12 +19,8 @@ export type ClientRequirements = (typeof CLIENT_REQUIREMENTS)[number]
 
 /** Extensions of the specification that no revision requires, and why Chaperone does not have them. */
 export const NOT_BUILT: Readonly<Record<string, string>> = {
-  'auth/client-credentials-jwt': 'a login without a person: the document of a server has no words for it yet',
-  'auth/client-credentials-basic': 'a login without a person: the document of a server has no words for it yet',
-  'auth/enterprise-managed-authorization': 'needs the company login of the person (ID-JAG), which Chaperone does not keep',
   'auth/dpop': 'an extension in progress (SEP-1932)',
   'auth/dpop-nonce': 'an extension in progress (SEP-1932)',
-  'auth/wif-jwt-bearer': 'an extension in progress (SEP-1933)',
 }
 
 export interface ClientRun {

@@ -104,6 +104,8 @@ export function ask(
     readonly body?: string | Buffer
     readonly key?: string
     readonly cert?: string
+    /** of this machine, from which it comes */
+    readonly localAddress?: string
   } = {},
 ): Promise<Answered> {
   const at = address.lastIndexOf(':')
@@ -119,6 +121,7 @@ export function ask(
         agent: false,
         ...(more.key === undefined ? {} : { key: more.key }),
         ...(more.cert === undefined ? {} : { cert: more.cert }),
+        ...(more.localAddress === undefined ? {} : { localAddress: more.localAddress }),
       },
       (answer) => {
         const chunks: Buffer[] = []

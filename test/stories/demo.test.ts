@@ -36,6 +36,7 @@ test('with its protections switched off, every step of the demo that shows one f
     /approve it themselves/,
     /sends the same again/,
     /makes a folder/,
+    /sends an UPDATE/,
     /the connection that was open/,
     /connects again/,
     /live connections/,

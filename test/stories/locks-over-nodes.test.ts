@@ -103,10 +103,10 @@ test('rule 6: a lock made on one node cuts on the other, is kept over a restart,
     const cut = new Promise<void>((done) => elsewhere.signal.addEventListener('abort', () => done()))
     // Connections are cut before anybody is answered, the thief's first; a new one is told why.
     await assert.rejects(api(second, profile).call('POST', '/v1/renew', { csr: makeKeyPair().csr }))
-    await assert.rejects(api(second, profile).call('GET', '/v1/whoami'), code('session_ended'))
+    await assert.rejects(api(second, profile).call('GET', '/v1/whoami'), code('locked'))
     await cut
     await assert.rejects(renewed.call('GET', '/v1/whoami'))
-    await assert.rejects(api(second, { key: honest.key, certificate: next.certificate }).call('GET', '/v1/whoami'), code('session_ended'))
+    await assert.rejects(api(second, { key: honest.key, certificate: next.certificate }).call('GET', '/v1/whoami'), code('locked'))
     // Peers R64: the identity itself goes on, in its other session.
     await again.call('GET', '/v1/whoami')
   })

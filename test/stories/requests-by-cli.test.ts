@@ -1,17 +1,10 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import type { RequestDetail, RequestRow } from '../../src/api/requests-contract.ts'
-import { openProfiles } from '../../src/client/profile.ts'
 import { type House, house, type Member } from '../parts/house.ts'
 import { chaperone } from '../parts/process.ts'
-
-const bin = fileURLToPath(new URL('../../bin/chaperone.js', import.meta.url))
-/** A terminal for a program; Debian's bsdutils. */
-const SCRIPT = '/usr/bin/script'
+import { homeOf, NO_TERMINAL, running } from '../parts/terminal.ts'
 
 const DOCUMENTS = `kind: role
 name: writer
@@ -38,64 +31,8 @@ name: bot
 spec: { owner: boris, roles: [reporter] }
 `
 
-interface Running {
-  readonly child: ChildProcess
-  readonly text: () => string
-  /** Resolves when it has said this. */
-  said(what: string): Promise<void>
-  type(text: string): void
-  readonly ended: Promise<number | null>
-}
-
-/** The CLI with somebody who listens; at a terminal of its own where it asks. */
-function running(
-  t: TestContext,
-  args: readonly string[],
-  options: { readonly env?: NodeJS.ProcessEnv; readonly terminal?: { readonly rows: number } } = {},
-): Running {
-  const env = { PATH: process.env.PATH, HOME: '/nonexistent', NO_COLOR: '1', TERM: 'xterm', ...options.env }
-  const line = [process.execPath, bin, ...args].map((word) => `'${word}'`).join(' ')
-  const child = options.terminal
-    ? spawn(SCRIPT, ['-qfec', `stty rows ${options.terminal.rows} cols 100; ${line}`, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'pipe'] })
-    : spawn(process.execPath, [bin, ...args], { env, stdio: ['pipe', 'pipe', 'pipe'] })
-  t.after(() => void child.kill('SIGKILL'))
-  let text = ''
-  const waiting = new Set<() => void>()
-  const hear = (chunk: Buffer) => {
-    text += chunk
-    for (const look of [...waiting]) look()
-  }
-  child.stdout.on('data', hear)
-  child.stderr.on('data', hear)
-  const ended = new Promise<number | null>((done) => child.once('close', done))
-  return {
-    child,
-    text: () => text,
-    said: (what) =>
-      new Promise((done, fail) => {
-        const look = () => {
-          if (!text.includes(what)) return
-          waiting.delete(look)
-          done()
-        }
-        waiting.add(look)
-        void ended.then((code) => fail(new Error(`it ended with ${code} and never said ${JSON.stringify(what)}:\n${text}`)))
-        look()
-      }),
-    type: (words) => void child.stdin.write(words),
-    ended,
-  }
-}
-
-/** $CHAPERONE_HOME of somebody. */
-async function homeOf({ dir }: House, name: string, member: Member): Promise<{ readonly CHAPERONE_HOME: string }> {
-  const home = join(dir, `home-${name}`)
-  await openProfiles(home).save(member.profile, { use: true })
-  return { CHAPERONE_HOME: home }
-}
-
 test('an agent asks and waits, somebody else looks, says yes at his terminal with a second factor, and the agent is told', {
-  skip: existsSync(SCRIPT) ? false : `${SCRIPT} is not here (Debian package bsdutils)`,
+  skip: NO_TERMINAL,
 }, async (t) => {
   const home = await house(t)
   await home.apply(DOCUMENTS)
@@ -137,7 +74,7 @@ test('an agent asks and waits, somebody else looks, says yes at his terminal wit
 })
 
 test('what was not shown to the end, or not said yes to, is not approved', {
-  skip: existsSync(SCRIPT) ? false : `${SCRIPT} is not here (Debian package bsdutils)`,
+  skip: NO_TERMINAL,
 }, async (t) => {
   const home = await house(t)
   await home.apply(DOCUMENTS)

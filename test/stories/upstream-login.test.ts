@@ -4,8 +4,33 @@ import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import { findIdentity } from '../../src/identity/directory.ts'
 import { fakeOAuth } from '../fakes/oauth-server.ts'
 import { EVERYTHING, openThrough } from '../mcp/through.ts'
+import { ask, type House, house, type Member } from '../parts/house.ts'
+
+/** A browser in which somebody is signed in, by its requests. */
+async function signedInVisitor({ server }: House, { profile }: Member) {
+  const identity = await findIdentity(server.parts.store.db, { name: profile.identity.name })
+  const { secret } = await server.parts.browsers.begin(identity!)
+  const host = server.parts.places.web
+  const headers = { host, cookie: `__Host-chaperone-session=${secret}`, 'sec-fetch-site': 'same-origin' }
+  let token = ''
+  const get = async (path: string): Promise<string> => {
+    const { text } = await ask(server.addresses.web, path, { headers })
+    token = /name="token" value="([^"]+)"/.exec(text)?.[1] ?? token
+    return text
+  }
+  return {
+    get,
+    async post(path: string): Promise<string> {
+      const form = { origin: `https://${host}`, 'content-type': 'application/x-www-form-urlencoded' }
+      return (
+        await ask(server.addresses.web, path, { method: 'POST', headers: { ...headers, ...form }, body: new URLSearchParams({ token }).toString() })
+      ).text
+    },
+  }
+}
 
 const script = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'bin', 'chaperone.js')
 
@@ -59,4 +84,67 @@ test('boris logs in at a server that wants OAuth, his client uses it without a t
   assert.deepEqual([out.code, out.stdout], [0, 'Logged out of wiki.\n'], out.stderr)
   // A token that was read is believed for a second at most, on other nodes; here it is gone at once.
   await assert.rejects(connect(), /chaperone mcp login wiki/)
+})
+
+test('a client that can show a page gets the link; the login there comes back to our own page, and the token stays here', {
+  timeout: 30_000,
+}, async (t) => {
+  const fake = await fakeOAuth()
+  t.after(() => fake.close())
+  const home = await house(t)
+  await home.apply(`kind: mcp
+name: wiki
+spec: { url: "${fake.url}", auth: { oauth: { for: each } } }
+---
+kind: role
+name: wiki
+spec: { allow: [{ mcp: wiki, can: any }] }
+---
+kind: user
+name: boris
+spec: { roles: [wiki] }
+`)
+  const boris = await home.enrol('boris')
+  const { key, certificate: cert } = boris.profile
+  const initialize = async (capabilities: object) => {
+    const { text } = await ask(home.server.addresses.data, '/mcp/wiki', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream' },
+      body: JSON.stringify({
+        jsonrpc: '2.0',
+        id: 1,
+        method: 'initialize',
+        params: { protocolVersion: '2025-11-25', capabilities, clientInfo: { name: 'x', version: '1' } },
+      }),
+      key,
+      cert,
+    })
+    return JSON.parse(text) as {
+      error?: { code: number; message: string; data: { elicitations?: { mode: string; url: string }[] } }
+      result?: unknown
+    }
+  }
+  const page = `https://${home.server.parts.places.web}/connect/wiki`
+  const plain = await initialize({})
+  assert.notEqual(plain.error?.code, -32042)
+  assert.match(plain.error!.message, new RegExp(`chaperone mcp login wiki.*${page}`))
+  const able = await initialize({ elicitation: { url: {} } })
+  assert.equal(able.error?.code, -32042)
+  assert.deepEqual(
+    able.error!.data.elicitations?.map(({ mode, url }) => [mode, url]),
+    [['url', page]],
+  )
+
+  const visitor = await signedInVisitor(home, boris)
+  assert.match(await visitor.get('/connect/wiki'), /Log in at wiki/)
+  assert.match(await visitor.get('/connect/nothing'), /nothing here/i)
+  await visitor.get('/connect/wiki')
+  const going = await visitor.post('/connect/wiki')
+  const authorize = /href="(http:[^"]+authorize[^"]+)"/.exec(going)![1]!.replaceAll('&amp;', '&')
+  assert.equal(new URL(authorize).searchParams.get('redirect_uri'), `https://${home.server.parts.places.web}/connect/.back`)
+  const back = `/connect/.back?${fake.approve(authorize)}`
+  assert.match(await visitor.get(back), /You are logged in at <strong>wiki/)
+  assert.match(await visitor.get(back), /used already/, 'once')
+  assert.ok((await initialize({})).result !== undefined, 'the client asks again, and is in')
+  for (const text of [going]) assert.doesNotMatch(text, /access-|refresh-/)
 })

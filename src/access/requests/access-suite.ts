@@ -208,7 +208,7 @@ export function accessSuite(name: string, place: (t: TestContext) => Promise<Sto
       assert.ok(!(second instanceof ChaperoneError), String(second))
       await decide((second as { id: string }).id, 'dave')
       const inherits = node.state.current().administering(house.sessionOf('boris', 'bot').principal.chain, START)
-      assert.deepEqual(inherits[1]?.onlyRoles, [], 'and so no grant counts there')
+      assert.deepEqual(inherits[1]?.limits?.roles, [], 'and so no grant counts there')
     })
 
     test('withdrawn, given back, revoked: it ends at once', async (t) => {

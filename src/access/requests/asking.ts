@@ -11,8 +11,9 @@ import { didYouMean } from '../../policy/problem.ts'
 import type { Link, Resource, Variables } from '../../policy/types.ts'
 import type { RequestTable } from '../../store/tables-requests.ts'
 import type { State } from '../state.ts'
-import { assertMayAsk, type NewRequest } from './book.ts'
+import type { NewRequest } from './book.ts'
 import { granted } from './deciding.ts'
+import { assertMayAsk } from './limits.ts'
 import { TIMES } from './machine.ts'
 import { type RequestParts, whoActs } from './parts.ts'
 import type { AccessRequest, AccessWish, AskAccess, AskServer, RequestEvent, RequestState, Requests } from './types.ts'
@@ -34,7 +35,7 @@ interface Begun {
 const PENDING: Begun = { state: 'pending', event: 'made', set: {} }
 
 export function makeAsking(parts: RequestParts) {
-  const { store, book, changes, audit, clock, announce } = parts
+  const { store, book, audit, clock, commit } = parts
 
   const add = async (session: LiveSession, request: NewRequest, data: Readonly<Record<string, unknown>>, begun: Begun): Promise<AccessRequest> => {
     await assertMayAsk(store.db, request, clock.now())
@@ -50,20 +51,7 @@ export function makeAsking(parts: RequestParts) {
       const times = set.starts_at === undefined ? {} : { startsAt: set.starts_at, endsAt: set.ends_at }
       await audit.append({ ...said, type: 'request.decided', data: { request: request.id, kind: request.kind, ...data, state, by, ...times } })
     }
-    const write = async (trx: Parameters<typeof announce>[0]) => {
-      const row = await book.add(trx, request, { ...set, state })
-      await announce(trx, { type: begun.event, request: row })
-      return row
-    }
-    if (state !== 'approved') {
-      const row = await store.write(write)
-      changes.tell({ type: begun.event, request: row })
-      return row
-    }
-    const { result, epoch } = await store.reduce(write)
-    await parts.raised(epoch)
-    changes.tell({ type: begun.event, request: result })
-    return result
+    return commit(begun.event, (trx) => book.add(trx, request, { ...set, state }), { rights: state === 'approved' })
   }
 
   const ask: Requests['ask'] = async (session, wanted) => {
@@ -128,7 +116,7 @@ export function makeAsking(parts: RequestParts) {
       ...(breakGlass ? { breakGlass } : {}),
       ...(reasonFrom === undefined ? {} : { reasonFrom }),
     }
-    return add(session, request, data, begun(entry, answer, request, now, breakGlass === true))
+    return add(session, request, data, begun(entry, answer, { ...request, body: wish }, now, breakGlass === true))
   }
 
   const askServer: Requests['askServer'] = async (session, { wish, reason, purpose }: AskServer) => {
@@ -156,9 +144,14 @@ export function makeAsking(parts: RequestParts) {
 }
 
 /** Approved at once by a rule, or taken in an emergency: then nobody is asked, and somebody looks at it afterwards. */
-function begun(entry: RequestEntry, answer: 'approve' | 'refuse' | undefined, request: NewRequest, now: number, breakGlass: boolean): Begun {
+function begun(
+  entry: RequestEntry,
+  answer: 'approve' | 'refuse' | undefined,
+  asked: Pick<NewRequest, 'startsAt'> & { readonly body: AccessWish },
+  now: number,
+  breakGlass: boolean,
+): Begun {
   const by = `${entry.document} request ${entry.index}`
-  const asked = { body: request.body, ...(request.startsAt === undefined ? {} : { startsAt: request.startsAt }) }
   if (answer === 'refuse') return { state: 'denied', event: 'denied', set: { decided_at: now }, by: `automatic: ${by}` }
   if (answer === 'approve') return { state: 'approved', event: 'approved', set: { decided_at: now, ...granted(asked, now) }, by: `automatic: ${by}` }
   if (!breakGlass) return PENDING

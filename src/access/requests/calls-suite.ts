@@ -466,7 +466,7 @@ export function callsSuite(name: string, place: (t: TestContext) => Promise<Stor
       const key = 'AKIAIOSFODNN7EXAMPLE'
       const { request } = await parked('write_file', { key: `aws_access_key_id=${key}`, text: 'ä'.repeat(50_000) })
       const { body } = (await node.requests.parts.book.find(request))!
-      const [shown] = (body as { shown: { text: string; cut?: { size: number } }[] }).shown
+      const [shown] = (body as CallWish).shown
       assert.ok(!JSON.stringify(body).includes(key))
       assert.ok(shown!.cut && shown!.cut.size > 100_000 && Buffer.byteLength(shown!.text) <= 65_536)
       assert.ok(!shown!.text.includes('\ufffd'))

@@ -10,12 +10,15 @@ import type { Action, Ask, Decision } from '../../policy/types.ts'
 import type { Store, Write } from '../../store/store.ts'
 import type { ExactCall, Outcome, Parked } from '../types.ts'
 import { areMet, whoDecides } from './approvers.ts'
-import { assertMayAsk, type Book } from './book.ts'
+import type { Book } from './book.ts'
 import type { Changes } from './changes.ts'
+import type { Commit } from './commit.ts'
 import { eraseAt } from './erasing.ts'
+import { assertMayAsk } from './limits.ts'
 import { shortest, TIMES } from './machine.ts'
 import { storedOf } from './shown.ts'
-import type { AccessRequest, CallWish, Need, RequestEvent } from './types.ts'
+import { turnsById } from './turns.ts'
+import type { AccessRequest, CallWish, Need } from './types.ts'
 import type { Voters } from './voters.ts'
 
 /** A call about which a human must be asked, or was. */
@@ -45,9 +48,6 @@ export interface Calls {
   settled(request: string, permit: string, status: Outcome['status'] | 'refused'): void
 }
 
-/** Told inside the transaction of each change, so that what is to be told outside is stored with it, or neither is. */
-export type Announce = (trx: Write, event: RequestEvent) => Promise<void>
-
 export interface CallsParts {
   readonly store: Store
   readonly book: Book
@@ -56,7 +56,7 @@ export interface CallsParts {
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly masker: Pick<Masker, 'text' | 'looks'>
-  readonly announce: Announce
+  readonly commit: Commit
   /** where a request is decided */
   readonly link: (id: string) => string
   /** An outcome could not be stored. */
@@ -64,9 +64,9 @@ export interface CallsParts {
 }
 
 export function openCalls(parts: CallsParts): Calls {
-  const { store, book, changes, voters, audit, clock, announce, failed } = parts
+  const { store, book, changes, voters, audit, clock, commit, failed } = parts
   /** Who is making a request about one call: the others wait for it, so that fifty retries make one question. */
-  const making = new Map<string, Promise<Answer>>()
+  const inTurn = turnsById()
 
   const parked = (request: AccessRequest): Parked => ({
     request: request.id,
@@ -96,12 +96,7 @@ export function openCalls(parts: CallsParts): Calls {
     const data = { request: found.id, state: 'revoked', reason: 'who approved it may not any more' }
     await audit.append({ type: 'request.ended', request: found.id, data })
     try {
-      const request = await store.write(async (trx) => {
-        const row = await book.change(trx, found, { state: 'revoked' })
-        await announce(trx, { type: 'revoked', request: row })
-        return row
-      })
-      changes.tell({ type: 'revoked', request })
+      await commit('revoked', (trx) => book.change(trx, found, { state: 'revoked' }))
     } catch (error) {
       // Somebody else has ended it, or found the same: it is not approved any more either way.
       if (!(error instanceof ChaperoneError && error.code === 'conflict')) throw error
@@ -143,13 +138,10 @@ export function openCalls(parts: CallsParts): Calls {
     await assertMayAsk(store.db, request, now)
     await asked.record(request.id, false)
     try {
-      const made = await store.write(async (trx) => {
+      const made = await commit('made', async (trx) => {
         await expireStale(trx, request.identityId, digest)
-        const row = await book.add(trx, request)
-        await announce(trx, { type: 'made', request: row })
-        return row
+        return book.add(trx, request)
       })
-      changes.tell({ type: 'made', request: made })
       return { parked: parked(made) }
     } catch (error) {
       const other = error instanceof ChaperoneError && error.code === 'conflict' ? await known(asked) : undefined
@@ -175,20 +167,7 @@ export function openCalls(parts: CallsParts): Calls {
     async answer(asked) {
       const found = await known(asked)
       if (found) return answerOf(found, asked)
-      const key = `${asked.session.principal.identityId} ${asked.digest}`
-      const before = making.get(key)
-      const mine = before
-        ? before.then(
-            () => make(asked),
-            () => make(asked),
-          )
-        : make(asked)
-      making.set(key, mine)
-      try {
-        return await mine
-      } finally {
-        if (making.get(key) === mine) making.delete(key)
-      }
+      return inTurn(`${asked.session.principal.identityId} ${asked.digest}`, () => make(asked))
     },
 
     async ranUnder({ principal }, permit) {
@@ -208,12 +187,8 @@ export function openCalls(parts: CallsParts): Calls {
       const unknown = status === 'unknown'
       const write = async () => {
         if (unknown) await audit.append({ type: 'request.ended', request: id, permit, data: { request: id, state: 'unknown' } })
-        const request = await store.write(async (trx) => {
-          const row = await book.settle(trx, id, permit, status, unknown ? 'unknown' : 'used')
-          if (row) await announce(trx, { type: unknown ? 'unknown' : 'used', request: row })
-          return row
-        })
-        if (request) changes.tell({ type: unknown ? 'unknown' : 'used', request })
+        const state = unknown ? 'unknown' : 'used'
+        await commit(state, (trx) => book.settle(trx, id, permit, status, state))
       }
       write().catch(failed)
     },

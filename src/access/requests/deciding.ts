@@ -4,12 +4,12 @@ import type { LiveSession } from '../../identity/types.ts'
 import type { Write } from '../../store/store.ts'
 import type { RequestTable } from '../../store/tables-requests.ts'
 import { type Asker, areMet, type Voter, whoDecides } from './approvers.ts'
+import { assertHimself, refused } from './himself.ts'
+import { LONGEST_NOTE } from './limits.ts'
 import { next, shortest, TIMES } from './machine.ts'
-import { assertHimself, overAlready, type RequestParts, refused, whoActs } from './parts.ts'
+import { overAlready, type RequestParts, whoActs } from './parts.ts'
 import { isOutdated, type Looked, type Seeing } from './seeing.ts'
 import type { AccessRequest, AccessWish, Decide } from './types.ts'
-
-const LONGEST_REASON = 500
 
 /** One vote about a request, and what it comes to. */
 export function makeDeciding(
@@ -17,7 +17,7 @@ export function makeDeciding(
   seeing: Seeing,
   mayGrant: (looked: Looked, people: readonly Voter[]) => ChaperoneError | undefined,
 ) {
-  const { store, book, changes, voters, audit, clock, announce, state } = parts
+  const { store, book, voters, audit, clock, commit, state } = parts
 
   return async (session: LiveSession, id: string, ask: Decide): Promise<AccessRequest> => {
     const looked = await seeing.one(session, id)
@@ -38,8 +38,8 @@ export function makeDeciding(
     // A pipeline that applies what was wished for decides about the wish; about everything else a person does.
     if (request.kind !== 'server' || session.principal.kind === 'user') await assertHimself(parts, session, 'approve', summary)
     if (standing.confirms && ask.verdict === 'approve') await assertOwnFactor(session, request, summary)
-    if (ask.reason !== undefined && ask.reason.length > LONGEST_REASON)
-      throw new ChaperoneError('usage', `A reason has at most ${LONGEST_REASON} characters.`)
+    if (ask.reason !== undefined && ask.reason.length > LONGEST_NOTE)
+      throw new ChaperoneError('usage', `A reason has at most ${LONGEST_NOTE} characters.`)
     if (ask.seen !== looked.seen) throw notAsShown(request)
 
     const now = clock.now()
@@ -48,7 +48,7 @@ export function makeDeciding(
     const vote = { identityId, verdict: ask.verdict, at: now, sessionId: session.id, ...given }
     const yes = voters.stillCounting([...request.votes.filter((other) => !isOutdated(other, looked.seen)), vote])
     const outcome = ask.verdict === 'deny' ? 'deny' : enough(request, asker, yes) ? 'approve' : undefined
-    if (request.kind === 'server' && outcome === 'approve') assertThere(request)
+    if (request.kind === 'server' && outcome === 'approve') assertThere(id, request.body.name)
     if (ask.verdict === 'approve') {
       const cannot = mayGrant(looked, yes)
       if (cannot) throw await refused(parts, session, 'approve', summary, cannot)
@@ -62,26 +62,15 @@ export function makeDeciding(
     if (outcome !== undefined) await audit.append({ ...said, type: 'request.decided', data: { ...data, ...more, ...resultOf(request, set) } })
 
     const type = outcome === undefined ? 'voted' : outcome === 'deny' ? 'denied' : 'approved'
-    const write = async (trx: Parameters<typeof announce>[0]) => {
+    const write = async (trx: Write) => {
       await assertSaysStill(trx, looked)
       const changed = await book.change(trx, request, set)
       await book.vote(trx, changed, vote)
-      const now = (await book.find(id, trx))!
-      await announce(trx, { type, request: now })
-      return now
+      return (await book.find(id, trx))!
     }
     try {
-      const grants = request.kind === 'access' && outcome === 'approve'
-      if (!grants) {
-        const row = await store.write(write)
-        changes.tell({ type, request: row })
-        return row
-      }
-      // Rights that begin reach every node as rights that end do: with the epoch.
-      const { result, epoch } = await store.reduce(write)
-      await parts.raised(epoch)
-      changes.tell({ type, request: result })
-      return result
+      // Rights that begin reach every node as rights that end do.
+      return await commit(type, write, { rights: request.kind === 'access' && outcome === 'approve' })
     } catch (error) {
       if (outcome !== undefined && error instanceof ChaperoneError && error.code === 'conflict')
         await audit.append({ ...said, type: 'request.decided', data: { ...data, state: 'overtaken' } })
@@ -118,7 +107,7 @@ export function makeDeciding(
    */
   async function assertSaysStill(trx: Write, { request, says }: Looked): Promise<void> {
     if (request.kind !== 'access') return
-    const { role } = request.body as AccessWish
+    const { role } = request.body
     const row = await trx.selectFrom('documents').select('spec').where('kind', '=', 'role').where('name', '=', role).executeTakeFirst()
     if (canonicalJson(row ? JSON.parse(row.spec) : null) !== canonicalJson(says ?? null)) throw notAsShown(request)
   }
@@ -128,8 +117,7 @@ export function makeDeciding(
     return request.kind === 'server' || areMet(asker, request.needs, yes, request.escalatedAt !== undefined)
   }
 
-  function assertThere({ id, body }: AccessRequest): void {
-    const { name } = body as { readonly name: string }
+  function assertThere(id: string, name: string): void {
     if (state.current().find('mcp', name)) return
     throw new ChaperoneError('conflict', `There is no MCP server ${name} yet.`, { fix: `Run: chaperone mcp add --request ${id} --apply` })
   }
@@ -145,7 +133,7 @@ const notAsShown = ({ kind, body }: AccessRequest): ChaperoneError =>
   new ChaperoneError(
     'conflict',
     kind === 'access'
-      ? `What you were shown is not what you would decide about: the request or its role ${(body as AccessWish).role} has changed. Nothing was decided.`
+      ? `What you were shown is not what you would decide about: the request or its role ${body.role} has changed. Nothing was decided.`
       : 'The request is not the one that you were shown. Nothing was decided.',
     { fix: 'Look at it again.' },
   )
@@ -161,11 +149,10 @@ function decided(request: AccessRequest, outcome: 'approve' | 'deny', ask: Decid
 
 /** From when to when, and for whom. Never longer than was asked for. Throws `usage`. */
 export function granted(
-  { body, startsAt }: Pick<AccessRequest, 'body' | 'startsAt'>,
+  { body: wish, startsAt }: { readonly body: AccessWish; readonly startsAt?: number },
   now: number,
   { forMs, below }: Pick<Decide, 'forMs' | 'below'> = {},
 ): Partial<RequestTable> {
-  const wish = body as AccessWish
   if (forMs !== undefined && (forMs <= 0 || forMs > wish.forMs))
     throw new ChaperoneError('usage', 'It can be given for a shorter time than was asked for, not for a longer one.')
   const starts = Math.max(now, startsAt ?? now)
@@ -175,6 +162,6 @@ export function granted(
 const resultOf = ({ kind, body }: AccessRequest, set: Partial<RequestTable>): Readonly<Record<string, unknown>> => ({
   state: set.state,
   ...(set.starts_at === undefined ? {} : { startsAt: set.starts_at, endsAt: set.ends_at, below: set.below === 1 }),
-  ...(kind === 'access' ? { role: (body as AccessWish).role } : {}),
-  ...(kind === 'server' ? { name: (body as { name: string }).name } : {}),
+  ...(kind === 'access' ? { role: body.role } : {}),
+  ...(kind === 'server' ? { name: body.name } : {}),
 })

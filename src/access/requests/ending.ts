@@ -2,34 +2,20 @@ import { ChaperoneError } from '../../errors.ts'
 import type { LiveSession } from '../../identity/types.ts'
 import type { RequestTable } from '../../store/tables-requests.ts'
 import { isOwn, standingOf } from './approvers.ts'
+import { endsRights } from './commit.ts'
+import { assertHimself, refused } from './himself.ts'
+import { LONGEST_NOTE } from './limits.ts'
 import { type Change, next } from './machine.ts'
-import { assertHimself, overAlready, type RequestParts, refused, whoActs } from './parts.ts'
+import { overAlready, type RequestParts, whoActs } from './parts.ts'
 import type { Looked, Seeing } from './seeing.ts'
 import type { AccessRequest, RequestEvent, Requests } from './types.ts'
 
-const LONGEST_NOTE = 500
-
 /** How requests end by somebody's hand, and how what was taken in an emergency is looked at. */
 export function makeEnding(parts: RequestParts, seeing: Seeing): Pick<Requests, 'withdraw' | 'revoke' | 'review'> {
-  const { store, book, changes, voters, audit, clock, announce } = parts
+  const { book, voters, audit, clock, commit } = parts
 
-  const change = async (request: AccessRequest, set: Partial<RequestTable>, type: RequestEvent['type']): Promise<AccessRequest> => {
-    const write = async (trx: Parameters<typeof announce>[0]) => {
-      const row = await book.change(trx, request, set)
-      await announce(trx, { type, request: row })
-      return row
-    }
-    // A role that is taken back is taken back everywhere before this returns.
-    if (request.kind === 'access' && request.state === 'approved' && set.state !== undefined) {
-      const { result, epoch } = await store.reduce(write)
-      await parts.raised(epoch)
-      changes.tell({ type, request: result })
-      return result
-    }
-    const row = await store.write(write)
-    changes.tell({ type, request: row })
-    return row
-  }
+  const change = (request: AccessRequest, set: Partial<RequestTable>, type: RequestEvent['type']): Promise<AccessRequest> =>
+    commit(type, (trx) => book.change(trx, request, set), { rights: endsRights(request, set.state) })
 
   const after = (request: AccessRequest, by: Change) => {
     const state = next(request.state, by)
@@ -120,4 +106,4 @@ export function makeEnding(parts: RequestParts, seeing: Seeing): Pick<Requests, 
 const ended = ({ kind, state, endsAt }: AccessRequest, now: number): Partial<RequestTable> =>
   kind === 'access' && state === 'approved' && endsAt !== undefined ? { ends_at: Math.min(endsAt, now) } : {}
 
-const nameOf = ({ kind, body }: AccessRequest) => (kind === 'server' ? { name: (body as { name: string }).name } : {})
+const nameOf = ({ kind, body }: AccessRequest) => (kind === 'server' ? { name: body.name } : {})

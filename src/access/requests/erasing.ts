@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { shortest, TIMES } from './machine.ts'
-import type { AccessRequest, CallWish, Need, RequestState, ShownPart } from './types.ts'
+import type { CallWish, Need, RequestState, ShownPart, Wished } from './types.ts'
 
 /** What was shown of a call is looked at afterwards, and not for ever: the record has its own rules about what is kept. */
 const KEPT_AFTER_MS = 7 * 24 * 3_600_000
@@ -8,8 +8,7 @@ const KEPT_AFTER_MS = 7 * 24 * 3_600_000
 const OPEN: ReadonlySet<RequestState> = new Set(['pending', 'approved'])
 
 /** What is asked, without what it would do it with: each part by its title and size, and its digest where a digest gives nothing away. */
-export function erased(body: unknown): CallWish {
-  const call = body as CallWish
+export function erased(call: CallWish): CallWish {
   const withDigests = !call.fleeting
   const without = ({ title, text, cut, erased }: ShownPart): ShownPart => {
     const { size, sha256 } = cut ?? { size: Buffer.byteLength(text), sha256: createHash('sha256').update(text).digest('hex') }
@@ -26,10 +25,7 @@ export function eraseAt(now: number, needs: readonly Need[], { fleeting }: Pick<
 }
 
 /** What else changes in the row when a call comes to this state: one whose values are not kept forgets them with its end. */
-export function forgotten(
-  { kind, body }: Pick<AccessRequest, 'kind' | 'body'>,
-  state: RequestState | undefined,
-): { body: string; erase_at: null } | undefined {
-  if (kind !== 'call' || state === undefined || OPEN.has(state) || !(body as CallWish).fleeting) return undefined
+export function forgotten({ kind, body }: Wished, state: RequestState | undefined): { body: string; erase_at: null } | undefined {
+  if (kind !== 'call' || state === undefined || OPEN.has(state) || !body.fleeting) return undefined
   return { body: JSON.stringify(erased(body)), erase_at: null }
 }

@@ -6,7 +6,6 @@ import type { RequestTable } from '../../store/tables-requests.ts'
 import { VERBS, type Verb } from '../administration.ts'
 import type { RequestParts } from './parts.ts'
 import type { Looked } from './seeing.ts'
-import type { AccessWish } from './types.ts'
 
 /** The verbs of Chaperone that a role can give at all, whatever its conditions. */
 function verbsOf(policy: Policy, role: string): readonly Verb[] {
@@ -22,7 +21,7 @@ function verbsOf(policy: Policy, role: string): readonly Verb[] {
 /** Nobody grants what he does not have (design 3.8): whoever says yes to a role with verbs of Chaperone holds them himself. */
 export function whyNotGrant({ state, voters }: Pick<RequestParts, 'state' | 'voters'>, { request, voter }: Looked): ChaperoneError | undefined {
   if (request.kind !== 'access' || !voter) return undefined
-  const { role } = request.body as AccessWish
+  const { role } = request.body
   const lacking = verbsOf(state.current().policy, role).filter((verb) => !voters.holds(voter.id, verb, { startedAt: 0, how: 'login' }))
   if (lacking.length === 0) return undefined
   return new ChaperoneError(

@@ -2,18 +2,20 @@ import type { Masker } from '../../audit/mask.ts'
 import type { Store } from '../../store/store.ts'
 import { makeAsking } from './asking.ts'
 import { openBook } from './book.ts'
-import { type Announce, type Calls, openCalls } from './calls.ts'
+import { type Calls, openCalls } from './calls.ts'
 import { openChanges } from './changes.ts'
+import { type Announce, type CommitParts, makeCommit } from './commit.ts'
 import { makeDeciding } from './deciding.ts'
 import { makeEnding } from './ending.ts'
 import { whyNotGrant } from './grants.ts'
-import { type RequestParts, turnsById } from './parts.ts'
+import type { RequestParts } from './parts.ts'
 import { makeSeeing, shownTo } from './seeing.ts'
 import { makeSweep, type Sweep } from './sweep.ts'
+import { turnsById } from './turns.ts'
 import type { Requests } from './types.ts'
 import { makeVoters } from './voters.ts'
 
-export interface RequestsParts extends Pick<RequestParts, 'state' | 'audit' | 'clock' | 'chaperone' | 'raised'> {
+export interface RequestsParts extends Pick<RequestParts, 'state' | 'audit' | 'clock' | 'chaperone'>, Pick<CommitParts, 'raised'> {
   readonly store: Store
   readonly masker: Pick<Masker, 'text' | 'looks'>
   /** where a request is decided in a browser */
@@ -45,7 +47,8 @@ export function openRequests(given: RequestsParts): OpenRequests {
   const book = openBook(store, clock)
   const changes = openChanges({ store, book, clock, failed })
   const voters = makeVoters({ db: store.db, state, clock, chaperone: given.chaperone })
-  const parts: RequestParts = { ...given, book, changes, voters, announce }
+  const commit = makeCommit({ ...given, changes, announce })
+  const parts: RequestParts = { ...given, book, changes, voters, commit }
   const seeing = makeSeeing(parts)
   const decide = makeDeciding(parts, seeing, (looked) => whyNotGrant(parts, looked))
   const ending = makeEnding(parts, seeing)
@@ -53,7 +56,7 @@ export function openRequests(given: RequestsParts): OpenRequests {
 
   return {
     ...makeAsking(parts),
-    calls: openCalls({ ...given, book, changes, voters, announce }),
+    calls: openCalls({ ...given, book, changes, voters, commit }),
     // One after the other for each person too: a factor that confirms one thing confirms no other.
     decide: (session, id, ask) => inTurn(session.principal.identityId, () => inTurn(id, () => decide(session, id, ask))),
     withdraw: (session, id) => inTurn(id, () => ending.withdraw(session, id)),

@@ -4,7 +4,7 @@ import type { State } from '../state.ts'
 import { type Asker, isOwn, standingOf, type Voter } from './approvers.ts'
 import { sha256 } from './binding.ts'
 import { noSuchRequest, type RequestParts } from './parts.ts'
-import type { AccessRequest, AccessWish, RequestFilter, Requests, Seen, Standing, Vote } from './types.ts'
+import type { AccessRequest, RequestFilter, Requests, Seen, Standing, Vote, Wished } from './types.ts'
 
 /**
  * sha256 hex of what somebody is shown who decides: another text, other needs, and he has not seen it (peers R47). `says`: what the
@@ -14,8 +14,8 @@ export const seenOf = ({ id, kind, identityId, chain, body, reason, purpose, nee
   sha256(canonicalJson({ id, kind, identityId, chain, body, reason, purpose: purpose ?? null, needs, says: says ?? null }))
 
 /** The role that is asked for, as it is applied now: its approver reads it, and his yes is to that. Undefined: it is about none. */
-export const saysOf = (state: Pick<State, 'find'>, { kind, body }: Pick<AccessRequest, 'kind' | 'body'>): unknown =>
-  kind === 'access' ? state.find('role', (body as AccessWish).role)?.spec : undefined
+export const saysOf = (state: Pick<State, 'find'>, { kind, body }: Wished): unknown =>
+  kind === 'access' ? state.find('role', body.role)?.spec : undefined
 
 /** A vote about what the role said at another time is none about what it says now. */
 export const isOutdated = ({ seen }: Vote, now: string): boolean => seen !== undefined && seen !== now

@@ -4,8 +4,7 @@ import { ChaperoneError } from '../../errors.ts'
 import type { Store } from '../../store/store.ts'
 import type { RequestTable } from '../../store/tables-requests.ts'
 import type { Book } from './book.ts'
-import type { Announce } from './calls.ts'
-import type { Changes } from './changes.ts'
+import { type Commit, endsRights } from './commit.ts'
 import { TIMES } from './machine.ts'
 import type { AccessRequest, RequestEvent } from './types.ts'
 
@@ -15,18 +14,16 @@ const SETTLE_MS = 30_000
 export interface SweepParts {
   readonly store: Store
   readonly book: Book
-  readonly changes: Changes
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
-  readonly announce: Announce
-  readonly raised: (epoch: number) => Promise<void>
+  readonly commit: Commit
   readonly nodeId: string
   /** Whether this node still holds this permit. */
   readonly has: (permit: string) => boolean
 }
 
 /** What time alone does to requests. Once a cluster: the first of the live nodes does it, and a row changes once whoever tries. */
-export function makeSweep({ store, book, changes, audit, clock, announce, raised, nodeId, has }: SweepParts) {
+export function makeSweep({ store, book, audit, clock, commit, nodeId, has }: SweepParts) {
   const change = async (
     request: AccessRequest,
     type: RequestEvent['type'],
@@ -38,18 +35,9 @@ export function makeSweep({ store, book, changes, audit, clock, announce, raised
       request: request.id,
       data: { request: request.id, kind: request.kind, askedBy: request.identityId, ...draft.data },
     })
-    const write = async (trx: Parameters<Announce>[0]) => {
-      const row = await book.change(trx, request, set)
-      await announce(trx, { type, request: row })
-      return row
-    }
     try {
       // A grant that is over leaves every node's state: a clock that is set back must not bring it to life again (rule 4).
-      if (request.kind === 'access' && request.state === 'approved' && set.state !== undefined) {
-        const { result, epoch } = await store.reduce(write)
-        await raised(epoch)
-        changes.tell({ type, request: result })
-      } else changes.tell({ type, request: await store.write(write) })
+      await commit(type, (trx) => book.change(trx, request, set), { rights: endsRights(request, set.state) })
     } catch (error) {
       // Somebody answered in this very moment, and that holds.
       if (!(error instanceof ChaperoneError) || error.code !== 'conflict') throw error

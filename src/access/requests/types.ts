@@ -74,13 +74,18 @@ export interface Vote {
   readonly at: number
 }
 
-export interface AccessRequest {
+/** What is asked for, by kind. Of a server it is the document without its kind, as the API has checked it. */
+export type Wished =
+  | { readonly kind: 'access'; readonly body: AccessWish }
+  | { readonly kind: 'call'; readonly body: CallWish }
+  | { readonly kind: 'server'; readonly body: { readonly name: string; readonly [field: string]: unknown } }
+
+export type AccessRequest = Wished & RequestFacts
+
+export interface RequestFacts {
   readonly id: string
-  readonly kind: RequestKind
   readonly identityId: string
   readonly chain: readonly ChainLink[]
-  /** `AccessWish`, `CallWish`, or what a server request holds */
-  readonly body: unknown
   readonly reason: string
   readonly purpose?: string
   readonly sessionId?: string
@@ -106,14 +111,15 @@ export interface AccessRequest {
 }
 
 /** A request as somebody is shown it. */
-export interface Seen extends AccessRequest {
-  readonly standing: Standing
-  /** to be given with a decision */
-  readonly seen: string
-  /** access: the spec of the role that is asked for, as of the same moment as `seen` */
-  readonly says?: unknown
-  readonly votes: readonly (Vote & { readonly outdated?: true })[]
-}
+export type Seen = Wished &
+  Omit<RequestFacts, 'votes'> & {
+    readonly standing: Standing
+    /** to be given with a decision */
+    readonly seen: string
+    /** access: the spec of the role that is asked for, as of the same moment as `seen` */
+    readonly says?: unknown
+    readonly votes: readonly (Vote & { readonly outdated?: true })[]
+  }
 
 /** Where a person stands to a request. `no`: why he cannot decide, in a sentence. */
 export interface Standing {

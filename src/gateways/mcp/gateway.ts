@@ -35,6 +35,7 @@ import { isolator } from './stdio/isolation.ts'
 import type { TaskOwners } from './tasks.ts'
 import { spanAt } from './text/json-text.ts'
 import { continueTrace } from './trace.ts'
+import { canBeAsked } from './translation/input-responses.ts'
 import type { Visit } from './visit.ts'
 import { INVALID_REQUEST, isObject, type Message, type Notification, ProtocolError, type Request, type Response, sessionGone } from './wire.ts'
 
@@ -348,7 +349,17 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     visit.answer.send(204)
   }
 
-  const asked = ({ name, server, all, caller }: Visit, message: Message, seen = false): Asked => {
+  /** Whether the client has said that it can show a page: here, or when it opened its session. */
+  const opensPages = ({ request, caller, server, all }: Visit, message: Sent): boolean => {
+    const id = request.headers['mcp-session-id']
+    const scope = all ? ALL : server?.resource.id
+    const of = typeof id === 'string' && scope !== undefined ? sessions.byId(id, caller.session, scope) : undefined
+    const capabilities = of && of !== 'foreign' ? of.capabilities : declaredIn(message)
+    return canBeAsked(capabilities, 'elicitation/create', { mode: 'url' })
+  }
+
+  const asked = (visit: Visit, message: Message, seen = false): Asked => {
+    const { name, server, all, caller } = visit
     const visible = () => {
       if (seen) return true
       // That this endpoint exists is no secret; only what lies behind it may be.
@@ -358,7 +369,14 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     if (message.kind === 'response') return { server: name, serverVisible: visible() }
     const tool = message.params.name
     const id = message.kind === 'request' ? { id: message.id } : {}
-    return { server: name, method: message.method, serverVisible: visible(), ...id, ...(typeof tool === 'string' ? { tool } : {}) }
+    return {
+      server: name,
+      method: message.method,
+      serverVisible: visible(),
+      opensPages: opensPages(visit, message),
+      ...id,
+      ...(typeof tool === 'string' ? { tool } : {}),
+    }
   }
 
   const fail = (answer: Answer, error: ChaperoneError, what: () => Asked): void => {

@@ -8,6 +8,7 @@ import { makeGuard } from '../../access/guard.ts'
 import { openBook } from '../../access/requests/book.ts'
 import { openCalls } from '../../access/requests/calls.ts'
 import { openChanges } from '../../access/requests/changes.ts'
+import { makeCommit } from '../../access/requests/commit.ts'
 import type { AccessRequest } from '../../access/requests/types.ts'
 import type { Voters } from '../../access/requests/voters.ts'
 import type { State } from '../../access/state.ts'
@@ -182,7 +183,7 @@ export async function harness(world: World): Promise<Harness> {
     ...{ store, book, changes, audit, clock, failed },
     voters: DANA_ALONE,
     masker: { text: (value) => ({ value, count: 0 }), looks: () => [] },
-    announce: async () => {},
+    commit: makeCommit({ store, changes, announce: async () => {}, raised: async () => {} }),
     link: (id) => `https://chaperone.test/requests/${id}`,
   })
   const guard = makeGuard({

@@ -1,9 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import { type Parked, Refusal } from '../../access/types.ts'
 import { formatDuration } from '../../encoding/duration.ts'
 import { instantText } from '../../encoding/moment.ts'
 import { type ChaperoneError, REASONS, type ReasonCode } from '../../errors.ts'
 import { ruleTitle } from '../../policy/rule-title.ts'
 import type { Way } from '../../policy/types.ts'
+import { LoginRequired } from '../../vault/logins.ts'
 import { OUR_META } from './text/meta.ts'
 import { INVALID_PARAMS, ProtocolError, type RequestId } from './wire.ts'
 
@@ -24,6 +26,8 @@ export interface Asked {
   readonly tool?: string | undefined
   /** True when the server itself may be seen: then only the item is missing. */
   readonly serverVisible?: boolean
+  /** The client has said that it can show a page to its person (elicitation by URL, 2025-11-25). */
+  readonly opensPages?: boolean
 }
 
 /** Codes that concern the request as HTTP: a client must authenticate, shrink or resend it. All others travel in the answer. */
@@ -45,6 +49,11 @@ export function replyTo(error: ChaperoneError, asked: Asked): Reply {
   // Whether the server does not exist, or only not for this identity, must not be told apart: no decision, no rule, no id.
   if (error.code === 'not_found')
     return { status: 404, message: failure(asked.id, REASONS.not_found.jsonrpc, noServer(asked.server), { reason: 'not_found', origin: 'proxy' }) }
+  const login = [error, error.cause].find((one) => one instanceof LoginRequired)
+  if (login?.link !== undefined && asked.opensPages && asked.id !== undefined) {
+    const elicitations = [{ mode: 'url', elicitationId: randomUUID(), url: login.link, message: login.message }]
+    return { status: 200, message: failure(asked.id, URL_REQUIRED, sentence(error), { ...dataOf(error), elicitations }) }
+  }
   if (error instanceof Refusal && asked.id !== undefined && asked.method === 'tools/call')
     return { status: 200, message: toolRefusal(error, asked, asked.id) }
   // An error with status 200 to the question of the era would answer it: "not modern" (reference clients).
@@ -52,6 +61,9 @@ export function replyTo(error: ChaperoneError, asked: Asked): Reply {
   const message = failure(asked.id, REASONS[error.code].jsonrpc, sentence(error), dataOf(error))
   return status === 429 ? { status, message, headers: { 'retry-after': String(retryAfter(error)) } } : { status, message }
 }
+
+/** 2025-11-25, client/elicitation: the client shows the page, and asks again when its person has been there. */
+const URL_REQUIRED = -32042
 
 /** Seconds. What has no limit of a rule behind it is a moment's crowd. */
 const retryAfter = (error: ChaperoneError) => (error instanceof Refusal ? error.decision.retryAfter : undefined) ?? 1

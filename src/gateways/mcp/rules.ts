@@ -50,6 +50,10 @@ export const mcpVocabulary: Vocabulary = {
   obligations,
   compile: (rule, section) => compile(rule as Fields, section),
   opens: (action) => factsOf(action).about === 'session',
+  tool: (action) => {
+    const { about, from, tool } = factsOf(action)
+    return about === 'tool' ? tool : about === 'session' || from === 'server' ? '' : undefined
+  },
   variables: (action) => {
     const facts = factsOf(action)
     return (trapLossy(facts.args ?? {}, facts.lossy) ?? {}) as Record<string, unknown>

@@ -67,6 +67,12 @@ const UNKNOWN: Omit<Kind, 'codes'> = { says: 'the connection failed', fix: 'The 
 
 /** The error of a connection, without the address in it: that is for the log, where `detail` goes. */
 export function failedToReach(name: string, error: NodeJS.ErrnoException & { readonly errors?: readonly unknown[] }): ChaperoneError {
+  // Of the proxy on the way, which was reached or not before anything was sent.
+  if (error instanceof ChaperoneError)
+    return new NotSent('upstream_unavailable', `The MCP server ${name} cannot be reached: ${error.message}`, {
+      detail: error.detail ?? '',
+      ...(error.fix === undefined ? {} : { fix: error.fix }),
+    })
   const code = error.code ?? ''
   const { says, fix, before } = KINDS.find(({ codes }) => codes.test(code)) ?? UNKNOWN
   // Of several addresses none was reached: each has an error of its own, and together they have no text.

@@ -5,6 +5,7 @@ import { urlToHttpOptions } from 'node:url'
 import type { Permit } from '../../../access/types.ts'
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
+import { agentFor } from '../../../network/tunnel.ts'
 import type { UpstreamLogin } from '../../../vault/logins.ts'
 import type { McpLimits } from '../limits.ts'
 import { NotSent } from '../types.ts'
@@ -67,7 +68,10 @@ export class UpstreamHttp {
     }
     this.#fixed = { host: url.host, ...(auth ? { authorization: `Basic ${Buffer.from(auth).toString('base64')}` } : {}) }
     const agentOf = (options: http.AgentOptions) =>
-      secure ? new https.Agent({ ...options, ...(parts.ca === undefined ? {} : { ca: parts.ca }), minVersion: 'TLSv1.2' }) : new http.Agent(options)
+      agentFor(
+        { host: this.#target.hostname as string, port: Number(this.#target.port), secure },
+        secure ? { ...options, ...(parts.ca === undefined ? {} : { ca: parts.ca }), minVersion: 'TLSv1.2' } : options,
+      )
     this.#connections = as?.connections ?? {
       calls: agentOf({ keepAlive: true, maxSockets: MOST_CALLS, maxFreeSockets: 64 }),
       streams: agentOf({ maxSockets: MOST_STREAMS }),

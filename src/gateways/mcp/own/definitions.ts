@@ -48,6 +48,7 @@ export const RESULTS = {
     name: z.string(),
     kind: z.enum(['user', 'agent', 'node']),
     on_behalf_of: z.array(z.string()).describe('First the one behind it all. Empty: you act for yourself.'),
+    limits: z.array(z.string()).optional().describe('What was left to you of all that; nobody can be asked for more than this here.'),
     session: z.object({ id: z.string(), began: z.string(), purpose: z.string().optional() }),
     credential_until: z.string().describe('It is renewed by itself where the client does so.'),
     granted: z.array(z.object({ role: z.string(), resource: z.string().optional(), until: z.string().optional(), request: z.string() })),
@@ -61,6 +62,7 @@ export const RESULTS = {
       }),
     ),
     databases: z.array(z.string()).describe('Each is an MCP server of this name.'),
+    limits: z.array(z.string()).optional().describe('What was left to you by those on whose behalf you act: all of the above is within it.'),
     may_request: z.array(
       z.object({
         role: z.string(),

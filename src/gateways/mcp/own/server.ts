@@ -31,6 +31,8 @@ export interface OwnServerParts {
   /** Whether there is anything that it may ask for, or be asked about. To others the server is not there. */
   readonly mayRequest: (session: LiveSession) => boolean
   readonly nameOf: (identity: string) => string | undefined
+  /** What the delegations of its chain leave to a session, in sentences. */
+  readonly limitsOf: (session: LiveSession) => readonly string[]
 }
 
 const INSTRUCTIONS =
@@ -51,6 +53,7 @@ export function ownServer(parts: OwnServerParts): (session: LiveSession) => Buil
         name: principal.name,
         kind: principal.kind,
         on_behalf_of: principal.chain.slice(0, -1).map(({ identity }) => parts.nameOf(identity) ?? identity),
+        ...limitsOf(parts, session),
         session: {
           id: session.id,
           began: instantText(session.startedAt),
@@ -69,7 +72,7 @@ export function ownServer(parts: OwnServerParts): (session: LiveSession) => Buil
       }
     },
 
-    what_can_i_do: ({ session }, { server }) => whatCanBeDone(parts, session, server),
+    what_can_i_do: async ({ session }, { server }) => ({ ...(await whatCanBeDone(parts, session, server)), ...limitsOf(parts, session) }),
 
     async request_access({ session }, { role, resource, for: time, reason, purpose }) {
       const made = await requests.ask(session, {
@@ -125,8 +128,23 @@ export function ownServer(parts: OwnServerParts): (session: LiveSession) => Buil
   return (session) => (parts.mayRequest(session) ? server : undefined)
 }
 
-async function whatCanBeDone(
-  { requests, guard, resources, pins, databases }: OwnServerParts,
+function limitsOf(parts: Pick<OwnServerParts, 'limitsOf'>, session: LiveSession): { readonly limits?: string[] } {
+  const limits = [...parts.limitsOf(session)]
+  return limits.length === 0 ? {} : { limits }
+}
+
+/** The servers, tools and databases of this session, and the roles that it may ask for. */
+export async function whatCanBeDone(
+  {
+    requests,
+    guard,
+    resources,
+    pins,
+    databases,
+  }: Pick<OwnServerParts, 'guard' | 'pins' | 'databases'> & {
+    readonly requests: Pick<Requests, 'ways'>
+    readonly resources: Pick<Resources, 'list'>
+  },
   session: LiveSession,
   only: string | undefined,
 ): Promise<Answers['what_can_i_do']> {

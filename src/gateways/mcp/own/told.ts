@@ -1,9 +1,8 @@
 import type { z } from 'zod'
 import { whoDecides } from '../../../access/requests/approvers.ts'
-import type { AccessRequest, AccessWish, CallWish } from '../../../access/requests/types.ts'
+import type { AccessRequest } from '../../../access/requests/types.ts'
 import { formatDuration } from '../../../encoding/duration.ts'
 import { instantText } from '../../../encoding/moment.ts'
-import { isObject } from '../wire.ts'
 import type { RESULTS } from './definitions.ts'
 
 export type Told = z.infer<(typeof RESULTS)['request_access']>
@@ -29,16 +28,15 @@ export function toldOf(request: AccessRequest, page: string): Told {
 }
 
 function whatOf({ kind, body }: AccessRequest): string {
-  if (!isObject(body)) return kind
   if (kind === 'access') {
-    const { role, resource, forMs } = body as unknown as AccessWish
+    const { role, resource, forMs } = body
     return `the role ${role}${resource ? ` on ${resource.kind}/${resource.name}` : ''} for ${formatDuration(forMs)}`
   }
   if (kind === 'call') {
-    const { summary, resource } = body as unknown as CallWish
+    const { summary, resource } = body
     return `${summary} on ${resource.name}`
   }
-  return `the MCP server ${String(body.name)}`
+  return `the MCP server ${body.name}`
 }
 
 function nextOf({ kind, state, startsAt }: AccessRequest): string {

@@ -8,6 +8,8 @@ export interface Mark {
   readonly uid?: number
   /** A folder that is its HOME or that it works in, and nobody else's. */
   readonly home?: string
+  /** `NAME=value` in its environment. */
+  readonly variable?: string
 }
 
 interface Process {
@@ -54,14 +56,16 @@ function attempt<T>(read: () => T): T | undefined {
 
 function isMarked({ pid, uid }: Process, mark: Mark): boolean {
   if (mark.uid !== undefined) return uid === mark.uid
-  if (mark.home === undefined) return false
   const { home } = mark
+  const variable = mark.variable ?? (home === undefined ? undefined : `HOME=${home}`)
+  if (variable === undefined) return false
   if (
     attempt(() => readFileSync(`/proc/${pid}/environ`, 'latin1'))
       ?.split('\0')
-      .includes(`HOME=${home}`)
+      .includes(variable)
   )
     return true
+  if (home === undefined) return false
   const cwd = attempt(() => readlinkSync(`/proc/${pid}/cwd`))
   return cwd !== undefined && (cwd === home || cwd.startsWith(`${home}/`) || cwd === `${home} (deleted)`)
 }
@@ -82,7 +86,7 @@ const ROUNDS = 50
 
 /** Kills every process that carries the mark; resolves when there is none. */
 export async function sweep(mark: Mark): Promise<void> {
-  if (mark.uid === undefined && mark.home === undefined) return
+  if (mark.uid === undefined && mark.home === undefined && mark.variable === undefined) return
   for (let round = 0; round < ROUNDS; round++) {
     const left = kin(await processes(), mark).filter(({ pid }) => pid !== process.pid)
     if (left.length === 0) return

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { createServer as createHttp } from 'node:http'
+import { type AddressInfo, createServer as createTcp } from 'node:net'
+import { type TestContext, test } from 'node:test'
+import { startFixture } from '../../../test/mcp/fixture/fixture.ts'
+import { freePort } from '../../../test/parts/governed.ts'
+import { folder } from '../../../test/parts/process.ts'
+import { startPostgres } from '../../demo/postgres.ts'
+import { FORMS } from '../config/forms.ts'
+import { secretsIn } from '../importing/secrets.ts'
+import { fileDoors, normal } from './file-doors.ts'
+import { tryMcp } from './mcp-door.ts'
+import { tryPostgres } from './postgres-door.ts'
+
+const answering = async (t: TestContext, status: number, text: string) => {
+  const server = createHttp((_, response) => void response.writeHead(status, { 'content-type': 'application/json' }).end(text))
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
+  t.after(() => void server.close())
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/mcp`
+}
+
+test('an MCP server is a door when it answers whoever comes', async (t) => {
+  const fixture = await startFixture()
+  t.after(() => fixture.close())
+  const open = await tryMcp('notes', fixture.url)
+  assert.deepEqual([open.what, open.state], ['mcp/notes', 'open'])
+  assert.match(open.fix!, /firewall/)
+  assert.equal((await tryMcp('notes', await answering(t, 401, '{}'))).state, 'guarded')
+  assert.equal((await tryMcp('notes', await answering(t, 400, '{"jsonrpc":"2.0","error":{}}'))).state, 'open')
+  assert.equal((await tryMcp('notes', await answering(t, 404, 'nothing'))).state, 'unclear')
+  assert.equal((await tryMcp('notes', `http://127.0.0.1:${await freePort()}/mcp`)).state, 'closed')
+})
+
+test('a server that says nothing holds nobody up', async (t) => {
+  const silent = createTcp(() => {})
+  await new Promise<void>((done) => silent.listen(0, '127.0.0.1', done))
+  t.after(() => void silent.close())
+  const { port } = silent.address() as AddressInfo
+  assert.equal((await tryMcp('x', `http://127.0.0.1:${port}/`, 50)).state, 'closed')
+  assert.equal((await tryPostgres('x', { address: `127.0.0.1:${port}`, database: 'd', users: ['u'] }, 50)).state, 'closed')
+})
+
+test('a real PostgreSQL is open with trust, guarded with passwords, and closed where only certificates are taken', async (t) => {
+  const postgres = await startPostgres({ dir: await folder(t), hba: 'host all all 127.0.0.1/32 trust\n' })
+  t.after(() => postgres.stop())
+  const knock = () => tryPostgres('orders', { address: `127.0.0.1:${postgres.port}`, database: 'postgres', users: ['analyst', 'postgres'] })
+  const trust = await knock()
+  assert.equal(trust.state, 'open')
+  assert.match(trust.says, /believes whoever calls himself analyst/)
+  const until = async (hba: string, state: string) => {
+    await postgres.configure({ hba })
+    // The server reads its file again when it has heard the signal; it says nothing then.
+    for (let i = 0; i < 200; i++) if ((await knock()).state === state) break
+    return knock()
+  }
+  const password = await until('host all all 127.0.0.1/32 scram-sha-256\n', 'guarded')
+  assert.equal(password.state, 'guarded')
+  assert.match(password.says, /password \(SCRAM\)/)
+  assert.match(password.fix!, /hostssl postgres analyst,postgres all cert/)
+  const certificate = await until('hostssl all all 127.0.0.1/32 cert\n', 'closed')
+  assert.equal(certificate.state, 'closed')
+  assert.match(certificate.says, /pg_hba/)
+})
+
+test('what answers in another protocol is no open door of a database', async (t) => {
+  const url = new URL(await answering(t, 200, 'hello'))
+  assert.equal((await tryPostgres('x', { address: url.host, database: 'd', users: ['u'] }, 500)).state, 'closed')
+})
+
+test('client files: what goes around Chaperone is open, with the line that closes it; no value is shown', () => {
+  const source = { client: 'cursor' as const, file: '/home/b/.cursor/mcp.json', format: FORMS.cursor.format }
+  const server = (name: string, value: unknown, more: object = {}) => ({
+    source,
+    at: ['mcpServers', name],
+    name,
+    value,
+    ours: false,
+    secrets: secretsIn(value),
+    ...more,
+  })
+  const secret = 'ghp_0123456789abcdefghijABCDEFGHIJ456789'
+  const found = fileDoors(
+    [
+      server('gh', { url: 'https://gh.example/mcp/', headers: { Authorization: `Bearer ${secret}` } }),
+      server('own', { command: 'own' }),
+      server('fine', { command: 'chaperone' }, { ours: true }),
+      server('was', { command: 'x', env: { T: secret } }, { copy: true }),
+      server('clean', { command: 'x' }, { copy: true }),
+    ],
+    new Map([[normal('https://gh.example/mcp'), 'github']]),
+  )
+  assert.deepEqual(
+    found.map(({ where, fix }) => [where, fix]),
+    [
+      ['gh', 'chaperone mcp config cursor github --replace'],
+      ['own', 'chaperone mcp import own'],
+      ['was', "rm '/home/b/.cursor/mcp.json'"],
+    ],
+  )
+  assert.doesNotMatch(JSON.stringify(found), new RegExp(secret))
+})

@@ -1,0 +1,23 @@
+import { jsonServers } from './json-servers.ts'
+import { appData, isShim, stdio } from './places.ts'
+import type { ClientForm } from './types.ts'
+
+/** Its file takes programs only. What has a URL is a connector, which Anthropic's own servers call: it must be public. */
+export const claudeDesktop: ClientForm = {
+  title: 'Claude Desktop',
+  format: jsonServers(['mcpServers']),
+  file: (place) => appData(place, 'Claude', 'claude_desktop_config.json'),
+  value: (entry) => (isShim(entry) ? stdio(entry) : undefined),
+  clicks: (entry) =>
+    isShim(entry)
+      ? undefined
+      : [
+          'In Claude Desktop or at claude.ai, open Settings, then Connectors. (Team and Enterprise: an owner does it first, in the settings of the organization.)',
+          'Add custom connector.',
+          `Name: ${entry.name}`,
+          `Remote MCP server URL: ${entry.url}`,
+          'Add, then Connect: a browser opens, and you sign in to Chaperone.',
+          "Anthropic's servers call this URL, not your computer: it must be public, with a certificate that everybody trusts. Else leave --url out.",
+        ],
+  after: 'Quit Claude Desktop and start it again.',
+}

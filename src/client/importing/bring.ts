@@ -1,0 +1,205 @@
+import { createHash } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
+import type { ServerWish } from '../../api/contract.ts'
+import { type Clock, systemClock } from '../../clock.ts'
+import { type ChaperoneError, toChaperoneError } from '../../errors.ts'
+import { entryFor, isOurs, type Way } from '../config/entries.ts'
+import { editClientFile } from '../config/file.ts'
+import { FORMS } from '../config/forms.ts'
+import type { FoundServer } from './find.ts'
+import type { ChangedFile, Journal, Journals } from './journal.ts'
+import { type Cannot, catalogName, type Wish, wishOf } from './wish.ts'
+
+/** A server to bring along: one in the catalog, wherever it stands on this computer. */
+export interface Offer {
+  readonly name: string
+  readonly found: readonly FoundServer[]
+  readonly is: Wish | Cannot
+}
+
+/** What Chaperone does for an import; the API, or a fake of it. */
+export interface Catalog {
+  /** Names of servers in the catalog that this person may use. */
+  visible(): Promise<readonly string[]>
+  /** What the catalog has under this name; undefined: nothing, as far as one may know. */
+  document(name: string): Promise<{ readonly spec: Readonly<Record<string, unknown>> } | undefined>
+  secretNames(): Promise<readonly string[]>
+  putSecret(name: string, value: string): Promise<void>
+  /** Looks at it, shows it, and applies it; false: the person does not want it after all. */
+  add(wish: ServerWish): Promise<boolean>
+}
+
+/** One offer for each server, however many clients have it: the same command or address with the same values is the same. */
+export function offersOf(
+  servers: readonly FoundServer[],
+  here: { readonly env: NodeJS.ProcessEnv; readonly exists: (path: string) => boolean },
+): readonly Offer[] {
+  const offers: { name: string; found: FoundServer[]; is: Wish | Cannot }[] = []
+  for (const server of servers) {
+    if (server.ours || server.copy) continue
+    const own = catalogName(server.name)
+    let name = own
+    for (let i = 2; ; i++) {
+      const is = wishOf(name, server.value, here)
+      const there = offers.find((offer) => offer.name === name)
+      if (!there) {
+        offers.push({ name, found: [server], is })
+        break
+      }
+      if (same(there.is, is)) {
+        there.found.push(server)
+        break
+      }
+      name = `${own}-${i}`
+    }
+  }
+  return offers
+}
+
+const same = (a: Wish | Cannot, b: Wish | Cannot): boolean =>
+  'wish' in a && 'wish' in b && isDeepStrictEqual(a.wish.spec, b.wish.spec) && isDeepStrictEqual([...a.secrets], [...b.secrets])
+
+export interface Brought {
+  readonly name: string
+  readonly state: 'moved' | 'declined' | 'not_visible' | 'failed'
+  readonly error?: ChaperoneError
+  readonly files: readonly string[]
+}
+
+/**
+ * Brings servers along, one after the other: the journal first, then its secrets into the vault, then the document, and only
+ * when the person sees the server in the catalog are his files changed. Wherever it is interrupted, each secret is in its
+ * file or in the journal, and each file is whole, as it was or as it shall be.
+ */
+export async function bringAlong(
+  offers: readonly Offer[],
+  parts: { readonly catalog: Catalog; readonly journals: Journals; readonly way: Way; readonly server: string; readonly clock?: Clock },
+): Promise<{ readonly brought: readonly Brought[]; readonly journal?: string }> {
+  const { catalog, journals } = parts
+  const at = (parts.clock ?? systemClock).now()
+  const id = new Date(at).toISOString().replace(/[-:]|\.\d+/g, '')
+  let journal: Journal = { v: 1, id, at, server: parts.server, state: 'begun', files: [], secrets: [] }
+  const save = async (change: Partial<Journal>) => {
+    journal = { ...journal, ...change }
+    await journals.save(journal)
+  }
+  // What an import made that was interrupted is used by nothing else.
+  const mine = new Set((await journals.list()).filter(({ state }) => state === 'begun').flatMap(({ secrets }) => secrets))
+  const brought: Brought[] = []
+  for (const offer of offers) {
+    if (!('wish' in offer.is)) continue
+    try {
+      brought.push(await bringOne(offer, offer.is))
+    } catch (cause) {
+      brought.push({ name: offer.name, state: 'failed', error: toChaperoneError(cause), files: [] })
+    }
+  }
+  if (journal.files.length > 0 || journal.secrets.length > 0) await save({ state: 'done' })
+  return { brought, ...(journal.files.length > 0 ? { journal: id } : {}) }
+
+  async function bringOne(offer: Offer, is: Wish): Promise<Brought> {
+    const { name, wish, secrets } = await free(is)
+    const there = await catalog.document(name)
+    if (!there) {
+      if (secrets.size > 0) await save({ secrets: [...journal.secrets, ...secrets.keys()] })
+      for (const [secret, value] of secrets) await catalog.putSecret(secret, value)
+      if (!(await catalog.add(wish))) return { name, state: 'declined', files: [] }
+    }
+    if (!(await catalog.visible()).includes(name)) return { name, state: 'not_visible', files: [] }
+    const files: string[] = []
+    for (const found of offer.found) files.push(await rewrite(found, name))
+    return { name, state: 'moved', files: [...new Set(files)] }
+  }
+
+  /** Under names that nobody has: what is in the vault and in the catalog already is somebody's. */
+  async function free({ wish, secrets }: Wish): Promise<{ name: string; wish: ServerWish; secrets: ReadonlyMap<string, string> }> {
+    const taken = new Set((await catalog.secretNames()).filter((name) => !mine.has(name)))
+    for (let i = 1; ; i++) {
+      const name = i === 1 ? wish.name : `${wish.name}-${i}`
+      const document = await catalog.document(name)
+      // There already, by an import that was interrupted or from another computer: the same address, or the same program.
+      const likes = document && isDeepStrictEqual([document.spec.url, document.spec.command], [wish.spec.url, wish.spec.command])
+      if (document && !likes) continue
+      const renamed = new Map([...secrets.keys()].map((secret) => [secret, unused(secret, taken)]))
+      const spec = JSON.parse(JSON.stringify(wish.spec), (_, value: unknown) => {
+        const secret = (value as { secret?: unknown } | null)?.secret
+        return typeof secret === 'string' && renamed.has(secret) ? { secret: renamed.get(secret) } : value
+      }) as Record<string, unknown>
+      return { name, wish: { ...wish, name, spec }, secrets: new Map([...secrets].map(([secret, value]) => [renamed.get(secret)!, value])) }
+    }
+  }
+
+  async function rewrite({ source, at, name, value }: FoundServer, server: string): Promise<string> {
+    const form = FORMS[source.client]
+    // What is shared in a repository must work on other computers: the program by its name, and nobody's home.
+    const way: Way = source.project === undefined ? parts.way : { command: 'chaperone' }
+    const entry = { ...entryFor(source.client, server, way), name }
+    const known = journal.files.find((one) => one.file === source.file)
+    let before = ''
+    const { file } = await editClientFile(
+      source.file,
+      (text) => {
+        before = text
+        return source.format.set(text, name, form.value(entry), at)
+      },
+      {
+        backup: false,
+        ...(source.project === undefined ? {} : { project: source.project }),
+        // Before the file is changed the way back is on the disk.
+        async before(after) {
+          const clean = known === undefined || known.afters.includes(digest(before))
+          const changed: ChangedFile = {
+            client: source.client,
+            file: source.file,
+            ...(source.project === undefined ? {} : { project: source.project }),
+            before: known?.before ?? before,
+            afters: clean ? [...(known?.afters ?? []), digest(after)] : [],
+            entries: [...(known?.entries ?? []), { at, name, value }],
+          }
+          await save({ files: [...journal.files.filter((one) => one.file !== source.file), changed] })
+        },
+      },
+    )
+    return file
+  }
+}
+
+const digest = (text: string): string => createHash('sha256').update(text).digest('hex')
+
+function unused(name: string, taken: Set<string>): string {
+  for (let i = 1; ; i++) {
+    const one = i === 1 ? name : `${name.slice(0, 60)}-${i}`
+    if (taken.has(one)) continue
+    taken.add(one)
+    return one
+  }
+}
+
+/** Puts the files back: as they were to the byte, or, where somebody has changed one since, entry by entry. */
+export async function undo(
+  journal: Journal,
+  journals: Journals,
+): Promise<readonly { readonly file: string; readonly state: 'restored' | 'merged' | 'untouched' }[]> {
+  const done: { file: string; state: 'restored' | 'merged' | 'untouched' }[] = []
+  for (const { client, file, project, before, afters, entries } of journal.files) {
+    const { format } = FORMS[client]
+    let state: 'restored' | 'merged' | 'untouched' = 'untouched'
+    await editClientFile(
+      file,
+      (text) => {
+        if (text === before) return text
+        if (afters.includes(digest(text))) {
+          state = 'restored'
+          return before
+        }
+        const back = entries.filter(({ at }) => isOurs(format.get(text, at)))
+        state = back.length > 0 ? 'merged' : 'untouched'
+        return back.reduce((soFar, { at, name, value }) => format.set(soFar, name, value, at), text)
+      },
+      { backup: false, ...(project === undefined ? {} : { project }) },
+    )
+    done.push({ file, state })
+  }
+  await journals.save({ ...journal, state: 'undone' })
+  return done
+}

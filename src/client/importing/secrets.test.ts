@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { SECRETS } from './fixture.ts'
+import { secretsIn } from './secrets.ts'
+import { wishOf } from './wish.ts'
+
+const where = (value: unknown) => secretsIn(value).map((one) => `${one.where}${one.movable ? '' : ' stuck'}`)
+const [github, , anthropic] = SECRETS as [string, string, string, string]
+const here = { env: { FROM_ENV: 'hunter2hunter2' }, exists: (path: string) => path === '/home/b/notes' }
+
+test('secrets are found by name and by looks, in every place where clients keep them', () => {
+  assert.deepEqual(where({ command: 'x', env: { GITHUB_TOKEN: 'abc', MODE: 'fast', PORT: 3000 } }), ['env.GITHUB_TOKEN'])
+  assert.deepEqual(where({ command: 'x', env: { WHATEVER: github } }), ['env.WHATEVER'])
+  assert.deepEqual(where({ url: 'https://x.example', headers: { Authorization: `Bearer ${anthropic}`, 'X-Team': 'red' } }), ['headers.Authorization'])
+  assert.deepEqual(where({ url: 'https://x.example', http_headers: { 'X-Api-Key': 'abcdef' } }), ['headers.X-Api-Key'])
+  assert.deepEqual(where({ command: 'x', args: ['--api-key', 'abcdef', '--mode', 'fast'] }), ['args[1] stuck'])
+  assert.deepEqual(where({ command: 'x', args: ['--token=abcdef'] }), ['args[0] stuck'])
+  assert.deepEqual(where({ command: 'x', args: ['postgres://u:hunter2@db/x'] }), ['args[0] stuck'])
+  assert.deepEqual(where({ url: 'https://u:pw@x.example/mcp' }), ['url stuck'])
+  assert.deepEqual(where({ serverUrl: 'https://x.example/mcp?api_key=abcdef' }), ['url stuck'])
+  assert.deepEqual(where({ command: 'x', envFile: '.env' }), ['envFile .env stuck'])
+  assert.deepEqual(where({ url: 'https://x.example', auth: { CLIENT_ID: 'me', CLIENT_SECRET: 'abcdef' } }), ['auth.CLIENT_SECRET stuck'])
+  assert.deepEqual(where({ command: { path: 'x', args: [], env: { API_KEY: 'abcdef' } } }), ['env.API_KEY'])
+})
+
+test('what only names a secret is none', () => {
+  for (const value of ['${GITHUB_TOKEN}', '${env:GITHUB_TOKEN}', '${input:token}', '$GITHUB_TOKEN', 'Bearer ${TOKEN}', ''])
+    assert.deepEqual(where({ command: 'x', env: { GITHUB_TOKEN: value } }), [], value)
+  assert.deepEqual(where({ command: 'x', args: ['--token', '--verbose'] }), [])
+})
+
+test('an entry becomes a document that takes its secrets from the vault', () => {
+  assert.deepEqual(wishOf('gh', { command: 'npx', args: ['server'], env: { GITHUB_TOKEN: 'abc', MODE: 'fast' } }, here), {
+    wish: { name: 'gh', spec: { command: ['npx', 'server'], env: { GITHUB_TOKEN: { secret: 'mcp/gh/github-token' }, MODE: 'fast' } } },
+    secrets: new Map([['mcp/gh/github-token', 'abc']]),
+    notes: ['it will run at the Chaperone server, not on this computer'],
+  })
+  const kept = wishOf('x', { url: 'https://x.example/mcp', headers: { Authorization: 'Bearer ${FROM_ENV}' } }, here)
+  assert.ok('wish' in kept)
+  assert.deepEqual([...kept.secrets.values()], ['Bearer hunter2hunter2'])
+})
+
+test('mcp-remote is left out, and its headers are kept', () => {
+  const bridged = wishOf(
+    'x',
+    { command: 'npx', args: ['-y', 'mcp-remote@latest', 'https://x.example/sse', '--header', 'Authorization:${AUTH}'], env: { AUTH: 'Bearer abc' } },
+    here,
+  )
+  assert.ok('wish' in bridged)
+  assert.deepEqual(bridged.wish.spec, { url: 'https://x.example/sse', headers: { Authorization: { secret: 'mcp/x/authorization' } } })
+  assert.deepEqual([...bridged.secrets], [['mcp/x/authorization', 'Bearer abc']])
+})
+
+test('what cannot be moved as it is, is said so', () => {
+  const why = (value: unknown) => {
+    const is = wishOf('x', value, here)
+    return 'cannot' in is ? is.cannot : ''
+  }
+  assert.match(why({ command: 'x', args: ['--api-key', 'abcdef'] }), /args\[1\]/)
+  assert.match(why({ url: 'https://x.example', headers: { Authorization: 'Bearer ${input:token}' } }), /only its client knows \$\{input:token\}/)
+  assert.match(why({ command: 'x', env: { T: '${UNSET_HERE}' } }), /UNSET_HERE/)
+  assert.match(why({ disabled: true }), /neither a command nor an address/)
+  assert.match(why({ url: 'unix:///sock' }), /http/)
+})

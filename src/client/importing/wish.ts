@@ -1,0 +1,85 @@
+import type { ServerWish } from '../../api/contract.ts'
+import { reached } from '../config/entries.ts'
+import { bridgeOf, envOf, headersOf, secretKind, secretsIn } from './secrets.ts'
+
+/** What an entry of a client's file would be in the catalog. */
+export interface Wish {
+  readonly wish: ServerWish
+  /** name in the vault -> value */
+  readonly secrets: ReadonlyMap<string, string>
+  /** what is worth knowing before it is brought along */
+  readonly notes: readonly string[]
+}
+
+export interface Cannot {
+  readonly cannot: string
+}
+
+const NAME = /[^a-z0-9]+/g
+
+export const catalogName = (name: string): string =>
+  name
+    .toLowerCase()
+    .replace(NAME, '-')
+    .replace(/^-+|-+$/g, '')
+    .slice(0, 40) || 'server'
+const secretName = (server: string, key: string): string => `mcp/${server}/${catalogName(key)}`.slice(0, 64)
+
+/** The document that an entry would be; or why it cannot be one. `here` is what this computer knows: its environment. Pure. */
+export function wishOf(
+  name: string,
+  value: unknown,
+  here: { readonly env: NodeJS.ProcessEnv; readonly exists: (path: string) => boolean },
+): Wish | Cannot {
+  const { command, url } = reached(value)
+  const stuck = secretsIn(value).filter(({ movable }) => !movable)
+  if (stuck.length > 0)
+    return { cannot: `a secret stands where no document can take it from the vault: ${stuck.map(({ where }) => where).join(', ')}` }
+  const secrets = new Map<string, string>()
+  const unknown: string[] = []
+  const env = new Map(envOf(value))
+  const filled = (text: string): { readonly text: string; readonly foreign: boolean } => {
+    let foreign = false
+    const out = text.replace(
+      /\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}|\$\{(input:[^}]+)\}/g,
+      (whole, key: string | undefined, other: string | undefined) => {
+        const known = key === undefined ? undefined : (env.get(key) ?? here.env[key] ?? other)
+        if (known === undefined) unknown.push(whole)
+        else foreign = true
+        return known ?? whole
+      },
+    )
+    return { text: out, foreign }
+  }
+  const kept = (pairs: readonly (readonly [string, string])[]) =>
+    Object.fromEntries(
+      pairs.map(([key, written]) => {
+        const { text, foreign } = filled(written)
+        // What stood elsewhere was kept apart for a reason.
+        if (!foreign && secretKind(key, text) === undefined) return [key, text]
+        const sealed = secretName(name, key)
+        secrets.set(sealed, text)
+        return [key, { secret: sealed }]
+      }),
+    )
+  const bridge = bridgeOf(command)
+  const address = bridge?.url ?? url
+  const notes: string[] = []
+  let spec: Record<string, unknown>
+  if (address !== undefined) {
+    if (!/^https?:\/\//i.test(address) || !URL.canParse(address)) return { cannot: 'its address is not http or https' }
+    const headers = kept(bridge ? bridge.headers : headersOf(value))
+    spec = { url: address, ...(Object.keys(headers).length > 0 ? { headers } : {}) }
+    if (bridge) notes.push('mcp-remote is left out: Chaperone reaches the address itself')
+    if (Object.keys(headers).length === 0) notes.push('if it wants a sign-in (OAuth), add it with: chaperone mcp add URL --oauth each')
+  } else if (command !== undefined) {
+    const words = command.map((word) => filled(word).text)
+    const own = kept([...env])
+    spec = { command: words, ...(Object.keys(own).length > 0 ? { env: own } : {}) }
+    notes.push('it will run at the Chaperone server, not on this computer')
+    const local = words.filter((word) => /^(?:[/~]|[A-Za-z]:\\)/.test(word) && here.exists(word))
+    if (local.length > 0) notes.push(`it names what is on this computer: ${local.join(', ')}`)
+  } else return { cannot: 'it has neither a command nor an address' }
+  if (unknown.length > 0) return { cannot: `only its client knows ${[...new Set(unknown)].join(', ')}` }
+  return { wish: { name, spec }, secrets, notes }
+}

@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { type BwrapAsk, bwrapArguments, decideFence, probeAbility } from './isolation.ts'
+
+const ABLE = { bwrap: '/usr/bin/bwrap' }
+const UNABLE = { why: 'bwrap: No permissions to create new namespace' }
+
+test('where bubblewrap works it is used, with the network that is usual for who runs', () => {
+  assert.deepEqual(decideFence({ isolation: 'auto', usual: 'chaperone' }, ABLE), { how: 'bubblewrap', network: 'chaperone' })
+  assert.deepEqual(decideFence({ isolation: 'auto', usual: 'open' }, ABLE), { how: 'bubblewrap', network: 'open' })
+  assert.deepEqual(decideFence({ isolation: 'auto', network: 'chaperone', usual: 'open' }, ABLE), { how: 'bubblewrap', network: 'chaperone' })
+})
+
+test('where it does not work, a line says why and what to do, and what was asked for by name is refused', () => {
+  const fence = decideFence({ isolation: 'auto', usual: 'chaperone' }, UNABLE)
+  assert.equal(fence.how, 'none')
+  assert.match(fence.note!.text, /No permissions to create new namespace/)
+  assert.match(fence.note!.fix, /apt install bubblewrap/)
+  assert.throws(() => decideFence({ isolation: 'bubblewrap', usual: 'open' }, UNABLE), { code: 'isolation_unavailable' })
+  assert.throws(() => decideFence({ isolation: 'auto', network: 'chaperone', usual: 'open' }, UNABLE), { code: 'isolation_unavailable' })
+})
+
+test('without isolation no promise is made about the network', () => {
+  assert.throws(() => decideFence({ isolation: 'none', network: 'chaperone', usual: 'chaperone' }, ABLE), { code: 'isolation_unavailable' })
+  assert.deepEqual(decideFence({ isolation: 'none', usual: 'chaperone' }, ABLE), { how: 'none', network: 'open' })
+})
+
+test('elsewhere than on Linux there is none, and that is said', async () => {
+  assert.match((await probeAbility('darwin')).why ?? '', /Linux/)
+})
+
+async function ask(t: { after(work: () => Promise<void>): void }, more: Partial<BwrapAsk> = {}): Promise<BwrapAsk> {
+  const dir = await mkdtemp(join(tmpdir(), 'chaperone-fence-'))
+  t.after(() => rm(dir, { recursive: true, force: true }))
+  for (const name of ['home/work', 'home/.ssh', 'secret', 'runs/own']) await mkdir(join(dir, name), { recursive: true })
+  await writeFile(join(dir, 'identity.json'), '{}')
+  return {
+    network: 'chaperone',
+    program: '/usr/bin/true',
+    args: ['x'],
+    env: { TOKEN: 'of the program' },
+    cwd: join(dir, 'home', 'work'),
+    home: join(dir, 'home'),
+    runs: join(dir, 'runs'),
+    own: { read: [join(dir, 'runs', 'own')], write: [] },
+    hide: [join(dir, 'secret'), join(dir, 'identity.json'), join(dir, 'not-there')],
+    read: [],
+    write: [],
+    newSession: true,
+    ...more,
+  }
+}
+
+test('a program that may reach Chaperone only has no network and sees nothing of the home but where it works', async (t) => {
+  const given = await ask(t)
+  const { options, command } = bwrapArguments(given)
+  assert.ok(options.includes('--unshare-all') && !options.includes('--share-net'))
+  const bound = options.flatMap((word, i) => (/bind$/.test(options[i - 1] ?? '') ? [word] : []))
+  assert.ok(bound.includes(given.cwd))
+  assert.ok(!bound.some((path) => path === given.home || path === '/' || path === '/home' || path === '/etc' || path.endsWith('.ssh')))
+  assert.deepEqual(command, ['/usr/bin/true', 'x'])
+})
+
+test('a home folder, or what holds one, is not given to a program that must not see its keys', async (t) => {
+  const { home, ...rest } = await ask(t)
+  for (const wide of [home, join(home, '..'), '/']) {
+    assert.throws(() => bwrapArguments({ ...rest, home, cwd: wide }), { code: 'isolation_unavailable' })
+    assert.throws(() => bwrapArguments({ ...rest, home, write: [wide] }), { code: 'isolation_unavailable' })
+  }
+})
+
+test('Chaperone’s own files and those of other runs are covered in both', async (t) => {
+  for (const network of ['chaperone', 'open'] as const) {
+    const given = await ask(t, { network })
+    const { options } = bwrapArguments(given)
+    const at = (...words: readonly string[]) => options.findIndex((_, i) => words.every((word, j) => options[i + j] === word))
+    assert.ok(at('--tmpfs', given.hide[0]!) > 0)
+    assert.ok(at('--ro-bind', '/dev/null', given.hide[1]!) > 0)
+    // Covered first, then its own is put back.
+    assert.ok(at('--tmpfs', given.runs) > 0 && at('--tmpfs', given.runs) < at('--ro-bind', given.own.read[0]!, given.own.read[0]!))
+    assert.equal(at(given.hide[2]!), -1)
+    assert.equal(at('--clearenv', '--setenv', 'TOKEN', 'of the program') > 0, true)
+  }
+})

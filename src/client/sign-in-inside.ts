@@ -1,0 +1,86 @@
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
+
+/** How the person signs in again while a client waits. */
+export interface SignInPage {
+  /** already before his eyes, where a browser could be opened */
+  readonly url: string
+  readonly code: string
+  /** Resolves when he has signed in. */
+  readonly done: Promise<void>
+}
+
+/** What a sign-in mends. A lock, or an identity that is disabled, is mended by nobody here. */
+const MENDED = new Set(['credential_expired', 'unauthenticated', 'session_ended'])
+/** Clients wait for an answer about a minute, and for the first one half of that. */
+const WAIT_MS = 20_000
+
+/** Refused for now: the page is open, and the call succeeds once he has signed in. */
+export class SignInNeeded extends ChaperoneError {
+  readonly page: SignInPage
+
+  constructor(page: SignInPage) {
+    super('unauthenticated', 'Your sign-in at Chaperone has ended.', {
+      fix: `Sign in at ${page.url} (code ${page.code}), then call again: nothing needs to be started anew.`,
+    })
+    this.name = 'SignInNeeded'
+    this.page = page
+  }
+}
+
+/**
+ * `connect`, but where the sign-in has ended the person is asked to sign in, once for all that wait, and it goes on by itself
+ * when he has. Whoever has waited long enough is told with SignInNeeded; nothing was sent yet, so he may simply try again.
+ */
+export function signingIn<T>(
+  connect: () => Promise<T>,
+  parts: {
+    readonly open: () => Promise<SignInPage>
+    readonly say: (line: string) => void
+    readonly wait: (ms: number) => Promise<void>
+    /** He has signed in, after somebody was told to try again. */
+    readonly signedIn: (page: SignInPage) => void
+  },
+): () => Promise<T> {
+  let page: Promise<SignInPage> | undefined
+
+  const begin = (): Promise<SignInPage> => {
+    page ??= (async () => {
+      const opened = await parts.open()
+      parts.say(`your sign-in has ended: sign in at ${opened.url} (code ${opened.code})`)
+      const over = () => {
+        page = undefined
+      }
+      opened.done.then(
+        () => {
+          over()
+          parts.say('signed in again')
+          parts.signedIn(opened)
+        },
+        (error: unknown) => {
+          over()
+          parts.say(`not signed in: ${toChaperoneError(error).message}`)
+        },
+      )
+      return opened
+    })()
+    page.catch(() => {
+      page = undefined
+    })
+    return page
+  }
+
+  return async () => {
+    try {
+      return await connect()
+    } catch (cause) {
+      if (!MENDED.has(toChaperoneError(cause).code)) throw cause
+      const opened = await begin().catch((error: unknown) => {
+        parts.say(`no sign-in could be begun: ${toChaperoneError(error).message}`)
+        throw cause
+      })
+      const done = await Promise.race([opened.done.then(() => true), parts.wait(WAIT_MS).then(() => false)])
+      if (!done) throw new SignInNeeded(opened)
+      return connect()
+    }
+  }
+}

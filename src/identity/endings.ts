@@ -1,0 +1,84 @@
+import type { Database } from '../store/store.ts'
+
+/** Rows in one statement. */
+const CHUNK = 500
+/** A session of a session of a session ...: as deep as chains are long, and one more that finds nothing. */
+const DEEPEST = 8
+
+export interface EndingSession {
+  readonly id: string
+  readonly parent_id: string | null
+  readonly identity_id: string
+  readonly name: string
+  readonly kind: 'user' | 'agent' | 'node'
+}
+
+export interface EndingDelegation {
+  readonly id: string
+  readonly from_id: string
+  readonly to_id: string
+  readonly how: string | null
+}
+
+/** What is still open and ends together. */
+export interface Ending {
+  readonly sessions: readonly EndingSession[]
+  readonly delegations: readonly EndingDelegation[]
+}
+
+/**
+ * All that ends with these sessions and delegations: sessions made from a session that ends, delegations bound to it, delegations
+ * handed on under one that ends, and the sessions that rest on any of those.
+ */
+export async function whatEndsWith(
+  db: Database,
+  { sessions = [], delegations = [] }: { readonly sessions?: readonly string[]; readonly delegations?: readonly string[] },
+): Promise<Ending> {
+  const found = { sessions: new Map<string, EndingSession>(), delegations: new Map<string, EndingDelegation>() }
+  let given = delegations.length === 0 ? [] : await standing(db, 'id', delegations)
+  let open = sessions.length === 0 ? [] : await openSessions(db, 'sessions.id', sessions)
+  // One that is over already still has what was made from it.
+  let from: readonly string[] = sessions
+  for (let depth = 0; depth < DEEPEST && (given.length > 0 || from.length > 0); depth++) {
+    for (const one of given) found.delegations.set(one.id, one)
+    for (const one of open) found.sessions.set(one.id, one)
+    const givenIds = given.map(({ id }) => id)
+    const [made, rest, bound, handedOn] = await Promise.all([
+      openSessions(db, 'parent_id', from),
+      restingOn(db, given),
+      standing(db, 'session_id', from),
+      standing(db, 'parent_id', givenIds),
+    ])
+    open = [...made, ...rest].filter(({ id }) => !found.sessions.has(id))
+    given = [...bound, ...handedOn].filter(({ id }) => !found.delegations.has(id))
+    from = open.map(({ id }) => id)
+  }
+  return { sessions: [...found.sessions.values()], delegations: [...found.delegations.values()] }
+}
+
+async function chunked<T>(ids: readonly string[], look: (some: readonly string[]) => Promise<readonly T[]>): Promise<readonly T[]> {
+  const all: T[] = []
+  for (let from = 0; from < ids.length; from += CHUNK) all.push(...(await look(ids.slice(from, from + CHUNK))))
+  return all
+}
+
+const COLUMNS = ['sessions.id', 'parent_id', 'identity_id', 'identities.name', 'identities.kind'] as const
+
+const openRows = (db: Database) =>
+  db.selectFrom('sessions').innerJoin('identities', 'identities.id', 'sessions.identity_id').select(COLUMNS).where('ended_at', 'is', null)
+
+const openSessions = (db: Database, by: 'sessions.id' | 'parent_id', ids: readonly string[]): Promise<readonly EndingSession[]> =>
+  chunked(ids, (some) => openRows(db).where(by, 'in', some).execute())
+
+/** Sessions of those to whom it was given, in whose chain the delegation stands. */
+async function restingOn(db: Database, delegations: readonly EndingDelegation[]): Promise<readonly EndingSession[]> {
+  const all: EndingSession[] = []
+  for (const { id, to_id } of delegations)
+    all.push(...(await openRows(db).where('identity_id', '=', to_id).where('chain', 'like', `%"${id}"%`).execute()))
+  return all
+}
+
+const standing = (db: Database, by: 'id' | 'session_id' | 'parent_id', ids: readonly string[]): Promise<readonly EndingDelegation[]> =>
+  chunked(ids, (some) =>
+    db.selectFrom('delegations').select(['id', 'from_id', 'to_id', 'how']).where('ended_at', 'is', null).where(by, 'in', some).execute(),
+  )

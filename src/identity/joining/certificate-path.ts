@@ -1,0 +1,128 @@
+import type { X509Certificate } from 'node:crypto'
+import { AsnConvert } from '@peculiar/asn1-schema'
+import {
+  BasicConstraints,
+  Certificate,
+  ExtendedKeyUsage,
+  id_ce_basicConstraints,
+  id_ce_extKeyUsage,
+  id_ce_keyUsage,
+  id_ce_subjectAltName,
+  id_kp_clientAuth,
+  KeyUsage,
+  KeyUsageFlags,
+  SubjectAlternativeName,
+} from '@peculiar/asn1-x509'
+
+/** A leaf, and an authority or two between it and the root. */
+const LONGEST_PATH = 5
+
+/** Critical extensions that are read here. RFC 5280 section 4.2: whatever else is critical must be understood, or the certificate refused. */
+const UNDERSTOOD = new Set([id_ce_basicConstraints, id_ce_keyUsage, id_ce_extKeyUsage, id_ce_subjectAltName])
+const NAME_CONSTRAINTS = '2.5.29.30'
+const ANY_PURPOSE = '2.5.29.37.0'
+
+/** SHA-256 and longer; SHA-1 and MD5 make two certificates with one signature (RFC 8017, RFC 5758, RFC 8410). */
+const SIGNATURES = new Set([
+  '1.2.840.113549.1.1.10',
+  '1.2.840.113549.1.1.11',
+  '1.2.840.113549.1.1.12',
+  '1.2.840.113549.1.1.13',
+  '1.2.840.10045.4.3.2',
+  '1.2.840.10045.4.3.3',
+  '1.2.840.10045.4.3.4',
+  '1.3.101.112',
+])
+
+interface Read {
+  readonly x509: X509Certificate
+  readonly asn: Certificate
+  readonly pathLength: number | undefined
+  readonly usage: number | undefined
+  readonly purposes: readonly string[] | undefined
+}
+
+/** What is wrong with a chain, for the record and for whoever showed it. */
+export class PathFault extends Error {
+  override readonly name = 'PathFault'
+}
+
+function read(x509: X509Certificate): Read {
+  const asn = AsnConvert.parse(x509.raw, Certificate)
+  const extensions = asn.tbsCertificate.extensions ?? []
+  const value = (oid: string) => extensions.find(({ extnID }) => extnID === oid)?.extnValue.buffer
+  const [basic, usage, purposes] = [value(id_ce_basicConstraints), value(id_ce_keyUsage), value(id_ce_extKeyUsage)]
+  const strange = extensions.find(({ critical, extnID }) => critical && !UNDERSTOOD.has(extnID))
+  if (strange) throw new PathFault(`a certificate has a critical extension that is not read here (${strange.extnID})`)
+  // Not critical it would be a mistake of its authority; skipped it would be one of ours.
+  if (extensions.some(({ extnID }) => extnID === NAME_CONSTRAINTS)) throw new PathFault('an authority with name constraints is not supported')
+  if (!SIGNATURES.has(asn.signatureAlgorithm.algorithm)) throw new PathFault('a certificate is signed with an algorithm that is not believed')
+  return {
+    x509,
+    asn,
+    pathLength: basic === undefined ? undefined : AsnConvert.parse(basic, BasicConstraints).pathLenConstraint,
+    usage: usage === undefined ? undefined : AsnConvert.parse(usage, KeyUsage).toNumber(),
+    purposes: purposes === undefined ? undefined : [...AsnConvert.parse(purposes, ExtendedKeyUsage)],
+  }
+}
+
+const holds = (x509: X509Certificate, now: number) => now >= x509.validFromDate.getTime() && now <= x509.validToDate.getTime()
+
+const signs = (issuer: Read, subject: Read): boolean => subject.x509.checkIssued(issuer.x509) && subject.x509.verify(issuer.x509.publicKey)
+
+/**
+ * Path validation as RFC 5280 section 6 has it, for what companies have: names and signatures, times, who may sign and how far,
+ * client authentication. What is not read here (name constraints, policies, anything else that is critical) is refused, never
+ * skipped. Revocation lists are not read. `chain`: the leaf first. Throws PathFault. Returns the leaf.
+ */
+export function validatePath(chain: readonly X509Certificate[], authorities: readonly X509Certificate[], now: number): X509Certificate {
+  const [leaf, ...between] = chain.map(read)
+  if (!leaf || chain.length > LONGEST_PATH) throw new PathFault(`a chain has one to ${LONGEST_PATH} certificates`)
+  if (!holds(leaf.x509, now)) throw new PathFault(`the certificate holds from ${leaf.x509.validFrom} to ${leaf.x509.validTo}`)
+  if (leaf.x509.ca) throw new PathFault('an authority itself does not join')
+  if (leaf.usage !== undefined && (leaf.usage & KeyUsageFlags.digitalSignature) === 0) throw new PathFault('the certificate is not for signing')
+  if (leaf.purposes && !leaf.purposes.includes(id_kp_clientAuth) && !leaf.purposes.includes(ANY_PURPOSE))
+    throw new PathFault('the certificate is not for client authentication')
+
+  const roots = authorities.map(read)
+  let at = leaf
+  for (const [depth, next] of [...between, undefined].entries()) {
+    // The shortest way to what the document names; what the client sent beyond is of no use.
+    const root = roots.find((one) => mayHaveIssued(one, at, depth, now))
+    if (root) return leaf.x509
+    if (!next || !mayHaveIssued(next, at, depth, now)) break
+    at = next
+  }
+  throw new PathFault('no authority of the document stands behind the certificate')
+}
+
+/** `below`: how many authorities already lie between `issuer` and the leaf. */
+function mayHaveIssued(issuer: Read, subject: Read, below: number, now: number): boolean {
+  const { x509, pathLength, usage, purposes } = issuer
+  return (
+    x509.ca &&
+    holds(x509, now) &&
+    (pathLength === undefined || below <= pathLength) &&
+    (usage === undefined || (usage & KeyUsageFlags.keyCertSign) !== 0) &&
+    (purposes === undefined || purposes.includes(id_kp_clientAuth) || purposes.includes(ANY_PURPOSE)) &&
+    signs(issuer, subject)
+  )
+}
+
+/** Subject and alternative names of a certificate, from its DER: text forms of them can be made to read as something else (CVE-2021-44532). */
+export function namesOf(x509: X509Certificate) {
+  const { tbsCertificate } = AsnConvert.parse(x509.raw, Certificate)
+  const attributes = Array.from(tbsCertificate.subject).flatMap((set) => Array.from(set))
+  const all = (oid: string) => attributes.filter(({ type }) => type === oid).map(({ value }) => value.toString())
+  const der = tbsCertificate.extensions?.find(({ extnID }) => extnID === id_ce_subjectAltName)?.extnValue.buffer
+  const alternatives = der === undefined ? [] : [...AsnConvert.parse(der, SubjectAlternativeName)]
+  const texts = (values: readonly (string | undefined)[]) => values.filter((one) => one !== undefined)
+  return {
+    common_name: all('2.5.4.3'),
+    organization: all('2.5.4.10'),
+    unit: all('2.5.4.11'),
+    dns: texts(alternatives.map(({ dNSName }) => dNSName)),
+    uri: texts(alternatives.map(({ uniformResourceIdentifier }) => uniformResourceIdentifier)),
+    email: texts(alternatives.map(({ rfc822Name }) => rfc822Name)),
+  }
+}

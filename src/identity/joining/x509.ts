@@ -1,0 +1,78 @@
+import { X509Certificate } from 'node:crypto'
+import { z } from 'zod'
+import { certificateBlocks } from '../../ca/pem.ts'
+import { namesOf, PathFault, validatePath } from './certificate-path.ts'
+import type { Claims, JoinMethod } from './method.ts'
+import { JoinRefused } from './refused.ts'
+import { signedText, verifyStatement } from './signed-proof.ts'
+import { notEverything } from './telling.ts'
+
+const MOST_AUTHORITIES = 20
+
+export const x509Spec = z.strictObject({
+  authority: z
+    .string()
+    .max(64 * 1024)
+    .describe('PEM of the authorities whose certificates are believed. What they revoke is not asked for: their certificates should be short-lived'),
+})
+
+const proof = z.strictObject({
+  /** PEM, the leaf first */
+  chain: z
+    .string()
+    .min(1)
+    .max(32 * 1024),
+  signed: signedText,
+})
+
+const certificatesOf = (pem: string) => certificateBlocks(pem).map((block) => new X509Certificate(block))
+
+/** A certificate of an authority that a company has already: shown in full, and its key proven by signing our nonce. */
+export const x509: JoinMethod<z.infer<typeof x509Spec>, z.infer<typeof proof>> = {
+  name: 'x509',
+  spec: x509Spec,
+  proof,
+  claims: ['common_name', 'organization', 'unit', 'dns', 'uri', 'email', 'serial', 'fingerprint'],
+  // An authority of a company has given a certificate to everybody and everything there.
+  telling: {
+    common_name: notEverything,
+    organization: notEverything,
+    unit: notEverything,
+    dns: notEverything,
+    uri: notEverything,
+    email: notEverything,
+    serial: notEverything,
+    fingerprint: notEverything,
+  },
+  provableAgain: true,
+  faults({ authority }) {
+    try {
+      const found = certificatesOf(authority)
+      if (found.length === 0 || found.length > MOST_AUTHORITIES)
+        return [{ path: ['authority'], message: `Between one and ${MOST_AUTHORITIES} certificates in PEM stand here.` }]
+      if (found.some((one) => !one.ca)) return [{ path: ['authority'], message: 'One of these certificates is not of an authority.' }]
+      return []
+    } catch {
+      return [
+        { path: ['authority'], message: 'This is not a certificate in PEM.', fix: 'Paste the whole block, from -----BEGIN CERTIFICATE----- on.' },
+      ]
+    }
+  },
+  async prove({ chain, signed }, { authority }, context) {
+    const refused = (told: string, why: string, cause?: unknown) =>
+      new JoinRefused(told, { why, document: context.document, method: 'x509' }, cause === undefined ? {} : { cause })
+    let leaf: X509Certificate
+    try {
+      leaf = validatePath(certificatesOf(chain), certificatesOf(authority), context.now)
+    } catch (error) {
+      if (error instanceof PathFault) throw refused(`${error.message}.`, error.message, error)
+      throw refused('the certificate cannot be read.', error instanceof Error ? error.message : String(error), error)
+    }
+    const { once } = await verifyStatement(signed, leaf.publicKey, context, 'x509')
+    return { subject: leaf.subject?.replaceAll('\n', ', ') || `serial ${leaf.serialNumber}`, claims: claimsOf(leaf), once }
+  },
+}
+
+export function claimsOf(leaf: X509Certificate): Claims {
+  return { ...namesOf(leaf), serial: leaf.serialNumber.toLowerCase(), fingerprint: leaf.fingerprint256.replaceAll(':', '').toLowerCase() }
+}

@@ -1,0 +1,192 @@
+import type { AuditLog } from '../../audit/record.ts'
+import type { Clock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
+import { claimsOf } from '../../identity/credential.ts'
+import { loadChain } from '../../identity/delegations.ts'
+import { findIdentity } from '../../identity/directory.ts'
+import type { Tokens } from '../../identity/tokens.ts'
+import type { ChainLink, LiveSession, Principal, Sessions } from '../../identity/types.ts'
+import { newId } from '../../ids.ts'
+import type { Store } from '../../store/store.ts'
+import { openRecords } from './records.ts'
+
+/** An access token lives so long; what is longer is the refresh token's business. */
+export const ACCESS_TOKEN_MS = 10 * 60_000
+/** However long somebody stays signed in: what he agreed to for a client ends by then (SECURITY.md). */
+export const LONGEST_GRANT_MS = 8 * 3_600_000
+
+/** What stands behind a grant of the OAuth server: on whose behalf, by which agent, until when. Its session begins with the first token. */
+export interface HouseGrant {
+  readonly client: string
+  readonly chain: readonly ChainLink[]
+  /** ms since 1970: the end of the person's own sign-in, or earlier */
+  readonly until: number
+  /** It ends with this session of the person. */
+  readonly parent?: string
+  readonly session?: string
+  /** of the newest access token */
+  readonly credential?: string
+}
+
+export interface Minted {
+  readonly token: string
+  /** ms since 1970 */
+  readonly notAfter: number
+}
+
+export interface GrantsParts {
+  readonly store: Store
+  readonly audit: Pick<AuditLog, 'append'>
+  readonly clock: Clock
+  readonly sessions: Sessions
+  readonly tokens: Tokens
+  /** Locks a session of which somebody holds a copy. */
+  readonly copied: (session: LiveSession, credential: string) => Promise<void>
+}
+
+/** Who asks, and for what. */
+export interface MintFor {
+  readonly audience: string
+  /** sha256 of the client's certificate: only with it the token opens anything (RFC 8705 section 3) */
+  readonly thumbprint?: string
+}
+
+/** The house's side of what the OAuth server hands out: sessions, and tokens as everybody else's. */
+export interface Grants {
+  keep(grantId: string, grant: HouseGrant): Promise<void>
+  find(grantId: string): Promise<HouseGrant | undefined>
+  /** Begins its session, at the first time, and mints. Throws what `sessions.start` and `sessions.open` throw. */
+  mint(grantId: string, ask: MintFor): Promise<Minted>
+  /** For an agent that comes by itself: a session as long as its token. */
+  mintForAgent(name: string, client: string, ask: MintFor): Promise<Minted>
+  /** The same for whoever ends the chain. */
+  mintOnce(chain: readonly ChainLink[], client: string, ask: MintFor): Promise<Minted>
+  /** In a session that there is already. */
+  mintIn(session: { readonly id: string; readonly expiresAt: number }, chain: readonly ChainLink[], client: string, ask: MintFor): Promise<Minted>
+  /** Throws when the session is over, locked, or somebody of its chain may not act: asked before a refresh token is used up. */
+  assertLive(grantId: string): Promise<void>
+  /** A code or a refresh token of it was shown twice: the session is locked, for whoever holds the other copy. */
+  reused(grantId: string): Promise<void>
+  /** Its client gave it back. */
+  end(grantId: string): Promise<void>
+}
+
+export function openGrants({ store, audit, clock, sessions, tokens, copied }: GrantsParts): Grants {
+  const records = openRecords(store, clock, 'HouseGrant')
+
+  const keep: Grants['keep'] = (grantId, grant) => records.upsert(grantId, { ...grant }, Math.max(1, Math.ceil((grant.until - clock.now()) / 1000)))
+  const find: Grants['find'] = async (grantId) => (await records.find(grantId)) as HouseGrant | undefined
+
+  async function existing(grantId: string): Promise<HouseGrant> {
+    const grant = await find(grantId)
+    if (!grant) throw new ChaperoneError('session_ended', 'What was agreed to is over.', { fix: 'Sign in from the client again.' })
+    return grant
+  }
+
+  /** The live session behind a grant, by the same checks as for any credential of it. */
+  async function live({ chain, session, credential, until }: HouseGrant): Promise<LiveSession> {
+    const self = await findIdentity(store.db, { id: chain.at(-1)!.identity })
+    if (!self) throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
+    const principal: Principal = {
+      identityId: self.id,
+      kind: self.kind,
+      name: self.name,
+      credentialId: credential!,
+      sessionId: session!,
+      chain,
+      notAfter: until,
+      proof: 'bearer',
+    }
+    return sessions.open(principal)
+  }
+
+  async function minting(
+    { id, until }: { readonly id: string; readonly until: number },
+    { chain, client }: Pick<HouseGrant, 'chain' | 'client'>,
+    { audience, thumbprint }: MintFor,
+  ): Promise<Minted & { readonly credential: string }> {
+    const now = clock.now()
+    const credential = newId('crd', now)
+    const [named, self] = await Promise.all([loadChain(store.db, chain), findIdentity(store.db, { id: chain.at(-1)!.identity })])
+    if (!self) throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
+    const notAfter = Math.min(now + ACCESS_TOKEN_MS, until)
+    // Recorded before anybody holds it.
+    await audit.append({
+      type: 'credential.issued',
+      actor: { id: self.id, name: self.name, kind: self.kind },
+      session: id,
+      credential,
+      ...(chain.length > 1 ? { chain: named } : {}),
+      data: { how: 'oauth', form: 'token', client, audience, notAfter, ...(thumbprint === undefined ? {} : { boundTo: thumbprint }) },
+    })
+    const claims = claimsOf({ identityId: self.id, credentialId: credential, sessionId: id, chain })
+    const bound = thumbprint === undefined ? {} : { thumbprint }
+    return { ...(await tokens.mint({ kind: self.kind, name: self.name, claims, audience, notAfter, ...bound })), credential }
+  }
+
+  return {
+    keep,
+    find,
+
+    async mint(grantId, ask) {
+      let grant = await existing(grantId)
+      if (grant.session === undefined) {
+        const started = await sessions.start({
+          identityId: grant.chain.at(-1)!.identity,
+          chain: grant.chain,
+          how: 'oauth',
+          client: grant.client,
+          lifeMs: Math.max(1, grant.until - clock.now()),
+          ...(grant.parent === undefined ? {} : { parentId: grant.parent }),
+        })
+        grant = { ...grant, session: started.id, until: Math.min(grant.until, started.expiresAt) }
+      }
+      const { credential, ...minted } = await minting({ id: grant.session!, until: grant.until }, grant, ask)
+      await keep(grantId, { ...grant, credential })
+      return minted
+    },
+
+    async mintForAgent(name, client, ask) {
+      const agent = await findIdentity(store.db, { name })
+      if (agent?.kind !== 'agent' || agent.state !== 'active') throw new ChaperoneError('identity_disabled', 'The agent is disabled or deleted.')
+      return this.mintOnce([{ identity: agent.id }], client, ask)
+    },
+
+    async mintOnce(chain, client, ask) {
+      const identityId = chain.at(-1)!.identity
+      const started = await sessions.start({ identityId, chain, how: 'oauth', client, lifeMs: ACCESS_TOKEN_MS })
+      return this.mintIn(started, chain, client, ask)
+    },
+
+    async mintIn({ id, expiresAt }, chain, client, ask) {
+      const { token, notAfter } = await minting({ id, until: expiresAt }, { chain, client }, ask)
+      return { token, notAfter }
+    },
+
+    async assertLive(grantId) {
+      const grant = await existing(grantId)
+      if (grant.session !== undefined) (await live(grant)).assertLive()
+    },
+
+    async reused(grantId) {
+      const grant = await find(grantId)
+      if (!grant) return
+      await records.destroy(grantId)
+      // Without a session nothing was handed out yet.
+      if (grant.session === undefined) return
+      try {
+        await copied(await live(grant), grant.credential!)
+      } catch (error) {
+        // Over or locked already.
+        if (!(error instanceof ChaperoneError)) throw error
+      }
+    },
+
+    async end(grantId) {
+      const grant = await find(grantId)
+      if (!grant) return
+      await records.destroy(grantId)
+      if (grant.session !== undefined) await sessions.end(grant.session, 'logout')
+    },
+  }
+}

@@ -1,0 +1,58 @@
+import { constants } from 'node:fs'
+import { open, realpath, stat } from 'node:fs/promises'
+import { sep } from 'node:path'
+import { LARGEST_VALUE, type Source, textOf, unreadable } from './source.ts'
+
+export interface FileSourceParts {
+  readonly path: string
+  /** What no secret may be taken from, with everything below: the data directory, the root key, the key of the web listener. */
+  readonly kept: readonly string[]
+}
+
+/** Others could write these bits, or everybody could read them. */
+const LOOSE = 0o026
+
+/**
+ * A file of the machine. A mounted secret is a chain of symbolic links (Kubernetes), so they are followed; what counts is
+ * the file that was opened in the end: whose it is, who else can write it, and that it is none of Chaperone's own.
+ */
+export function fileSource({ path, kept }: FileSourceParts): Source {
+  const place = `the file ${path}`
+  return {
+    async read() {
+      const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((error: NodeJS.ErrnoException) => {
+        throw unreadable(place, error.code === 'ENOENT' ? 'there is none' : 'it cannot be opened', undefined, error.code)
+      })
+      try {
+        const found = await handle.stat()
+        if (!found.isFile() || /^\/(proc|sys|dev)\//.test(await realpath(path))) throw unreadable(place, 'it is no ordinary file')
+        await assertNotKept(path, found)
+        const uid = process.getuid?.()
+        if (uid !== undefined) {
+          if (found.uid !== uid && found.uid !== 0)
+            throw unreadable(place, 'it belongs to another user', `Give it to the user that runs the server: chown`)
+          if ((found.mode & LOOSE) !== 0)
+            throw unreadable(place, 'others can write it, or everybody can read it', `chmod 600 ${path}   (in Kubernetes: defaultMode: 0440)`)
+        }
+        if (found.size > LARGEST_VALUE) throw unreadable(place, 'it is over 64 KiB')
+        // Bounded by what was asked for, not by what the file says: it may grow.
+        const { buffer, bytesRead } = await handle.read(Buffer.alloc(LARGEST_VALUE + 1), 0, LARGEST_VALUE + 1, 0)
+        return textOf(buffer.subarray(0, bytesRead), place)
+      } finally {
+        await handle.close()
+      }
+    },
+  }
+
+  async function assertNotKept(file: string, found: { readonly dev: number; readonly ino: number }): Promise<void> {
+    const real = await realpath(file)
+    for (const one of kept) {
+      const theirs = await stat(one).catch(() => undefined)
+      const root = await realpath(one).catch(() => one)
+      // A hard link has another path and the same file.
+      const same = theirs !== undefined && theirs.dev === found.dev && theirs.ino === found.ino
+      if (same || real === root || real.startsWith(`${root}${sep}`))
+        throw unreadable(place, "it is one of Chaperone's own files, which no upstream may get")
+    }
+  }
+}

@@ -1,0 +1,224 @@
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose'
+import type { SessionRow } from '../../src/api/contract.ts'
+import { probeAbility } from '../../src/client/running/isolation.ts'
+import { ask } from '../parts/house.ts'
+import { type Ran, runningRig, start } from './rig.ts'
+
+const ability = await probeAbility()
+const WAYS = [...(ability.bwrap === undefined ? [] : [[]]), ['--isolation', 'none']] as const
+const SECRETS = { AWS_SECRET_ACCESS_KEY: 'secret-of-the-parent', CHAPERONE_TOTP: '424242', EDITOR: 'vi-of-the-parent' }
+/** Stays until it is told to go. */
+const STAY = 'echo ready $CHAPERONE_RUN; exec tail -f /dev/null'
+
+/** Every process of a run, seen from outside. */
+function processesOf(run: string) {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const environ = readFileSync(`/proc/${pid}/environ`, 'latin1')
+        if (!environ.includes(`CHAPERONE_RUN=${run}`)) return []
+        const fds = readdirSync(`/proc/${pid}/fd`).map((fd) => `${fd} ${readlinkSync(`/proc/${pid}/fd/${fd}`)}`)
+        return [{ pid: Number(pid), environ, cmdline: readFileSync(`/proc/${pid}/cmdline`, 'latin1'), fds }]
+      } catch {
+        return []
+      }
+    })
+}
+
+async function agent(t: TestContext, flags: readonly string[], script: string, more: { readonly env?: NodeJS.ProcessEnv } = {}) {
+  const rig = await runningRig(t)
+  const token = await rig.token('first')
+  const runner = start(t, ['agent', 'run', '--as', 'first', '--join', token, ...flags, '--', 'sh', '-c', script], {
+    home: join(rig.dir, 'nobody'),
+    cwd: rig.work,
+    env: { ...SECRETS, ...more.env },
+  })
+  return { rig, runner, token }
+}
+
+const sessionsOf = async (rig: Awaited<ReturnType<typeof runningRig>>, name: string) =>
+  (await rig.boris.api.call<{ sessions: SessionRow[] }>('GET', `/v1/sessions?of=${name}`)).sessions
+
+const folderOf = async (runner: Ran) => {
+  const [, run = ''] = await runner.says(/ready (\S+)/)
+  const runs = ['/dev/shm', process.env.TMPDIR ?? '/tmp']
+    .map((base) => join(base, `chaperone-${process.getuid?.() ?? 0}`, run))
+    .find((path) => existsSync(path))
+  assert.ok(runs, 'the folder of the run is there')
+  return { run, folder: runs }
+}
+
+for (const flags of WAYS) {
+  const how = flags.length === 0 ? 'in bubblewrap' : 'without isolation'
+
+  test(`rule 5: ${how} an agent’s environment, command line and open files, read from outside, hold no secret and nothing of who started it`, async (t) => {
+    const { rig, runner, token } = await agent(t, flags, STAY)
+    const { run, folder } = await folderOf(runner)
+    const found = processesOf(run)
+    assert.ok(found.length > 0)
+    const key = readFileSync(join(folder, 'svid', 'svid_key.pem'), 'utf8').split('\n')[1]!
+    for (const { environ, cmdline, fds } of found) {
+      for (const value of [...Object.values(SECRETS), token, key, 'PRIVATE KEY', rig.dir.concat('/nobody')]) {
+        assert.ok(!environ.includes(value), `the environment holds ${value}`)
+        assert.ok(!cmdline.includes(value), `the command line holds ${value}`)
+      }
+      // What it opened itself: the file that it looks at.
+      const open = fds.filter((fd) => !/^(?:[012] |\d+ (?:anon_inode:inotify|\/dev\/null|\/usr\/|\/etc\/))/.test(fd))
+      assert.deepEqual(open, [], 'only what it reads from and writes to')
+    }
+    const names = found[0]!.environ.split('\0').flatMap((entry) => (entry === '' ? [] : [entry.split('=')[0]!]))
+    const allowed = /^(?:PATH|HOME|TMPDIR|LANG|TERM|NO_COLOR|PWD|_|SHLVL|OLDPWD|CHAPERONE_(?:RUN|SOCKET|API|ADDRESS|MCP_CONFIG|SVID_DIR))$/
+    assert.deepEqual(
+      names.filter((name) => !allowed.test(name)),
+      [],
+    )
+    runner.child.kill('SIGTERM')
+    await runner.ended
+  })
+
+  test(`${how} the exit code is the program’s, a signal reaches it, and nothing is left: no file, no process, no session`, async (t) => {
+    const { rig, runner } = await agent(t, flags, `trap 'exit 23' TERM; echo ready $CHAPERONE_RUN; while :; do sleep 0.05; done`)
+    const { run, folder } = await folderOf(runner)
+    assert.equal((await sessionsOf(rig, 'first')).length, 1)
+    runner.child.kill('SIGTERM')
+    assert.equal(await runner.ended, 23)
+    assert.ok(!existsSync(folder))
+    assert.deepEqual(processesOf(run), [])
+    assert.deepEqual(await sessionsOf(rig, 'first'), [])
+  })
+
+  test(`rule 4: ${how} the program ends with its identity: a lock is heard at once, and the runner says why`, async (t) => {
+    const { rig, runner } = await agent(t, flags, STAY)
+    const { folder } = await folderOf(runner)
+    const began = performance.now()
+    await rig.dana.api.call('POST', '/v1/locks', { kind: 'identity', target: 'first', reason: 'a test' })
+    assert.notEqual(await runner.ended, 0)
+    assert.ok(performance.now() - began < 10_000, 'before any renewal')
+    assert.match(runner.err(), /first has ended: .*lock/i)
+    assert.ok(!existsSync(folder))
+  })
+}
+
+test('a runner that is killed leaves nothing for long: its program dies with it, and the next start ends its session and takes its files away', async (t) => {
+  const { rig, runner } = await agent(t, ['--isolation', 'none'], STAY)
+  const { run, folder } = await folderOf(runner)
+  runner.child.kill('SIGKILL')
+  await runner.ended
+  if (ability.setpriv !== undefined || ability.bwrap !== undefined) assert.deepEqual(processesOf(run), [])
+  assert.ok(existsSync(folder))
+  assert.equal((await sessionsOf(rig, 'first')).length, 1)
+  const next = start(t, ['agent', 'run', '--as', 'second', '--join', await rig.token('second'), '--', 'true'], {
+    home: join(rig.dir, 'nobody'),
+    cwd: rig.work,
+  })
+  assert.equal(await next.ended, 0, next.err())
+  assert.ok(!existsSync(folder))
+  assert.deepEqual(await sessionsOf(rig, 'first'), [])
+})
+
+test('a program that is not there ends with 127 before anything has begun', async (t) => {
+  const rig = await runningRig(t)
+  const runner = start(t, ['agent', 'run', '--as', 'first', '--join', await rig.token('first'), '--', 'no-such-program'], {
+    home: join(rig.dir, 'nobody'),
+    cwd: rig.work,
+  })
+  assert.equal(await runner.ended, 127)
+  assert.deepEqual(await sessionsOf(rig, 'first'), [])
+})
+
+test('rule 2: with --network chaperone the program reaches Chaperone, by its socket and by the shim, and nothing else', {
+  skip: ability.bwrap === undefined && ability.why,
+}, async (t) => {
+  const elsewhere = createServer((_, response) => response.end('reached')).listen(0, '127.0.0.1')
+  t.after(() => elsewhere.close())
+  await new Promise((done) => elsewhere.once('listening', done))
+  const { port } = elsewhere.address() as AddressInfo
+  const hello =
+    '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}'
+  const script = [
+    `node -e 'fetch("http://127.0.0.1:${port}").then(() => console.log("elsewhere yes"), () => console.log("elsewhere no"))'`,
+    `node -e 'fetch("http://127.0.0.1:" + process.argv[1]).then(() => console.log("door yes"), (e) => console.log("door", e.cause.code))' ${'$'}{CHAPERONE_ADDRESS##*:}`,
+    `printf '%s\\n' '${hello}' | chaperone mcp connect fixture`,
+    'chaperone whoami',
+    'cat /etc/shadow $HOME/../owner.json 2>&1 | sed "s/^/read: /"',
+    'ls /home /root 2>&1 | sed "s/^/list: /"',
+    'ls /dev/shm/*/ | sed "s/^/run: /"',
+  ].join('\n')
+  const { runner } = await agent(t, ['--network', 'chaperone'], script)
+  assert.equal(await runner.ended, 0, runner.err())
+  const out = runner.out()
+  assert.match(out, /elsewhere no/)
+  assert.ok(!/elsewhere yes|door yes/.test(out))
+  assert.match(out, /"serverInfo"/)
+  assert.match(out, /identity +agent first/)
+  assert.match(out, /read: .*\/etc\/shadow: No such file/)
+  assert.match(out, /read: .*owner\.json: No such file/)
+  assert.deepEqual(out.match(/^run: .*$/gm)?.length, 1, 'its own run alone')
+})
+
+test('what would copy the runner’s credential, or end it, is not to be had at the door, however it is written', async (t) => {
+  const asks = [
+    '/v1/renew',
+    '/v1/renew/',
+    '/v1//renew',
+    '/v1/./renew',
+    '/v1/%72enew',
+    '/v1/x/../renew',
+    '/v1/renew?x',
+    '/v1/logout',
+    '/v1/runs',
+    '/v1/clients',
+    '/v1/prove',
+    '/metrics',
+    '//v1/renew',
+  ]
+  const script = asks
+    .map(
+      (path) =>
+        `curl -s -o /dev/null -w '${path} %{http_code}\\n' --path-as-is --unix-socket $CHAPERONE_SOCKET -X POST -H 'content-type: application/json' -d '{}' 'http://x${path}'`,
+    )
+    .join('\n')
+  const { rig, runner } = await agent(t, ['--isolation', 'none'], `${script}\nchaperone whoami`)
+  assert.equal(await runner.ended, 0, runner.err())
+  const answers = runner.out().match(/^\/\S+ \d+$/gm) ?? []
+  assert.equal(answers.length, asks.length)
+  for (const answer of answers) assert.match(answer, / (?:403|404)$/)
+  assert.match(runner.out(), /identity +agent first/, 'and it lives on')
+  assert.deepEqual(await sessionsOf(rig, 'first'), [])
+})
+
+test('a token that it asks for says who it is to somebody else, is verified with the published keys, and opens nothing at Chaperone', async (t) => {
+  const { rig, runner } = await agent(t, [], 'chaperone agent jwt --audience https://api.example.com')
+  assert.equal(await runner.ended, 0, runner.err())
+  const token = runner.out().trim()
+  const { web } = rig.server.addresses
+  const keys = JSON.parse((await ask(web, '/svid/jwks.json')).text) as JSONWebKeySet
+  const { payload, protectedHeader } = await jwtVerify(token, createLocalJWKSet(keys), { audience: 'https://api.example.com' })
+  assert.match(payload.sub!, /^spiffe:\/\/[^/]+\/agent\/first$/)
+  assert.equal(protectedHeader.typ, 'JWT')
+  const { status } = await ask(web, '/mcp/fixture', {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: '{}',
+  })
+  assert.equal(status, 401)
+  const upstreams = JSON.parse((await ask(web, '/identity/jwks.json')).text) as JSONWebKeySet
+  await assert.rejects(jwtVerify(token, createLocalJWKSet(upstreams)), 'upstreams that believe what comes through Chaperone do not believe this')
+})
+
+test('--for is an end that no renewal moves: the session is made that long', async (t) => {
+  const { rig, runner } = await agent(t, ['--for', '45s', '--isolation', 'none'], STAY)
+  await folderOf(runner)
+  const [child] = await sessionsOf(rig, 'first')
+  assert.ok(child && child.expiresAt - child.startedAt <= 45_000)
+  runner.child.kill('SIGTERM')
+  await runner.ended
+  assert.deepEqual(await sessionsOf(rig, 'first'), [])
+})
