@@ -7,7 +7,9 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { chaperoneVocabulary } from '../src/access/administration.ts'
 import { auditReference } from '../src/audit/reference.ts'
+import { directorySpec } from '../src/catalog/directory.ts'
 import { mcpServerSpec } from '../src/catalog/mcp-server.ts'
+import { oauthClientSpec } from '../src/catalog/oauth-client.ts'
 import { postgresDatabaseSpec } from '../src/catalog/postgres-database.ts'
 import { wholeProgram } from '../src/cli/main.ts'
 import { agentSpec, userSpec } from '../src/documents/kinds.ts'
@@ -16,6 +18,14 @@ import { MESSAGE_FACTS } from '../src/gateways/mcp/recorded.ts'
 import { mcpVocabulary } from '../src/gateways/mcp/rules.ts'
 import { STATEMENT_FACTS, STATEMENT_OUTCOME } from '../src/gateways/postgres/record/reference.ts'
 import { postgresVocabulary } from '../src/gateways/postgres/rules.ts'
+import { awsSpec } from '../src/identity/joining/aws.ts'
+import { boundKeySpec } from '../src/identity/joining/bound-key.ts'
+import { joinSpec } from '../src/identity/joining/document.ts'
+import { githubSpec } from '../src/identity/joining/github.ts'
+import { gitlabSpec } from '../src/identity/joining/gitlab.ts'
+import { kubernetesSpec } from '../src/identity/joining/kubernetes.ts'
+import { oidcSpec } from '../src/identity/joining/oidc.ts'
+import { x509Spec } from '../src/identity/joining/x509.ts'
 import { guardrailSchema } from '../src/policy/guardrail.ts'
 import { roleSchema } from '../src/policy/role.ts'
 import { serverOptions } from '../src/server/options.ts'
@@ -134,6 +144,16 @@ function fields(schema, { usual = {}, name = (key) => key } = {}) {
   })
 }
 
+const JOIN_BLOCKS = [
+  ['oidc', oidcSpec],
+  ['github', githubSpec],
+  ['gitlab', gitlabSpec],
+  ['kubernetes', kubernetesSpec],
+  ['aws', awsSpec],
+  ['bound-key', boundKeySpec],
+  ['x509', x509Spec],
+]
+
 const HEAD = ['field', 'form', 'default', 'meaning']
 const flag = (key) => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
@@ -162,6 +182,20 @@ ${table(HEAD, fields(userSpec))}
 ### \`kind: agent\`
 
 ${table(HEAD, fields(agentSpec))}
+
+### \`kind: directory\`
+
+${table(HEAD, fields(directorySpec))}
+
+### \`kind: join\`
+
+${table(HEAD, fields(joinSpec))}
+
+${JOIN_BLOCKS.map(([name, block]) => `In \`${name}\`:\n\n${table(HEAD, fields(block))}`).join('\n\n')}
+
+### \`kind: oauth-client\`
+
+${table(HEAD, fields(oauthClientSpec))}
 
 ### \`kind: mcp\`
 

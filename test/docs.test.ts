@@ -22,7 +22,15 @@ const pages = ['README.md', 'SECURITY.md', 'CONTRIBUTING.md', 'ARCHITECTURE.md',
 }))
 
 /** What the examples stand on. */
-const ASSUMED = `kind: mcp
+const ASSUMED = `kind: role
+name: developer
+spec: { allow: [ { chaperone: any, verbs: [audit.read] } ] }
+---
+kind: role
+name: reader
+spec: { allow: [ { chaperone: any, verbs: [audit.read] } ] }
+---
+kind: mcp
 name: files
 spec: { command: [files-server], trusted: true }
 ---
@@ -68,7 +76,8 @@ describe('the YAML of the guides', () => {
     enrolment.close()
     api = openApi({ address: profile.address, authorities: profile.bundles.server, identity: profile })
     await apply('assumed', ASSUMED)
-    for (const name of ['slack-sre', 'ticket-bot', 'smtp-password']) await api.call('PUT', `/v1/secrets/${name}`, { value: 'x' })
+    for (const name of ['slack-sre', 'ticket-bot', 'smtp-password', 'company', 'company-scim', 'okta', 'entra', 'keycloak'])
+      await api.call('PUT', `/v1/secrets/${name}`, { value: 'x' })
   })
   after(async () => {
     api?.close()

@@ -205,6 +205,16 @@ test('whoever applies documents wakes nobody up by the way: that takes the verb 
   assert.equal((await review(boris, 'keep')).status, 200)
 })
 
+test('rule 6: whom a directory stopped, and then somebody by hand, only a hand brings back', async (t) => {
+  const { ask, signIn, parts } = await house(t)
+  const change = (set: { state: 'disabled'; stopped: string }) =>
+    parts.store.reduce((trx) => trx.updateTable('identities').set(set).where('name', '=', 'boris').execute())
+  await change({ state: 'disabled', stopped: 'directory' })
+  assert.equal((await ask(await signIn('keeper'), 'POST', '/v1/identities/boris/state', { state: 'disabled' })).status, 200)
+  const { stopped } = await parts.store.db.selectFrom('identities').select('stopped').where('name', '=', 'boris').executeTakeFirstOrThrow()
+  assert.equal(stopped, null)
+})
+
 test('those that are due are found, and those that are not are left in peace', async (t) => {
   const { ask, clock, parts, signIn } = await house(t)
   const due = async () => (await ask<{ agents: AgentRow[] }>(await signIn('boris'), 'GET', '/v1/agents?due=1')).value.agents.map(({ name }) => name)

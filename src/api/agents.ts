@@ -45,7 +45,7 @@ export function agentRoutes(parts: ApiParts): readonly Route[] {
       who: { by: 'verbs', anyOf: ['identities', 'lock', 'audit.read'], own: mine },
       async handle({ query, session, permit }) {
         const of = query.get('of')
-        const limit = count(query, 'limit', MOST_INSTANCES, 200)
+        const limit = count(query, 'limit', MOST_INSTANCES, 100)
         const ownId = permit ? undefined : session.principal.identityId
         const agent = of === null ? undefined : await agentFor(of, session, permit !== undefined)
         return instancesOf(parts, { limit, ...(ownId === undefined ? {} : { ownId }), ...(agent === undefined ? {} : { agentId: agent.id }) })

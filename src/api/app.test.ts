@@ -9,18 +9,26 @@ import type { Route } from './route.ts'
 const at = (route: Route) => route.path.replace(':kind', 'mcp').replace(/:\w+/g, 'x')
 const verbsOf = (route: Route) => (route.who.by === 'verbs' ? route.who : undefined)
 
-test('every route says who may call it, and the anonymous ones are these four', async (t) => {
+test('every route says who may call it, and the anonymous ones are these', async (t) => {
   const { api } = await openHouse(t)
   assert.ok(api.routes.length >= 30)
   for (const route of api.routes) assert.ok(['proof', 'session', 'verbs'].includes(route.who.by), route.path)
   assert.deepEqual(
     api.routes.filter((route) => route.who.by === 'proof').map((route) => `${route.method} ${route.path}`),
-    ['POST /v1/enrol/begin', 'POST /v1/enrol/finish', 'POST /v1/login', 'POST /v1/join'],
+    [
+      'POST /v1/enrol/begin',
+      'POST /v1/enrol/finish',
+      'POST /v1/login',
+      'POST /v1/device/begin',
+      'POST /v1/device/poll',
+      'POST /v1/join',
+      'POST /v1/join/challenge',
+    ],
   )
   assert.equal(new Set(api.routes.map((route) => `${route.method} ${route.path}`)).size, api.routes.length)
 })
 
-test('rule 1: without a session every route but those four answers 401, whatever is sent', async (t) => {
+test('rule 1: without a session every route but those answers 401, whatever is sent', async (t) => {
   const { api, ask } = await openHouse(t)
   for (const route of api.routes.filter((one) => one.who.by !== 'proof')) {
     const { status, code } = await ask(undefined, route.method, at(route), route.method === 'GET' ? undefined : { any: 'thing' })

@@ -16,7 +16,7 @@
  *   GET  /v1/bundle                     -> Bundles
  *   POST /v1/factor        { code }     -> { until }
  *   POST /v1/clients       ClientAsk    -> Credential        `boris/<client>`, an agent of the person who asks
- *   POST /v1/runs          RunBegin     -> Credential        a session of one program: of a person with less than he has, of an agent as itself
+ *   POST /v1/runs          RunBegin     -> Credential        a session of one program: of a person with less than he has, of an agent as itself; see runs-contract.ts
  *   GET  /v1/abilities                  -> Abilities         what the caller may do, what a human is asked about, what may be asked for
  *   POST /v1/token         TokenAsk     -> Token             a JWT-SVID of the caller, for somebody else than Chaperone
  *   POST /v1/browsers/link {}           -> BrowserLink       one use, two minutes; a person's own, with a fresh second factor
@@ -69,17 +69,12 @@
  *   GET  /v1/secrets | PUT /v1/secrets/:name { value } | DELETE /v1/secrets/:name   verb secrets; values are never shown
  */
 import type { RecordType } from '../audit/record.ts'
-import type { Flag } from '../catalog/flag-types.ts'
-import type { PinKind, PinState } from '../catalog/pins.ts'
+import type { PinState } from '../catalog/pins.ts'
 import type { RoleNotice } from '../documents/offers.ts'
 import type { Applied, Change, Problem } from '../documents/types.ts'
 import type { ReasonCode } from '../errors.ts'
-import type { Finding } from '../gateways/postgres/setup/findings.ts'
-import type { Part } from '../gateways/postgres/setup/setup.ts'
-import type { SetupStep } from '../gateways/postgres/setup/steps.ts'
-import type { DatabaseUser } from '../gateways/postgres/setup/users.ts'
 import type { NotifierRow } from '../notify/types.ts'
-import type { Effect, Limits } from '../policy/types.ts'
+import type { Effect } from '../policy/types.ts'
 import type { KnownBrowser } from '../signin/browser.ts'
 import type { KnownPasskey } from '../signin/passkey.ts'
 
@@ -109,29 +104,6 @@ export interface EnrolFinish {
   readonly csr: string
   readonly code: string
 }
-/** A terminal waits to be signed in from a browser. */
-export interface DeviceBegin {
-  readonly csr: string
-  /** host name of the machine, as it calls itself */
-  readonly host: string
-}
-export interface DeviceBegun {
-  /** what it asks again with */
-  readonly device: string
-  /** what its person types in the browser */
-  readonly code: string
-  /** where */
-  readonly url: string
-  readonly expiresAt: number
-  readonly intervalMs: number
-}
-export interface DevicePoll {
-  readonly device: string
-}
-export type DevicePolled =
-  | { readonly state: 'pending' | 'slow_down'; readonly intervalMs: number }
-  | { readonly state: 'signed in'; readonly credential: Credential }
-
 export interface Login {
   readonly name: string
   readonly csr: string
@@ -145,34 +117,6 @@ export interface Join {
   /** life of the session: nothing renews past it */
   readonly for?: string
 }
-/** By a document of kind `join`. */
-export interface JoinBy {
-  /** its name */
-  readonly join: string
-  /** as the method says (identity/joining) */
-  readonly proof: Readonly<Record<string, unknown>>
-  readonly csr: string
-  readonly purpose?: string
-  /** at most what the document says */
-  readonly ttl?: string
-  /** life of the session, at most what the document says */
-  readonly for?: string
-}
-/** What whoever joins by a document must be told. */
-export interface JoinWay {
-  readonly name: string
-  readonly agent: string
-  readonly method: string
-  readonly audience: string
-  /** the line for `--server` */
-  readonly server: string
-  /** a join token makes a new key known here */
-  readonly registers: boolean
-}
-export interface JoinChallenge {
-  readonly nonce: string
-  readonly notAfter: number
-}
 export interface Renew {
   readonly csr: string
 }
@@ -180,32 +124,6 @@ export interface ClientAsk {
   readonly client: string
   readonly csr: string
   readonly purpose?: string
-}
-export interface RunBegin {
-  /** Of a person: what runs, `boris/<client>`. An agent runs as itself, and this is only shown. */
-  readonly client?: string
-  /** Of a person: name of a document of kind `profile`; `limits` narrow it further. */
-  readonly profile?: string
-  readonly limits?: Limits
-  /** how long at the most */
-  readonly for?: string
-  readonly purpose?: string
-  readonly csr: string
-}
-export interface TokenAsk {
-  readonly audience: string
-}
-export interface Abilities {
-  readonly servers: readonly { readonly name: string; readonly allowed: readonly string[]; readonly asks: readonly string[] }[]
-  /** `resource/database` */
-  readonly databases: readonly string[]
-  readonly may_request: readonly {
-    readonly role: string
-    readonly for_at_most?: string
-    readonly reason?: string
-    readonly resources: readonly string[]
-  }[]
-  readonly cut?: readonly string[]
 }
 export interface Issue {
   readonly name: string
@@ -318,7 +236,16 @@ export interface Explained {
   readonly message: string
   readonly rule?: { readonly document: string; readonly section: string; readonly index: number; readonly text: string }
   readonly obligations: unknown
-  readonly links: readonly { readonly name: string; readonly verdict: string; readonly reason: string; readonly rule?: string }[]
+  readonly links: readonly {
+    readonly name: string
+    readonly verdict: string
+    readonly reason: string
+    readonly rule?: string
+    /** what its delegation leaves to this link, one sentence a part */
+    readonly leaves?: readonly string[]
+    /** the part of that which stands in the way: roles, resources, tools, effects, where */
+    readonly exceeded?: string
+  }[]
   readonly missing?: string
   /** the request whose granted role this rests on, whose link has it, and until when */
   readonly grant?: { readonly request: string; readonly role: string; readonly link: string; readonly until: number }
@@ -398,6 +325,8 @@ export interface ResourceRow {
   /** of a database server */
   readonly databases?: readonly string[]
   readonly warning?: string
+  /** MCP servers: `login` wants one of the caller's own, `login_of_all` one that an administrator makes; `held`: some of its definitions wait for a decision */
+  readonly state?: 'ready' | 'login' | 'login_of_all' | 'held'
 }
 export const LOCK_KINDS = ['identity', 'owner', 'agents', 'session', 'credential', 'resource', 'tool', 'role', 'everything'] as const
 export interface LockAsk {
@@ -420,99 +349,6 @@ export interface LockRow {
   readonly expiresAt?: number
   /** ms until every node had confirmed it */
   readonly acknowledgedMs?: number
-}
-/** One thing that an MCP server offers. `changed` and `new` wait for an administrator and cannot be used. */
-export interface PinRow {
-  readonly server: string
-  readonly kind: PinKind
-  /** of a template its `uriTemplate`; instructions have none */
-  readonly name: string
-  readonly state: PinState
-  /** since when it is so */
-  readonly since: number
-  readonly firstSeenAt: number
-  /** of the definition that an approval would be of */
-  readonly sha256: string
-  readonly confirmedBy?: string
-  readonly effects?: readonly Effect[]
-  readonly effectsFrom?: 'catalog' | 'server' | 'nobody'
-  /** with `texts`: the definition that `sha256` is of, as a person reads it; what changed; what is odd about it */
-  readonly definition?: string
-  readonly diff?: string
-  readonly flags?: readonly Flag[]
-}
-export interface PinsApprove {
-  /** exactly what was shown: one that has changed since is refused, and with it all */
-  readonly pins: readonly { readonly kind: PinKind; readonly name: string; readonly sha256: string }[]
-}
-export interface PinKeep {
-  readonly kind: PinKind
-  readonly name: string
-}
-export interface PinsDecided {
-  /** ms until every node had confirmed it */
-  readonly acknowledgedMs: number
-}
-/** An MCP server that somebody wants: its document without the kind. */
-export interface ServerWish {
-  readonly name: string
-  readonly labels?: Readonly<Record<string, string>>
-  readonly spec: Readonly<Record<string, unknown>>
-}
-export interface McpScan {
-  /** of the protocol, as the handshake agreed */
-  readonly version: string
-  readonly about: { readonly name?: string; readonly version?: string; readonly title?: string }
-  readonly items: readonly McpScanned[]
-  /** It offers more than is looked at. */
-  readonly more: boolean
-  /** about the entry itself: command, environment, address */
-  readonly flags: readonly Flag[]
-  readonly warnings: readonly Problem[]
-  /** rules applied by now that would not fit what it offers */
-  readonly notices: readonly RoleNotice[]
-}
-export interface McpScanned {
-  readonly kind: PinKind
-  readonly name: string
-  /** what a pin of it would be of */
-  readonly sha256: string
-  /** its beginning */
-  readonly description: string
-  /** Tools: a proposal, where it comes from, and why. */
-  readonly effects?: readonly Effect[]
-  readonly effectsFrom?: 'annotations' | 'name' | 'default'
-  readonly why?: string
-  readonly flags: readonly Flag[]
-}
-export interface McpLooked {
-  readonly seen: number
-  readonly more: boolean
-  /** rules that do not fit what it offers */
-  readonly notices: readonly RoleNotice[]
-}
-export interface DatabaseLook {
-  readonly findings: readonly Finding[]
-  readonly warnings: readonly Problem[]
-}
-export interface DatabaseSetupSteps {
-  readonly steps: readonly SetupStep[]
-  /** whom the steps are about: as asked, else those that roles name, else a proposal */
-  readonly users: readonly DatabaseUser[]
-}
-/** Database users to read with, and to write with; of both lists empty: those that roles name. */
-export interface DatabaseCheck {
-  readonly read: readonly string[]
-  readonly write: readonly string[]
-}
-export interface DatabaseChecked {
-  readonly parts: readonly Part[]
-}
-export interface DatabaseSigned {
-  /** PEM */
-  readonly certificate: string
-  readonly names: readonly string[]
-  readonly notAfter: number
 }
 export interface NotifierList {
   readonly notifiers: readonly NotifierRow[]

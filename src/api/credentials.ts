@@ -184,7 +184,10 @@ async function client(parts: ApiParts, { body, session, remote }: AskedInSession
 /** Each new client name is an identity for ever; a person has a handful of tools, a thief of his certificate a loop. */
 const MOST_CLIENTS = 100
 
-export async function assertRoomForClient({ store }: Pick<ApiParts, 'store'>, { id, name }: { readonly id: string; readonly name: string }): Promise<void> {
+export async function assertRoomForClient(
+  { store }: Pick<ApiParts, 'store'>,
+  { id, name }: { readonly id: string; readonly name: string },
+): Promise<void> {
   const { count } = await store.db
     .selectFrom('identities')
     .select((is) => is.fn.countAll<number>().as('count'))

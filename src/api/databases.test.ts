@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { X509Certificate } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
 import type { LiveSession } from '../identity/types.ts'
-import type { DatabaseChecked, DatabaseSetupSteps, DatabaseSigned } from './contract.ts'
+import type { DatabaseChecked, DatabaseSetupSteps, DatabaseSigned } from './databases-contract.ts'
 import { csr, openHouse } from './house.test.ts'
 
 const DOCUMENTS = `kind: postgres

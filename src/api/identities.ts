@@ -37,7 +37,7 @@ export function identityRoutes(parts: ApiParts): readonly Route[] {
       summary: ({ params, body }) => `set ${params.name} ${body.state}`,
       async handle({ params, body: { state }, session }): Promise<IdentityRow> {
         const identity = await knownIdentity(parts, params.name ?? '')
-        if (identity.state === state) return row(identity)
+        if (identity.state === state && !(state === 'disabled' && (await stoppedByItself(identity.id)))) return row(identity)
         // Waking somebody up gives him back what he had.
         if (state === 'active') assertGrantable(parts, session, identity)
         await audit.append({
@@ -61,6 +61,12 @@ export function identityRoutes(parts: ApiParts): readonly Route[] {
       },
     }),
   ]
+
+  /** What was stopped by a directory or a term is brought back by one; what somebody stops by hand, by hand. */
+  async function stoppedByItself(id: string): Promise<boolean> {
+    const found = await store.db.selectFrom('identities').select('stopped').where('id', '=', id).executeTakeFirst()
+    return found !== undefined && found.stopped !== null
+  }
 
   async function row(identity: IdentityRecord): Promise<IdentityRow> {
     return rowOf(identity, identity.ownerId === undefined ? undefined : (await knownIdentity(parts, identity.ownerId)).name)

@@ -3,8 +3,8 @@ import { describe, type TestContext, test } from 'node:test'
 import { definitionOf } from '../catalog/pins.ts'
 import type { Listed, ScanAsk } from '../gateways/mcp/offers/scan.ts'
 import type { LiveSession } from '../identity/types.ts'
-import type { McpLooked, McpScan } from './contract.ts'
 import { openHouse } from './house.test.ts'
+import type { McpLooked, McpScan } from './mcp-contract.ts'
 
 const tool = (name: string, more: object = {}): Listed => {
   const value = {

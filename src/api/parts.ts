@@ -57,7 +57,7 @@ export interface ApiParts {
   readonly passkeys: Passkeys
   readonly devices: DeviceSignin
   /** Where people reach the web listener, `host:port`. */
-  readonly places: { readonly web: string }
+  readonly places: { readonly web: string /** the line that names this server to a terminal */; readonly line?: string }
   readonly tokens: Pick<Tokens, 'mint'>
   /** Tokens that an identity asks for itself, to show elsewhere. */
   readonly svids: Pick<Assertions, 'mint'>

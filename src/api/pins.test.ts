@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { definitionOf } from '../catalog/pins.ts'
-import type { Explained, PinRow } from './contract.ts'
+import type { Explained } from './contract.ts'
 import { openHouse } from './house.test.ts'
+import type { PinRow } from './pins-contract.ts'
 
 const WORLD = `
 kind: mcp

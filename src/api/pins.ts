@@ -10,9 +10,9 @@ import { annotationsOf, effectsOf } from '../gateways/mcp/describe.ts'
 import { actingIn } from '../identity/named.ts'
 import type { LiveSession } from '../identity/types.ts'
 import type { Resource } from '../policy/types.ts'
-import type { PinKeep, PinRow, PinsApprove, PinsDecided } from './contract.ts'
 import type { ApiParts } from './parts.ts'
 import { definitionDiff, readable } from './pin-text.ts'
+import type { PinKeep, PinRow, PinsApprove, PinsDecided } from './pins-contract.ts'
 import { type Route, signedIn } from './route.ts'
 
 const read = { by: 'verbs', anyOf: ['pins', 'apply', 'audit.read'] } as const

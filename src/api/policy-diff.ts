@@ -87,7 +87,9 @@ function ask(
 ): Decision | undefined {
   if (!links) return undefined
   // As the guard asks it: what a client of a person inherits gives nothing over Chaperone itself.
-  const own = links.map(({ inherits, ...link }) => (inherits && action.kind === 'chaperone' ? { ...link, limits: { ...link.limits, roles: [] } } : link))
+  const own = links.map(({ inherits, ...link }) =>
+    inherits && action.kind === 'chaperone' ? { ...link, limits: { ...link.limits, roles: [] } } : link,
+  )
   const question: Question = { links: own, action, now, session: { id: 'ses_policy_diff', startedAt: now, how: 'login' } }
   return decide(policy, question)
 }

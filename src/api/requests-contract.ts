@@ -14,7 +14,7 @@
  */
 import type { CallWish, RequestEvent, RequestKind, RequestState, Standing } from '../access/requests/types.ts'
 import type { Way } from '../policy/types.ts'
-import type { ServerWish } from './contract.ts'
+import type { ServerWish } from './mcp-contract.ts'
 
 export type RequestAsk = ServerAsk | AccessAsk
 

@@ -6,7 +6,7 @@ import { formatDuration } from '../encoding/duration.ts'
 import { laidOut } from '../gateways/postgres/asking/laid-out.ts'
 import { inReadingOrder } from '../policy/reading-order.ts'
 import { ruleTitle } from '../policy/rule-title.ts'
-import type { ServerWish } from './contract.ts'
+import type { ServerWish } from './mcp-contract.ts'
 import type { ApiParts } from './parts.ts'
 import type { RequestRow, ShownPart } from './requests-contract.ts'
 

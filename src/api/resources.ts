@@ -1,7 +1,9 @@
 import { type McpServerSpec, OWN_SERVER } from '../catalog/mcp-server.ts'
 import type { PostgresDatabaseSpec } from '../catalog/postgres-database.ts'
 import { ChaperoneError } from '../errors.ts'
+import type { LiveSession } from '../identity/types.ts'
 import type { Resource } from '../policy/types.ts'
+import { type HeldRow, subjectOf } from '../vault/logins.ts'
 import { reachable } from './address.ts'
 import type { ResourceRow } from './contract.ts'
 import type { ApiParts } from './parts.ts'
@@ -42,6 +44,7 @@ export function resourceRoutes(parts: ApiParts): readonly Route[] {
           throw new ChaperoneError('not_found', `There is no kind of resource ${kind}.`, { fix: `Known are: ${Object.keys(SHOWN).join(', ')}.` })
         const { data, postgres } = parts.listeners()
         const listeners = { data: reachable(data, host), postgres: reachable(postgres, host) }
+        const held = kind === 'mcp' ? await parts.logins.list() : []
         const rows = state
           .current()
           .list(kind)
@@ -49,12 +52,19 @@ export function resourceRoutes(parts: ApiParts): readonly Route[] {
           .filter(
             ({ resource }) => guard.judge(session, { kind, resource, operation: 'list', effects: ['read'], facts: {}, summary: 'list' }).visible,
           )
-          .map(({ resource, spec }): ResourceRow => ({ name: resource.name, labels: resource.labels, ...shown(resource, spec, listeners) }))
+          .map(
+            ({ resource, spec }): ResourceRow => ({
+              name: resource.name,
+              labels: resource.labels,
+              ...shown(resource, spec, listeners),
+              ...(kind === 'mcp' ? { state: stateOf(parts, session, { resource, spec: spec as McpServerSpec }, held) } : {}),
+            }),
+          )
         if (kind === 'mcp') {
           for (const { resource } of parts.builtinServers(session)) {
             const { name, labels } = resource
             const about = name === OWN_SERVER ? "Chaperone's own: ask for access, see what became of it" : 'tools of a PostgreSQL database'
-            rows.push({ name, labels, address: `https://${listeners.data}${pathOf(name)}`, about })
+            rows.push({ name, labels, state: 'ready', address: `https://${listeners.data}${pathOf(name)}`, about })
           }
         }
         return { resources: rows.sort((a, b) => (a.name < b.name ? -1 : 1)) }
@@ -67,4 +77,20 @@ export function resourceRoutes(parts: ApiParts): readonly Route[] {
 const pathOf = (name: string) => {
   const slash = name.indexOf('/')
   return slash < 0 ? `/mcp/${name}` : `/mcp/${name.slice(0, slash)}/${encodeURIComponent(name.slice(slash + 1))}`
+}
+
+/** Whether it can be used right away, or what is missing. */
+function stateOf(
+  { state }: Pick<ApiParts, 'state'>,
+  { principal }: LiveSession,
+  { resource: { id, name }, spec }: { readonly resource: Resource; readonly spec: McpServerSpec },
+  held: readonly HeldRow[],
+): NonNullable<ResourceRow['state']> {
+  const oauth = spec.auth?.oauth
+  if (oauth) {
+    const subject = subjectOf({ id, name, spec }, principal.chain)
+    const login = held.find(({ key }) => key.resource === id && key.subject === subject)
+    if (!login || login.over) return oauth.for === 'each' ? 'login' : 'login_of_all'
+  }
+  return state.current().pins(id).waits ? 'held' : 'ready'
 }

@@ -55,7 +55,7 @@ export const RECORD_TYPES = {
   'request.overdue': 'What was taken without asking (break-glass) was not looked at in time.',
   'request.reviewed': 'What was taken without asking (break-glass) was looked at afterwards.',
   'notification.given_up': 'Somebody outside was to be told of a request or lock, and could not be reached in time.',
-  'upstream.login': 'A login at an MCP server was begun, finished, refreshed or removed.',
+  'upstream.login': 'A login at an MCP server was begun, finished, refreshed or removed; or a token without a login was minted or granted for it.',
   'node.started': 'A Chaperone node started.',
   'node.stopped': 'A Chaperone node stopped.',
 } as const

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { parseDuration } from '../encoding/duration.ts'
 import { ChaperoneError } from '../errors.ts'
 import { durationSchema } from '../policy/approval.ts'
-import { limitsInside, limitsSchema, narrowingOf } from '../policy/narrowing.ts'
+import { limitsSchema, narrowingOf } from '../policy/narrowing.ts'
 import type { Limits } from '../policy/types.ts'
 
 const LONGEST = '30d'
@@ -33,23 +33,3 @@ export function profileFaults(spec: ProfileSpec): { readonly path: string[]; rea
   if (parseDuration(spec.for) > parseDuration(LONGEST)) faults.push({ path: ['for'], message: `A program acts for at most ${LONGEST}.` })
   return faults
 }
-
-/** What somebody gives to a program of his, ready for `delegate`. */
-export interface Given {
-  readonly limits: Limits
-  readonly forMs: number
-  readonly bound: boolean
-}
-
-/** What is given without a profile: everything, for as long as the person is signed in, and a working day at the most. */
-const NO_PROFILE: ProfileSpec = { limits: {}, for: '8h', session: 'bound' }
-
-/** A profile and what was asked for beside it: both narrow, neither widens. Throws `invalid_document`, `usage`. */
-export function givenBy(profile: ProfileSpec = NO_PROFILE, more: { readonly limits?: Limits; readonly forMs?: number } = {}): Given {
-  const limits = more.limits === undefined ? clean(profile.limits) : limitsInside(clean(profile.limits), more.limits)
-  narrowingOf(limits)
-  return { limits, forMs: Math.min(parseDuration(profile.for), more.forMs ?? Number.POSITIVE_INFINITY), bound: profile.session === 'bound' }
-}
-
-/** The schema's optional parts may be there and undefined. */
-const clean = (limits: ProfileSpec['limits']): Limits => JSON.parse(JSON.stringify(limits)) as Limits

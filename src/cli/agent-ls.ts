@@ -23,7 +23,7 @@ const SHOWN_OF_ID = 8
 export function ls(command: Command): void {
   withJson(withServer(command.command('ls').description('running copies of agents; your own, or all with the right to see them')))
     .option('--of <name>', 'only those of this agent')
-    .option('--limit <number>', 'at most so many; default: 200')
+    .option('--limit <number>', 'at most so many; default: 100, and never more than 1000')
     .option('--agents', 'the agents themselves, whether they run or not: state, review, last use')
     .option('--all', 'every identity there is: users and nodes too')
     .addHelpText('after', EXAMPLES)

@@ -102,7 +102,7 @@ async function one(api: Api, name: string): Promise<boolean> {
       return true
     }
     if (answer !== 'k' && answer !== 's') continue
-    const reason = await ask('Why? It stands in the record: ')
+    const reason = await ask(`Why ${answer === 'k' ? 'keep' : 'stop'} ${printable(agent.name)}? It stands in the record: `)
     const why = reason === undefined || reason === '' ? {} : { reason }
     line(resultText(await decide(api, name, { decision: answer === 'k' ? 'keep' : 'stop', seen: agent.seen, ...why })))
     return true

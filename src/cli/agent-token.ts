@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import type { Invitation, JoinWay } from '../api/contract.ts'
+import type { Invitation } from '../api/contract.ts'
+import type { JoinWay } from '../api/join-contract.ts'
 import type { Api } from '../client/api.ts'
 import { ChaperoneError } from '../errors.ts'
 import { parseInvitation } from '../identity/invitations.ts'

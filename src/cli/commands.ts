@@ -23,7 +23,7 @@ export const COMMANDS: readonly Entry[] = [
   { name: 'whoami', summary: 'who this machine is signed in as', load: async () => (await import('./whoami.ts')).register },
   {
     name: 'mcp',
-    summary: 'MCP servers: connect, proxy, ls, add, pins, login, logout, config',
+    summary: 'MCP servers: connect, proxy, ls, add, pins, login, config, import, bundle, export',
     load: async () => (await import('./mcp.ts')).register,
   },
   {
@@ -74,7 +74,11 @@ export const COMMANDS: readonly Entry[] = [
   },
   { name: 'notifiers', summary: 'who outside is told of requests and locks: ls, test', load: async () => (await import('./notifiers.ts')).register },
   { name: 'ca', summary: 'certificate authorities: show, rotate', load: async () => (await import('./ca.ts')).register },
-  { name: 'doctor', summary: 'check this machine and the connection to the server', load: async () => (await import('./doctor.ts')).register },
+  {
+    name: 'doctor',
+    summary: 'check this machine and the connection to the server; bypass',
+    load: async () => (await import('./doctor.ts')).register,
+  },
   { name: 'completion', summary: 'shell completion for bash, zsh and fish', load: async () => (await import('./completion.ts')).register },
   { name: 'version', summary: 'version of Chaperone and of Node', load: async () => (await import('./version.ts')).register },
 ]

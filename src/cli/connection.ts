@@ -24,6 +24,7 @@ export const withJson = (command: Command): Command => command.option('--json', 
 
 /** The profile that the flags name. Throws `unauthenticated`. */
 export async function profileFor(flags: ServerFlags): Promise<Profile> {
+  refuseInside(flags)
   const { openProfiles, readProfile } = await import('../client/profile.ts')
   if (flags.identity !== undefined) {
     try {
@@ -58,6 +59,14 @@ function assertSignedIn(profile: Profile): void {
 /** Inside of a run its socket is the way, unless another one is named. */
 export function runSocket({ server, identity }: ServerFlags): string | undefined {
   return server === undefined && identity === undefined ? process.env.CHAPERONE_SOCKET || undefined : undefined
+}
+
+/** What needs the credential itself is not for who runs inside: its runner keeps that. */
+export function refuseInside(flags: ServerFlags): void {
+  if (runSocket(flags) === undefined) return
+  throw new ChaperoneError('usage', 'This is a run already: its credential stays with its runner.', {
+    fix: 'Use the sockets that the run has opened: `chaperone mcp connect`, `psql service=NAME`, `chaperone requests ask`.',
+  })
 }
 
 /** A live credential for tools: an agent of the person who is signed in, or the agent itself. */

@@ -1,4 +1,4 @@
-import type { DatabaseChecked } from '../api/contract.ts'
+import type { DatabaseChecked } from '../api/databases-contract.ts'
 import { printable, styled } from './output.ts'
 
 type Finding = DatabaseChecked['parts'][number]['findings'][number]

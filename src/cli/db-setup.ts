@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import type { DatabaseChecked, DatabaseSetupSteps, DatabaseSigned } from '../api/contract.ts'
+import type { DatabaseChecked, DatabaseSetupSteps, DatabaseSigned } from '../api/databases-contract.ts'
 import { ChaperoneError } from '../errors.ts'
 import { collect, type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
 import { countOf, printFindings } from './db-findings.ts'

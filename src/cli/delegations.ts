@@ -63,7 +63,9 @@ function linesOf(row: DelegationRow): readonly (readonly [string, string])[] {
     ['until', untilText(row)],
     ...(row.session === undefined ? [] : [['session', row.session] as const]),
     ...(row.under === undefined ? [] : [['under', row.under] as const]),
-    ...(row.leaves.length === 0 ? [['leaves', 'everything that it may do for whom it acts'] as const] : row.leaves.map((text) => ['leaves', text] as const)),
+    ...(row.leaves.length === 0
+      ? [['leaves', 'everything that it may do for whom it acts'] as const]
+      : row.leaves.map((text) => ['leaves', text] as const)),
     ['sessions', `${row.sessions} open here`],
     ...(row.words === undefined ? [] : [['words', row.words] as const]),
   ]

@@ -1,10 +1,13 @@
 import { spawnSync } from 'node:child_process'
-import type { Explained, PinRow, WhoAmI } from '../api/contract.ts'
+import type { Explained, WhoAmI } from '../api/contract.ts'
+import type { PinRow } from '../api/pins-contract.ts'
 import { type Api, openApi } from '../client/api.ts'
-import { openProfiles, type Profile, readProfile } from '../client/profile.ts'
+import { whoAnswers } from '../client/first-contact.ts'
+import { openProfiles, type Profile, readProfile, splitAddress } from '../client/profile.ts'
 import { systemClock } from '../clock.ts'
 import { formatDuration } from '../encoding/duration.ts'
 import { REASONS, toChaperoneError } from '../errors.ts'
+import { proxyFor, proxyName } from '../network/proxy.ts'
 import type { Register } from './commands.ts'
 import { type ServerFlags, withJson } from './connection.ts'
 import { bypass } from './doctor-bypass.ts'
@@ -79,6 +82,7 @@ async function signedIn(flags: ServerFlags, checks: Check[]): Promise<Profile | 
 }
 
 async function server(profile: Profile, checks: Check[]): Promise<void> {
+  onTheWay(profile, checks)
   const api = openApi({ address: profile.address, authorities: profile.bundles.server, identity: profile, timeoutMs: 10_000 })
   const began = performance.now()
   try {
@@ -88,6 +92,7 @@ async function server(profile: Profile, checks: Check[]): Promise<void> {
   } catch (cause) {
     const error = toChaperoneError(cause)
     checks.push({ check: 'server', state: 'failed', says: `${error.message} [${error.code}]`, ...(error.fix ? { fix: error.fix } : {}) })
+    if (error.code === 'credential_invalid') await between(profile, checks)
   } finally {
     api.close()
   }
@@ -99,6 +104,29 @@ async function server(profile: Profile, checks: Check[]): Promise<void> {
     state: Math.abs(off) > SKEW_WARNING_MS ? 'warning' : 'ok',
     says: off === 0 ? "agrees with the server's" : `${formatDuration(Math.abs(off))} ${off > 0 ? 'behind' : 'ahead of'} the server's`,
     fix: 'Let the machine set its clock from the network (NTP): credentials live for minutes.',
+  })
+}
+
+/** The proxy that the environment names for the server, if any. */
+function onTheWay({ address }: Profile, checks: Check[]): void {
+  try {
+    const proxy = proxyFor({ ...splitAddress(address), secure: true }, process.env)
+    if (proxy) checks.push({ check: 'proxy', state: 'ok', says: `${proxyName(proxy)} leads to ${address} (HTTPS_PROXY)` })
+  } catch (cause) {
+    const error = toChaperoneError(cause)
+    checks.push({ check: 'proxy', state: 'failed', says: error.message, ...(error.fix ? { fix: error.fix } : {}) })
+  }
+}
+
+/** Something else than the server answers there. A proxy that opens TLS is the usual one, and it is known by whose certificate it shows. */
+async function between({ address }: Profile, checks: Check[]): Promise<void> {
+  const found = await whoAnswers(address).catch(() => undefined)
+  if (!found) return
+  checks.push({
+    check: 'network',
+    state: 'failed',
+    says: `${address} shows a certificate of ${found.issuer}, not of the server that you signed in to`,
+    fix: 'If that is a proxy of your company that opens TLS: client certificates cannot pass it. Ask for an exception for this address, or let MCP clients use the web address of the server with OAuth or a bearer token (docs/company-network.md).',
   })
 }
 

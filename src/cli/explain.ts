@@ -82,8 +82,11 @@ async function explain(flags: Flags, ask: Explain): Promise<void> {
     line('unknown     nobody is connected to this database now, so its own views and functions are taken for the worst')
   if (answer.statement) for (const [name, value] of factRows(answer.statement)) line(`${name.padEnd(11)} ${printable(value)}`)
   if (answer.links.length > 1)
-    for (const link of answer.links)
+    for (const link of answer.links) {
       line(`link        ${printable(`${link.name}: ${link.verdict} (${link.reason})${link.rule ? `, ${link.rule}` : ''}`)}`)
+      if (link.leaves)
+        line(`limits      ${printable(`${link.name}: ${link.leaves.join(' ')}${link.exceeded ? ` Exceeded: ${link.exceeded}.` : ''}`)}`)
+    }
   // A line for each: a limit, and what else the permit carries.
   for (const [name, value] of Object.entries((answer.obligations ?? {}) as Record<string, unknown>))
     for (const one of Array.isArray(value) ? value : [value])

@@ -1,4 +1,5 @@
-import type { Document, JoinWay } from '../api/contract.ts'
+import type { Document } from '../api/contract.ts'
+import type { JoinWay } from '../api/join-contract.ts'
 import type { Register } from './commands.ts'
 import { query, type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
 import { labelsText, line, list, moment, printableLines, printJson } from './output.ts'

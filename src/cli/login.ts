@@ -4,7 +4,7 @@ import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { type ServerFlags, totpCode } from './connection.ts'
 import { fail, line, moment, printable } from './output.ts'
-import { ask } from './terminal.ts'
+import { ask, stopSignal } from './terminal.ts'
 
 const TRIES = 3
 
@@ -12,14 +12,50 @@ export const register: Register = (command) => {
   command
     .argument('[invitation]', 'the line that begins with chaperone://, in quotes; leave it out to sign in again')
     .option('--server <host:port>', 'sign in again to this server; default: the one used last')
+    .option('--device', 'sign in from a browser, on this machine or another: a code is shown here and typed there')
+    .option('--with <directory>', 'the same in the browser of this machine, at the directory of the company')
     .option('--totp <code>', 'the code, instead of being asked for it (or CHAPERONE_TOTP)')
-    .addHelpText('after', "\nExample:\n  chaperone login 'chaperone://chaperone.example.com:7443/SECRET?ca=HASH'")
-    .action(async (invitation: string | undefined, flags: ServerFlags) => {
+    .addHelpText(
+      'after',
+      `
+Examples:
+  chaperone login 'chaperone://chaperone.example.com:7443/SECRET?ca=HASH'
+  chaperone login                    again, with a code of your authenticator app
+  chaperone login --device           again, from any browser
+  chaperone login --with okta 'chaperone://chaperone.example.com:7443?ca=HASH'
+                                     the first time, without an invitation`,
+    )
+    .action(async (invitation: string | undefined, flags: ServerFlags & { device?: boolean; with?: string }) => {
       const profiles = openProfiles()
+      if (flags.device || flags.with !== undefined) {
+        const profile = await fromBrowser(invitation, flags, () => profiles.load(flags.server))
+        await profiles.save(profile, { use: true })
+        return line(`Signed in as ${profile.identity.name} at ${profile.address} until ${moment(profile.notAfter)}.`)
+      }
       const profile = invitation === undefined ? await again(await profiles.load(flags.server), flags) : await first(invitation, flags)
       await profiles.save(profile, { use: true })
       line(`Signed in as ${profile.identity.name} at ${profile.address} until ${moment(profile.notAfter)}.`)
     })
+}
+
+async function fromBrowser(given: string | undefined, flags: { readonly with?: string }, known: () => Promise<Profile>): Promise<Profile> {
+  const { beginDeviceSignIn, serverOf } = await import('../client/device-sign-in.ts')
+  const waiting = await beginDeviceSignIn(await serverOf(given, known))
+  try {
+    if (flags.with === undefined)
+      process.stderr.write(`Open ${printable(waiting.url)} in any browser, and type this code there:\n\n  ${printable(waiting.code)}\n\n`)
+    else {
+      const url = new URL(waiting.urlWithCode)
+      url.searchParams.set('with', flags.with)
+      const { openBrowser } = await import('../client/open-browser.ts')
+      process.stderr.write(`Your browser opens ${printable(url.href)}\nThe page must show this code:\n\n  ${printable(waiting.code)}\n\n`)
+      openBrowser(url, () => process.stderr.write('No browser could be opened: open the address yourself.\n'))
+    }
+    process.stderr.write('Say yes only on a page that shows this very code. Waiting for ten minutes ...\n')
+    return await waiting.finish(stopSignal())
+  } finally {
+    waiting.close()
+  }
 }
 
 async function again(profile: Profile, flags: ServerFlags): Promise<Profile> {

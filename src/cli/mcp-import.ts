@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import type { Document, Explained, ServerWish } from '../api/contract.ts'
+import type { Document, Explained } from '../api/contract.ts'
+import type { ServerWish } from '../api/mcp-contract.ts'
 import type { Api } from '../client/api.ts'
 import type { Brought, Catalog, Offer } from '../client/importing/bring.ts'
 import type { FoundServer } from '../client/importing/find.ts'
@@ -31,7 +32,7 @@ export function bring(command: Command): void {
   )
     .argument('[names...]', 'as the list shows them; default: each is asked about')
     .option('--scan', 'only report what is there; exit code 1 when secrets were found')
-    .option('--all', 'all that can be brought along, without asking about each')
+    .option('--all', 'all of the files of the user (and of each --project), without asking about each')
     .option('--project <folder>', "also this project's files; may be repeated; default: this folder", collect)
     .option('--ask <reason>', 'ask an administrator for them; without the right to add servers it is asked for anyhow')
     .option('--flagged', 'also where something is flagged as dangerous')
@@ -53,7 +54,8 @@ async function run(names: readonly string[], flags: Flags): Promise<void> {
   const { findServers } = await import('../client/importing/find.ts')
   const { thisPlace } = await import('../client/config/places.ts')
   const web = await webOf(flags).catch(() => undefined)
-  const projects = (flags.project ?? ['.']).map((folder) => resolve(folder))
+  // A repository may bring any server: without being asked about each, nobody brings along what he happens to stand in.
+  const projects = (flags.project ?? (flags.all ? [] : ['.'])).map((folder) => resolve(folder))
   const found = await findServers(thisPlace(), projects, web)
   for (const { file, message } of found.faults) say(`${file} was not looked at: ${message}`)
   const kept = (await journals.list()).filter(({ state }) => state !== 'undone')

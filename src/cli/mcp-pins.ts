@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import type { PinRow, PinsDecided, RoleNotice } from '../api/contract.ts'
+import type { RoleNotice } from '../api/contract.ts'
+import type { PinRow, PinsDecided } from '../api/pins-contract.ts'
 import type { Api } from '../client/api.ts'
 import { ChaperoneError } from '../errors.ts'
 import { collect, query, type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'

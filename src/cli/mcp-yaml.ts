@@ -1,5 +1,5 @@
 import { Document, isMap, type Pair, Scalar, visit, type YAMLMap } from 'yaml'
-import type { McpScan, McpScanned, ServerWish } from '../api/contract.ts'
+import type { McpScan, McpScanned, ServerWish } from '../api/mcp-contract.ts'
 import { FLAGS, type Flag, visible } from '../catalog/flag-types.ts'
 
 const FROM = { annotations: 'as the server says', name: 'guessed from its name', default: 'nobody knows, so the worst' } as const

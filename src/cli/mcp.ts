@@ -2,16 +2,16 @@ import type { Command } from 'commander'
 import type { SignInPage } from '../client/sign-in-inside.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
-import { collect, holdOpen, keepFor, profileFor, runSocket, type ServerFlags, wholeNumber, withJson, withServer } from './connection.ts'
+import { collect, holdOpen, keepFor, profileFor, runSocket, type ServerFlags, wholeNumber, withServer } from './connection.ts'
 import { add } from './mcp-add.ts'
 import { bundling } from './mcp-bundle.ts'
 import { config } from './mcp-config.ts'
 import { exporting } from './mcp-export.ts'
 import { bring } from './mcp-import.ts'
 import { login } from './mcp-login.ts'
+import { listing } from './mcp-ls.ts'
 import { pins } from './mcp-pins.ts'
 import { line, say } from './output.ts'
-import { listResources } from './resources.ts'
 import { stopSignal } from './terminal.ts'
 
 type Flags = ServerFlags & { json?: boolean; client?: string; purpose?: string; profile?: string }
@@ -19,9 +19,7 @@ type Flags = ServerFlags & { json?: boolean; client?: string; purpose?: string; 
 export const register: Register = (command) => {
   connect(command)
   proxy(command)
-  withJson(
-    withServer(command.command('ls').description('the MCP servers that you may see; `chaperone` is our own, at which agents ask for access')),
-  ).action((flags: Flags) => listResources(flags, 'mcp', 'There is no MCP server that you may see.'))
+  listing(command)
   add(command)
   pins(command)
   login(command)

@@ -5,7 +5,7 @@ import { sleep } from '../client/sleep.ts'
 import { systemClock } from '../clock.ts'
 import { formatDuration, parseDuration } from '../encoding/duration.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
-import { keepFor, profileFor, type ServerFlags, withApi, withJson, withServer } from './connection.ts'
+import { keepFor, profileFor, runSocket, type ServerFlags, withApi, withJson, withServer } from './connection.ts'
 import { line, list, moment, printable, printJson, say } from './output.ts'
 import { resultText } from './requests-show.ts'
 import { stopSignal } from './terminal.ts'
@@ -111,7 +111,9 @@ const RETRY_MS = 2_000
 async function decided({ id }: RequestRow, flags: AskFlags): Promise<RequestRow> {
   const stop = stopSignal()
   // An agent's credential lives for minutes; a question may wait for a day.
-  const keeper = (await profileFor(flags)).identity.kind === 'user' ? undefined : await keepFor(flags, 'requests', say)
+  // Inside of a run the runner keeps it.
+  const keeper =
+    runSocket(flags) !== undefined || (await profileFor(flags)).identity.kind === 'user' ? undefined : await keepFor(flags, 'requests', say)
   say(`waiting for the decision; the question stays when you end this`)
   try {
     for (;;) {

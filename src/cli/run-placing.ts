@@ -3,8 +3,8 @@ import type { Issuer } from '../client/credential.ts'
 import type { RunDatabase } from '../client/running/databases.ts'
 import type { Isolation, Network } from '../client/running/isolation.ts'
 import type { RunOptions } from '../client/running/run.ts'
-import { ChaperoneError } from '../errors.ts'
-import { collect } from './connection.ts'
+import type { ChaperoneError } from '../errors.ts'
+import { collect, refuseInside } from './connection.ts'
 import { say } from './output.ts'
 
 /** Flags of `chaperone run` and `chaperone agent run` alike: where the program runs, and what it finds there. */
@@ -72,10 +72,7 @@ export async function runToEnd(
   /** Whether another session may follow when this one is over. */
   again = false,
 ): Promise<number> {
-  if (process.env.CHAPERONE_SOCKET)
-    throw new ChaperoneError('usage', 'This is a run already, and a run starts no other.', {
-      fix: 'Hand on a part of its rights with a token exchange.',
-    })
+  refuseInside({})
   const { keepCredential } = await import('../client/credential.ts')
   const { runProgram } = await import('../client/running/run.ts')
   const { closeInherited } = await import('../client/running/child.ts')
@@ -102,9 +99,9 @@ export async function runToEnd(
         return keepSuccessive(begin, { skewMs: () => skewMs(), onTrouble })
       },
       started(child) {
-        for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const) {
-          // Ctrl-C goes from the terminal to all that stands before it: the program has had it already.
-          const take = () => (terminal && (name === 'SIGINT' || name === 'SIGQUIT') ? undefined : child.signal(name))
+        for (const name of ['SIGINT', 'SIGQUIT', 'SIGWINCH', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const) {
+          const typed = name === 'SIGINT' || name === 'SIGQUIT' || name === 'SIGWINCH'
+          const take = () => (typed ? child.fromTerminal(name) : child.signal(name))
           process.on(name, take)
           undo.push(() => void process.off(name, take))
         }

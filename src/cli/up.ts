@@ -21,6 +21,12 @@ export const register: Register = (command) => {
     .option('--forwarded-header <name>', 'the header in which it says so: x-forwarded-for or forwarded (default: x-forwarded-for)')
     .option('--extra-ca <file>', 'authorities that connections outwards believe too, PEM; may be repeated', collect)
     .option('--client-document <url>', 'our client metadata document, for authorization servers of MCP servers')
+    .option(
+      '--oauth-clients <host>',
+      'a host from which OAuth clients may bring their metadata document; may be repeated (default: every public one)',
+      collect,
+    )
+    .option('--oauth-registration', 'let OAuth clients register themselves')
     .option('--trust-domain <name>', 'the SPIFFE trust domain; fixed after the first start')
     .option('--admin <name>', 'the first administrator, invited on the first start (default: admin)')
     .option('--log-level <level>', 'silent, error, warn, info or debug (default: info)')

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import type { DeviceBegin, DeviceBegun, DevicePoll, DevicePolled } from '../api/contract.ts'
+import type { DeviceBegin, DeviceBegun, DevicePoll, DevicePolled } from '../api/device-contract.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { parseServer } from '../identity/invitations.ts'

@@ -49,14 +49,22 @@ const MOST_OUTPUT = 64 * 1024
 
 export const runProgram: RunProgram = (program, args, input) =>
   new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'ignore'], timeout: UNLOCK_MS })
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'ignore'] })
+    // Not spawn's own `timeout`: that keeps the process waiting for it when the program could not be started at all (measured).
+    const patience = setTimeout(() => child.kill(), UNLOCK_MS)
     let stdout = ''
     child.stdout.on('data', (chunk: Buffer) => {
       stdout += chunk
       if (stdout.length > MOST_OUTPUT) child.kill()
     })
-    child.once('error', reject)
-    child.once('close', (status) => resolve({ status, stdout }))
+    child.once('error', (error) => {
+      clearTimeout(patience)
+      reject(error)
+    })
+    child.once('close', (status) => {
+      clearTimeout(patience)
+      resolve({ status, stdout })
+    })
     // A program that ends without reading is told by its status.
     child.stdin.on('error', () => {})
     child.stdin.end(input)

@@ -443,13 +443,18 @@ describe('an expired sign-in', () => {
   })
 
   test('is not asked for where it would mend nothing', async (t) => {
+    let pages = 0
     const shim = await start(t, {
       connect: async () => {
         throw new ChaperoneError('locked', 'There is a lock on boris.')
       },
-      signIn: async () => assert.fail('a page was opened'),
+      async signIn() {
+        pages++
+        return page()
+      },
     })
     shim.send(modern(1, 'tools/list'))
     assert.equal(JSON.parse(await shim.next()).error.data.code, 'locked')
+    assert.equal(pages, 0)
   })
 })

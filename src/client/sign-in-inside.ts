@@ -75,7 +75,9 @@ export function signingIn<T>(
     } catch (cause) {
       if (!MENDED.has(toChaperoneError(cause).code)) throw cause
       const opened = await begin().catch((error: unknown) => {
-        parts.say(`no sign-in could be begun: ${toChaperoneError(error).message}`)
+        const { code, message } = toChaperoneError(error)
+        // The same once more: nobody has ever signed in here.
+        if (code !== toChaperoneError(cause).code) parts.say(`no sign-in could be begun: ${message}`)
         throw cause
       })
       const done = await Promise.race([opened.done.then(() => true), parts.wait(WAIT_MS).then(() => false)])

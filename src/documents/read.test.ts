@@ -85,7 +85,7 @@ test('all faults of all files are told at once', () => {
   assert.equal(documents.length, 1)
   assert.deepEqual([...new Set(problems.map((problem) => problem.file))], ['a.yaml', 'b.yaml', 'c.yaml'])
   assert.deepEqual(problems.filter((problem) => problem.file === 'c.yaml').map(said), [
-    'c.yaml:5:1: `kind` is missing. Known are: role, guardrail, mcp, postgres, notifier, tripwire, user, agent.',
+    `c.yaml:5:1: \`kind\` is missing. Known are: ${[...kinds.keys()].join(', ')}.`,
     'c.yaml:5:1: `name` is missing. Add `name:`.',
     'c.yaml:6:9: `labels` must be a mapping of names to text.',
     'c.yaml:5:7: `spec` must be a mapping.',

@@ -57,10 +57,18 @@ function* identityDocument({ kind, name, spec }: PlainDocument, world: World): G
     const message = `There is no directory \`${spec.account.directory}\`.`
     yield { path: ['spec', 'account', 'directory'], message, fix: 'Apply it first, or together with this.' }
   }
-  // A person's program is an agent from its first use on, which may be tomorrow.
-  for (const fault of identityFaults(spec.may_act, ['spec', 'may_act'], world)) yield { ...fault, level: 'warning' }
+  yield* mayActFaults(spec.may_act, world)
   // A disabled agent may keep an owner who is gone: nobody answers for it, and it does nothing.
   if (kind === 'agent' && spec.state !== 'disabled') yield* ownerFaults(spec.owner, ['spec', 'owner'], world)
+}
+
+/** A person's program is an agent from its first use on, which may be tomorrow; and any other may be applied later. */
+function* mayActFaults(names: unknown, world: World): Generator<Fault> {
+  for (const [i, name] of (Array.isArray(names) ? names : []).entries()) {
+    const person = String(name).split('/', 1)[0]!
+    if (name !== person && world.identities.get(person)?.kind === 'user') continue
+    for (const fault of identityFaults([name], ['spec', 'may_act'], world)) yield { ...fault, path: ['spec', 'may_act', i], level: 'warning' }
+  }
 }
 
 function* directoryDocument({ spec }: PlainDocument, world: World): Generator<Fault> {

@@ -97,7 +97,8 @@ test('who is away stops his agents, and when he is back they work, unless someth
 test('a client has terms without a document, and what a document leaves out is not asked for', () => {
   assert.deepEqual(termsOf('client', undefined), { unusedMs: 90 * DAY })
   assert.deepEqual(termsOf('document', undefined), {})
-  assert.deepEqual(termsOf('client', { review: '90d' }), { reviewMs: 90 * DAY })
+  assert.deepEqual(termsOf('client', { review: '90d' }), { unusedMs: 90 * DAY, reviewMs: 90 * DAY })
+  assert.deepEqual(termsOf('client', { unused: '2d' }), { unusedMs: 2 * DAY })
   assert.deepEqual(termsOf('document', { unused: '30d', review: '90d' }), { unusedMs: 30 * DAY, reviewMs: 90 * DAY })
   assert.deepEqual(
     duesOf(agent({ lastUsedAt: start + 5 * DAY }), { unusedMs: 30 * DAY, reviewMs: 20 * DAY }).map(({ why }) => why),

@@ -3,8 +3,8 @@ import { parseDuration } from '../encoding/duration.ts'
 
 const DAY = 24 * 3_600_000
 
-/** A client of a person (`boris/claude-code`) has no document that could say more. */
-export const CLIENT_TERMS: Terms = { unusedMs: 90 * DAY }
+/** A client of a person (`boris/claude-code`) comes to be without a document, so it has this where none says otherwise. */
+const CLIENT_UNUSED_MS = 90 * DAY
 
 /** Nobody is stopped of whose end nobody was told this long before; of shorter terms, half their time. */
 const LONGEST_NOTICE_MS = 7 * DAY
@@ -32,12 +32,12 @@ export interface Terms {
   readonly reviewMs?: number
 }
 
-/** The terms of an agent: of its document, else those of its kind. */
-export function termsOf(source: string, spec: { readonly unused?: string; readonly review?: string } | undefined): Terms {
-  if (!spec) return source === 'client' ? CLIENT_TERMS : {}
+/** The terms of an agent: what its document says, if it has one. */
+export function termsOf(source: string, { unused, review }: { readonly unused?: string; readonly review?: string } = {}): Terms {
+  const unusedMs = unused === undefined ? (source === 'client' ? CLIENT_UNUSED_MS : undefined) : parseDuration(unused)
   return {
-    ...(spec.unused === undefined ? {} : { unusedMs: parseDuration(spec.unused) }),
-    ...(spec.review === undefined ? {} : { reviewMs: parseDuration(spec.review) }),
+    ...(unusedMs === undefined ? {} : { unusedMs }),
+    ...(review === undefined ? {} : { reviewMs: parseDuration(review) }),
   }
 }
 

@@ -58,7 +58,13 @@ export function openSessions(parts: SessionsParts): Sessions {
     }
     if (live.size >= limits.sessions) forgetIdle()
     if (live.size >= limits.sessions) throw new ChaperoneError('too_many', 'Too many sessions are open on this node.')
-    const session = new OpenSession(row, principal, clock, limits.connectionsPerSession, row.how === 'exchange' ? await ancestorsOf(store, row.parent_id) : [])
+    const session = new OpenSession(
+      row,
+      principal,
+      clock,
+      limits.connectionsPerSession,
+      row.how === 'exchange' ? await ancestorsOf(store, row.parent_id) : [],
+    )
     session.assertLive()
     live.set(session.id, session)
     // Whoever ended it after the row was read did not find it here to end. From now on they do, so one more look is enough.

@@ -78,7 +78,12 @@ export function openTokens({
       const { id: kid, privateKey } = await keyring.signer('tokens')
       const exp = Math.floor(notAfter / 1000)
       const chain = claims.chain ?? [{ identity: claims.identity }]
-      const payload: JWTPayload = { client_id: spiffeId(trustDomain, kind, name), [OUR_CLAIM]: claims, ...actOf(chain), ...(thumbprint === undefined ? {} : { cnf: { 'x5t#S256': thumbprint } }) }
+      const payload: JWTPayload = {
+        client_id: spiffeId(trustDomain, kind, name),
+        [OUR_CLAIM]: claims,
+        ...actOf(chain),
+        ...(thumbprint === undefined ? {} : { cnf: { 'x5t#S256': thumbprint } }),
+      }
       const token = await new SignJWT(payload)
         .setProtectedHeader({ alg: ALGORITHM, typ: TYP, kid })
         .setIssuer(issuer)

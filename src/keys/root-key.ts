@@ -21,7 +21,8 @@ export interface RootKeyOptions {
   readonly dataDir?: string
 }
 
-const CREDENTIAL = 'chaperone-root-key'
+/** The name of the root key among the credentials of systemd. */
+export const ROOT_CREDENTIAL = 'chaperone-root-key'
 const SHORTEST_PASSPHRASE = 12
 const LARGEST_FILE = 4096
 /** RFC 9106 section 4, second recommended option, in one lane: 64 MiB, 3 passes. About 0.2 s. */
@@ -41,7 +42,7 @@ export async function loadRootKey(options: RootKeyOptions): Promise<RootKey> {
 
   if (passphraseFile !== undefined) return fromPassphrase(passphraseFile, options.store)
   if (file !== undefined) return fromFile(file)
-  const credential = options.credentialsDirectory && join(options.credentialsDirectory, CREDENTIAL)
+  const credential = options.credentialsDirectory && join(options.credentialsDirectory, ROOT_CREDENTIAL)
   if (credential && (await exists(credential))) return fromFile(credential)
   if (createAt === undefined) throw unusable('No root key was given.', 'Name a file with --root-key.')
   if (!(await exists(createAt))) await create(createAt, options.store)

@@ -4,11 +4,15 @@ import { ChaperoneError } from '../errors.ts'
 
 const PEM = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g
 
+/** Of this process, in which several servers may start (tests, the demo): reading the system's store takes a while. */
+let believedAlready: ReadonlySet<string> | undefined
+
 /**
  * From now on this process believes, beside what Node brings and NODE_EXTRA_CA_CERTS, the authorities of the system's store
  * (a company puts its own there) and those in `files`. Throws `usage` for a file without a certificate.
  */
 export function believeMore(files: readonly string[]): void {
+  if (believedAlready !== undefined && files.every((file) => believedAlready!.has(file))) return
   const extra = files.flatMap((file) => {
     let found: readonly string[] = []
     try {
@@ -22,6 +26,7 @@ export function believeMore(files: readonly string[]): void {
   const all = new Set([...getCACertificates('default'), ...getCACertificates('system'), ...extra])
   try {
     setDefaultCACertificates([...all])
+    believedAlready = new Set([...(believedAlready ?? []), ...files])
   } catch (error) {
     throw new ChaperoneError('usage', 'One of the extra authorities is no certificate.', { detail: String(error) })
   }

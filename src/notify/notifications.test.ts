@@ -415,6 +415,35 @@ test('mail goes to each of those who could decide, once, and never to who asked'
   )
 })
 
+test('that an agent will be stopped is told to its owner by mail, and to whoever lists it', async (t) => {
+  const house = await openHouse(t)
+  const mail = { to: 'approvers', from: 'c@example.test', smtp: { host: 'mail.test' } }
+  house.apply('owners', { on: ['agent.*'], mail })
+  house.apply('ops', { on: ['agent.due'], for: { requester: ['boris'] }, webhook: { url: 'https://hooks.test/', secret: 'hook' } })
+  house.apply('others', { on: ['agent.*'], for: { requester: ['erin'] }, webhook: { url: 'https://hooks.test/', secret: 'hook' } })
+  const { claude, boris, erin } = house.people
+  const agent = { id: claude.id, name: claude.name, ownerId: boris.id }
+  const stopsAt = house.clock.now() + 7 * 24 * 3_600_000
+  await house.store.write((trx) => house.notifications.announce(trx, { type: 'due', agent, why: 'unused', stopsAt }))
+  await house.store.write((trx) => house.notifications.announce(trx, { type: 'stopped', agent: { ...agent, ownerId: erin.id }, why: 'owner' }))
+  const told = (await house.rows()).map(({ notifier, event, payload }) => [notifier, event, JSON.parse(payload)] as const)
+  assert.deepEqual(
+    told.map(([notifier, event]) => `${notifier} ${event}`).sort(),
+    ['ops agent.due', 'others agent.stopped', 'owners agent.due'],
+    'erin has no address',
+  )
+  const [first, second] = ['owners', 'ops'].map((name) => told.find(([notifier]) => notifier === name)![2])
+  assert.deepEqual([first.to, first.subject], ['boris@example.test', '[Chaperone] Will be stopped: the agent boris/claude, which nobody uses'])
+  assert.match(first.text, /chaperone agent review boris\/claude/)
+  assert.deepEqual(second.data, {
+    agent: claude.id,
+    name: 'boris/claude',
+    owner: { id: boris.id, name: 'boris', kind: 'user' },
+    why: 'unused',
+    stopsAt: new Date(stopsAt).toISOString(),
+  })
+})
+
 test('rule 11: a question with many approvers takes one place in the queue', async (t) => {
   const voter = (id: string) => ({ id, name: id, kind: 'user' as const, links: 1, roles: ['dba'], approves: false })
   const house = await openHouse(t, { parts: { voter, mayApply: () => true } })

@@ -3,20 +3,29 @@ import { ChaperoneError, REASONS } from '../errors.ts'
 import { accountBody } from './account-view.ts'
 import { clearCookie, SESSION_COOKIE } from './cookies.ts'
 import { type Doors, expected, signedInFor } from './doors.ts'
+import { enrolBody } from './entrance.ts'
 import type { PagesParts } from './parts.ts'
 import { type Env, passkeyIn, placeOf, type SignedInVisit, textOf } from './visit.ts'
 
 /** A person's own passkeys, known browsers, and what is signed in. */
-export function accountRoutes(app: Hono<Env>, { browsers, passkeys, signin }: PagesParts, doors: Doors): void {
+export function accountRoutes(app: Hono<Env>, { browsers, passkeys, signin, directories, secondStep }: PagesParts, doors: Doors): void {
   const { answers, form } = doors
 
   async function account(visit: SignedInVisit, error?: ChaperoneError): Promise<Response> {
     const { session } = visit.web
-    const [keys, known] = await Promise.all([passkeys.list(session), browsers.browsers(session)])
+    const [keys, known, mayBegin, accounts] = await Promise.all([
+      passkeys.list(session),
+      browsers.browsers(session),
+      secondStep.may(session),
+      directories.accountsOf(session.principal.identityId),
+    ])
     const body = accountBody({
       web: visit.web,
       passkeys: keys,
       browsers: known,
+      secondStep: mayBegin,
+      accounts,
+      directories: directories.list().filter(({ name }) => !accounts.some((one) => one.directory === name)),
       possible: visit.place !== undefined,
       elsewhere: doors.home()?.origin,
     })
@@ -30,6 +39,17 @@ export function accountRoutes(app: Hono<Env>, { browsers, passkeys, signin }: Pa
   app.get(
     '/account',
     doors.signedIn((visit) => account(visit)),
+  )
+  app.post(
+    '/account/second-step',
+    form(async (visit) => {
+      try {
+        const secret = await secondStep.begin(visit.web.session)
+        return doors.page(undefined, { title: 'Second step', body: enrolBody(await signin.beginEnrol(secret), secret) })
+      } catch (error) {
+        return account(visit, expected(error))
+      }
+    }),
   )
   app.post(
     '/account/passkeys/start',

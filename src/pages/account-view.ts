@@ -8,17 +8,30 @@ export interface AccountPage {
   readonly web: WebSession
   readonly passkeys: readonly KnownPasskey[]
   readonly browsers: readonly KnownBrowser[]
+  /** He has no factor of ours, and may begin one now; `late`: when he signs in anew. */
+  readonly secondStep: 'yes' | 'late' | 'no'
+  readonly accounts: readonly { readonly directory: string; readonly userName: string }[]
+  /** Those at which he has no account yet. */
+  readonly directories: readonly { readonly name: string; readonly title: string }[]
   /** Passkeys work under this address. */
   readonly possible: boolean
   /** Where they work, when they do not here. */
   readonly elsewhere: string | undefined
 }
 
-export function accountBody({ web, passkeys, browsers, possible, elsewhere }: AccountPage): Html {
+export function accountBody({ web, passkeys, browsers, secondStep, accounts, directories, possible, elsewhere }: AccountPage): Html {
   const token = tokenField(web.token)
   const remove = (action: string, id: string, text: string, what: string) =>
     html`<form method="post" action="${action}">${token}<input type="hidden" name="id" value="${id}"><button class="text" aria-label="${text} ${what}">${text}</button></form>`
   return html`<h1>${web.session.principal.name}</h1>
+${
+  secondStep !== 'no' &&
+  html`<div class="card"><h2>Second step</h2><p>To decide about requests you need an authenticator app or a passkey of your own.</p>${
+    secondStep === 'yes'
+      ? html`<form method="post" action="/account/second-step">${token}<div class="buttons"><button>Set up an authenticator app</button></div></form>`
+      : html`<p>You signed in a while ago: sign out, sign in again, and come back here within five minutes.</p>`
+  }</div>`
+}
 <h2>Passkeys</h2>
 <p class="small">With a passkey you sign in and decide in one step, in any browser that has it.</p>
 ${
@@ -49,6 +62,18 @@ ${
 }
 <h2>Who acts for you</h2>
 <p><a href="/account/delegations">Programs and agents that act on your behalf</a></p>
+${
+  (accounts.length > 0 || directories.length > 0) &&
+  html`<h2>Company accounts</h2>
+${accounts.length > 0 && html`<ul class="plain">${accounts.map((one) => html`<li class="row"><span><strong>${one.userName}</strong><br><span class="small">${one.directory}</span></span></li>`)}</ul>`}
+${
+  secondStep === 'no' &&
+  directories.map(
+    (one) =>
+      html`<details class="card"><summary>Link my account of ${one.title}</summary><form method="post" action="/account/link" autocomplete="off">${token}<input type="hidden" name="directory" value="${one.name}">${codeField(`link-${one.name}`)}<div class="buttons"><button>Link it</button></div></form></details>`,
+  )
+}`
+}
 <h2>Signed in</h2>
 <form method="post" action="/account/signout">${token}<button class="no">Sign out of every browser</button></form>`
 }

@@ -9,13 +9,13 @@ import type { PagesParts } from './parts.ts'
 import { codeIn, type Env, passkeyIn, placeOf, type SignedInVisit, textOf } from './visit.ts'
 
 /** A terminal waits to be signed in; its person says so here, in any browser. */
-export function deviceRoutes(app: Hono<Env>, { devices, passkeys, signin }: PagesParts, doors: Doors): void {
+export function deviceRoutes(app: Hono<Env>, { devices, passkeys, signin, places }: PagesParts, doors: Doors): void {
   const { form, signedIn } = doors
 
   const start = (visit: SignedInVisit, code: string, error?: ChaperoneError) =>
     doors.page(
       visit,
-      { title: 'Sign in a terminal', body: deviceCodeBody(visit.web.token, code), ...(error ? { error } : {}) },
+      { title: 'Sign in a terminal', body: deviceCodeBody(visit.web.token, code, places.line), ...(error ? { error } : {}) },
       error ? { status: REASONS[error.code].http } : {},
     )
 

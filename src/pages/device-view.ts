@@ -4,11 +4,12 @@ import { codeField, noPasskeys, passkeyButton, tokenField } from './fields.ts'
 import { type Html, html } from './html.ts'
 import { moment } from './layout.ts'
 
-export const deviceCodeBody = (token: string, code: string): Html => html`<div class="narrow"><h1>Sign in a terminal</h1>
+export const deviceCodeBody = (token: string, code: string, server: string | undefined): Html => html`<div class="narrow"><h1>Sign in a terminal</h1>
 <p>Type the code that <code>chaperone login</code> shows in your terminal. Go on only if you have just run it yourself: whoever sends you a code wants to be signed in as you.</p>
 <form class="card" method="post" action="/device" autocomplete="off">${tokenField(token)}<label for="user_code">Code in your terminal</label>
 <input class="code" id="user_code" name="user_code" value="${code}" autocapitalize="characters" spellcheck="false" maxlength="12" required>
-<div class="buttons"><button>Go on</button></div></form></div>`
+<div class="buttons"><button>Go on</button></div></form>
+${server !== undefined && html`<details><summary>No terminal shows a code yet</summary><p>In a terminal that was signed in here before, run</p><pre>chaperone login --device</pre><p>and in one that never was</p><pre>chaperone login --device '${server}'</pre></details>`}</div>`
 
 export interface DevicePage {
   readonly web: WebSession

@@ -21,10 +21,13 @@ export interface SignInPage {
 export function signInBody({ name, next, passkeys, elsewhere, full, directories }: SignInPage): Html {
   const end =
     full && html`<label class="choice"><input type="checkbox" name="end" value="oldest"> <span>End the oldest session and sign in here</span></label>`
-  const company = directories.map(
-    (one) =>
-      html`<form method="post" action="/signin/with"><input type="hidden" name="next" value="${next}"><input type="hidden" name="directory" value="${one.name}"><div class="buttons"><button>Sign in with ${one.title}</button></div></form>`,
-  )
+  const wanted = /&with=([a-z0-9._-]+)$/.exec(next)?.[1]
+  const company = [...directories]
+    .sort((a, b) => Number(b.name === wanted) - Number(a.name === wanted))
+    .map(
+      (one) =>
+        html`<form method="post" action="/signin/with"><input type="hidden" name="next" value="${next}"><input type="hidden" name="directory" value="${one.name}"><div class="buttons"><button>Sign in with ${one.title}</button></div></form>`,
+    )
   return html`<div class="narrow"><h1>Sign in</h1>
 ${company}
 ${

@@ -2,6 +2,7 @@ import type { ApiParts } from '../api/parts.ts'
 import type { BrowserSignin } from '../signin/browser.ts'
 import type { DeviceSignin } from '../signin/device.ts'
 import type { Directories } from '../signin/directory/directories.ts'
+import type { SecondStep } from '../signin/directory/second-step.ts'
 import type { Oauth } from '../signin/oauth/oauth.ts'
 import type { Passkeys } from '../signin/passkey.ts'
 
@@ -27,6 +28,7 @@ export interface PagesParts
   readonly browsers: BrowserSignin
   readonly passkeys: Passkeys
   readonly directories: Directories
+  readonly secondStep: SecondStep
   readonly devices: DeviceSignin
   readonly oauth: Pick<Oauth, 'waiting' | 'ask' | 'agree' | 'refuse'>
 }

@@ -56,7 +56,7 @@ const SYSTEMS = [
 /** Where to go after signing in: one of our own pages, never an address. */
 export function nextIn(text: string | undefined | null): string {
   return text &&
-    /^\/(?:requests(?:\/req_[0-9a-z]{26})?|account|connect\/(?:[a-z0-9][a-z0-9._-]{0,62}|\.back\?[A-Za-z0-9%._~&=+:/-]{1,8192})|device(?:\?code=[A-Z]{4}-[A-Z]{4})?|oauth\/consent\/[A-Za-z0-9_-]{16,64})$/.test(
+    /^\/(?:requests(?:\/req_[0-9a-z]{26})?|account|connect\/(?:[a-z0-9][a-z0-9._-]{0,62}|\.back\?[A-Za-z0-9%._~&=+:/-]{1,8192})|device(?:\?code=[A-Z]{4}-[A-Z]{4}(?:&with=[a-z0-9][a-z0-9._-]{0,62})?)?|oauth\/consent\/[A-Za-z0-9_-]{16,64})$/.test(
       text,
     )
     ? text

@@ -102,8 +102,18 @@ export function createServerApi(parts: Parts, { addresses, publicHost, scan, bui
       vocabularies: VOCABULARIES,
       chaperone: parts.chaperone,
     },
-    listeners: () => ({ data: reached(addresses.data), web: reached(addresses.web), postgres: reached(addresses.postgres) }),
+    listeners: () => ({ data: reached(addresses.data), web: webOf(parts, reached(addresses.web)), postgres: reached(addresses.postgres) }),
     describe,
     log: (error, route) => logError(parts.log, route, error),
   })
+}
+
+/**
+ * Where clients are told to find the web listener: under the name that its tokens are for (RFC 8707 compares letter by letter).
+ * Without a name of its own, on every interface, it has none that holds elsewhere: then under the host that they use already.
+ */
+function webOf({ options, places }: Pick<Parts, 'options' | 'places'>, listening: string): string {
+  const named = options.webUrl !== undefined || options.publicHost.length > 0 || !/^(?:0\.0\.0\.0|\[?::\]?):\d+$/.test(options.webListen)
+  if (!named) return listening
+  return /:\d+$/.test(places.web) ? places.web : `${places.web}:443`
 }

@@ -3,6 +3,7 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { ChaperoneError } from '../errors.ts'
+import { ROOT_CREDENTIAL } from '../keys/root-key.ts'
 import { FORWARDED_HEADERS } from '../network/forwarded.ts'
 
 const hostPort = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/, 'write HOST:PORT')
@@ -111,7 +112,9 @@ export function reachable(address: string, publicHost: string | undefined): stri
 }
 
 /** Chaperone's own files outside the data directory: no stdio server may see them, and no secret may be taken from them. */
-export const ownFiles = (options: Pick<ServerOptions, 'rootKey' | 'rootPassphraseFile' | 'webKey' | 'dataDir'>): readonly string[] =>
-  [options.rootKey, options.rootPassphraseFile, options.webKey, process.env.CREDENTIALS_DIRECTORY, `${options.dataDir}.root-key`].filter(
-    (file) => file !== undefined,
-  )
+export const ownFiles = (options: Pick<ServerOptions, 'rootKey' | 'rootPassphraseFile' | 'webKey' | 'dataDir'>): readonly string[] => {
+  const credentials = process.env.CREDENTIALS_DIRECTORY
+  // What else systemd hands over may well be the secret of an upstream.
+  const credential = credentials === undefined ? undefined : join(credentials, ROOT_CREDENTIAL)
+  return [options.rootKey, options.rootPassphraseFile, options.webKey, credential, `${options.dataDir}.root-key`].filter((file) => file !== undefined)
+}

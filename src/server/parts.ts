@@ -6,27 +6,17 @@ import { makeLockWatch } from '../access/lock-watch.ts'
 import { openRequests } from '../access/requests/requests.ts'
 import { keepState, type State } from '../access/state.ts'
 import type { Resources } from '../access/types.ts'
-import { assertAdministratorLeft } from '../api/administrator-left.ts'
-import { makeThrottle } from '../api/throttle.ts'
 import { createMasker } from '../audit/mask.ts'
 import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
-import { fingerprintsOf } from '../ca/pem.ts'
 import { openPinBook } from '../catalog/pin-book.ts'
-import type { SecretSpec } from '../catalog/secret.ts'
 import { type Clock, steadyClock } from '../clock.ts'
 import { type ChaperoneError, toChaperoneError } from '../errors.ts'
 import { mcpVocabulary } from '../gateways/mcp/rules.ts'
 import { postgresVocabulary } from '../gateways/postgres/rules.ts'
-import { lockCopied } from '../identity/copied.ts'
 import { principalFromCertificate } from '../identity/credential.ts'
 import { sweepDelegations } from '../identity/delegations.ts'
-import { governAgents } from '../identity/governing.ts'
-import type { JoinSpec } from '../identity/joining/document.ts'
-import { openJoining } from '../identity/joining/joins.ts'
-import { sweepProofs } from '../identity/joining/used-proofs.ts'
 import { locked, lockFor, sessionsOf } from '../identity/locks.ts'
-import { spiffeId } from '../identity/names.ts'
 import { limitsOfChain } from '../identity/session-limits.ts'
 import { endedAmong, openSessions, sessionOver } from '../identity/sessions.ts'
 import { openTokens } from '../identity/tokens.ts'
@@ -36,33 +26,27 @@ import { loadRootKey } from '../keys/root-key.ts'
 import { believeMore } from '../network/authorities.ts'
 import { lockNotice } from '../notify/lock-notice.ts'
 import { openBrowserSignin } from '../signin/browser.ts'
-import { openDeviceSignin } from '../signin/device.ts'
-import { openDirectories } from '../signin/directory/directories.ts'
-import { openProviders } from '../signin/directory/provider.ts'
 import { openSignin } from '../signin/enrol.ts'
 import { knocksFrom } from '../signin/knocking.ts'
-import { openOauth } from '../signin/oauth/oauth.ts'
 import { openPasskeys } from '../signin/passkey.ts'
-import { createScim } from '../signin/scim/app.ts'
 import { claimDataDir } from '../store/data-dir.ts'
 import { startLease } from '../store/lease.ts'
 import { openStore } from '../store/open.ts'
 import type { Write } from '../store/store.ts'
 import type { LockTable } from '../store/tables.ts'
-import { openAssertions, SVID_PATH } from '../vault/assertions.ts'
-import { aboutSecret, openCredentialNotes } from '../vault/credential-notes.ts'
-import { openLogins } from '../vault/oauth.ts'
-import { openOutgoing } from '../vault/outbound.ts'
-import { openReferences } from '../vault/references.ts'
-import { openVault, type Vault } from '../vault/secrets.ts'
 import { makeCallers } from './callers.ts'
+import { openCompany } from './company.ts'
+import { openCredentials } from './credentials.ts'
 import { every } from './every.ts'
 import { plantPresets, settleTrustDomain } from './first-start.ts'
+import { openGoverning } from './governing.ts'
+import { joiningOf } from './joining.ts'
 import { type Log, logError } from './log.ts'
 import { makeMetrics } from './metrics.ts'
 import { nodeIdOf } from './node-id.ts'
 import { openNotifying } from './notifying.ts'
-import { ownFiles, reachableWeb, type ServerOptions } from './options.ts'
+import { serveOauth } from './oauth.ts'
+import { reachableWeb, type ServerOptions } from './options.ts'
 import { watched } from './record-health.ts'
 import { openTripwires } from './tripwires.ts'
 import { recordStrangers } from './turned-away.ts'
@@ -75,12 +59,6 @@ const MOST_SKEW_MS = 1_000
 const SWEEP_SESSIONS_MS = 10_000
 /** How often delegations are looked through for those whose time is over, or whose giver is gone. Nothing can be done under them before that either. */
 const SWEEP_DELEGATIONS_MS = 10_000
-/** How often agents are looked through for those that nobody uses, reviews or answers for. What ends with an owner has ended before. */
-const GOVERN_AGENTS_MS = 60_000
-/** How often what the OAuth server kept, and is over, is thrown away. */
-const SWEEP_OAUTH_MS = 60_000
-/** How often proofs are forgotten that nobody would believe any more. */
-const SWEEP_PROOFS_MS = 60_000
 /** How often requests are looked through for those that nobody answered in time. Rights end at their own minute, not by this. */
 const SWEEP_REQUESTS_MS = 5_000
 
@@ -140,27 +118,6 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     undo.push(() => audit.close())
     const strangers = recordStrangers({ audit, clock, failed: (error) => logError(log, 'recording a refusal', error) })
     undo.push(() => strangers.close())
-    const sealed = openVault(store, keyring, clock)
-    sealed.onSet((value) => audit.addSecrets([value]))
-    // Opened once, so that what was sealed before this start is masked in records as well.
-    for (const { name } of await sealed.list()) await sealed.reveal(name)
-    const references = openReferences({
-      specOf: (name) => state.current().find('secret', name)?.spec as SecretSpec | undefined,
-      kept: [options.dataDir, ...ownFiles(options)],
-      env: process.env,
-      clock,
-      see: (value) => audit.addSecrets([value]),
-    })
-    const notes = openCredentialNotes(store, clock, (error) => logError(log, 'notes of credentials', error))
-    /** One name space: what a document says is elsewhere, else what is sealed. */
-    const vault: Vault = {
-      ...sealed,
-      async reveal(name) {
-        const value = await (references.has(name) ? references : sealed).reveal(name)
-        notes.used(aboutSecret(name))
-        return value
-      },
-    }
     undo.push(
       every(
         clock,
@@ -170,27 +127,9 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       ),
     )
 
-    const places = { web: reachableWeb(options.webListen, options) }
-    const assertions = openAssertions({ keyring, clock, places })
-    const svids = openAssertions({ keyring, clock, places, purpose: 'svids', path: SVID_PATH })
-    const outgoing = openOutgoing({ clock })
-    const logins = openLogins({
-      store,
-      keyring,
-      clock,
-      audit,
-      reveal: vault.reveal,
-      clientDocument: options.clientDocument,
-      notes,
-      places,
-      machine: {
-        assertions,
-        identify(id) {
-          const found = state.current().identity(id)
-          return found && { spiffe: spiffeId(trustDomain, found.kind, found.name), name: found.name }
-        },
-      },
-    })
+    const places: { web: string; line?: string } = { web: reachableWeb(options.webListen, options) }
+    const credentials = await openCredentials({ store, keyring, clock, audit, state: () => state.current(), options, places, trustDomain, log })
+    const { vault, references, notes, assertions, svids, outgoing, logins } = credentials
     const ca = await openAuthority(store, keyring, { clock, trustDomain, failed: (error) => logError(log, 'authorities', error) })
     undo.push(() => ca.close())
 
@@ -288,17 +227,10 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       },
     })
     const lockWatch = makeLockWatch()
-    const lookAtReferences = () =>
-      references.look(
-        state
-          .current()
-          .list('secret')
-          .map(({ resource }) => resource.name),
-      )
     undo.push(
       lease.onEpoch(async (epoch) => {
         const { locks } = await state.refresh(epoch)
-        void lookAtReferences()
+        credentials.changed()
         // First of all whoever a lock or a lost right falls on; on another store than SQLite, the rest is two more ways there and back.
         sessions.review(whyCut, locks.some(({ target_kind }) => target_kind === 'credential') ? whyCredential : undefined)
         guard.review()
@@ -316,7 +248,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
         lockWatch.look(locks)
       }),
     )
-    void lookAtReferences()
+    credentials.changed()
     lockWatch.look((await state.refresh(lease.epoch())).locks) // what rose between the first look and the listener
     const sweep = requests.sweep({ nodeId, has: guard.has })
     await sweep.begin()
@@ -334,24 +266,8 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       }),
     )
 
-    undo.push(
-      every(
-        clock,
-        GOVERN_AGENTS_MS,
-        () =>
-          governAgents({
-            store,
-            audit,
-            clock,
-            raised,
-            told: notifications.announce,
-            administratorLeft: (trx) =>
-              assertAdministratorLeft({ store, clock, vocabularies: VOCABULARIES, chaperone: chaperoneResource(trustDomain) }, trx),
-            failed: (error) => logError(log, 'governance', error),
-          }),
-        (error) => logError(log, 'governance', error),
-      ),
-    )
+    const told = notifications.announce
+    undo.push(openGoverning({ store, audit, clock, raised, told, vocabularies: VOCABULARIES, chaperone: chaperoneResource(trustDomain), log }))
 
     const pins = openPinBook({
       store,
@@ -381,83 +297,34 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       }),
     )
     const tokens = openTokens({ keyring, clock, trustDomain })
-    const joining = openJoining({
-      store,
-      audit,
-      keyring,
-      clock,
-      trustDomain,
-      sessions,
-      document: (name) => state.current().find('join', name)?.spec as JoinSpec | undefined,
-      open: ({ ca: authority, allowPrivate }) => outgoing.asFetch({ ca: authority, allowPrivate }),
-      servers: async () => fingerprintsOf(await ca.bundle('server')),
-    })
-    undo.push(
-      every(
-        clock,
-        SWEEP_PROOFS_MS,
-        () => sweepProofs(store, clock.now()),
-        (error) => logError(log, 'used proofs', error),
-      ),
-    )
+    const joining = joiningOf({ store, audit, keyring, clock, trustDomain, sessions, state, outgoing, ca, log, undo })
     const signin = openSignin({ store, keyring, ca, sessions, audit: strangers, clock, trustDomain, joining })
     const browsers = openBrowserSignin({ store, keyring, sessions, audit: strangers, clock })
-    const devices = openDeviceSignin({ store, ca, sessions, audit: strangers, clock })
-    const directoryDocuments = () =>
-      state
-        .current()
-        .list('directory')
-        .map(({ resource, spec }) => ({ name: resource.name, spec }))
-    const scim = createScim({
+    const company = openCompany({
       store,
+      ca,
       audit: strangers,
       sessions,
       raised,
       clock,
-      documents: directoryDocuments,
+      outgoing,
       reveal: vault.reveal,
       places,
-      throttle: makeThrottle(clock),
+      documents: () =>
+        state
+          .current()
+          .list('directory')
+          .map(({ resource, spec }) => ({ name: resource.name, spec })),
       log: (error, where) => logError(log, where, error),
-    })
-    const directories = openDirectories({
-      store,
-      audit: strangers,
-      sessions,
-      raised,
-      clock,
-      providers: openProviders({ outgoing, reveal: vault.reveal, clock }),
-      documents: directoryDocuments,
     })
     const passkeys = openPasskeys({ store, sessions, browsers, audit: strangers, clock, trustDomain })
-    const oauth = openOauth({
-      store,
-      keyring,
-      audit: strangers,
-      clock,
-      sessions,
-      tokens,
-      resources,
-      outgoing,
-      places,
-      options,
-      trustDomain,
+    const { oauth, stop: stopOauth } = serveOauth({
+      ...{ store, keyring, audit: strangers, clock, sessions, tokens, resources, outgoing, places, options, trustDomain, raised },
       see: (chain) => state.see(chain),
-      throttle: { strangers: makeThrottle(clock), clients: makeThrottle(clock, { burst: 300, perSecond: 20 }) },
-      async copied(session, credential) {
-        const { epoch } = await lockCopied({ store, audit, clock, told: toldOfLock }, session, credential)
-        if (epoch !== undefined) await raised(epoch)
-      },
+      told: toldOfLock,
       log: (error, where) => logError(log, where, error),
     })
-    undo.push(
-      every(
-        clock,
-        SWEEP_OAUTH_MS,
-        () => oauth.sweep(),
-        (error) => logError(log, 'oauth', error),
-      ),
-    )
+    undo.push(stopOauth)
     const callers = makeCallers({
       sessions,
       mayAct,
@@ -515,9 +382,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       joining,
       browsers,
       passkeys,
-      devices,
-      directories,
-      scim,
+      ...company,
       oauth,
       callers,
       chaperone: chaperoneResource(trustDomain),

@@ -6,7 +6,7 @@ import { mcpGateway } from '../gateways/mcp/gateway.ts'
 import { openHandles } from '../gateways/mcp/handles.ts'
 import { openTasks } from '../gateways/mcp/tasks.ts'
 import { postgresGateway } from '../gateways/postgres/gateway.ts'
-import { enrolLink, formatInvitation } from '../identity/invitations.ts'
+import { enrolLink, formatInvitation, formatServer } from '../identity/invitations.ts'
 import { addressOf, balancersAt } from '../network/forwarded.ts'
 import { createPages } from '../pages/app.ts'
 import { createServerApi } from './api.ts'
@@ -160,6 +160,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     await parts.audit.append({ type: 'node.started', data: { addresses, store: parts.store.dialect } })
     const first = await inviteFirstAdministrator(parts.store, parts.audit, options.admin, clock)
     const fingerprint = await parts.ca.fingerprint('server')
+    parts.places.line = formatServer({ address: reachable(data.address, options.publicHost[0]), fingerprint })
     const invitation = first && {
       name: first.name,
       expiresAt: first.expiresAt,

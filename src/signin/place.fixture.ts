@@ -65,6 +65,7 @@ export async function browserPlace(t: TestContext, limits: SessionLimits = {}) {
     store,
     records,
     sessions,
+    ca,
     signin,
     browsers,
     passkeys,

@@ -1,10 +1,11 @@
 /**
- * npm run conformance [-- --quick] [--only http|stdio|sse|translated|deny] [--requirements VERSION] [--json] [--verbose]
+ * npm run conformance [-- --quick] [--only http|stdio|sse|translated|deny|authorization] [--requirements VERSION] [--json] [--verbose]
  *
  * Runs the published conformance suite against our own fixture server, directly and through a whole Chaperone that allows
- * everything, and compares what it says of each scenario. Exit 1 when there is a difference, 2 when it could not run.
+ * everything, and compares what it says of each scenario. Then the same suite looks at our authorization server. Exit 1 when there is a difference, 2 when it could not run.
  */
 import { parseArgs } from 'node:util'
+import { runAuthorizationSuite } from '../oauth/authorization-suite.ts'
 import { NotInstalled } from './on-demand.ts'
 import { type Fixtures, ONLY, type Only, oneFlipped, openFixtures, type Pair, pairsFor } from './pairs.ts'
 import { compare, type Difference, type Outcome, REQUIREMENTS, type Requirements, type Results, runSuite, totals } from './suite.ts'
@@ -33,7 +34,9 @@ const oneOf = <T extends string>(known: readonly T[], given: readonly string[] |
   return (given as T[] | undefined) ?? known
 }
 // --quick: what CI has time for, both requirement sets over both transports.
-const only: readonly Only[] = values.quick && !values.only ? ['http', 'stdio'] : oneOf(ONLY, values.only)
+const all = [...ONLY, 'authorization'] as const
+const asked = values.quick && !values.only ? (['http', 'stdio', 'authorization'] as const) : oneOf(all, values.only)
+const only: readonly Only[] = asked.filter((one) => one !== 'authorization')
 const requirements = values.quick && !values.requirements ? (['2025-11-25', '2026-07-28'] as const) : oneOf(REQUIREMENTS, values.requirements)
 
 const MOST_SHOWN = 8
@@ -43,6 +46,22 @@ const say = (text: string) => {
 }
 
 async function main(): Promise<boolean> {
+  const authorized = !asked.includes('authorization') || (await authorization())
+  if (only.length === 0) return authorized
+  return (await transparent()) && authorized
+}
+
+/** The suite's look at an authorization server: ours, with a script for a person. */
+async function authorization(): Promise<boolean> {
+  const { scenarios, output } = await runAuthorizationSuite()
+  if (values.verbose) say(output)
+  for (const { scenario, passed, failed } of scenarios) say(`authorization    ${scenario} ${passed}/${failed}`)
+  const bad = scenarios.length < 2 || scenarios.some(({ failed }) => failed > 0)
+  if (bad) say(output.slice(-2000))
+  return !bad
+}
+
+async function transparent(): Promise<boolean> {
   const fixtures = await openFixtures()
   const runs: Run[] = []
   try {

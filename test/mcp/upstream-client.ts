@@ -55,7 +55,7 @@ const logins = openLogins({
   machine: {
     assertions: {
       path: '/identity',
-    issuer: 'https://conformance-test.local/identity',
+      issuer: 'https://conformance-test.local/identity',
       mint: async () => ({ token: assertion, id: 'one', expiresAt: clock.now() + 300_000 }),
       keys: async () => ({ keys: [] }),
     },

@@ -181,6 +181,29 @@ describe('attacks on OAuth', () => {
     }
   })
 
+  test('one resource at a time: what the person reads is all that there is', async () => {
+    const sent = await (await r.browser('boris')).get(
+      `/oauth/authorize?${begin({ resource: r.resource() }).query}&resource=${encodeURIComponent(r.resource('other'))}`,
+    )
+    assert.match(sent.headers.location ?? '', /error=invalid_target/)
+  })
+
+  test('the answer comes in the query and in no other way, and what belongs to OpenID Connect is not looked at', async () => {
+    const browser = await r.browser('boris')
+    for (const response_mode of ['fragment', 'form_post', 'web_message', 'jwt']) {
+      const sent = await browser.get(`/oauth/authorize?${begin({ resource: r.resource(), response_mode }).query}`)
+      assert.doesNotMatch(sent.headers.location ?? '', /consent/, response_mode)
+    }
+    for (const response_type of ['token', 'id_token', 'code id_token', 'none']) {
+      const sent = await browser.get(`/oauth/authorize?${begin({ resource: r.resource(), response_type }).query}`)
+      assert.doesNotMatch(sent.headers.location ?? '', /consent/, response_type)
+    }
+    const back = await browser.agree(begin({ resource: r.resource(), nonce: 'n', max_age: '1', prompt: 'login', scope: 'openid offline_access mcp' }))
+    assert.ok(back.searchParams.get('code'))
+    const silent = await browser.get(`/oauth/authorize?${begin({ resource: r.resource(), prompt: 'none' }).query}`)
+    assert.match(silent.headers.location ?? '', /error=consent_required/)
+  })
+
   test('an unknown client gets a page and no redirect', async () => {
     const sent = await (await r.browser('boris')).get(`/oauth/authorize?${begin({ client_id: 'nobody' }).query}`)
     assert.equal(sent.status, 400)

@@ -63,6 +63,10 @@ export interface Rig {
   browser(name: string): Promise<Browser>
   token(form: Record<string, string>): Promise<Tokens>
   mcp(token: string | undefined, server?: string, method?: string): Promise<Answered>
+  /** JSON, in an MCP session of `files` unless it goes to another path. */
+  send(token: string | undefined, session: string | undefined, body: unknown, path?: string): Promise<Answered>
+  /** A request from this address of the machine. */
+  from(localAddress: string, path: string): Promise<Answered>
 }
 
 export interface Tokens {
@@ -129,6 +133,20 @@ export async function rig(t: Test, more: Parameters<typeof house>[1] = {}, extra
       const { status, text, headers } = await post('/oauth/token', form)
       return { ...(JSON.parse(text) as Omit<Tokens, 'status' | 'headers'>), status, headers }
     },
+    from: (localAddress, path) => ask(address, path, { localAddress, headers: host }),
+    send: (token, session, body, path = '/mcp/files') =>
+      ask(address, path, {
+        ...from(),
+        method: 'POST',
+        headers: {
+          ...host,
+          'content-type': 'application/json',
+          accept: 'application/json, text/event-stream',
+          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+          ...(session === undefined ? {} : { 'mcp-session-id': session, 'mcp-protocol-version': '2025-11-25' }),
+        },
+        body: JSON.stringify(body),
+      }),
     mcp: (token, server = 'files', method = 'POST') =>
       ask(address, `/mcp/${server}`, {
         method,
@@ -186,6 +204,8 @@ export interface Browser {
   answer(page: { readonly path: string; readonly page: Answered }, fields: Record<string, string>): Promise<Answered>
   /** All of it, with a code where the page wants one: where the client is sent in the end. */
   agree(flow: Flow, fields?: Record<string, string>): Promise<URL>
+  /** The rest of it, from a page that he sees. */
+  finish(page: { readonly path: string; readonly page: Answered }, fields?: Record<string, string>): Promise<URL>
 }
 
 interface Doors extends Pick<Rig, 'get' | 'post' | 'web'> {
@@ -217,8 +237,8 @@ function browse({ get, post, web, session, code }: Doors): Browser {
     answer({ path, page }, fields) {
       return post(path, { ...fieldsOf(page.text), ...fields }, { ...header(), origin: `https://${web}` }).then(keep)
     },
-    async agree(flow, fields = {}) {
-      const page = await browser.open(flow)
+    agree: async (flow, fields) => browser.finish(await browser.open(flow), fields),
+    async finish(page, fields = {}) {
       const factor: Record<string, string> = page.page.text.includes('id="consent-code"') ? { code: await code() } : {}
       const answered = await browser.answer(page, { verdict: 'agree', ...factor, ...fields })
       const next = /http-equiv="refresh" content="0; url=([^"]+)"/.exec(answered.text)?.[1]

@@ -47,7 +47,7 @@ describe('the pages for whoever cannot see well, or has no mouse', { skip: noChr
     await stranger.waitForSelector('#alert:not([hidden])')
     await work(stranger, 'sign-in, refused')
     const page = await signedIn('dana', stranger.context())
-    for (const path of ['/requests', paths.call, paths.role, paths.taken, '/account', '/requests/nothing']) {
+    for (const path of ['/requests', paths.call, paths.role, paths.taken, '/account', '/account/delegations', '/requests/nothing']) {
       await page.goto(`${w.web}${path}`)
       await unfold(page)
       await work(page, path)

@@ -16,6 +16,7 @@ const PAGES = [
   '/requests/x',
   '/requests/x/events',
   '/account',
+  '/account/delegations',
   '/requests/x/y',
   '/assets/x',
   '/favicon.ico',
@@ -37,6 +38,7 @@ const POSTS = [
   '/account/passkeys/start',
   '/account/passkeys/remove',
   '/account/browsers/forget',
+  '/account/delegations/revoke',
   '/account/signout',
 ]
 

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
-import type { DatabaseChecked } from '../../src/api/contract.ts'
+import type { DatabaseChecked } from '../../src/api/databases-contract.ts'
 import { startPostgres } from '../../src/demo/postgres.ts'
 import { apply, connect, door, freePort, governed, governedDatabase, invited, renewed } from '../parts/governed.ts'
 

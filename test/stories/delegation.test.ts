@@ -77,7 +77,9 @@ test('rule 7: a chain of three acts on both protocols within every link, is on r
   const postgres = await governedDatabase(t, server, 'things', { port, dir, user: 'reader' })
   const owner = new pg.Client({ connectionString: postgres.superuserUrl })
   await owner.connect()
-  await owner.query("GRANT INSERT ON things TO reader; CREATE FUNCTION nap() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN 1; END'")
+  await owner.query(
+    "GRANT INSERT ON things TO reader; CREATE FUNCTION nap() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN 1; END'",
+  )
   await owner.end()
   const boris = await invited(t, dana, 'boris', dir)
   const { address } = boris.profile

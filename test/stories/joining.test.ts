@@ -4,7 +4,8 @@ import { copyFile, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { AuditDetail, AuditPage } from '../../src/api/audit-contract.ts'
-import type { Credential, Document, Invitation, JoinChallenge, JoinWay, WhoAmI } from '../../src/api/contract.ts'
+import type { Credential, Document, Invitation, WhoAmI } from '../../src/api/contract.ts'
+import type { JoinChallenge, JoinWay } from '../../src/api/join-contract.ts'
 import { openApi } from '../../src/client/api.ts'
 import { type JoinAs, joinAs } from '../../src/client/joining/join-as.ts'
 import type { Profile } from '../../src/client/profile.ts'
@@ -142,6 +143,27 @@ test('a server that cannot reach the issuer says so, and not that the token is w
   )
 })
 
+test('rule 11: an agent that joins over and over does not fill the store; its token is not used up by being refused', async (t) => {
+  const own = await house(t)
+  const issuer = await issuerFor(t)
+  await own.apply(`${AGENT}---\n${github(issuer)}`)
+  const token = () => issuer.token({ repository: 'octo/app', ref: 'refs/heads/main' })
+  await shown(own, 'ci', await token())
+  const { store } = own.server.parts
+  const row = await store.db.selectFrom('sessions').selectAll().where('how', '=', 'join').executeTakeFirstOrThrow()
+  for (let i = 0; i < 10; i++)
+    await store.write((trx) =>
+      trx
+        .insertInto('sessions')
+        .values(Array.from({ length: 100 }, (_, at) => ({ ...row, id: `${row.id}-${i}-${at}` })))
+        .execute(),
+    )
+  const next = await token()
+  await assert.rejects(shown(own, 'ci', next), refusedWith('too_many', /1000 open sessions/))
+  await store.write((trx) => trx.updateTable('sessions').set({ ended_at: 1 }).where('id', 'like', `${row.id}-0-%`).execute())
+  await shown(own, 'ci', next)
+})
+
 test('an issuer inside the network is asked only where the document says that it may be', async (t) => {
   const own = await house(t)
   const issuer = await issuerFor(t)
@@ -206,6 +228,14 @@ test('rule 9: of two who hold one key the second is found out: the key opens not
   await assert.rejects(joinAs({ ...ask, register: await token() }), refusedWith('join_refused', /opens nothing/))
   const { records } = await own.dana.api.call<AuditPage>('GET', '/v1/audit?type=credential.copied')
   assert.equal(records.length, 1)
+  // Nor by another document, which never saw it.
+  const { ensureKeyFile } = await import('../../src/client/joining/bound-key.ts')
+  const { publicKey } = await ensureKeyFile(stolen)
+  await own.apply(bound(`keys:\n      - |\n${indent(publicKey, 8)}`).replace('name: machine', 'name: second'))
+  await assert.rejects(
+    joinAs({ ...ask, as: 'second', server: await lineOf(own, 'second'), keyFile: stolen }),
+    refusedWith('join_refused', /opens nothing/),
+  )
   // The machine gets a new key, and nobody else was touched.
   await joinAs({ ...ask, keyFile: join(own.dir, 'new.json'), register: await token() })
 })
@@ -311,6 +341,10 @@ test('an owner makes join tokens of his own agents without any verb; nobody else
   t.after(() => acting.close())
   await assert.rejects(ask(acting), refusedWith('no_rule', /./))
   await assert.rejects(boris.api.call('POST', '/v1/invitations', { name: 'ines' }), refusedWith('no_rule', /./))
+  // Whoever has his certificate alone, or runs as him, makes none.
+  const live = own.server.parts.sessions.list().find(({ principal }) => principal.name === 'boris')
+  Object.assign(live!, { factorAt: 1 })
+  await assert.rejects(ask(boris.api), refusedWith('factor_required', /./))
 })
 
 test('a nonce is good for one proof', async (t) => {

@@ -47,7 +47,7 @@ test('servers of the clients on a computer move behind Chaperone, with their sec
   assert.doesNotMatch(moved.out + moved.err, new RegExp(TOKEN))
   const after = await readFile(admin.file, 'utf8')
   assert.doesNotMatch(after, new RegExp(TOKEN))
-  assert.match(after, /\/\/ mine[^]*"connect"/)
+  assert.match(after, /\/\/ mine[\s\S]*"connect"/)
   const { secrets } = await dana.api.call<{ secrets: { name: string }[] }>('GET', '/v1/secrets')
   assert.deepEqual(
     secrets.map(({ name }) => name),

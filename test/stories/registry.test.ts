@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { z } from 'zod'
-import { ask, house } from '../parts/house.ts'
+import { listenerOf } from '../../src/client/profile.ts'
+import { ask, house, keyAndCsr } from '../parts/house.ts'
 
 /** What server.json of 2025-12-11 demands of what we say. */
 const server = z.object({
@@ -148,5 +149,15 @@ test('the registry API shows what one may see', async (t) => {
     assert.equal(after.server.description, 'Changed')
     const [official, was] = [after, before].map((one) => Date.parse(one._meta['io.modelcontextprotocol.registry/official'].updatedAt))
     assert.ok(official! >= was!)
+  })
+})
+
+test('a client is told the very address that its tokens are for', async (t) => {
+  const { server, dana } = await house(t, { webUrl: 'https://gate.example' })
+  const { listeners } = await dana.api.call<{ listeners: { web: string } }>('POST', '/v1/clients', { client: 'cursor', csr: keyAndCsr().csr })
+  assert.equal(server.parts.places.web, 'gate.example')
+  assert.deepEqual(listenerOf({ ...dana.profile, listeners: { ...dana.profile.listeners, ...listeners } }, 'web'), {
+    host: 'gate.example',
+    port: 443,
   })
 })

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import type { RequestDetail, RequestRow } from '../../src/api/requests-contract.ts'
-import { type House, house, type Member } from '../parts/house.ts'
+import { house } from '../parts/house.ts'
 import { chaperone } from '../parts/process.ts'
 import { homeOf, NO_TERMINAL, running } from '../parts/terminal.ts'
 

@@ -211,6 +211,31 @@ export function accessSuite(name: string, place: (t: TestContext) => Promise<Sto
       assert.deepEqual(inherits[1]?.limits?.roles, [], 'and so no grant counts there')
     })
 
+    test('rule 7: what a delegation leaves out is in no list of what may be asked for, and a role that was granted does not reach it', async (t) => {
+      const { house, node, bot, ask, decide, use } = await opened(t)
+      const [way] = node.requests.ways(bot)
+      assert.ok(way!.resources.some(({ name }) => name === house.files.name))
+      const given = house.ids['boris>bot']!
+      await decide((await ask()).id)
+      const limit = async (limits: object) => {
+        // Limits of a row never change; this is another row of the same id, as far as a state that is loaded anew can tell.
+        await house.reduce((trx) => trx.updateTable('delegations').set({ ended_at: START }).where('id', '=', given).execute())
+        await house.reduce((trx) =>
+          trx
+            .updateTable('delegations')
+            .set({ ended_at: null, limits: JSON.stringify(limits) })
+            .where('id', '=', given)
+            .execute(),
+        )
+      }
+      await limit({ resources: ['mcp/nothing-else'] })
+      assert.ok(node.requests.ways(bot).every(({ resources }) => resources.every(({ name }) => name !== house.files.name)))
+      await assert.rejects(ask({ resource: { kind: 'mcp', name: house.files.name } }), refusedAs('not_found'))
+      await assert.rejects(use(), refusedAs('not_found'), 'and what was granted is not there either')
+      await limit({ effects: [] })
+      await assert.rejects(use(), refusedAs('delegation_exceeded'))
+    })
+
     test('withdrawn, given back, revoked: it ends at once', async (t) => {
       const { house, node, ask, decide, use } = await opened(t)
       const boris = house.sessionOf('boris')

@@ -7,6 +7,7 @@ import type { Policy } from '../../policy/compile.ts'
 import { automatic, entriesFor, entryFor, wayOf } from '../../policy/entries.ts'
 import type { RequestEntry } from '../../policy/entry.ts'
 import { candidates } from '../../policy/match.ts'
+import { narrowingOf } from '../../policy/narrowing.ts'
 import { didYouMean } from '../../policy/problem.ts'
 import type { Link, Resource, Variables } from '../../policy/types.ts'
 import type { RequestTable } from '../../store/tables-requests.ts'
@@ -69,8 +70,8 @@ export function makeAsking(parts: RequestParts) {
     if (!found) throw nothingToAsk(role, entriesFor(state.policy, links.at(-1)!, now))
     const { entry, link } = found
     // A resource that the role says nothing about is answered as one that is not there (rule 8).
-    if (wanted.resource && !(resource && isAbout(state.policy, role, resource, link, session, now)))
-      throw noSuchResource(wanted.resource, resourcesOf(state, role, link, session, now))
+    if (wanted.resource && !(resource && isAbout(state.policy, role, resource, links, session, now)))
+      throw noSuchResource(wanted.resource, resourcesOf(state, role, links, session, now))
     const forMs = given ?? entry.maxMs
     const reason = wanted.reason ?? wanted.purpose ?? session.purpose ?? ''
     // A rule that wants a reason may be met by what the session said long ago: then whoever decides is told so.
@@ -136,7 +137,7 @@ export function makeAsking(parts: RequestParts) {
     const told = new Map(entriesFor(state.policy, link, now).map((entry) => [entry.role, entry]))
     return [...told.values()].map((entry) => ({
       ...wayOf(entry, link),
-      resources: resourcesOf(state, entry.role, link, session, now),
+      resources: resourcesOf(state, entry.role, links, session, now),
     }))
   }
 
@@ -168,10 +169,20 @@ function situation(
   return { state: current, now, links: current.links(session.principal.chain, now) }
 }
 
-/** Whether the role gives, or would ask about, anything on this resource. */
-function isAbout(policy: Policy, role: string, resource: Resource, link: Link, { id, startedAt, how }: LiveSession, now: number): boolean {
+/** Whether the role gives, or would ask about, anything on this resource; and no delegation leaves it out: what that does is not there. */
+function isAbout(
+  policy: Policy,
+  role: string,
+  resource: Resource,
+  links: readonly Link[],
+  { id, startedAt, how }: LiveSession,
+  now: number,
+): boolean {
   const table = policy.roles.get(role)?.kinds.get(resource.kind)
-  if (!table) return false
+  const link = links.at(-1)
+  if (!table || !link) return false
+  const vocabulary = policy.vocabularies.get(resource.kind)
+  if (links.some(({ limits }) => limits && !narrowingOf(limits).reaches(resource, vocabulary))) return false
   const variables: Variables = { identity: link.identity, session: { id, startedAt, how }, now }
   return [...candidates(table.allow, resource.name), ...candidates(table.ask, resource.name)].some((rule) =>
     rule.selector.selects(resource, variables),
@@ -182,13 +193,13 @@ function isAbout(policy: Policy, role: string, resource: Resource, link: Link, {
 function resourcesOf(
   state: State,
   role: string,
-  link: Link,
+  links: readonly Link[],
   session: LiveSession,
   now: number,
 ): readonly { readonly kind: string; readonly name: string }[] {
   return [...state.policy.vocabularies.keys()]
     .flatMap((kind) => state.list(kind).map(({ resource }) => resource))
-    .filter((resource) => isAbout(state.policy, role, resource, link, session, now))
+    .filter((resource) => isAbout(state.policy, role, resource, links, session, now))
     .slice(0, MOST_RESOURCES)
     .map(({ kind, name }) => ({ kind, name }))
 }

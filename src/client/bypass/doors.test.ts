@@ -92,7 +92,7 @@ test('client files: what goes around Chaperone is open, with the line that close
   assert.deepEqual(
     found.map(({ where, fix }) => [where, fix]),
     [
-      ['gh', 'chaperone mcp config cursor github --replace'],
+      ['gh', 'chaperone mcp config cursor github, and take gh out of the file'],
       ['own', 'chaperone mcp import own'],
       ['was', "rm '/home/b/.cursor/mcp.json'"],
     ],

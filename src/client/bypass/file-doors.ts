@@ -15,7 +15,10 @@ export function fileDoors(servers: readonly FoundServer[], upstreams: ReadonlyMa
     const { url } = reached(value)
     const around = url === undefined ? undefined : upstreams.get(normal(url))
     const says = around === undefined ? `${source.client} reaches it without Chaperone` : `${source.client} goes around Chaperone to mcp/${around}`
-    const fix = around === undefined ? `chaperone mcp import ${quoted(name)}` : `chaperone mcp config ${source.client} ${around} --replace`
+    const fix =
+      around === undefined
+        ? `chaperone mcp import ${quoted(name)}`
+        : `chaperone mcp config ${source.client} ${around}, and take ${name} out of the file`
     return [{ ...base, state: 'open', says: secrets.length === 0 ? says : `${says}, with secrets in the file: ${places}`, fix }]
   })
 }

@@ -82,3 +82,12 @@ export function isOurs(value: unknown, web?: string): boolean {
   // Whatever `--command` named: nobody else has these words.
   return command!.includes('--client', at) || command!.slice(0, at).some((word) => /(?:^|[\\/])chaperone(?:\.(?:js|cmd|exe))?$/i.test(word))
 }
+
+/** The server that an entry of ours is for; empty: all of them as one. */
+export function serverOfEntry(value: unknown, web?: string): string {
+  const { command, url } = reached(value)
+  if (url !== undefined) return web !== undefined && url.startsWith(`${web}/mcp/`) ? decodeURIComponent(url.slice(web.length + '/mcp/'.length)) : ''
+  const at = command?.findIndex((word, i) => word === 'mcp' && command[i + 1] === 'connect') ?? -1
+  const name = command?.[at + 2]
+  return at < 0 || name === undefined || name.startsWith('-') ? '' : name
+}

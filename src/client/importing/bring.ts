@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
-import type { ServerWish } from '../../api/contract.ts'
+import type { ServerWish } from '../../api/mcp-contract.ts'
 import { type Clock, systemClock } from '../../clock.ts'
 import { type ChaperoneError, toChaperoneError } from '../../errors.ts'
 import { entryFor, isOurs, type Way } from '../config/entries.ts'
@@ -40,7 +40,8 @@ export function offersOf(
     const own = catalogName(server.name)
     let name = own
     for (let i = 2; ; i++) {
-      const is = wishOf(name, server.value, here)
+      // A repository may bring any file: what it names of this computer's environment is not handed out to the address beside it.
+      const is = wishOf(name, server.value, server.source.project === undefined ? here : { ...here, env: {} })
       const there = offers.find((offer) => offer.name === name)
       if (!there) {
         offers.push({ name, found: [server], is })

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { ServerWish } from '../../api/contract.ts'
+import type { ServerWish } from '../../api/mcp-contract.ts'
 import type { Place } from '../config/types.ts'
 import type { Catalog } from './bring.ts'
 

@@ -24,7 +24,7 @@ test('secrets are found by name and by looks, in every place where clients keep 
 })
 
 test('what only names a secret is none', () => {
-  for (const value of ['${GITHUB_TOKEN}', '${env:GITHUB_TOKEN}', '${input:token}', '$GITHUB_TOKEN', 'Bearer ${TOKEN}', ''])
+  for (const value of [`$\{GITHUB_TOKEN}`, `$\{env:GITHUB_TOKEN}`, `$\{input:token}`, '$GITHUB_TOKEN', `Bearer $\{TOKEN}`, ''])
     assert.deepEqual(where({ command: 'x', env: { GITHUB_TOKEN: value } }), [], value)
   assert.deepEqual(where({ command: 'x', args: ['--token', '--verbose'] }), [])
 })
@@ -35,7 +35,7 @@ test('an entry becomes a document that takes its secrets from the vault', () => 
     secrets: new Map([['mcp/gh/github-token', 'abc']]),
     notes: ['it will run at the Chaperone server, not on this computer'],
   })
-  const kept = wishOf('x', { url: 'https://x.example/mcp', headers: { Authorization: 'Bearer ${FROM_ENV}' } }, here)
+  const kept = wishOf('x', { url: 'https://x.example/mcp', headers: { Authorization: `Bearer $\{FROM_ENV}` } }, here)
   assert.ok('wish' in kept)
   assert.deepEqual([...kept.secrets.values()], ['Bearer hunter2hunter2'])
 })
@@ -43,7 +43,7 @@ test('an entry becomes a document that takes its secrets from the vault', () => 
 test('mcp-remote is left out, and its headers are kept', () => {
   const bridged = wishOf(
     'x',
-    { command: 'npx', args: ['-y', 'mcp-remote@latest', 'https://x.example/sse', '--header', 'Authorization:${AUTH}'], env: { AUTH: 'Bearer abc' } },
+    { command: 'npx', args: ['-y', 'mcp-remote@latest', 'https://x.example/sse', '--header', `Authorization:$\{AUTH}`], env: { AUTH: 'Bearer abc' } },
     here,
   )
   assert.ok('wish' in bridged)
@@ -57,8 +57,8 @@ test('what cannot be moved as it is, is said so', () => {
     return 'cannot' in is ? is.cannot : ''
   }
   assert.match(why({ command: 'x', args: ['--api-key', 'abcdef'] }), /args\[1\]/)
-  assert.match(why({ url: 'https://x.example', headers: { Authorization: 'Bearer ${input:token}' } }), /only its client knows \$\{input:token\}/)
-  assert.match(why({ command: 'x', env: { T: '${UNSET_HERE}' } }), /UNSET_HERE/)
+  assert.match(why({ url: 'https://x.example', headers: { Authorization: `Bearer $\{input:token}` } }), /only its client knows \$\{input:token\}/)
+  assert.match(why({ command: 'x', env: { T: `$\{UNSET_HERE}` } }), /UNSET_HERE/)
   assert.match(why({ disabled: true }), /neither a command nor an address/)
   assert.match(why({ url: 'unix:///sock' }), /http/)
 })

@@ -1,4 +1,4 @@
-import type { ServerWish } from '../../api/contract.ts'
+import type { ServerWish } from '../../api/mcp-contract.ts'
 import { reached } from '../config/entries.ts'
 import { bridgeOf, envOf, headersOf, secretKind, secretsIn } from './secrets.ts'
 

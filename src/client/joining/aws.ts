@@ -39,7 +39,13 @@ export const presentAws: Present = async (ask, show) => {
 
 async function sign({ region, statement }: { readonly region: string; readonly statement: string }, ask: Obtaining) {
   const [{ SignatureV4 }, { fromNodeProviderChain }] = await Promise.all([import('@smithy/signature-v4'), import('@aws-sdk/credential-providers')])
-  const signer = new SignatureV4({ service: 'sts', region, credentials: credentialsOf(ask) ?? fromNodeProviderChain(), sha256: Sha256 as never, applyChecksum: false })
+  const signer = new SignatureV4({
+    service: 'sts',
+    region,
+    credentials: credentialsOf(ask) ?? fromNodeProviderChain(),
+    sha256: Sha256 as never,
+    applyChecksum: false,
+  })
   const host = stsHost(region)
   let headers: Readonly<Record<string, string>>
   try {

@@ -1,4 +1,7 @@
+import { get } from 'node:https'
 import { ChaperoneError } from '../../errors.ts'
+import { believed } from '../../network/authorities.ts'
+import { agentFor } from '../../network/tunnel.ts'
 import { lacking, type Present } from './obtain.ts'
 
 const TIMEOUT_MS = 10_000
@@ -13,36 +16,50 @@ export const presentGithub: Present = async ({ env = process.env, line }, show) 
       'Give it the permission, in the workflow or the job: permissions: { id-token: write }. Jobs of pull requests from forks never have it.',
     )
   }
-  const url = new URL(at)
+  const url = URL.parse(at)
+  if (url?.protocol !== 'https:') throw lacking('ACTIONS_ID_TOKEN_REQUEST_URL is no https address.', 'The runner sets it; nothing else should.')
   url.searchParams.set('audience', line.audience)
-  return await show({ token: await askFor(url, secret) })
-}
-
-async function askFor(url: URL, secret: string): Promise<string> {
-  const failed = (detail: string, cause?: unknown) =>
-    new ChaperoneError('upstream_unavailable', 'GitHub did not give this job a token.', {
-      fix: 'Try again; https://www.githubstatus.com says whether Actions works.',
-      detail,
-      cause,
-    })
-  let answer: Response
-  try {
-    // The request token is worth a token for any audience: it goes nowhere but where the runner says.
-    answer = await fetch(url, {
-      headers: { authorization: `Bearer ${secret}`, accept: 'application/json' },
-      redirect: 'error',
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    })
-  } catch (cause) {
-    throw failed(cause instanceof Error ? cause.message : String(cause), cause)
-  }
-  const text = await answer.text()
-  if (!answer.ok || text.length > MOST_BYTES) throw failed(`status ${answer.status}`)
+  const text = await ask(url, secret, env)
   try {
     const { value } = JSON.parse(text) as { readonly value?: unknown }
-    if (typeof value === 'string') return value
+    if (typeof value === 'string') return await show({ token: value })
   } catch (cause) {
-    throw failed('no JSON', cause)
+    if (!(cause instanceof SyntaxError)) throw cause
   }
-  throw failed('no value')
+  throw failed('no token in the answer')
+}
+
+const failed = (detail: string, cause?: unknown) =>
+  new ChaperoneError('upstream_unavailable', 'GitHub did not give this job a token.', {
+    fix: 'Try again; https://www.githubstatus.com says whether Actions works.',
+    detail,
+    cause,
+  })
+
+/** A runner of a company's own stands behind its proxy. The request token is worth a token for any audience: it goes nowhere but where the runner says. */
+function ask(url: URL, secret: string, env: NodeJS.ProcessEnv): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  const to = { host: url.hostname.replace(/^\[|\]$/g, ''), port: Number(url.port || 443), secure: true }
+  const request = get(
+    url,
+    {
+      headers: { authorization: `Bearer ${secret}`, accept: 'application/json' },
+      agent: agentFor(to, { ca: believed() }, env),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    },
+    (answer) => {
+      const chunks: Buffer[] = []
+      let size = 0
+      answer.on('data', (chunk: Buffer) => {
+        size += chunk.length
+        chunks.push(chunk)
+        if (size > MOST_BYTES) request.destroy(new Error('the answer is too long'))
+      })
+      answer.once('end', () =>
+        answer.statusCode === 200 ? resolve(Buffer.concat(chunks).toString()) : reject(failed(`status ${answer.statusCode}`)),
+      )
+    },
+  )
+  request.once('error', (error) => reject(failed(error.message, error)))
+  return promise
 }

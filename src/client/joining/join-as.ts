@@ -1,5 +1,6 @@
 import { createHash, createPrivateKey, createPublicKey } from 'node:crypto'
-import type { Credential, JoinChallenge } from '../../api/contract.ts'
+import type { Credential } from '../../api/contract.ts'
+import type { JoinChallenge } from '../../api/join-contract.ts'
 import { parseServerLine } from '../../identity/joining/line.ts'
 import type { JoinMethodName } from '../../identity/joining/method.ts'
 import { type Api, openApi } from '../api.ts'

@@ -21,6 +21,8 @@ export interface ChildAsk {
   readonly signals?: string
   /** Whether it stands at a terminal: then that one sends its signals itself, to all that stand there. */
   readonly terminal: boolean
+  /** Whether bubblewrap gave it a session of its own, which the terminal's signals do not reach. */
+  readonly apart?: boolean
   readonly stdio?: 'inherit' | 'pipe'
   readonly clock?: Clock
 }
@@ -31,6 +33,8 @@ export interface RunningChild {
   readonly ended: Promise<number>
   /** To the program itself, not to what stands around it. */
   signal(name: NodeJS.Signals): void
+  /** What the terminal has sent to us: to all that stands before it, where it has not reached them already. */
+  fromTerminal(name: NodeJS.Signals): void
   /** SIGTERM, and when it does not go, SIGKILL to all that it started. */
   stop(): void
 }
@@ -88,17 +92,24 @@ export function startChild(ask: ChildAsk): RunningChild {
     child.once('exit', (code, signal) => done(code ?? 128 + (constants.signals[signal ?? 'SIGKILL'] ?? 9)))
   }).finally(async () => {
     forget()
-    // What it left behind would go on without an identity, and hold the folder of the run. A namespace ends with its first process.
-    if (!bubblewrap) await sweep({ variable: `CHAPERONE_RUN=${ask.mark}` })
+    // What it left behind would go on without an identity, and hold the folder of the run. Bubblewrap's namespace ends too, but only after we hear of it.
+    await sweep({ variable: `CHAPERONE_RUN=${ask.mark}` })
   })
 
   return {
     process: child,
     ended,
     signal: (name) => kill(target() ?? child.pid, name),
+    fromTerminal(name) {
+      if (!ask.terminal) kill(target() ?? child.pid, name)
+      // The first process of the namespace leads that session and its group; it takes no such signal itself.
+      else if (bubblewrap && ask.apart && first !== undefined) kill(-first, name)
+    },
     stop() {
       kill(target() ?? child.pid, 'SIGTERM')
-      forget = clock.at(clock.now() + GRACE_MS, () => kill(detached && child.pid !== undefined && !bubblewrap ? -child.pid : child.pid, 'SIGKILL'))
+      forget = clock.at(clock.now() + GRACE_MS, () =>
+        kill(bubblewrap ? (first ?? child.pid) : detached && child.pid !== undefined ? -child.pid : child.pid, 'SIGKILL'),
+      )
     },
   }
 }

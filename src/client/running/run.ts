@@ -1,7 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
-import type { Abilities, ResourceRow, WhoAmI } from '../../api/contract.ts'
+import type { ResourceRow, WhoAmI } from '../../api/contract.ts'
+import type { Abilities } from '../../api/runs-contract.ts'
 import { type Clock, systemClock } from '../../clock.ts'
 import { type ChaperoneError, REASONS } from '../../errors.ts'
 import type { Limits } from '../../policy/types.ts'
@@ -158,6 +159,7 @@ export async function runProgram(options: RunOptions): Promise<number> {
     }
     for (const line of summaryLines(summary)) say(line)
 
+    const apart = !terminal || canTypeIntoTerminal()
     const bubblewrap =
       fence.how === 'none' || ability.bwrap === undefined
         ? undefined
@@ -179,7 +181,7 @@ export async function runProgram(options: RunOptions): Promise<number> {
               read: options.read ?? [],
               write: options.write ?? [],
               ...(ability.env === undefined ? {} : { resetSignals: ability.env }),
-              newSession: !terminal || canTypeIntoTerminal(),
+              newSession: apart,
             }),
           }
     const child = startChild({
@@ -192,6 +194,7 @@ export async function runProgram(options: RunOptions): Promise<number> {
       ...(ability.setpriv === undefined ? {} : { setpriv: ability.setpriv }),
       ...(ability.env === undefined ? {} : { signals: ability.env }),
       terminal,
+      apart,
       clock,
       ...(options.stdio ? { stdio: options.stdio } : {}),
     })

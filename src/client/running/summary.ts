@@ -1,4 +1,4 @@
-import type { Abilities } from '../../api/contract.ts'
+import type { Abilities } from '../../api/runs-contract.ts'
 import type { Fence } from './isolation.ts'
 
 /** What the person, or the log of a daemon, reads before the program begins: one screen. Pure. */

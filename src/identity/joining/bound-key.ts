@@ -4,7 +4,7 @@ import { ChaperoneError } from '../../errors.ts'
 import type { Write } from '../../store/store.ts'
 import { lookAtInvitation, useInvitation } from '../invitations.ts'
 import { KeyCopied } from './copied.ts'
-import { addKey, countOf, findKey, fingerprintOf, sessionsOfKey } from './join-keys.ts'
+import { addKey, countOf, findKey, fingerprintOf, isRevoked, sessionsOfKey } from './join-keys.ts'
 import type { Counted, JoinContext, JoinMethod } from './method.ts'
 import { JoinRefused } from './refused.ts'
 import { signedText, verifyStatement } from './signed-proof.ts'
@@ -79,7 +79,7 @@ export const boundKey: JoinMethod<BoundKeySpec, z.infer<typeof proof>> = {
     const row = await findKey(context.store.db, { ...context, spki: key.spki })
     if (register === undefined && !row && !written)
       throw refused('this key is not known.', 'unknown key', 'Make it known: chaperone agent token NAME --how DOCUMENT.')
-    if (row && row.revoked_at !== null)
+    if (await isRevoked(context.store.db, key.spki))
       throw refused(
         'this key was shown by two, and opens nothing any more.',
         'locked key',
@@ -112,7 +112,7 @@ async function count(trx: Write, { key, subject, joins, register, written, spec,
   const known = await findKey(trx, { document, agentId, spki: key.spki })
   const madeBy = register === undefined ? (known?.made_by ?? null) : await useToken(trx, register, context)
   if (register === undefined && !known && !written) throw refused('this key is not known.', 'unknown key')
-  if (known && known.revoked_at !== null) throw refused('this key was shown by two, and opens nothing any more.', 'locked key')
+  if (await isRevoked(trx, key.spki)) throw refused('this key was shown by two, and opens nothing any more.', 'locked key')
   // A new row knows of no join: a machine whose document was applied again, or whose row a backup does not have, comes with a count.
   const row = known ?? (await addKey(trx, { document, agentId, spki: key.spki, recoveries, madeBy, now }))
   const sessions = await sessionsOfKey(trx, { agentId, subject, now })

@@ -85,6 +85,18 @@ export async function sessionsOfKey(trx: Database | Write, ask: { readonly agent
 }
 const MOST_SESSIONS = 1000
 
+/** Whether two have held this key, by whichever document it was shown. */
+export async function isRevoked(db: Database | Write, spki: Uint8Array): Promise<boolean> {
+  const row = await db
+    .selectFrom('join_keys')
+    .select('id')
+    .where('public_key', '=', Buffer.from(spki))
+    .where('revoked_at', 'is not', null)
+    .limit(1)
+    .executeTakeFirst()
+  return row !== undefined
+}
+
 /** For good: the key opens nothing any more, under whichever document. */
 export async function revokeKey(trx: Write, spki: Uint8Array, now: number): Promise<void> {
   await trx.updateTable('join_keys').set({ revoked_at: now }).where('public_key', '=', Buffer.from(spki)).where('revoked_at', 'is', null).execute()

@@ -133,7 +133,7 @@ export function openJoining(parts: JoiningParts): Joining {
       const { once, count } = proven
       try {
         return await store.write(async (trx) => {
-          if (once && !(await useProof(trx, method, once)))
+          if (once && !(await useProof(trx, 'join', once)))
             throw new JoinRefused(
               'this was shown before, and counts once.',
               { why: 'used before', document, method, subject },

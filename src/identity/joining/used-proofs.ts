@@ -4,7 +4,7 @@ import type { Store, Write } from '../../store/store.ts'
 /** Only the hash is kept: what a proof said is nobody's business later. */
 const keyOf = (scope: string, proof: string): string => createHash('sha256').update(`${scope}\n${proof}`).digest('hex')
 
-/** Marks a proof as used. False when it was used before, by whichever node. `scope` is whoever made it: two issuers may number alike. */
+/** Marks a proof as used. False when it was used before, on whichever node. Within a `scope` keys name whoever made them: two issuers may number alike. */
 export async function useProof(trx: Write, scope: string, proof: { readonly key: string; readonly until: number }): Promise<boolean> {
   const { numInsertedOrUpdatedRows } = await trx
     .insertInto('used_proofs')

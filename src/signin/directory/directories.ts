@@ -19,6 +19,8 @@ export interface Directories {
   list(): readonly { readonly name: string; readonly title: string }[]
   /** Where the browser goes, and the cookie that says later that it is the same one. Throws `not_found`, `directory_refused`, `upstream_unavailable`. */
   begin(directory: string, ask: BeginAt): Promise<{ readonly url: string; readonly cookie: Cookie }>
+  /** The accounts that lead to this person. */
+  accountsOf(identityId: string): Promise<readonly { readonly directory: string; readonly userName: string }[]>
   /** He came back to `redirect` with these parameters. Throws `directory_refused`, `identity_disabled`. */
   finish(directory: string, came: URL, cookie: string | undefined): Promise<Arrived>
 }
@@ -174,6 +176,17 @@ export function openDirectories(parts: DirectoriesParts): Directories {
           return issuer === undefined ? [] : [{ name, title }]
         })
         .sort((a, b) => (a.name < b.name ? -1 : 1)),
+
+    async accountsOf(identityId) {
+      const rows = await store.db
+        .selectFrom('accounts')
+        .select(['directory', 'user_name'])
+        .where('identity_id', '=', identityId)
+        .where('deleted_at', 'is', null)
+        .orderBy('directory')
+        .execute()
+      return rows.map((row) => ({ directory: row.directory, userName: row.user_name }))
+    },
 
     async begin(directory, { redirect, next, fresh = false, link }) {
       const spec = specOf(directory)

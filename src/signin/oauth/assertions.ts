@@ -4,7 +4,7 @@ import type { Resources } from '../../access/types.ts'
 import type { AuditLog } from '../../audit/record.ts'
 import type { DirectorySpec } from '../../catalog/directory.ts'
 import type { OauthClientSpec } from '../../catalog/oauth-client.ts'
-import { givenBy, type ProfileSpec } from '../../catalog/profile.ts'
+import type { ProfileSpec } from '../../catalog/profile.ts'
 import type { Clock } from '../../clock.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
@@ -17,6 +17,7 @@ import type { ChainLink } from '../../identity/types.ts'
 import type { Store } from '../../store/store.ts'
 import { subjectKey } from '../directory/accounts.ts'
 import { usualAgent } from './agents.ts'
+import { givenBy } from './given.ts'
 import { type Grants, LONGEST_GRANT_MS } from './grants.ts'
 import type { GrantHandler } from './provider.ts'
 import { kindsOf, readResource } from './resources.ts'
@@ -127,7 +128,7 @@ export function assertionGrant(parts: AssertionParts): GrantHandler {
     const readOnly = claims.scope !== undefined && !claims.scope.split(' ').includes('mcp')
     const profile = client.profile === undefined ? undefined : (resources.find('profile', client.profile)?.spec as ProfileSpec | undefined)
     if (client.profile !== undefined && !profile) return refuse('its profile is gone')
-    const { limits, forMs } = givenBy(profile ?? { limits: {}, for: '8h', session: 'free' }, {
+    const { limits, forMs } = givenBy(profile, {
       limits: {
         ...(resource.server === undefined ? {} : { resources: kindsOf(resource.server) }),
         ...(readOnly ? { effects: ['read'] as const } : {}),

@@ -41,8 +41,8 @@ export interface Clients {
   find(clientId: string): Promise<ClientMetadata | undefined>
   /** The agent that a client is when it comes by itself. */
   agentOf(clientId: string): string | undefined
-  /** A client that registered itself (RFC 7591). */
-  register(metadata: ClientMetadata): Promise<void>
+  /** A client that registers itself (RFC 7591), with what it says. Throws `malformed`. */
+  register(said: Readonly<Record<string, unknown>>): Promise<void>
 }
 
 export const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
@@ -74,8 +74,21 @@ const documentSchema = z.object({
     .url({ protocol: /^https$/ })
     .max(512)
     .optional(),
-  client_secret: z.undefined(),
-  client_secret_expires_at: z.undefined(),
+  client_secret: z.never().optional(),
+  client_secret_expires_at: z.never().optional(),
+})
+
+const registrationSchema = z.object({
+  client_id: z.string(),
+  // Shown as what it calls itself; nobody vouches for it.
+  client_name: z.string().min(1).max(100).default('A client without a name'),
+  redirect_uris: z.array(z.string().max(512).refine(isRedirect, 'https, or http on this computer')).min(1).max(20),
+  token_endpoint_auth_method: z.enum(['none', 'private_key_jwt']),
+  jwks: jwksSchema.optional(),
+  jwks_uri: z
+    .url({ protocol: /^https$/ })
+    .max(512)
+    .optional(),
 })
 
 export function openClients({ store, audit, clock, resources, outgoing, hosts }: ClientsParts): Clients {
@@ -118,7 +131,13 @@ export function openClients({ store, audit, clock, resources, outgoing, hosts }:
       return documents().find((one) => one.client_id === clientId)?.agent ?? (ofAgent(clientId) ? clientId : undefined)
     },
 
-    register: (metadata) => keep(metadata, 'registered', null, undefined),
+    async register(said) {
+      const parsed = registrationSchema.safeParse(said)
+      const issue = parsed.error?.issues[0]
+      if (!parsed.success)
+        throw new ChaperoneError('malformed', 'A client cannot be registered like this.', { detail: `${issue?.path.join('.')}: ${issue?.message}` })
+      await keep(forPeople(parsed.data), 'registered', null, undefined)
+    },
   }
 
   async function fetched(url: URL, clientId: string, row: OauthClientTable | undefined): Promise<ClientMetadata> {

@@ -2,7 +2,7 @@ import { hasFreshFactor } from '../../access/administration.ts'
 import type { Resources } from '../../access/types.ts'
 import type { AuditLog } from '../../audit/record.ts'
 import { isLoopbackRedirect } from '../../catalog/oauth-client.ts'
-import { type Given, givenBy, type ProfileSpec } from '../../catalog/profile.ts'
+import type { ProfileSpec } from '../../catalog/profile.ts'
 import type { Clock } from '../../clock.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
@@ -17,6 +17,7 @@ import type { Limits } from '../../policy/types.ts'
 import type { Store } from '../../store/store.ts'
 import type { WebSession } from '../browser.ts'
 import { usualAgent } from './agents.ts'
+import { type Given, givenBy } from './given.ts'
 import { type Grants, LONGEST_GRANT_MS } from './grants.ts'
 import { kindsOf, type McpResource } from './resources.ts'
 
@@ -80,8 +81,6 @@ export interface Consents {
 }
 
 const MINUTE = 60_000
-/** Signing out of a browser ends no client by itself: what says so is a profile, `session: bound`. */
-const EVERYTHING: ProfileSpec = { limits: {}, for: '8h', session: 'free' }
 /** Each new client name is an identity for ever. */
 const MOST_AGENTS = 100
 
@@ -102,7 +101,7 @@ export function openConsents({ store, audit, clock, resources, grants }: Consent
     const forMs = Math.floor(Math.min(signedIn.expires_at - now, LONGEST_GRANT_MS) / MINUTE) * MINUTE
     if (forMs <= 0)
       throw new ChaperoneError('session_ended', 'Your sign-in is about to end.', { fix: 'Sign in again, and begin anew in the client.' })
-    return givenBy((found?.spec as ProfileSpec | undefined) ?? EVERYTHING, { limits, forMs })
+    return givenBy(found?.spec as ProfileSpec | undefined, { limits, forMs })
   }
 
   /** The agents of the person, the one for this client first. */

@@ -1,6 +1,6 @@
 import type { AuditLog } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
-import { ChaperoneError } from '../../errors.ts'
+import { ChaperoneError, REASONS } from '../../errors.ts'
 import { claimsOf } from '../../identity/credential.ts'
 import { loadChain } from '../../identity/delegations.ts'
 import { findIdentity } from '../../identity/directory.ts'
@@ -177,8 +177,8 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied }: Gr
       try {
         await copied(await live(grant), grant.credential!)
       } catch (error) {
-        // Over or locked already.
-        if (!(error instanceof ChaperoneError)) throw error
+        // Over or locked already. What could not be looked at is not known to be.
+        if (!(error instanceof ChaperoneError) || REASONS[error.code].http >= 500) throw error
       }
     },
 

@@ -22,6 +22,7 @@ declare module 'oidc-provider' {
     readonly jti: string
     addResourceScope(resource: string, scope: string): void
     save(): Promise<string>
+    destroy(): Promise<void>
   }
 
   /** An access token, of whatever grant, just before it is saved. */

@@ -16,9 +16,10 @@ import { JWT_BEARER, openClients, TOKEN_EXCHANGE } from './clients.ts'
 import { type Asked, type Chosen, openConsents, type Waiting } from './consents.ts'
 import { exchangeGrant } from './exchanges.ts'
 import { openGrants } from './grants.ts'
-import { INTERACTION_COOKIE, type OauthServer, openProvider, ROUTES } from './provider.ts'
+import type { OauthServer } from './provider.ts'
 import { sweepRecords } from './records.ts'
 import { isMetadataPath, metadataAt, readResource, resourceMetadata } from './resources.ts'
+import { INTERACTION_COOKIE, ROUTES } from './routes.ts'
 
 export interface OauthParts {
   readonly store: Store
@@ -80,8 +81,10 @@ export function openOauth(parts: OauthParts): Oauth {
   /** The issuer is the address under which others reach us, which is known only when we listen. */
   let server: Promise<OauthServer> | undefined
   const serving = (): Promise<OauthServer> => {
-    server ??= (async () =>
-      openProvider({
+    server ??= (async () => {
+      // Loaded when the first client comes: half a second, and tens of megabytes.
+      const { openProvider } = await import('./provider.ts')
+      return openProvider({
         web: places.web,
         store,
         clock,
@@ -98,7 +101,8 @@ export function openOauth(parts: OauthParts): Oauth {
         },
         fetch: outgoing.asFetch({ maxBytes: MOST_BODY, timeoutMs: 5_000 }),
         failed: parts.log,
-      }))()
+      })
+    })()
     server.catch(() => {
       server = undefined
     })

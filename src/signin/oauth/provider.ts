@@ -6,24 +6,14 @@ import { errors, interactionPolicy, Provider } from 'oidc-provider'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../../errors.ts'
 import type { Store } from '../../store/store.ts'
-import type { ClientMetadata, Clients } from './clients.ts'
+import type { Clients } from './clients.ts'
 import type { Grants, Minted } from './grants.ts'
 import { openRecords, type Records, type StoredPayload } from './records.ts'
 import { DEFAULT_SCOPE, readResource, resourceUrl, SCOPES } from './resources.ts'
-
-/** Where the OAuth server answers; `/oauth/consent/<uid>` is a page. */
-export const ROUTES = {
-  authorization: '/oauth/authorize',
-  token: '/oauth/token',
-  revocation: '/oauth/revoke',
-  registration: '/oauth/register',
-  consent: '/oauth/consent',
-} as const
+import { INTERACTION_COOKIE, ROUTES } from './routes.ts'
 
 /** In seconds. An authorization waits for a person who may have to sign in first; its code goes from browser to client at once. */
 const TTL = { interaction: 600, code: 60, accessToken: 600 } as const
-/** The prefix makes browsers hold us to it: this host alone, TLS only (RFC 6265bis 4.1.3.2). The second one has a path of its own. */
-export const INTERACTION_COOKIE = '__Host-chaperone-oauth'
 const RESUME_COOKIE = '__Secure-chaperone-oauth-resume'
 const SESSION_COOKIE = '__Host-chaperone-oauth-none'
 
@@ -177,13 +167,15 @@ export function openProvider(parts: ProviderParts): OauthServer {
       introspection: { enabled: false },
       clientCredentials: { enabled: true },
       revocation: { enabled: true },
-      registration: { enabled: parts.registration },
+      registration: { enabled: parts.registration, issueRegistrationAccessToken: false },
       resourceIndicators: {
         enabled: true,
         // Who does not say which gets what opens the least names: the endpoint of all servers, where each is judged by itself.
         defaultResource: () => resourceUrl(web, undefined),
         useGrantedResource: () => true,
-        getResourceServerInfo(_context: Context, indicator: string) {
+        getResourceServerInfo({ oidc }: Context, indicator: string) {
+          // He reads of one and agrees to one.
+          if ([oidc.params.resource].flat().length > 1) throw new errors.InvalidTarget('ask for one resource at a time')
           const resource = readResource(web, indicator)
           if (!resource) throw new errors.InvalidTarget('this is no MCP server here; its address begins with the issuer')
           return {
@@ -315,7 +307,12 @@ export function openProvider(parts: ProviderParts): OauthServer {
       for (const resource of [found.params.resource ?? resourceUrl(web, undefined)].flat())
         grant.addResourceScope(String(resource), String(found.params.scope ?? DEFAULT_SCOPE))
       const grantId = await grant.save()
-      await agreed(grantId)
+      try {
+        await agreed(grantId)
+      } catch (error) {
+        await grant.destroy()
+        throw error
+      }
       found.result = { login: { accountId: personId, remember: false }, consent: { grantId } }
       await found.save(secondsOf(found))
       return found.returnTo
@@ -343,8 +340,12 @@ const HEADERS = {
   'Referrer-Policy': 'no-referrer',
 } as const
 
+/** Of OpenID Connect, which is not spoken here: some clients send them to everybody. A person is asked each time, whatever `prompt` says. */
+const OF_OPENID: ReadonlySet<string> = new Set(['acr_values', 'claims', 'claims_locales', 'id_token_hint', 'max_age', 'nonce'])
+
 /** Of the scopes that are asked for only ours are looked at; whoever names none of them asks for the usual one. */
-function asOurs(query: Context['query']): Context['query'] {
+function asOurs(sent: Context['query']): Context['query'] {
+  const query = Object.fromEntries(Object.entries(sent).filter(([name, value]) => !OF_OPENID.has(name) && (name !== 'prompt' || value === 'none')))
   if (Array.isArray(query.scope)) return query
   const wanted = (query.scope ?? '').split(' ').filter((scope) => (SCOPES as readonly string[]).includes(scope))
   return { ...query, scope: wanted.length === 0 ? DEFAULT_SCOPE : [...new Set(wanted)].join(' ') }
@@ -370,7 +371,14 @@ function clientRecords(clients: Clients): Records {
         throw new errors.InvalidClient([message, fix].filter(Boolean).join(' '))
       }
     },
-    upsert: (_id, payload) => clients.register(payload as unknown as ClientMetadata),
+    async upsert(_id, payload) {
+      try {
+        await clients.register(payload)
+      } catch (error) {
+        const { message, detail, code } = toChaperoneError(error)
+        throw code === 'malformed' ? new errors.InvalidClientMetadata(`${message} ${detail ?? ''}`.trim()) : error
+      }
+    },
     findByUid: none,
     findByUserCode: none,
     consume: async () => {},

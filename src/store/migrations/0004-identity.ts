@@ -11,8 +11,24 @@ export const identity: Migration = {
       for (const [name, type] of Object.entries(columns)) await db.schema.alterTable(to).addColumn(name, type).execute()
     }
     await add('sessions', { joined: 'text', came_from: 'text' })
-    await add('identities', { reviewed_at: integer, reviewed_by: 'text', last_used_at: integer, stopped: 'text', stops_at: integer, told_at: integer, given: 'text' })
-    await add('delegations', { how: 'text', session_id: 'text', parent_id: 'text', made_by: 'text', client: 'text', words: 'text', end_reason: 'text' })
+    await add('identities', {
+      reviewed_at: integer,
+      reviewed_by: 'text',
+      last_used_at: integer,
+      stopped: 'text',
+      stops_at: integer,
+      told_at: integer,
+      given: 'text',
+    })
+    await add('delegations', {
+      how: 'text',
+      session_id: 'text',
+      parent_id: 'text',
+      made_by: 'text',
+      client: 'text',
+      words: 'text',
+      end_reason: 'text',
+    })
     await db.schema.createIndex('delegations_session').on('delegations').column('session_id').execute()
     await table('join_keys')
       .addColumn('id', 'text', key)

@@ -1,0 +1,23 @@
+import { makeThrottle } from '../api/throttle.ts'
+import type { ChaperoneError } from '../errors.ts'
+import type { DeviceSigninParts } from '../signin/device.ts'
+import { openDeviceSignin } from '../signin/device.ts'
+import { type DirectoriesParts, openDirectories } from '../signin/directory/directories.ts'
+import { openProviders, type ProvidersParts } from '../signin/directory/provider.ts'
+import { openSecondStep } from '../signin/directory/second-step.ts'
+import { createScim, type ScimParts } from '../signin/scim/app.ts'
+
+interface CompanyParts extends Omit<DirectoriesParts, 'providers'>, ProvidersParts, DeviceSigninParts, Pick<ScimParts, 'places'> {
+  readonly sessions: DirectoriesParts['sessions'] & DeviceSigninParts['sessions']
+  readonly log: (error: ChaperoneError, where: string) => void
+}
+
+/** People who come by the company's directories: how they sign in, in a browser and in a terminal, and what the directories say of them. */
+export function openCompany(parts: CompanyParts) {
+  return {
+    devices: openDeviceSignin(parts),
+    directories: openDirectories({ ...parts, providers: openProviders(parts) }),
+    secondStep: openSecondStep(parts),
+    scim: createScim({ ...parts, throttle: makeThrottle(parts.clock) }),
+  }
+}

@@ -1,0 +1,36 @@
+import { makeThrottle } from '../api/throttle.ts'
+import { lockCopied } from '../identity/copied.ts'
+import { type Oauth, type OauthParts, openOauth } from '../signin/oauth/oauth.ts'
+import type { Write } from '../store/store.ts'
+import type { LockTable } from '../store/tables.ts'
+import { every } from './every.ts'
+
+/** How often what the OAuth server kept, and is over, is thrown away. */
+const SWEEP_MS = 60_000
+/** A whole company may stand behind one address, and each of its clients refreshes every ten minutes. */
+const CLIENTS = { burst: 300, perSecond: 20 }
+
+interface Parts extends Omit<OauthParts, 'throttle' | 'copied'> {
+  readonly raised: (epoch: number) => Promise<void>
+  readonly told: (trx: Write, made: LockTable, name: string) => Promise<void>
+}
+
+/** The OAuth server, and what must be waited for when it stops. */
+export function serveOauth(parts: Parts): { readonly oauth: Oauth; readonly stop: () => Promise<void> } {
+  const { store, audit, clock, told, raised, log } = parts
+  const oauth = openOauth({
+    ...parts,
+    throttle: { strangers: makeThrottle(clock), clients: makeThrottle(clock, CLIENTS) },
+    async copied(session, credential) {
+      const { epoch } = await lockCopied({ store, audit, clock, told }, session, credential)
+      if (epoch !== undefined) await raised(epoch)
+    },
+  })
+  const stop = every(
+    clock,
+    SWEEP_MS,
+    () => oauth.sweep(),
+    (error) => log(error, 'oauth'),
+  )
+  return { oauth, stop }
+}

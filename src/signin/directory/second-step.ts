@@ -1,0 +1,69 @@
+import { FACTOR_FRESH_MS } from '../../access/administration.ts'
+import type { AuditLog } from '../../audit/record.ts'
+import type { Clock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
+import { makeInvitation } from '../../identity/invitations.ts'
+import { actingIn } from '../../identity/named.ts'
+import type { LiveSession } from '../../identity/types.ts'
+import type { Store } from '../../store/store.ts'
+
+/** The first factor of his own for somebody who came by a directory, and was never invited. */
+export interface SecondStep {
+  /** `late`: he has none, and signed in too long ago to begin one. */
+  may(session: LiveSession): Promise<'yes' | 'late' | 'no'>
+  /** The secret of an invitation for himself. Throws `factor_required`. */
+  begin(session: LiveSession): Promise<string>
+}
+
+const LIFE_MS = 10 * 60_000
+
+export function openSecondStep({
+  store,
+  audit,
+  clock,
+}: {
+  readonly store: Store
+  readonly audit: Pick<AuditLog, 'append'>
+  readonly clock: Clock
+}): SecondStep {
+  /** Only who has none: a cookie that was stolen must not put the thief's factor in the place of the person's. And only just after the directory vouched for him. */
+  const may: SecondStep['may'] = async (session) => {
+    const { principal } = session
+    if (principal.kind !== 'user' || principal.chain.length > 1) return 'no'
+    const { identityId } = principal
+    const factor = await store.db
+      .selectFrom('factors')
+      .select('id')
+      .where('identity_id', '=', identityId)
+      .where('last_step', '>', -1)
+      .executeTakeFirst()
+    const passkey = await store.db
+      .selectFrom('passkeys')
+      .select('id')
+      .where('identity_id', '=', identityId)
+      .where('revoked_at', 'is', null)
+      .executeTakeFirst()
+    if (factor || passkey) return 'no'
+    const row = await store.db.selectFrom('sessions').select('joined').where('id', '=', session.id).executeTakeFirst()
+    const byDirectory = typeof row?.joined === 'string' && (JSON.parse(row.joined) as { method?: string }).method === 'directory'
+    return byDirectory && clock.now() - session.startedAt <= FACTOR_FRESH_MS ? 'yes' : 'late'
+  }
+  return {
+    may,
+    async begin(session) {
+      session.assertLive()
+      if ((await may(session)) !== 'yes')
+        throw new ChaperoneError('factor_required', 'A second step is set up within five minutes of signing in at the directory, by who has none.', {
+          fix: 'Sign out and in again; who has lost his asks for an invitation.',
+        })
+      const { identityId, name } = session.principal
+      await audit.append({
+        type: 'invitation.made',
+        ...actingIn(session, () => undefined),
+        data: { kind: 'invitation', for: name, ttlMs: LIFE_MS, how: 'second step' },
+      })
+      const ask = { kind: 'invitation', identityId, ttlMs: LIFE_MS, createdBy: identityId, now: clock.now() } as const
+      return (await store.write((trx) => makeInvitation(trx, ask))).secret
+    },
+  }
+}

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { manualClock } from '../../clock.ts'
+import { startPostgres } from '../../demo/postgres.ts'
+import { toChaperoneError } from '../../errors.ts'
+import { openStore } from '../../store/open.ts'
+import { openRecords, sweepRecords } from './records.ts'
+
+const dir = await mkdtemp(join(tmpdir(), 'chaperone-records-'))
+const began = await startPostgres({ dir: join(dir, 'postgres') }).catch(toChaperoneError)
+after(async () => {
+  if ('stop' in began) await began.stop()
+  await rm(dir, { recursive: true, force: true })
+})
+
+const SECRET = 'what-the-client-holds'
+
+for (const dialect of ['sqlite', 'postgres'] as const) {
+  const skip = dialect === 'postgres' && !('stop' in began) ? `no PostgreSQL here: ${began.message}` : false
+  describe(`what the OAuth server keeps, on ${dialect}`, { skip }, () => {
+    const open = async (t: { after(work: () => unknown): void }) => {
+      const clock = manualClock(Date.parse('2026-11-23T10:00:00Z'))
+      const where = dialect === 'postgres' && 'stop' in began ? { url: began.superuserUrl } : { dataDir: dir }
+      const store = await openStore(where, { clock })
+      t.after(() => store.close())
+      return { store, clock, records: openRecords(store, clock, 'RefreshToken') }
+    }
+
+    test('holds no secret, not even in what it says', async (t) => {
+      const { store, records } = await open(t)
+      await records.upsert(SECRET, { jti: SECRET, grantId: 'g1', accountId: 'usr' }, 60)
+      assert.deepEqual(await records.find(SECRET), { jti: SECRET, grantId: 'g1', accountId: 'usr' })
+      const rows = await store.db.selectFrom('oauth_records').selectAll().execute()
+      assert.ok(rows.length > 0 && !JSON.stringify(rows).includes(SECRET))
+    })
+
+    test('is used up once, whoever comes at the same moment', async (t) => {
+      const { records } = await open(t)
+      await records.upsert('twice', { grantId: 'g2' }, 60)
+      const both = await Promise.allSettled([1, 2, 3].map(() => records.consume('twice')))
+      assert.equal(both.filter(({ status }) => status === 'fulfilled').length, 1)
+      assert.ok((await records.find('twice'))?.consumed)
+    })
+
+    test('is over at its time, and thrown away then', async (t) => {
+      const { store, clock, records } = await open(t)
+      await records.upsert('short', { grantId: 'g3' }, 60)
+      clock.advance(59_999)
+      assert.ok(await records.find('short'))
+      clock.advance(1)
+      assert.equal(await records.find('short'), undefined)
+      await sweepRecords(store, clock)
+      assert.equal(await store.db.selectFrom('oauth_records').selectAll().where('grant_id', '=', 'g3').executeTakeFirst(), undefined)
+    })
+
+    test('goes with its grant', async (t) => {
+      const { records } = await open(t)
+      await records.upsert('one', { grantId: 'g4' }, 60)
+      await records.upsert('other', { grantId: 'g5' }, 60)
+      await records.revokeByGrantId('g4')
+      assert.equal(await records.find('one'), undefined)
+      assert.ok(await records.find('other'))
+    })
+  })
+}

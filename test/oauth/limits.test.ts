@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { begin, CALLBACK, CLAUDE, type Rig, rig } from './rig.ts'
+
+const call = (r: Rig, token: string, tool: string) =>
+  r.mcp(token).then((hello) => {
+    const session = String(hello.headers['mcp-session-id'])
+    return r.send(token, session, { jsonrpc: '2.0', id: 2, method: 'tools/call', params: { name: tool, arguments: {} } })
+  })
+
+async function signIn(r: Rig, fields: Record<string, string>, more: Record<string, string> = {}) {
+  const flow = begin({ resource: r.resource(), ...more })
+  const browser = await r.browser('boris')
+  const page = await browser.open(flow)
+  // He chooses, looks at what it gets then, and agrees to that.
+  const looked = await browser.answer(page, { verdict: 'look', ...fields })
+  const back = await browser.finish({ path: page.path, page: looked }, fields)
+  const tokens = await r.token({
+    grant_type: 'authorization_code',
+    client_id: CLAUDE,
+    redirect_uri: CALLBACK,
+    code: back.searchParams.get('code')!,
+    code_verifier: flow.verifier,
+  })
+  return { tokens, looked }
+}
+
+test('rule 7: what the person left out is left out, by a profile, by his choice and by the scope that was asked for', async (t) => {
+  const r = await rig(t)
+  for (const [fields, more] of [
+    [{ profile: 'reading' }, {}],
+    [{ read: 'only' }, {}],
+    [{}, { scope: 'mcp:read' }],
+  ] as const) {
+    const { tokens, looked } = await signIn(r, fields, more)
+    assert.equal(tokens.status, 200, JSON.stringify(tokens))
+    assert.match(looked.text, /change|read/i)
+    const refused = await call(r, tokens.access_token, 'test_simple_text')
+    assert.match(refused.text, /delegation/i, refused.text)
+  }
+  const { tokens } = await signIn(r, {})
+  assert.match((await call(r, tokens.access_token, 'test_simple_text')).text, /simple text/i)
+})
+
+test('a client registers itself where that is switched on, and is asked about like any other', async (t) => {
+  const r = await rig(t, { oauthRegistration: true })
+  const metadata = JSON.parse((await r.get('/.well-known/oauth-authorization-server')).text) as { registration_endpoint: string }
+  const register = (body: unknown) => r.send(undefined, undefined, body, new URL(metadata.registration_endpoint).pathname)
+  const made = await register({
+    client_name: 'Registered',
+    redirect_uris: ['http://localhost:7777/oauth/callback'],
+    application_type: 'native',
+    token_endpoint_auth_method: 'none',
+  })
+  assert.equal(made.status, 201, made.text)
+  const { client_id, client_secret } = JSON.parse(made.text) as { client_id: string; client_secret?: string }
+  assert.equal(client_secret, undefined)
+  const flow = begin({ resource: r.resource(), client_id, redirect_uri: 'http://localhost:7777/oauth/callback' })
+  const back = await (await r.browser('boris')).agree(flow)
+  assert.ok(back.searchParams.get('code'))
+  for (const redirect_uris of [['javascript:alert(1)'], ['http://evil.example.com/x'], ['app:/x'], ['https://a.example.com/x#y'], []])
+    assert.equal((await register({ client_name: 'Bad', redirect_uris, token_endpoint_auth_method: 'none' })).status, 400, String(redirect_uris))
+  assert.ok(r.records.some(({ type }) => type === 'client.registered'))
+})
+
+test('who begins too many sign-ins from one address is told to wait', async (t) => {
+  const r = await rig(t)
+  const statuses = await Promise.all(
+    Array.from({ length: 80 }, () => r.from('127.0.0.250', `/oauth/authorize?${begin({ resource: r.resource() }).query}`)),
+  )
+  assert.ok(statuses.some(({ status }) => status === 429))
+  assert.ok(statuses.filter(({ status }) => status === 303).length <= 61)
+})

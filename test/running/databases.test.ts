@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { probeAbility } from '../../src/client/running/isolation.ts'
+import { apply, freePort, governed, governedDatabase, invited } from '../parts/governed.ts'
+import { start } from './rig.ts'
+
+const ability = await probeAbility()
+const pg = fileURLToPath(new URL('../../node_modules/pg', import.meta.url))
+
+test('a program of a run reaches its database by a socket, in a namespace without a network, with no password and as the database user that was named', async (t) => {
+  const { dir, server, dana } = await governed(t)
+  const port = await freePort()
+  await apply(
+    dana,
+    `kind: postgres
+name: things
+spec: { address: "localhost:${port}", databases: [postgres] }
+---
+kind: user
+name: boris
+spec: { roles: [reader] }
+---
+kind: role
+name: reader
+spec:
+  allow:
+    - { postgres: things, databases: [postgres], as: reader, can: read }
+`,
+  )
+  await governedDatabase(t, server, 'things', { port, dir, user: 'reader' })
+  const boris = await invited(t, dana, 'boris', dir)
+  const work = join(dir, 'work')
+  await mkdir(work)
+  const ask = `const { Client } = require(${JSON.stringify(pg)}); const c = new Client(); c.connect().then(() => c.query('SELECT count(*)::int AS n FROM things')).then(({ rows }) => console.log('rows', rows[0].n)).then(() => c.query('DELETE FROM things')).catch((e) => console.log('refused', e.code)).finally(() => c.end())`
+  const network = ability.bwrap === undefined ? [] : ['--network', 'chaperone']
+  const run = start(
+    t,
+    [
+      'run',
+      ...network,
+      '--database',
+      'things/postgres:reader',
+      '--',
+      'sh',
+      '-c',
+      `cat $PGSERVICEFILE; env | grep ^PG; node -e "${ask.replaceAll('"', '\\"')}"`,
+    ],
+    {
+      home: boris.home,
+      cwd: work,
+      env: { HOME: dir },
+    },
+  )
+  assert.equal(await run.ended, 0, run.err())
+  assert.match(run.out(), /^\[things\]\nhost=\/.*\nport=5432\ndbname=postgres\nsslmode=disable\nuser=reader/m)
+  assert.match(run.out(), /rows 2/)
+  assert.match(run.out(), /refused 42501/)
+  assert.match(run.err(), /databases +things\/postgres as reader: service=things/)
+})

@@ -1,0 +1,55 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import type { Credential, SessionRow } from '../../src/api/contract.ts'
+import { openApi } from '../../src/client/api.ts'
+import { makeKeyPair } from '../../src/client/key-pair.ts'
+import { runsFolder } from '../../src/client/running/place.ts'
+import { runningRig, start } from '../running/rig.ts'
+
+const ASK = "curl -s -o /dev/null -w 'works %{http_code}\\n' --unix-socket $CHAPERONE_SOCKET http://x/v1/whoami"
+
+test('two agents on one machine: the files of one are stolen and renewed elsewhere; that one is locked and stopped, the other works on', async (t) => {
+  const rig = await runningRig(t)
+  const begin = async (name: string) => {
+    const script = `echo ready $CHAPERONE_RUN; until test -e ${name}.go; do sleep 0.05; done; ${ASK}`
+    const run = start(t, ['agent', 'run', '--as', name, '--join', await rig.token(name), '--', 'sh', '-c', script], {
+      home: join(rig.dir, 'nobody'),
+      cwd: rig.work,
+    })
+    const [, id = ''] = await run.says(/ready (\S+)/)
+    return { run, id }
+  }
+  const [first, second] = [await begin('first'), await begin('second')]
+
+  // The thief reads the files, as whoever runs as the same user can, and keeps what he took alive.
+  const { folder } = await runsFolder()
+  const stolen = (name: string) => readFileSync(join(folder, first.id, 'svid', name), 'utf8')
+  const api = openApi({
+    address: rig.boris.profile.address,
+    authorities: stolen('bundle.pem'),
+    identity: { key: stolen('svid_key.pem'), certificate: stolen('svid.pem') },
+  })
+  t.after(() => api.close())
+  const pair = makeKeyPair()
+  const taken = await api.call<Credential>('POST', '/v1/renew', { csr: pair.csr })
+  const thief = openApi({
+    address: rig.boris.profile.address,
+    authorities: taken.bundles.server,
+    identity: { key: pair.key, certificate: taken.certificate },
+  })
+  t.after(() => thief.close())
+  await thief.call('POST', '/v1/prove', {})
+  // What the runner does at half life, here at once: the credential that it holds was renewed already, so there are two bearers.
+  await assert.rejects(api.call('POST', '/v1/renew', { csr: makeKeyPair().csr }))
+  await assert.rejects(thief.call('GET', '/v1/whoami'))
+  assert.notEqual(await first.run.ended, 0)
+  assert.match(first.run.err(), /first has ended: /)
+  const { sessions } = await rig.boris.api.call<{ sessions: SessionRow[] }>('GET', '/v1/sessions?of=second')
+  assert.equal(sessions.length, 1)
+  await writeFile(join(rig.work, 'second.go'), '')
+  assert.equal(await second.run.ended, 0, second.run.err())
+  assert.match(second.run.out(), /works 200/)
+})
