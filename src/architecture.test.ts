@@ -49,6 +49,15 @@ test('ARCHITECTURE.md lists every room that exists, and no other', () => {
   for (const name of order.flat()) assert.ok(existsSync(join(source, name)), `ARCHITECTURE.md names src/${name}, which does not exist`)
 })
 
+test('every file that ARCHITECTURE.md names exists', () => {
+  const named = [...page.matchAll(/[\w./-]*\w\.ts\b/g)].map(([name]) => name.replace(/^src\//, ''))
+  assert.ok(named.length > 50, 'no names of files were found in ARCHITECTURE.md')
+  assert.deepEqual(
+    named.filter((name) => !files.some((file) => file === name || file.endsWith(`/${name}`))),
+    [],
+  )
+})
+
 test('a room imports only from itself and from rooms above it', () => {
   const wrong = product.flatMap(importsOf).filter((edge) => !edge.to.startsWith('..') && place(edge.to) > place(edge.from))
   assert.deepEqual(

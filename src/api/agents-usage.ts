@@ -70,4 +70,4 @@ const whole = (_: string, value: unknown): unknown =>
   value instanceof Map || value instanceof Set ? [...value] : typeof value === 'bigint' ? String(value) : value
 
 /** `boris/claude-code` -> `boris-claude-code-just-enough` */
-export const proposedName = (agent: string): string => `${agent.replace(/[^a-z0-9-]+/gi, '-').slice(0, 50)}-just-enough`
+const proposedName = (agent: string): string => `${agent.replace(/[^a-z0-9-]+/gi, '-').slice(0, 50)}-just-enough`

@@ -68,7 +68,7 @@ test('rule 8: a list of resources shows what the caller may see, with nothing of
   const { ask, dana, boris } = await house(t)
   const { value } = await ask<{ resources: ResourceRow[] }>(boris, 'GET', '/v1/resources/mcp')
   assert.deepEqual(value.resources, [
-    { name: 'files', labels: { env: 'dev' }, address: 'https://chaperone.test:7443/mcp/files', about: 'stdio server' },
+    { name: 'files', labels: { env: 'dev' }, address: 'https://chaperone.test:7443/mcp/files', about: 'stdio server', state: 'ready' },
   ])
   assert.deepEqual((await ask<{ resources: ResourceRow[] }>(dana, 'GET', '/v1/resources/mcp')).value.resources, [])
   assert.equal((await ask(boris, 'GET', '/v1/resources/nothing')).status, 404)

@@ -5,15 +5,17 @@ import { TTL } from '../ca/types.ts'
 import { ChaperoneError } from '../errors.ts'
 import { listDelegations } from '../identity/delegations.ts'
 import { clientAgent, findIdentity, lookForClient } from '../identity/directory.ts'
+import { assertSessionsLeft } from '../identity/session-limits.ts'
 import type { LiveSession, Principal } from '../identity/types.ts'
 import { isId, timeOfId } from '../ids.ts'
 import { limitsInWords } from '../policy/narrowing-words.ts'
+import { nameOf } from '../signin/invited.ts'
 import { issueCredential } from '../signin/issue.ts'
 import { actorOf } from './caller.ts'
 import type { ClientAsk, Credential, Renew, WhoAmI } from './contract.ts'
 import { bundles, credentialAnswer } from './credential.ts'
+import { parentSession } from './parent-session.ts'
 import type { ApiParts } from './parts.ts'
-import { assertRoom, shown } from './room.ts'
 import { type AskedInSession, type Route, signedIn } from './route.ts'
 import { codeText, csrText, purposeText } from './words.ts'
 
@@ -108,7 +110,7 @@ async function renew(parts: ApiParts, { body, session, connection }: AskedInSess
   // Before anything else is looked at: a request that fails for another reason would let a copy try until it does not (peers R66).
   const credentialId = await parts.sessions.renew(session, connection?.credentialId ?? principal.credentialId)
   const { spki } = readCsr(body.csr)
-  const row = await sessionRow(parts, session.id)
+  const row = await parentSession(parts, session.id)
   // Throws when a link was disabled or a delegation ended: a credential that opens nothing is not made.
   parts.state.current().links(principal.chain, parts.clock.now())
   const signedIn = await issueCredential(parts, {
@@ -158,8 +160,8 @@ async function client(parts: ApiParts, { body, session, remote }: AskedInSession
   const { agent, delegationId } = await store.write((trx) => clientAgent(trx, owner, body.client, clock.now()))
   const chain = [{ identity: owner.id }, { identity: agent.id, delegation: delegationId }]
   await state.see(chain)
-  await assertRoom(parts, agent)
-  const parent = await sessionRow(parts, session.id)
+  await assertSessionsLeft(parts, agent)
+  const parent = await parentSession(parts, session.id)
   // Whoever issued the person's credential may hold its key, and with it everything that is made from it here: else he
   // would ask as a tool of that person, and say yes to himself.
   const issuer = session.issuerId === undefined ? {} : { issuerId: session.issuerId }
@@ -177,7 +179,7 @@ async function client(parts: ApiParts, { body, session, remote }: AskedInSession
   })
   return credentialAnswer(
     parts,
-    await issueCredential(parts, { identity: shown(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'client', ...issuer }),
+    await issueCredential(parts, { identity: nameOf(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'client', ...issuer }),
   )
 }
 
@@ -196,10 +198,4 @@ export async function assertRoomForClient(
     .executeTakeFirstOrThrow()
   if (count >= MOST_CLIENTS)
     throw new ChaperoneError('too_many', `${name} has ${MOST_CLIENTS} clients already.`, { fix: 'Use the name of one of them: --client NAME.' })
-}
-
-async function sessionRow({ store }: Pick<ApiParts, 'store'>, id: string) {
-  const row = await store.db.selectFrom('sessions').select(['expires_at', 'ended_at']).where('id', '=', id).executeTakeFirst()
-  if (!row || row.ended_at !== null) throw new ChaperoneError('session_ended', 'The session is over.')
-  return row
 }

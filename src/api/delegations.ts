@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { readCsr } from '../ca/csr.ts'
 import { TTL } from '../ca/types.ts'
 import { parseDuration } from '../encoding/duration.ts'
+import { ChaperoneError } from '../errors.ts'
 import { claimsOf } from '../identity/credential.ts'
 import { delegationNamed, inNames, listGiven, ownOf, revoke, type Side, sidesOf } from '../identity/delegation-list.ts'
 import { exchange } from '../identity/exchange.ts'
@@ -44,6 +45,10 @@ export function delegationRoutes(parts: ApiParts): readonly Route[] {
           ...(identity === undefined ? {} : { of: identity.id }),
           ...(permit === undefined ? { mine: ownOf(session) } : {}),
         })
+        // Who sees only his own hears of others what he hears of a name that nobody has (rule 8).
+        const own = ownOf(session)
+        if (!permit && identity && rows.length === 0 && identity.id !== own.id && !(own.agents && identity.ownerId === own.id))
+          throw new ChaperoneError('not_found', `There is no identity ${of}.`)
         return { delegations: await inNames(store.db, rows, sessions.list()) }
       },
     }),
@@ -132,7 +137,10 @@ export function delegationRoutes(parts: ApiParts): readonly Route[] {
 
   /** On which sides of it the caller stands; on none of one that does not exist: to whoever has no verb both look the same. */
   async function sides(asked: Asked<unknown>): Promise<readonly Side[]> {
-    const row = await delegationNamed(store.db, asked.params.id ?? '').catch(() => undefined)
+    const row = await delegationNamed(store.db, asked.params.id ?? '').catch((error: unknown) => {
+      if (error instanceof ChaperoneError) return undefined
+      throw error
+    })
     return row ? sidesOf(store.db, row, ownOf((asked as AskedInSession<unknown>).session)) : []
   }
 }

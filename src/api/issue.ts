@@ -6,9 +6,11 @@ import { claimsOf } from '../identity/credential.ts'
 import { listDelegations, makeDelegation } from '../identity/delegations.ts'
 import { findIdentity, type IdentityRecord } from '../identity/directory.ts'
 import { enrolLink, formatInvitation, INVITATION_TTL, makeInvitation } from '../identity/invitations.ts'
+import { assertSessionsLeft } from '../identity/session-limits.ts'
 import { TOKEN_LONGEST_MS } from '../identity/tokens.ts'
 import type { ChainLink } from '../identity/types.ts'
 import { newId } from '../ids.ts'
+import { nameOf } from '../signin/invited.ts'
 import { issueCredential } from '../signin/issue.ts'
 import { reachable } from './address.ts'
 import { actorOf } from './caller.ts'
@@ -17,7 +19,6 @@ import { credentialAnswer } from './credential.ts'
 import { assertGrantable } from './grantable.ts'
 import { ownsAgent } from './owned.ts'
 import type { ApiParts } from './parts.ts'
-import { assertRoom, shown } from './room.ts'
 import { type AskedInSession, type Route, signedIn } from './route.ts'
 import { csrText, duration, nameText, purposeText, ttlText } from './words.ts'
 
@@ -96,7 +97,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
     const spki = body.csr === undefined ? undefined : readCsr(body.csr).spki
     const chain = await chainOf(identity, asked)
     await state.see(chain)
-    await assertRoom(parts, identity)
+    await assertSessionsLeft(parts, identity)
     const issuerId = session.principal.identityId
     // The session is as long as the credential: what was issued for minutes is not renewed for hours.
     const made = await sessions.start({
@@ -111,7 +112,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
     if (spki)
       return credentialAnswer(
         parts,
-        await issueCredential(parts, { identity: shown(identity), session: made, chain, spki, ttlMs, issuerId, how: 'issue' }),
+        await issueCredential(parts, { identity: nameOf(identity), session: made, chain, spki, ttlMs, issuerId, how: 'issue' }),
       )
 
     const credentialId = newId('crd', clock.now())

@@ -39,13 +39,13 @@ const DAY_MS = 86_400_000
 const reversed = (trustDomain: string): string => trustDomain.split('.').reverse().join('.')
 
 /** server.json takes letters, digits, `.`, `_` and `-` behind one slash; the tools of a database have a slash and any letters in their name. */
-export function registryName(trustDomain: string, server: string): string {
+function registryName(trustDomain: string, server: string): string {
   const own = server.replace('/', '_').replace(/[^A-Za-z0-9._-]/g, (letter) => `-${letter.codePointAt(0)!.toString(16)}-`)
   return `${reversed(trustDomain)}/${own}`.slice(0, LONGEST_NAME)
 }
 
 /** A version that grows with each change: days and seconds, as semantic versioning wants them. Ranges and `latest` are none. */
-export const registryVersion = (updatedAt: number): string => `1.${Math.floor(updatedAt / DAY_MS)}.${Math.floor((updatedAt % DAY_MS) / 1000)}`
+const registryVersion = (updatedAt: number): string => `1.${Math.floor(updatedAt / DAY_MS)}.${Math.floor((updatedAt % DAY_MS) / 1000)}`
 
 export function registryEntry(offered: Offered, { trustDomain, web }: { readonly trustDomain: string; readonly web: string }): RegistryEntry {
   const { resource, description, updatedAt } = offered

@@ -9,15 +9,17 @@ import { consentWords } from '../identity/consent.ts'
 import { makeDelegation } from '../identity/delegations.ts'
 import { clientIdentity, findIdentity, lookForClient } from '../identity/directory.ts'
 import { spiffeId } from '../identity/names.ts'
+import { assertSessionsLeft } from '../identity/session-limits.ts'
 import type { ChainLink } from '../identity/types.ts'
 import { limitsInside, limitsSchema, narrowingOf } from '../policy/narrowing.ts'
+import { nameOf } from '../signin/invited.ts'
 import { issueCredential } from '../signin/issue.ts'
 import { actorOf } from './caller.ts'
 import type { Credential, Token } from './contract.ts'
 import { credentialAnswer } from './credential.ts'
 import { assertRoomForClient } from './credentials.ts'
+import { parentSession } from './parent-session.ts'
 import type { ApiParts } from './parts.ts'
-import { assertRoom, shown } from './room.ts'
 import { type AskedInSession, type Route, signedIn } from './route.ts'
 import type { Abilities, RunBegin, TokenAsk } from './runs-contract.ts'
 import { csrText, duration, nameText, purposeText, ttlText } from './words.ts'
@@ -87,7 +89,7 @@ async function runForPerson(parts: ApiParts, { body, session, remote }: AskedInS
   // A pattern that means nothing is told to who wrote it; kept, it would refuse everything later.
   for (const part of [body.limits ?? {}, limits]) narrowingOf(part)
   const now = clock.now()
-  const parent = await openSession(parts, session.id)
+  const parent = await parentSession(parts, session.id)
   const forMs = lifeOf(body, profile?.for)
   const lifeMs = Math.max(1, Math.min(parent.expires_at - now, forMs ?? Number.POSITIVE_INFINITY))
 
@@ -123,14 +125,14 @@ async function runForPerson(parts: ApiParts, { body, session, remote }: AskedInS
   const purpose = body.purpose === undefined ? {} : { purpose: body.purpose }
   try {
     await state.see(chain)
-    await assertRoom(parts, agent)
+    await assertSessionsLeft(parts, agent)
     // Whoever issued the person's credential may hold its key, and with it what is made from it here.
     const issuer = session.issuerId === undefined ? {} : { issuerId: session.issuerId }
     const started = { identityId: agent.id, chain, how: 'run', client: body.client, cameFrom: remote, parentId: session.id, lifeMs } as const
     const made = await sessions.start({ ...started, ...issuer, ...purpose })
     // Whose end is now its own: nothing that was given for a run is left when that is over.
     await store.write((trx) => trx.updateTable('delegations').set({ session_id: made.id }).where('id', '=', delegation.id).execute())
-    const issued = await issueCredential(parts, { identity: shown(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'run', ...issuer })
+    const issued = await issueCredential(parts, { identity: nameOf(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'run', ...issuer })
     return await credentialAnswer(parts, issued)
   } catch (error) {
     await sessions.endDelegations([delegation.id], 'the run did not begin')
@@ -151,8 +153,8 @@ async function runAsAgent(parts: ApiParts, { body, session, remote }: AskedInSes
   const { spki } = readCsr(body.csr)
   const agent = await findIdentity(store.db, { id: principal.identityId })
   if (!agent) throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
-  await assertRoom(parts, agent)
-  const parent = await openSession(parts, session.id)
+  await assertSessionsLeft(parts, agent)
+  const parent = await parentSession(parts, session.id)
   const made = await sessions.start({
     identityId: agent.id,
     chain: principal.chain,
@@ -167,7 +169,7 @@ async function runAsAgent(parts: ApiParts, { body, session, remote }: AskedInSes
   return credentialAnswer(
     parts,
     await issueCredential(parts, {
-      identity: shown(agent),
+      identity: nameOf(agent),
       session: made,
       chain: principal.chain,
       spki,
@@ -182,12 +184,6 @@ async function runAsAgent(parts: ApiParts, { body, session, remote }: AskedInSes
 const lifeOf = ({ for: asked }: RunBegin, usual?: string): number | undefined => {
   const times = [...(asked === undefined ? [] : [duration(asked, LONGEST_RUN, 'A run')]), ...(usual === undefined ? [] : [parseDuration(usual)])]
   return times.length === 0 ? undefined : Math.min(...times)
-}
-
-async function openSession({ store }: Pick<ApiParts, 'store'>, id: string): Promise<{ readonly expires_at: number }> {
-  const row = await store.db.selectFrom('sessions').select(['expires_at', 'ended_at']).where('id', '=', id).executeTakeFirst()
-  if (!row || row.ended_at !== null) throw new ChaperoneError('session_ended', 'The session is over.')
-  return row
 }
 
 async function profileNamed({ store }: Pick<ApiParts, 'store'>, name: string): Promise<ProfileSpec> {

@@ -75,6 +75,5 @@ export const upstreamAuth = z
     message: 'write exactly one of `oauth`, `client_credentials` and `identity`',
   })
 
-export type UpstreamAuth = z.infer<typeof upstreamAuth>
 export type ClientCredentials = z.infer<typeof clientCredentials>
 export type IdentityAuth = z.infer<typeof identity>

@@ -25,7 +25,7 @@ interface Flags extends JoinFlags {
 }
 
 /** The options of every command that joins by a document. */
-export function withJoining(command: Command): Command {
+function withJoining(command: Command): Command {
   return command
     .addOption(new Option('--method <method>', 'what is shown').choices(JOIN_METHODS))
     .option('--as <name>', 'name of the join document')
@@ -39,10 +39,15 @@ export function withJoining(command: Command): Command {
 }
 
 /** Joins as the flags say. Throws `usage` when they do not say how. */
-export async function joinByFlags(flags: JoinFlags & { readonly purpose?: string; readonly ttl?: string }): Promise<Profile> {
+async function joinByFlags(flags: JoinFlags & { readonly purpose?: string; readonly ttl?: string }): Promise<Profile> {
   const server = flags.server ?? process.env.CHAPERONE_JOIN_SERVER
   if (flags.method === undefined || flags.as === undefined || !server) {
-    throw new ChaperoneError('usage', 'To join by what this machine is: --method, --as and --server.', {
+    const missing = [
+      ...(flags.method === undefined ? ['--method'] : []),
+      ...(flags.as === undefined ? ['--as'] : []),
+      ...(server ? [] : ['--server']),
+    ]
+    throw new ChaperoneError('usage', `To join by what this machine is takes --method, --as and --server; missing: ${missing.join(', ')}.`, {
       fix: 'An administrator prints the line for --server with: chaperone get join NAME --line',
     })
   }

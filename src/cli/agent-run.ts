@@ -4,7 +4,7 @@ import type { Profile } from '../client/profile.ts'
 import { systemClock } from '../clock.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
 import { JOIN_METHODS, type JoinMethodName } from '../identity/joining/method.ts'
-import { profileFor, type ServerFlags, withServer } from './connection.ts'
+import { assertSignedIn, profileFor, type ServerFlags, withServer } from './connection.ts'
 import { say } from './output.ts'
 import { type PlacingFlags, placed, placing, runToEnd } from './run-placing.ts'
 
@@ -24,7 +24,7 @@ export function run(command: Command): void {
     .requiredOption('--as <name>', 'name of the agent; with --method that of the join document')
     .option(
       '--join <line>',
-      'join first: a one-time token, or with --method the line of the server. Else CHAPERONE_JOIN, else as this machine is signed in',
+      'join first: a one-time token, or with --method the line of the server. Else CHAPERONE_JOIN (with --method also CHAPERONE_JOIN_SERVER), else as this machine is signed in',
     )
     .option('--method <name>', `how the machine shows what it is: ${JOIN_METHODS.join(', ')}`)
     .option('--ttl <duration>', 'life of each credential, 30s to 12h; default: 3m')
@@ -61,14 +61,17 @@ async function once(words: readonly string[], flags: Flags): Promise<number> {
     throw new ChaperoneError('unauthenticated', `This machine is signed in as ${profile.identity.name}, not as ${flags.as}.`, {
       fix: `Join first: chaperone agent run --as ${flags.as} --join 'chaperone://…' -- ${words[0]}. A token: chaperone agent token ${flags.as}`,
     })
+  assertSignedIn(profile)
   const by = flags.identity ?? openProfiles().file(profile.address)
   return runToEnd(words, flags, () => runIssuer(profile, ask), { kind: 'agent', by, ...placed(flags) })
 }
 
 /** How this machine joins; undefined when it uses what it is signed in as. */
 function joining(flags: Flags): (() => Promise<Profile>) | undefined {
-  const line = flags.join ?? (process.env.CHAPERONE_JOIN || undefined)
   const { as, purpose, ttl, method, for: life } = flags
+  // The variable of `agent join`: what is set for that, a workflow say, is as good here.
+  const server = method === undefined ? undefined : process.env.CHAPERONE_JOIN_SERVER
+  const line = flags.join ?? (process.env.CHAPERONE_JOIN || server || undefined)
   if (line === undefined) {
     if (method === undefined) return undefined
     throw new ChaperoneError('usage', '--method needs the line of the server.', {

@@ -45,7 +45,8 @@ export async function totpCode(flags: ServerFlags, question = 'Code from your au
   return process.stdin.isTTY ? await ask(question) : undefined
 }
 
-function assertSignedIn(profile: Profile): void {
+/** Throws `credential_expired`, with how whoever it is signs in again: the server would only say that the certificate is over. */
+export function assertSignedIn(profile: Profile): void {
   if (profile.certificate === '' || profile.notAfter <= systemClock.now()) {
     throw new ChaperoneError('credential_expired', `You are no longer signed in as ${profile.identity.name}.`, {
       fix:

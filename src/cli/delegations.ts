@@ -50,7 +50,7 @@ export const register: Register = (command) => {
 function untilText({ endedAt, endReason, expiresAt, session }: DelegationRow): string {
   if (endedAt !== undefined) return `ended ${moment(endedAt)}${endReason === undefined ? '' : `: ${endReason}`}`
   const parts = [...(expiresAt === undefined ? [] : [moment(expiresAt)]), ...(session === undefined ? [] : ['its session ends'])]
-  return parts.length === 0 ? 'revoked' : parts.join(' or ')
+  return parts.length === 0 ? 'it is revoked' : parts.join(' or ')
 }
 
 function linesOf(row: DelegationRow): readonly (readonly [string, string])[] {

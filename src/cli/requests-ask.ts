@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { AccessAsk, RequestNotice, RequestRow, RequestWay } from '../api/requests-contract.ts'
 import type { Api } from '../client/api.ts'
-import { sleep } from '../client/sleep.ts'
+import { sleepAwake } from '../client/sleep.ts'
 import { systemClock } from '../clock.ts'
 import { formatDuration, parseDuration } from '../encoding/duration.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
@@ -126,7 +126,7 @@ async function decided({ id }: RequestRow, flags: AskFlags): Promise<RequestRow>
         if (code === 'upstream_unavailable' || code === 'upstream_timeout' || code === 'draining') say('the server is gone; trying again')
         else if (code !== 'credential_expired' && code !== 'too_slow') throw error
       }
-      await sleep(systemClock, RETRY_MS, stop)
+      await sleepAwake(systemClock, RETRY_MS, stop)
     }
   } finally {
     await keeper?.close()

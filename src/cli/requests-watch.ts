@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { RequestNotice, RequestRow } from '../api/requests-contract.ts'
-import { sleep } from '../client/sleep.ts'
+import { sleepAwake } from '../client/sleep.ts'
 import { systemClock } from '../clock.ts'
 import { type ReasonCode, toChaperoneError } from '../errors.ts'
 import { type ServerFlags, withApi, withJson, withServer } from './connection.ts'
@@ -41,7 +41,7 @@ export function watching(command: Command): void {
           if (!AGAIN.has(code)) throw error
           if (code !== 'credential_expired') say(message)
         }
-        if (!stop.aborted) await sleep(systemClock, RETRY_MS, stop)
+        if (!stop.aborted) await sleepAwake(systemClock, RETRY_MS, stop)
       }
     })
 }

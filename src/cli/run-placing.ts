@@ -66,7 +66,7 @@ type Rest = Omit<RunOptions, 'command' | 'begin' | 'say' | 'hide'>
 /** One run, with the signals that reach us meanwhile; its exit code becomes ours. */
 export async function runToEnd(
   command: readonly string[],
-  flags: PlacingFlags & { readonly identity?: string },
+  flags: PlacingFlags & Kept,
   issuer: () => Issuer & { skewMs(): number },
   rest: Rest,
   /** Whether another session may follow when this one is over. */
@@ -85,7 +85,7 @@ export async function runToEnd(
       command,
       say,
       terminal,
-      hide: await hidden(flags.identity),
+      hide: await hidden(flags),
       begin: async () => {
         const onTrouble = (error: ChaperoneError) => say(`the credential could not be renewed: ${error.message}`)
         let skewMs = () => 0
@@ -114,10 +114,17 @@ export async function runToEnd(
   }
 }
 
-/** Where this person's own credentials are: the program acts with less, and must not find more. */
-async function hidden(identity: string | undefined): Promise<readonly string[]> {
+/** Files by which whoever starts the run comes in himself. */
+interface Kept {
+  readonly identity?: string | undefined
+  readonly keyFile?: string | undefined
+  readonly tokenFile?: string | undefined
+}
+
+/** Where this person's own credentials are, and what the machine joins by: the program acts with less, and must not find more. */
+export async function hidden({ identity, keyFile, tokenFile }: Kept): Promise<readonly string[]> {
   const { profileHome } = await import('../client/profile.ts')
   const bus = process.env.XDG_RUNTIME_DIR ? [`${process.env.XDG_RUNTIME_DIR}/bus`] : []
   // Who can speak to the key store of the session is given what is in it.
-  return [profileHome(), ...(identity === undefined ? [] : [identity]), ...bus]
+  return [profileHome(), ...[identity, keyFile, tokenFile].filter((path) => path !== undefined), ...bus]
 }

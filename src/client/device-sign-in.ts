@@ -7,7 +7,7 @@ import { openApi } from './api.ts'
 import { fetchAuthority } from './first-contact.ts'
 import { makeKeyPair } from './key-pair.ts'
 import { type Profile, profileOf } from './profile.ts'
-import { sleep } from './sleep.ts'
+import { sleepAwake } from './sleep.ts'
 
 /** A terminal that waits to be signed in from a browser. */
 export interface DeviceSignIn extends Pick<DeviceBegun, 'code' | 'url' | 'expiresAt'> {
@@ -53,8 +53,8 @@ export async function beginDeviceSignIn(
       async finish(stop) {
         let waitMs = intervalMs
         for (;;) {
-          await sleep(clock, waitMs, stop)
-          stop.throwIfAborted()
+          await sleepAwake(clock, waitMs, stop)
+          if (stop.aborted) throw new ChaperoneError('factor_required', 'You stopped before anybody had said yes; you are not signed in here.')
           const poll: DevicePoll = { device }
           const polled = await api.call<DevicePolled>('POST', '/v1/device/poll', poll)
           if (polled.state === 'signed in') return profileOf(address, pair.key, polled.credential)

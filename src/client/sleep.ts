@@ -13,3 +13,13 @@ export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<vo
     else signal.addEventListener('abort', done)
   })
 }
+
+/** The same for what is all that a command does meanwhile: timers of the clock and idle connections hold no process, and it would end. */
+export async function sleepAwake(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  const awake = setInterval(() => {}, 60_000)
+  try {
+    await sleep(clock, ms, signal)
+  } finally {
+    clearInterval(awake)
+  }
+}

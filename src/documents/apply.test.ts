@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { VERBS } from '../access/administration.ts'
 import { ChaperoneError } from '../errors.ts'
 import { findIdentity, setIdentityState } from '../identity/directory.ts'
+import { addAccount } from '../signin/directory/accounts.ts'
 import { applyDocuments, deleteDocument } from './apply.ts'
 import { openHouse } from './house.test.ts'
 import { getDocument, listDocuments } from './list.ts'
@@ -258,6 +259,22 @@ test('the last administrator cannot be removed: not his role, not his document, 
   await applyDocuments(parts, by(), parse('kind: user\nname: eve\nspec: { roles: [admin] }\n'))
   await deleteDocument(parts, by(), 'user', 'dana')
   assert.equal((await findIdentity(store.db, { name: 'dana' }))?.state, 'deleted')
+})
+
+test('the last administrator cannot be removed with the directory whose groups made him one', async (t) => {
+  const { parts, store, by, parse } = await applied(t)
+  const boris = (await findIdentity(store.db, { name: 'boris' }))!
+  await store.write((trx) => addAccount(trx, 'company', { userName: 'boris' }, boris, { data: '{}', groups: '["admins"]', now: parts.clock.now() }))
+  const company = (roles: string) =>
+    `kind: directory\nname: company\nspec: { issuer: 'https://id.example.com', client_id: x, create: true, roles: ${roles} }\n`
+  await applyDocuments(parts, by(), parse(company('{ admins: [admin] }')))
+  await applyDocuments(parts, by(), parse('kind: user\nname: dana\nspec: { roles: [developer] }\n'))
+  const last = { code: 'conflict', message: /nobody would hold/ }
+  await assert.rejects(deleteDocument(parts, by(), 'directory', 'company'), last)
+  await assert.rejects(applyDocuments(parts, by(), parse(company('{ admins: [developer] }'))), last)
+  assert.deepEqual((await findIdentity(store.db, { name: 'boris' }))?.roles, ['developer', 'admin'])
+  await applyDocuments(parts, by(), parse('kind: user\nname: dana\nspec: { roles: [admin] }\n'))
+  await deleteDocument(parts, by(), 'directory', 'company')
 })
 
 test('the last holder of any verb cannot be removed: nobody could give it back', async (t) => {

@@ -8,10 +8,12 @@ import { newId } from '../ids.ts'
 import { regrant } from '../signin/directory/gifts.ts'
 import type { Lease } from '../store/lease.ts'
 import type { Store, Write } from '../store/store.ts'
+import { holdersOf, lostVerb } from './administrators.ts'
 import { digestOf, keyOf, type Step, toChange } from './diff.ts'
 import { type PlanParts, plan, stateSaid, type Wish } from './plan.ts'
-import { loadSnapshot } from './stored.ts'
+import { loadSnapshot, type Snapshot } from './stored.ts'
 import type { Applied, Applier, Change, DocumentKinds, ParsedDocument } from './types.ts'
+import { worldOf } from './world.ts'
 
 export interface DocumentsParts extends PlanParts {
   readonly store: Store
@@ -60,13 +62,15 @@ async function carryOut(parts: DocumentsParts, by: Applier, wish: Wish, dryRun: 
   let epoch: number
   try {
     ;({ epoch } = await store.reduce(async (trx) => {
-      const again = plan(parts, await loadSnapshot(trx), wish, by, clock.now())
+      const was = await loadSnapshot(trx)
+      const again = plan(parts, was, wish, by, clock.now())
       if (essence(again.steps) !== essence(planned.steps)) {
         throw new ChaperoneError('conflict', 'Somebody else changed these documents at the same moment; nothing was applied.', {
           fix: 'Apply again.',
         })
       }
       await write(trx, again.steps, by, clock.now())
+      if (again.steps.some(({ kind, op }) => kind === 'directory' && op !== 'unchanged')) await assertAdministratorLeft(parts, trx, was)
     }))
   } catch (error) {
     const reason = error instanceof ChaperoneError ? error.code : 'store_unavailable'
@@ -76,6 +80,16 @@ async function carryOut(parts: DocumentsParts, by: Applier, wish: Wish, dryRun: 
   await lease.noticed(epoch)
   await lease.confirmed(epoch)
   return { changes, warnings: planned.warnings, epoch }
+}
+
+/** What directories give was worked out anew while it was written, from groups that no plan knows. Throws `conflict`. */
+async function assertAdministratorLeft({ vocabularies, chaperone, clock }: DocumentsParts, trx: Write, was: Snapshot): Promise<void> {
+  const holders = (snapshot: Snapshot) => holdersOf(worldOf(snapshot), vocabularies, chaperone, clock.now())
+  const verb = lostVerb(holders(was), holders(await loadSnapshot(trx)))
+  if (verb === undefined) return
+  throw new ChaperoneError('conflict', `After this nobody would hold \`${verb}\` of Chaperone any more: a directory gave it. Nothing was applied.`, {
+    fix: 'Give a role that has it to somebody in a document of his own first.',
+  })
 }
 
 /** What makes two plans the same: each step, and what it starts from. */

@@ -248,6 +248,22 @@ test('rule 6: a lock on a session falls on whatever was handed on below it, thre
   assert.equal(lockFor([{ ...lock, target: 'ses_other' }], { now: clock.now(), ...sessionsOf(below), links: [] }), undefined)
 })
 
+test('rule 6: runs of runs: a lock on the first session falls on each of them, its end ends each, and none begins deeper than that is followed', async () => {
+  const chain = [{ identity: bot.id }]
+  const begin = (parentId?: string) =>
+    sessions.start({ identityId: bot.id, chain, how: 'run', lifeMs: HOUR, ...(parentId === undefined ? {} : { parentId }) })
+  const first = await begin()
+  const below: string[] = []
+  const deeper = async () => below.push((await begin(below.at(-1) ?? first.id)).id)
+  for (let step = 0; step < 6; step++) await deeper()
+  await assert.rejects(deeper(), { code: 'issue_refused' })
+  const lock = { id: 'lck_1', target_kind: 'session', target: first.id, expires_at: null, lifted_at: null } as unknown as LockTable
+  for (const id of below)
+    assert.ok(lockFor([lock], { now: clock.now(), ...sessionsOf(await live(bot, chain, id)), links: [] }), `step ${below.indexOf(id) + 1}`)
+  await sessions.end(first.id, 'logout')
+  for (const id of below) await assert.rejects(live(bot, chain, id), { code: 'session_ended' })
+})
+
 test("a client's first use never finds what was given for one run, or bound to a session", async () => {
   const me = await person()
   const made = await store.write((trx) => clientAgent(trx, boris, 'cursor', clock.now()))

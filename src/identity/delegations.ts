@@ -195,17 +195,6 @@ function whyOver(
   return row.above_ended === null ? 'the session it was bound to is over' : 'the delegation it was handed on under has ended'
 }
 
-/** Ends a delegation. Call it inside `store.reduce`. Throws `not_found` when there is none, or it ended already. */
-export async function endDelegation(trx: Write, id: string, now: number): Promise<void> {
-  const { numUpdatedRows } = await trx
-    .updateTable('delegations')
-    .set({ ended_at: now, end_reason: 'ended' })
-    .where('id', '=', id)
-    .where('ended_at', 'is', null)
-    .executeTakeFirstOrThrow()
-  if (numUpdatedRows === 0n) throw new ChaperoneError('not_found', 'There is no such delegation, or it has ended already.')
-}
-
 /** The delegations that stand, from or to an identity, oldest first. */
 export async function listDelegations(
   db: Database | Write,

@@ -7,7 +7,7 @@ import { manualClock } from '../clock.ts'
 import { newId } from '../ids.ts'
 import { openStore } from '../store/open.ts'
 import type { Store } from '../store/store.ts'
-import { endDelegation, listDelegations, loadChain, makeDelegation, overDelegations } from './delegations.ts'
+import { listDelegations, loadChain, makeDelegation, overDelegations } from './delegations.ts'
 import { clientAgent, createIdentity, findIdentity, type IdentityRecord, listIdentities, setIdentityState, updateIdentity } from './directory.ts'
 import { assertName } from './names.ts'
 
@@ -98,7 +98,7 @@ describe('the directory', () => {
     const [delegation] = await listDelegations(store.db, { fromId: boris.id, toId: first.agent.id, now })
     assert.equal(delegation?.id, first.delegationId)
     // An ended delegation is not brought back: the next use makes a new one, under a new id.
-    await store.reduce((trx) => endDelegation(trx, first.delegationId, now))
+    await store.reduce((trx) => trx.updateTable('delegations').set({ ended_at: now }).where('id', '=', first.delegationId).execute())
     const third = await store.write((trx) => clientAgent(trx, boris, 'claude-code', now))
     assert.notEqual(third.delegationId, first.delegationId)
   })

@@ -2,8 +2,10 @@ import type { Database } from '../store/store.ts'
 
 /** Rows in one statement. */
 const CHUNK = 500
-/** A session of a session of a session ...: as deep as chains are long, and one more that finds nothing. */
-const DEEPEST = 8
+/** Sessions above one session: each look that follows them up, or down, ends there, so none may begin that lies deeper. */
+export const MOST_ABOVE = 6
+/** One step for each level below, and one that finds nothing. */
+const DEEPEST = MOST_ABOVE + 2
 
 export interface EndingSession {
   readonly id: string

@@ -1,3 +1,4 @@
+import type { Clock } from '../clock.ts'
 import { instantText } from '../encoding/moment.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Policy } from '../policy/compile.ts'
@@ -82,4 +83,23 @@ export async function assertRoomFor(db: Database | Write, room: Room): Promise<v
         }
       : {}),
   })
+}
+
+/** Open sessions of one identity, whatever its roles say. */
+const MOST_SESSIONS = 1000
+
+/** What starts over and over must not fill the store (rule 11). Throws `too_many`. */
+export async function assertSessionsLeft(
+  { store, clock }: { readonly store: { readonly db: Database }; readonly clock: Clock },
+  { id, name }: { readonly id: string; readonly name: string },
+  fix = 'End some: chaperone sessions ls, chaperone sessions kill.',
+): Promise<void> {
+  const { count } = await store.db
+    .selectFrom('sessions')
+    .select((is) => is.fn.countAll<number>().as('count'))
+    .where('identity_id', '=', id)
+    .where('ended_at', 'is', null)
+    .where('expires_at', '>', clock.now())
+    .executeTakeFirstOrThrow()
+  if (Number(count) >= MOST_SESSIONS) throw new ChaperoneError('too_many', `${name} has ${MOST_SESSIONS} open sessions.`, { fix })
 }

@@ -5,8 +5,8 @@ import { newId } from '../ids.ts'
 import type { SessionLimits } from '../policy/session-limits.ts'
 import type { Store, Write } from '../store/store.ts'
 import { type CopiedParts, lockCopied } from './copied.ts'
-import { type DelegationEnds, endedDraft, endRows, loadChain, MOST_LINKS, soonestEnd } from './delegations.ts'
-import { whatEndsWith } from './endings.ts'
+import { type DelegationEnds, endedDraft, endRows, loadChain, soonestEnd } from './delegations.ts'
+import { MOST_ABOVE, whatEndsWith } from './endings.ts'
 import { confirmGeneration, takeGeneration } from './generations.ts'
 import { tellUsed } from './last-used.ts'
 import { OpenSession, sameChain } from './live-session.ts'
@@ -58,13 +58,7 @@ export function openSessions(parts: SessionsParts): Sessions {
     }
     if (live.size >= limits.sessions) forgetIdle()
     if (live.size >= limits.sessions) throw new ChaperoneError('too_many', 'Too many sessions are open on this node.')
-    const session = new OpenSession(
-      row,
-      principal,
-      clock,
-      limits.connectionsPerSession,
-      row.how === 'exchange' ? await ancestorsOf(store, row.parent_id) : [],
-    )
+    const session = new OpenSession(row, principal, clock, limits.connectionsPerSession, await ancestorsOf(store, row.parent_id))
     session.assertLive()
     live.set(session.id, session)
     // Whoever ended it after the row was read did not find it here to end. From now on they do, so one more look is enough.
@@ -222,6 +216,7 @@ export function openSessions(parts: SessionsParts): Sessions {
           'signed in elsewhere',
         )
       }
+      if (ask.parentId !== undefined) await assertNotTooDeep(store, ask.parentId)
       // Asked before the record, so that no record tells of a session that never was; and once more where nobody can come between.
       await assertRoomFor(store.db, room)
       await audit.append({
@@ -324,12 +319,20 @@ export function openSessions(parts: SessionsParts): Sessions {
 /** A lock on a session stops what came from it, however far down it was handed on. Rows of ended sessions stay, so the way up does. */
 async function ancestorsOf({ db }: Store, parentId: string | null): Promise<readonly string[]> {
   const above: string[] = []
-  for (let id = parentId; id !== null && above.length < MOST_LINKS; ) {
+  for (let id = parentId; id !== null && above.length < MOST_ABOVE; ) {
     const row = await db.selectFrom('sessions').select('parent_id').where('id', '=', id).executeTakeFirst()
     id = row?.parent_id ?? null
     if (id !== null) above.push(id)
   }
   return above
+}
+
+/** Below the deepest one no lock on a session above would be seen, and none would end with it. */
+async function assertNotTooDeep(store: Store, parentId: string): Promise<void> {
+  if ((await ancestorsOf(store, parentId)).length + 1 <= MOST_ABOVE) return
+  throw new ChaperoneError('issue_refused', `A session is at most ${MOST_ABOVE} steps below the one that it all began with.`, {
+    fix: 'Begin it from a session further up.',
+  })
 }
 
 /** A link that is gone is the review's business, which cuts it. */

@@ -15,7 +15,7 @@ export interface TunnelOptions {
 }
 
 /** A socket to the destination through an HTTP proxy (CONNECT, RFC 9110 section 9.3.6): what runs in it is the two ends' own. Throws `upstream_unavailable`. */
-export function openTunnel(proxy: URL, { host, port }: Destination, { timeoutMs = TUNNEL_MS, signal }: TunnelOptions = {}): Promise<Socket> {
+function openTunnel(proxy: URL, { host, port }: Destination, { timeoutMs = TUNNEL_MS, signal }: TunnelOptions = {}): Promise<Socket> {
   const { promise, resolve, reject } = Promise.withResolvers<Socket>()
   const bare = host.replace(/^\[|\]$/g, '')
   const target = `${bare.includes(':') ? `[${bare}]` : bare}:${port}`
@@ -81,7 +81,7 @@ export async function openSocket(to: Destination, env: ProxyEnvironment = proces
 }
 
 /** An agent of `https` whose connections go through the proxy. */
-export class TunnelAgent extends https.Agent {
+class TunnelAgent extends https.Agent {
   readonly #proxy: URL
 
   constructor(proxy: URL, options: https.AgentOptions = {}) {

@@ -131,6 +131,30 @@ test('rule 1: limits that cannot be read allow nothing', () => {
   assert.equal(limitsSchema.safeParse({ tool: ['x/y'] }).success, false, 'a part that is misspelled limits nothing, so it is refused')
 })
 
+test('rule 7: two conditions both hold, also where one ends with a comment', () => {
+  const both = limitsInside({ where: 'args.n == 1 // only one' }, { where: 'true\n || true // or' })
+  assert.equal(under(both, { args: { n: 2 } }).verdict, 'deny')
+  assert.equal(under(both, { args: { n: 1 } }).verdict, 'allow')
+})
+
+test('rule 11: a condition of limits can say nothing that takes long, and looks at nothing large', () => {
+  for (const where of [
+    'args.a.all(x, x in args.b)',
+    'args.a.exists(x, args.b.contains(x))',
+    'size(args.a + args.a) > 0',
+    'args.s.contains(args.t)',
+    'args.s.split("").size() > 3',
+    'args.a.map(x, [x]).size() > 0',
+    'args.a.join(args.s) == ""',
+  ])
+    assert.throws(() => narrowingOf({ where }), { code: 'invalid_document' }, where)
+  const left = { where: 'args.a.all(x, x in ["a", "b"]) && args.s.lowerAscii().startsWith("x" + "y")' }
+  assert.equal(under(left, { args: { a: ['a', 'b'], s: 'XYZ', other: 'x'.repeat(1_000_000) } }).verdict, 'allow', 'what is not read may be large')
+  assert.equal(under(left, { args: { a: ['a'], s: `xy${'z'.repeat(70_000)}` } }).reason, 'delegation_exceeded')
+  assert.equal(under(left, { args: { a: new Array(20_000).fill('a'), s: 'xy' } }).reason, 'delegation_exceeded')
+  assert.equal(under({ where: '!has(args.s) || size(args.s) < 9' }, { args: { s: 'x'.repeat(70_000) } }).reason, 'delegation_exceeded')
+})
+
 test('limits are compiled once for all the actions of their delegation', () => {
   const left: Limits = { where: 'args.n < 3' }
   assert.equal(narrowingOf(left), narrowingOf(left))

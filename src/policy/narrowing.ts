@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { compileGlob, isGlob } from '../encoding/glob.ts'
 import { ChaperoneError } from '../errors.ts'
+import { assertLight, lightly } from './light-where.ts'
 import { type Action, EFFECTS, type Limits, type Resource, type Vocabulary } from './types.ts'
 import { compileWhere, type Where, type WhereScope } from './where.ts'
 
@@ -44,7 +45,7 @@ function compile(limits: Limits): Narrowing {
   const onResource = resources && anyOf(resources.map(assertKind))
   const pairs = tools?.map(readTool)
   const within = effects && new Set(effects)
-  const where = limits.where === undefined ? undefined : compileWhere(limits.where)
+  const where = limits.where === undefined ? undefined : compileWhere(limits.where, assertLight)
   const served = (server: string) => pairs === undefined || pairs.some((pair) => pair.server(server))
   return {
     roles: limits.roles && new Set(limits.roles),
@@ -69,7 +70,8 @@ function compile(limits: Limits): Narrowing {
 function holds(where: Where, action: Action, opens: boolean, scope: () => WhereScope): boolean {
   if (where.readsArgs && (opens || action.partial)) return true
   try {
-    return where.test(scope())
+    const asked = scope()
+    return where.test({ ...asked, args: lightly(asked.args) })
   } catch {
     return false
   }
@@ -102,7 +104,7 @@ function halves(pattern: string): readonly [server: string, tool: string] {
 }
 
 const unreadable = (pattern: string, fix: string) =>
-  new ChaperoneError('invalid_document', `${JSON.stringify(pattern.slice(0, 80))} says not what is meant.`, { fix })
+  new ChaperoneError('invalid_document', `${JSON.stringify(pattern.slice(0, 80))} does not say what is meant.`, { fix })
 
 /**
  * What both leave over: a profile, and what somebody wants within it. Of two patterns that only overlap neither is kept: rather
@@ -122,7 +124,8 @@ export function limitsInside(outer: Limits, inner: Limits): Limits {
     resources: patterns(outer.resources, inner.resources),
     tools: patterns(outer.tools, inner.tools, inSameTool),
     effects: both(outer.effects, inner.effects),
-    where: where.length === 2 ? `(${where[0]}) && (${where[1]})` : where[0],
+    // On lines of their own: a comment at the end of the one would take the bracket with it, and the other could go on behind it with `||`.
+    where: where.length === 2 ? where.map((text) => (text.includes('//') ? `(${text}\n)` : `(${text})`)).join(' && ') : where[0],
   })
 }
 

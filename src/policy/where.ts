@@ -117,8 +117,8 @@ const LOOPS = new Set(['all', 'exists', 'exists_one', 'map', 'filter'])
 /** `matches` runs a backtracking regex over a caller's text; `bind` can double a text again and again. */
 const FORBIDDEN = new Set(['matches', 'bind'])
 
-/** A CEL expression, checked for syntax, names and types. Throws ChaperoneError('invalid_document'). */
-export function compileWhere(source: string): Where {
+/** A CEL expression, checked for syntax, names and types; and by `check`, which throws. Throws ChaperoneError('invalid_document'). */
+export function compileWhere(source: string, check?: (ast: unknown) => void): Where {
   if (source.length > LONGEST) throw invalid(`it is over ${LONGEST} characters`)
   let program: ReturnType<Environment['parse']>
   try {
@@ -128,6 +128,7 @@ export function compileWhere(source: string): Where {
   }
   const variables = new Set<string>()
   inspect(program.ast, false, variables)
+  check?.(program.ast)
   const checked = program.check()
   if (!checked.valid) throw invalid(firstLine(checked.error), checked.error)
   if (checked.type !== 'bool' && checked.type !== 'dyn') throw invalid(`it gives ${checked.type}, not true or false`)

@@ -7,7 +7,11 @@ import { openProviders, type ProvidersParts } from '../signin/directory/provider
 import { openSecondStep } from '../signin/directory/second-step.ts'
 import { createScim, type ScimParts } from '../signin/scim/app.ts'
 
-interface CompanyParts extends Omit<DirectoriesParts, 'providers'>, ProvidersParts, DeviceSigninParts, Pick<ScimParts, 'places'> {
+interface CompanyParts
+  extends Omit<DirectoriesParts, 'providers'>,
+    ProvidersParts,
+    DeviceSigninParts,
+    Pick<ScimParts, 'places' | 'administratorLeft'> {
   readonly sessions: DirectoriesParts['sessions'] & DeviceSigninParts['sessions']
   readonly log: (error: ChaperoneError, where: string) => void
 }

@@ -4,23 +4,20 @@ import { openBudgets } from '../access/budgets.ts'
 import { makeGuard } from '../access/guard.ts'
 import { makeLockWatch } from '../access/lock-watch.ts'
 import { openRequests } from '../access/requests/requests.ts'
-import { keepState, type State } from '../access/state.ts'
+import { keepState } from '../access/state.ts'
 import type { Resources } from '../access/types.ts'
+import { assertAdministratorLeft } from '../api/administrator-left.ts'
 import { createMasker } from '../audit/mask.ts'
 import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
 import { openPinBook } from '../catalog/pin-book.ts'
 import { type Clock, steadyClock } from '../clock.ts'
-import { type ChaperoneError, toChaperoneError } from '../errors.ts'
 import { mcpVocabulary } from '../gateways/mcp/rules.ts'
 import { postgresVocabulary } from '../gateways/postgres/rules.ts'
 import { principalFromCertificate } from '../identity/credential.ts'
 import { sweepDelegations } from '../identity/delegations.ts'
-import { locked, lockFor, sessionsOf } from '../identity/locks.ts'
-import { limitsOfChain } from '../identity/session-limits.ts'
 import { endedAmong, openSessions, sessionOver } from '../identity/sessions.ts'
 import { openTokens } from '../identity/tokens.ts'
-import type { ChainLink, LiveSession } from '../identity/types.ts'
 import { openKeyring } from '../keys/keyring.ts'
 import { loadRootKey } from '../keys/root-key.ts'
 import { believeMore } from '../network/authorities.ts'
@@ -47,14 +44,14 @@ import { nodeIdOf } from './node-id.ts'
 import { openNotifying } from './notifying.ts'
 import { serveOauth } from './oauth.ts'
 import { reachableWeb, type ServerOptions } from './options.ts'
+import { readinessOf } from './readiness.ts'
 import { watched } from './record-health.ts'
+import { standingOf } from './standing.ts'
 import { openTripwires } from './tripwires.ts'
 import { recordStrangers } from './turned-away.ts'
 
 export const VOCABULARIES = [chaperoneVocabulary, mcpVocabulary, postgresVocabulary] as const
 
-/** A second off the store's clock, and certificates would begin or end at the wrong time: not ready (design 3.5). */
-const MOST_SKEW_MS = 1_000
 /** How often sessions are looked through for those that a role ends. */
 const SWEEP_SESSIONS_MS = 10_000
 /** How often delegations are looked through for those whose time is over, or whose giver is gone. Nothing can be done under them before that either. */
@@ -118,14 +115,6 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     undo.push(() => audit.close())
     const strangers = recordStrangers({ audit, clock, failed: (error) => logError(log, 'recording a refusal', error) })
     undo.push(() => strangers.close())
-    undo.push(
-      every(
-        clock,
-        SWEEP_DELEGATIONS_MS,
-        () => sweepDelegations({ store, sessions, clock }),
-        (error) => logError(log, 'delegations', error),
-      ),
-    )
 
     const places: { web: string; line?: string } = { web: reachableWeb(options.webListen, options) }
     const credentials = await openCredentials({ store, keyring, clock, audit, state: () => state.current(), options, places, trustDomain, log })
@@ -134,57 +123,13 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     undo.push(() => ca.close())
 
     const state = await keepState(store.db, VOCABULARIES, lease.epoch())
-    // What stopped a chain does not start it again within one state: a session is looked at once for each.
-    const seen = new WeakMap<LiveSession, State>()
-    const mayAct = async (session: LiveSession, credentialId: string): Promise<void> => {
-      await lease.ensure()
-      if (seen.get(session) !== state.current()) {
-        await state.see(session.principal.chain)
-        const why = whyCut(session)
-        if (why) throw why
-        seen.set(session, state.current())
-      }
-      const why = whyCredential(credentialId)
-      if (why) throw why
-    }
-    const whyCut = (session: LiveSession): ChaperoneError | undefined => {
-      try {
-        const now = clock.now()
-        const links = state.current().links(session.principal.chain, now)
-        const lock = lockFor(state.current().locks, { now, ...sessionsOf(session), links })
-        return lock && locked(lock)
-      } catch (error) {
-        return toChaperoneError(error)
-      }
-    }
-    const whyCredential = (credentialId: string): ChaperoneError | undefined => {
-      const lock = lockFor(state.current().locks, { now: clock.now(), credentialId, links: [] })
-      return lock && locked(lock)
-    }
-    /** What is locked gets no new session, and so no certificate and no token. */
-    const mayStart = async (chain: readonly ChainLink[]): Promise<void> => {
-      await lease.ensure()
-      await state.see(chain)
-      const now = clock.now()
-      const lock = lockFor(state.current().locks, { now, links: state.current().links(chain, now) })
-      if (lock) throw locked(lock)
-    }
-    const limitsOf = (chain: readonly ChainLink[]) => {
-      const { policy, links } = state.current()
-      const all = links(chain, clock.now())
-      try {
-        return limitsOfChain(policy, all)
-      } catch (error) {
-        // Deciding itself has failed: the guard refuses whatever is asked for, and its refusal is on record (rule 1).
-        logError(log, 'limits of sessions', error)
-        return {}
-      }
-    }
+    const standing = standingOf({ lease, state, clock, log })
+    const { mayAct, whyCut, whyCredential } = standing
     const raised = async (epoch: number) => {
       await lease.confirmed(epoch)
     }
     const toldOfLock = (trx: Write, made: LockTable, name: string) => notifications.announce(trx, lockNotice('made', made, name))
-    const sessions = openSessions({ store, audit, clock, raised, mayAct, mayStart, limitsOf, peer: knocksFrom, told: toldOfLock })
+    const sessions = openSessions({ store, audit, clock, raised, ...standing, peer: knocksFrom, told: toldOfLock })
     undo.push(() => sessions.close('draining'))
     undo.push(
       every(
@@ -192,6 +137,14 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
         SWEEP_SESSIONS_MS,
         () => sessions.sweep(),
         (error) => logError(log, 'sessions', error),
+      ),
+    )
+    undo.push(
+      every(
+        clock,
+        SWEEP_DELEGATIONS_MS,
+        () => sweepDelegations({ store, sessions, clock }),
+        (error) => logError(log, 'delegations', error),
       ),
     )
 
@@ -306,6 +259,8 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       audit: strangers,
       sessions,
       raised,
+      administratorLeft: (trx) =>
+        assertAdministratorLeft({ store, clock, vocabularies: VOCABULARIES, chaperone: chaperoneResource(trustDomain) }, trx),
       clock,
       outgoing,
       reveal: vault.reveal,
@@ -331,22 +286,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       fromCertificate: (raw) => principalFromCertificate(raw, { identityBundle: identityBundle.pem, now: clock.now(), trustDomain }),
       fromToken: (token, resource) => tokens.verify(token, [`https://${trustDomain}`, ...(resource === undefined ? [] : [resource])]),
     })
-    let draining = false
-    const drain = {
-      begin: () => {
-        draining = true
-      },
-      get under() {
-        return draining
-      },
-    }
-    const notReady = (): string | undefined => {
-      if (draining) return 'this node is shutting down'
-      if (audit.failing()) return 'records cannot be written, so everything is refused'
-      if (!lease.valid()) return 'the lease of this node has run out'
-      if (Math.abs(lease.skewMs()) > MOST_SKEW_MS) return `the clock of this node is ${Math.round(lease.skewMs())} ms off the store's`
-      return undefined
-    }
+    const { notReady, drain } = readinessOf({ audit, lease })
     return {
       options,
       clock,

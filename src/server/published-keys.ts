@@ -2,7 +2,7 @@ import type { Assertions } from '../vault/assertions.ts'
 import type { WebRoom } from './http.ts'
 
 /** What an upstream needs to verify the identities that Chaperone mints for it. Public, and the same for everybody. */
-export function publishedKeys(assertions: Assertions): WebRoom {
+export function publishedKeys(assertions: Assertions, failed: (error: unknown) => void): WebRoom {
   const keys = `${assertions.path}/jwks.json`
   /** OpenID Connect Discovery appends, RFC 8414 inserts: readers do the one or the other. */
   const metadata: ReadonlySet<string> = new Set([
@@ -36,7 +36,8 @@ export function publishedKeys(assertions: Assertions): WebRoom {
           'cache-control': 'public, max-age=300',
         })
         response.end(request.method === 'HEAD' ? undefined : body)
-      } catch {
+      } catch (error) {
+        failed(error)
         response.writeHead(503, { 'cache-control': 'no-store' }).end()
       }
     },

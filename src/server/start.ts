@@ -130,7 +130,13 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
       checkHost: hostCheck(names),
       mcp: mcp.handle,
       api: api.handle,
-      rooms: [publishedKeys(parts.assertions), publishedKeys(parts.svids), parts.oauth, parts.scim, pages, registry],
+      rooms: [
+        ...[parts.assertions, parts.svids].map((one) => publishedKeys(one, (error) => logError(log, 'published keys', error))),
+        parts.oauth,
+        parts.scim,
+        pages,
+        registry,
+      ],
       turnedAway(request: IncomingMessage, error: ChaperoneError) {
         parts.strangers
           .append({

@@ -51,6 +51,17 @@ test("rule 5: the store holds neither the terminal's secret nor its code", async
   assert.ok(!text.includes(device) && !text.includes(shown))
 })
 
+test('a yes from a session that was ended before the terminal asked again signs nobody in', async (t) => {
+  const { devices, session, sessions, begin, store } = await place(t)
+  const { device, code: shown } = await begin()
+  const { id } = await devices.look(session, shown)
+  await devices.decide(session, id, 'yes', 'totp')
+  await sessions.end([session.id], 'stolen')
+  assert.equal(await code(devices.poll(device)), 'factor_invalid')
+  assert.equal(await code(devices.poll(device)), 'factor_invalid', 'and the yes is used up')
+  assert.deepEqual(await store.db.selectFrom('sessions').select('id').where('ended_at', 'is', null).execute(), [])
+})
+
 test('without a factor there is no yes, and a no is final', async (t) => {
   const { devices, session, begin } = await place(t)
   const { device, code: shown } = await begin()

@@ -12,6 +12,7 @@ import { newId } from '../ids.ts'
 import type { Store } from '../store/store.ts'
 import type { DeviceLoginTable } from '../store/tables-identity.ts'
 import { addDevice } from './enrol.ts'
+import { hasFactor } from './factor.ts'
 import { nameOf } from './invited.ts'
 import { issueCredential, type SignedIn } from './issue.ts'
 import { recordRefusals } from './recorded.ts'
@@ -115,22 +116,11 @@ export function openDeviceSignin(parts: DeviceSigninParts): DeviceSignin {
   /** How he was signed in, and whether he has a factor of ours. */
   async function standing(session: LiveSession) {
     const identityId = session.principal.identityId
-    const factor = await store.db
-      .selectFrom('factors')
-      .select('id')
-      .where('identity_id', '=', identityId)
-      .where('last_step', '>', -1)
-      .executeTakeFirst()
-    const passkey = await store.db
-      .selectFrom('passkeys')
-      .select('id')
-      .where('identity_id', '=', identityId)
-      .where('revoked_at', 'is', null)
-      .executeTakeFirst()
+    const own = await hasFactor(store.db, identityId)
     const row = await store.db.selectFrom('sessions').select(['joined', 'factor_at', 'factor_by']).where('id', '=', session.id).executeTakeFirst()
     const fresh = clock.now() - session.startedAt <= FACTOR_FRESH_MS
     const vouched = row?.factor_by === 'directory' && row.factor_at !== null && clock.now() - row.factor_at <= FACTOR_FRESH_MS
-    return { own: factor !== undefined || passkey !== undefined, byDirectory: typeof row?.joined === 'string', fresh, vouched }
+    return { own, byDirectory: typeof row?.joined === 'string', fresh, vouched }
   }
 
   const needs: DeviceSignin['needs'] = async (session) => {
@@ -217,7 +207,9 @@ export function openDeviceSignin(parts: DeviceSigninParts): DeviceSignin {
         const from =
           row.session_id === null
             ? undefined
-            : await store.db.selectFrom('sessions').select('joined').where('id', '=', row.session_id).executeTakeFirst()
+            : await store.db.selectFrom('sessions').select(['joined', 'ended_at']).where('id', '=', row.session_id).executeTakeFirst()
+        // Whoever ends what a thief has in a browser ends what he said yes to there as well.
+        if (from && from.ended_at !== null) throw refused('The session that said yes has ended since.')
         const session = await sessions.start({
           identityId: identity.id,
           chain,

@@ -21,7 +21,7 @@ export const factorInvalid = () =>
 const contextOf = (factorId: string, identityId: string) => `totp ${factorId} ${identityId}`
 
 /** The factor that an invitation offers: its id follows from the invitation's, so that no client is trusted to bring it. */
-export const offeredFactorId = (invitationId: string) => `fac_${invitationId.slice(invitationId.indexOf('_') + 1)}`
+const offeredFactorId = (invitationId: string) => `fac_${invitationId.slice(invitationId.indexOf('_') + 1)}`
 
 /**
  * A new secret for an invitation that is open. It is kept sealed and counts for nothing until `confirmFactor`; asking
@@ -91,6 +91,14 @@ export async function verifyFactor(store: Store, keyring: Keyring, identityId: s
 /** Whether anybody has enrolled at all: an offered factor does not count. */
 export async function anyEnrolled(db: Database): Promise<boolean> {
   return (await db.selectFrom('factors').select('id').where('last_step', '>', OFFERED).limit(1).executeTakeFirst()) !== undefined
+}
+
+/** Whether somebody has a second step of his own here, be it a code or a passkey. */
+export async function hasFactor(db: Database, identityId: string): Promise<boolean> {
+  const code = db.selectFrom('factors').select('id').where('identity_id', '=', identityId).where('last_step', '>', OFFERED)
+  if (await code.executeTakeFirst()) return true
+  const passkey = db.selectFrom('passkeys').select('id').where('identity_id', '=', identityId).where('revoked_at', 'is', null)
+  return (await passkey.executeTakeFirst()) !== undefined
 }
 
 async function attempt(store: Store, keyring: Keyring, factor: FactorTable, code: string, clock: Clock, useUp: boolean): Promise<number> {

@@ -1,10 +1,10 @@
 import { readCsr } from '../ca/csr.ts'
 import { TTL } from '../ca/types.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
-import type { IdentityRecord } from '../identity/directory.ts'
 import { lookAtInvitation, useInvitation } from '../identity/invitations.ts'
 import type { Joining } from '../identity/joining/joins.ts'
 import { JoinRefused } from '../identity/joining/refused.ts'
+import { assertSessionsLeft } from '../identity/session-limits.ts'
 import type { SigninParts } from './enrol.ts'
 import { invited, nameOf } from './invited.ts'
 import { assertTtl, issueCredential, type SignedIn } from './issue.ts'
@@ -74,20 +74,6 @@ export function openJoin(parts: JoinParts): (ask: JoinByToken | JoinByProof) => 
     return await issueCredential(parts, { identity: nameOf(agent), session, chain, spki, ttlMs, how: 'join', ...issuer })
   }
 
-  async function assertRoom({ id, name }: IdentityRecord): Promise<void> {
-    const { count } = await store.db
-      .selectFrom('sessions')
-      .select((is) => is.fn.countAll<number>().as('count'))
-      .where('identity_id', '=', id)
-      .where('ended_at', 'is', null)
-      .where('expires_at', '>', clock.now())
-      .executeTakeFirstOrThrow()
-    if (Number(count) < MOST_SESSIONS) return
-    throw new ChaperoneError('too_many', `${name} has ${MOST_SESSIONS} open sessions.`, {
-      fix: 'End some (chaperone sessions kill), or let them live for less: `longest` in the join document.',
-    })
-  }
-
   async function byProof({ join, proof, csr, ttlMs: wanted, lifeMs, purpose }: JoinByProof): Promise<JoinedIn> {
     if (wanted !== undefined) assertTtl(wanted)
     assertPurpose(purpose)
@@ -97,7 +83,7 @@ export function openJoin(parts: JoinParts): (ask: JoinByToken | JoinByProof) => 
     const chain = [{ identity: agent.id }]
     // A lock is lifted again; a proof that was used up for nothing is not given back.
     await sessions.mayStart(chain)
-    await assertRoom(agent)
+    await assertSessionsLeft(parts, agent, END_SOME)
     const counted = await joining.take(joined)
     const issuer = counted?.issuerId === undefined ? {} : { issuerId: counted.issuerId }
     const session = await sessions.start({
@@ -119,8 +105,7 @@ export function openJoin(parts: JoinParts): (ask: JoinByToken | JoinByProof) => 
   }
 }
 
-/** Open sessions of one agent that joined by proofs: one that joins over and over must not fill the store (rule 11). */
-const MOST_SESSIONS = 1000
+const END_SOME = 'End some (chaperone sessions kill), or let them live for less: `longest` in the join document.'
 
 function assertPurpose(purpose: string | undefined): void {
   if (purpose !== undefined && purpose.length > LONGEST_PURPOSE)

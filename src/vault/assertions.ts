@@ -14,7 +14,7 @@ export interface Asserted {
   readonly username: string
 }
 
-export const ASSERTION_MS = 5 * 60_000
+const ASSERTION_MS = 5 * 60_000
 
 /** Never that of Chaperone's own tokens (`at+jwt`), and signed with a key of another purpose: shown to Chaperone it opens nothing. */
 const TYP = 'JWT'
@@ -31,7 +31,7 @@ export interface Assertions {
   keys(): Promise<{ readonly keys: JWK[] }>
 }
 
-export const ISSUER_PATH = '/identity'
+const ISSUER_PATH = '/identity'
 /** Of tokens that agents ask for themselves (JWT-SVIDs): other keys and another issuer, so that an upstream which believes what comes through Chaperone does not believe who comes around it. */
 export const SVID_PATH = '/svid'
 

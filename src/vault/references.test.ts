@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmod, link, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, link, mkdir, mkdtemp, open, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -137,4 +137,17 @@ test('a value is used for as long as its document says; one that cannot be read 
   remove('a')
   assert.equal(references.has('a'), false)
   await assert.rejects(references.reveal('a'), refused(/deleted/))
+})
+
+test('rule 5: what is judged is the file that was opened, also when its path leads elsewhere a moment later', {
+  skip: process.platform !== 'linux',
+}, async (t) => {
+  const { references, set, file } = await world(t)
+  const path = await file('kept-by-somebody', 'hunter2')
+  const handle = await open(path)
+  t.after(() => handle.close())
+  await rm(path)
+  await file('kept-by-somebody (deleted)', 'harmless')
+  set('turned', { from: { file: `/proc/self/fd/${handle.fd}` } })
+  await assert.rejects(references.reveal('turned'), refused(/changed while it was read/))
 })

@@ -46,6 +46,9 @@ export function fileSource({ path, kept }: FileSourceParts): Source {
 
   async function assertNotKept(file: string, found: { readonly dev: number; readonly ino: number }): Promise<void> {
     const real = await realpath(file)
+    // Whoever may write a folder on the way could turn a link around in between: then the path says nothing of the file that is open.
+    const there = await stat(real)
+    if (there.dev !== found.dev || there.ino !== found.ino) throw unreadable(place, 'it changed while it was read')
     for (const one of kept) {
       const theirs = await stat(one).catch(() => undefined)
       const root = await realpath(one).catch(() => one)

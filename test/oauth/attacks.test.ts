@@ -111,6 +111,8 @@ describe('attacks on OAuth', () => {
     const { tokens } = await signedIn(r)
     assert.equal((await refresh(r, tokens.refresh_token, { client_id: 'console' })).error, 'invalid_grant')
     assert.equal((await refresh(r, tokens.refresh_token, { resource: r.resource('other') })).error, 'invalid_target')
+    const less = await refresh(r, tokens.refresh_token, { scope: 'mcp:read' })
+    assert.equal(less.error, 'invalid_scope', 'a token that says less than it opens is none')
     assert.equal((await refresh(r, tokens.refresh_token)).status, 200)
   })
 

@@ -93,6 +93,41 @@ describe('machines get tokens', () => {
     )
   })
 
+  test('rule 7: who asks for reading alone gets no more than that, or nothing', async () => {
+    const refused = await credentials(undefined, { scope: 'mcp:read' })
+    assert.equal(refused.status, 400)
+    assert.equal(refused.error, 'invalid_scope')
+    const made = (await r.token({
+      grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
+      subject_token: (await credentials()).access_token,
+      subject_token_type: 'urn:ietf:params:oauth:token-type:access_token',
+      scope: 'mcp:read',
+      ...(await as(helper, 'helper')),
+    })) as Tokens & { readonly scope?: string }
+    assert.equal(made.scope, 'mcp:read', JSON.stringify(made))
+    const [newest] = await r.home.server.parts.store.db.selectFrom('delegations').select('limits').orderBy('id', 'desc').limit(1).execute()
+    assert.deepEqual(JSON.parse(newest!.limits), { effects: ['read'] })
+  })
+
+  test('rule 11: an agent that asks over and over does not fill the store', async () => {
+    await credentials()
+    const { store } = r.home.server.parts
+    const sessions = store.db.selectFrom('sessions').innerJoin('identities', 'identities.id', 'sessions.identity_id').selectAll('sessions')
+    const row = await sessions.where('identities.name', '=', 'job').executeTakeFirstOrThrow()
+    const many = Array.from({ length: 1000 }, (_, i) => ({ ...row, id: `ses_many${i}` }))
+    await store.write(async (trx) => {
+      for (let from = 0; from < many.length; from += 100)
+        await trx
+          .insertInto('sessions')
+          .values(many.slice(from, from + 100))
+          .execute()
+    })
+    const refused = await credentials()
+    await store.write((trx) => trx.deleteFrom('sessions').where('id', 'like', 'ses_many%').execute())
+    assert.equal(refused.error, 'temporarily_unavailable')
+    assert.equal((await credentials()).status, 200)
+  })
+
   test('and by nothing else: another key, another audience, an old one, one without end, one used before', async () => {
     const other = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
     const bad: Assertion[] = [

@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { Envelope } from '../../src/audit/record.ts'
 import { findIdentity } from '../../src/identity/directory.ts'
-import { stepAt, totpCode } from '../../src/signin/totp.ts'
 import { type Fixture, startFixture } from '../mcp/fixture/fixture.ts'
+import { codeOf } from '../parts/factor.ts'
 import { type Answered, ask, type House, house, type Member } from '../parts/house.ts'
 
 interface Test {
@@ -88,17 +88,7 @@ export async function rig(t: Test, more: Parameters<typeof house>[1] = {}, extra
   const records: Envelope[] = []
   const { parts } = home.server
   parts.audit.watch((envelope) => records.push(envelope))
-  const code = async (name: string) => {
-    const row = await parts.store.db
-      .selectFrom('factors')
-      .innerJoin('identities', 'identities.id', 'factors.identity_id')
-      .select(['factors.id', 'factors.identity_id', 'factors.sealed'])
-      .where('identities.name', '=', name)
-      .where('last_step', '>=', 0)
-      .executeTakeFirstOrThrow()
-    await parts.store.write((trx) => trx.updateTable('factors').set({ last_step: 0 }).where('id', '=', row.id).execute())
-    return totpCode(await parts.keyring.open('factors', row.sealed, `totp ${row.id} ${row.identity_id}`), stepAt(Date.now()))
-  }
+  const code = (name: string) => codeOf(parts, name)
   const { web } = parts.places
   const host = { host: web }
   const address = home.server.addresses.web

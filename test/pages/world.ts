@@ -3,6 +3,7 @@ import type { Invitation } from '../../src/api/contract.ts'
 import { describeStatement } from '../../src/gateways/postgres/explain.ts'
 import type { LiveSession } from '../../src/identity/types.ts'
 import { fromBase32, stepAt, totpCode } from '../../src/signin/totp.ts'
+import { codeOf } from '../parts/factor.ts'
 import { type House, house, type Member } from '../parts/house.ts'
 
 export const DOCUMENTS = `
@@ -70,20 +71,7 @@ export async function world(t: Test, options: Parameters<typeof house>[1] = {}):
   // Not by dana: she decides about what it asks for.
   const joined = await home.join('report-bot', undefined, await home.enrol('olga'))
   const bot = await sessionOf(home, joined)
-  const secrets = new Map<string, Uint8Array>()
-  const code = async (name: string) => {
-    const row = await parts.store.db
-      .selectFrom('factors')
-      .innerJoin('identities', 'identities.id', 'factors.identity_id')
-      .select(['factors.id', 'factors.identity_id', 'factors.sealed'])
-      .where('identities.name', '=', name)
-      .where('last_step', '>=', 0)
-      .executeTakeFirstOrThrow()
-    const secret = secrets.get(row.id) ?? (await parts.keyring.open('factors', row.sealed, `totp ${row.id} ${row.identity_id}`))
-    secrets.set(row.id, secret)
-    await parts.store.write((trx) => trx.updateTable('factors').set({ last_step: 0 }).where('id', '=', row.id).execute())
-    return totpCode(secret, stepAt(Date.now()))
-  }
+  const code = (name: string) => codeOf(parts, name)
   return {
     ...home,
     web: `https://${parts.places.web}`,

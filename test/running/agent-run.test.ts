@@ -172,6 +172,7 @@ test('what would copy the runner’s credential, or end it, is not to be had at 
     '/v1/%72enew',
     '/v1/x/../renew',
     '/v1/renew?x',
+    '/v1/renew#x',
     '/v1/logout',
     '/v1/runs',
     '/v1/clients',
@@ -182,7 +183,7 @@ test('what would copy the runner’s credential, or end it, is not to be had at 
   const script = asks
     .map(
       (path) =>
-        `curl -s -o /dev/null -w '${path} %{http_code}\\n' --path-as-is --unix-socket $CHAPERONE_SOCKET -X POST -H 'content-type: application/json' -d '{}' 'http://x${path}'`,
+        `curl -s -o /dev/null -w '${path} %{http_code}\\n' --request-target '${path}' --unix-socket $CHAPERONE_SOCKET -X POST -H 'content-type: application/json' -d '{}' http://x/`,
     )
     .join('\n')
   const { rig, runner } = await agent(t, ['--isolation', 'none'], `${script}\nchaperone whoami`)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { SessionRow } from '../../src/api/contract.ts'
@@ -83,7 +83,7 @@ test('rule 5: the person’s own credential is not to be seen by what runs for h
   const { rig, run } = await person(
     t,
     [],
-    'ls -A "$HOME/boris" | sed "s/^/home: /"; ls -A /dev/shm/chaperone-*/ | sed "s/^/runs: /"; cat "$HOME/secret"; echo; ls /proc | grep -c "^[0-9]"',
+    'ls -A "$HOME/boris" | sed "s/^/home: /"; ls -A /dev/shm/chaperone-$(id -u)/ | sed "s/^/runs: /"; cat "$HOME/secret"; echo; ls /proc | grep -c "^[0-9]"',
   )
   await writeFile(join(rig.dir, 'secret'), 'of the person')
   assert.equal(await run.ended, 0, run.err())
@@ -166,4 +166,31 @@ test('what was applied meanwhile holds in a run that goes on', async (t) => {
   await writeFile(join(rig.work, 'go'), '')
   assert.equal(await run.ended, 0, run.err())
   assert.doesNotMatch(run.out(), /Hello, Ada/)
+})
+
+test('whose sign-in is over, and who names a server that is not there, hears the line that helps', async (t) => {
+  const rig = await runningRig(t)
+  const { home } = rig.boris
+  const config = start(t, ['mcp', 'config', 'claude-code', 'fixture', 'fixtrue', '--print'], { home, cwd: rig.work })
+  assert.equal(await config.ended, 0, config.err())
+  assert.match(config.err(), /no MCP server fixtrue that you may see/)
+  assert.doesNotMatch(config.err(), /no MCP server fixture /)
+
+  const folder = join(home, 'profiles')
+  for (const name of (await readdir(folder)).filter((file) => file.endsWith('.json'))) {
+    const profile = JSON.parse(await readFile(join(folder, name), 'utf8'))
+    if (profile.notAfter !== undefined) await writeFile(join(folder, name), JSON.stringify({ ...profile, notAfter: 1 }), { mode: 0o600 })
+  }
+  const run = start(t, ['run', '--', 'true'], { home, cwd: rig.work })
+  assert.equal(await run.ended, 4, run.err())
+  assert.match(run.err(), /no longer signed in as boris[\s\S]*chaperone login/)
+})
+
+test('the variable of `agent join` says to `agent run --method` which server it is', async (t) => {
+  const rig = await runningRig(t)
+  const line = `chaperone://${rig.server.addresses.data}?ca=${'0'.repeat(64)}&for=https%3A%2F%2Fchaperone.internal`
+  const args = ['agent', 'run', '--as', 'ci', '--method', 'oidc', '--', 'true']
+  const run = start(t, args, { home: join(rig.dir, 'nobody'), cwd: rig.work, env: { CHAPERONE_JOIN_SERVER: line } })
+  assert.notEqual(await run.ended, 0)
+  assert.match(run.err(), /not the one that the invitation names/, run.err())
 })

@@ -167,6 +167,10 @@ test('rule 7: a chain of three acts on both protocols within every link, is on r
     assert.equal(handedOn!.under, run!.id)
     const olga = await invited(t, dana, 'olga', dir)
     assert.deepEqual((await olga.api.call<{ delegations: DelegationRow[] }>('GET', '/v1/delegations')).delegations, [])
+    const heard = await Promise.all(
+      ['boris', 'nobody-at-all'].map((of) => olga.api.call('GET', `/v1/delegations?of=${of}`).catch((e: Error) => e.message.replace(of, 'X'))),
+    )
+    assert.equal(heard[0], heard[1], 'whether there is somebody of that name is not told (rule 8)')
     await assert.rejects(olga.api.call('GET', `/v1/delegations/${run!.id}`), { code: 'no_rule' })
     await assert.rejects(olga.api.call('DELETE', `/v1/delegations/${run!.id}`))
     await assert.rejects(helper.api.call('DELETE', `/v1/delegations/${run!.id}`))

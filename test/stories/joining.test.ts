@@ -375,6 +375,7 @@ test('documents that would let in strangers are refused before they are applied'
     ['method: github\n  allow: [{ ref: refs/heads/main }]', /does not say whose it is/],
     ['method: github\n  allow: [{ repository: "*" }]', /does not say whose it is/],
     ['method: github\n  allow: [{ repository: "octo*" }]', /does not say whose it is/],
+    ['method: github\n  allow: [{ sub: "environment:prod" }]', /does not say whose it is/],
     ['method: github\n  allow: [{ repo: octo/app, repository_owner: octo }]', /no claim `repo`/],
     ['method: github', /Without a rule nobody joins/],
     ['method: aws\n  allow: [{ role: reporter }]', /does not say whose it is/],

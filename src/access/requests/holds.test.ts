@@ -3,7 +3,6 @@ import { describe, type TestContext, test } from 'node:test'
 import { sqlitePlace } from '../../audit/fixtures.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
-import { endDelegation } from '../../identity/delegations.ts'
 import { setIdentityState } from '../../identity/directory.ts'
 import { makeLock } from '../../identity/locks.ts'
 import type { Action } from '../../policy/types.ts'
@@ -88,7 +87,11 @@ const CHANGES: readonly Change[] = [
     store: (trx) => trx.updateTable('documents').set({ id: 'res_second' }).where('kind', '=', 'tool').execute(),
     answer: 'not_found',
   },
-  { what: 'the delegation ended', store: (trx, { ids }) => endDelegation(trx, ids['boris>bot']!, START), answer: 'session_ended' },
+  {
+    what: 'the delegation ended',
+    store: (trx, { ids }) => trx.updateTable('delegations').set({ ended_at: START }).where('id', '=', ids['boris>bot']!).execute(),
+    answer: 'session_ended',
+  },
   { what: 'the agent is disabled', store: (trx, { ids }) => setIdentityState(trx, ids.bot!, 'disabled', START), answer: 'identity_disabled' },
   {
     what: 'the person behind it is disabled',

@@ -14,8 +14,7 @@ export const seenOf = ({ id, kind, identityId, chain, body, reason, purpose, nee
   sha256(canonicalJson({ id, kind, identityId, chain, body, reason, purpose: purpose ?? null, needs, says: says ?? null }))
 
 /** The role that is asked for, as it is applied now: its approver reads it, and his yes is to that. Undefined: it is about none. */
-export const saysOf = (state: Pick<State, 'find'>, { kind, body }: Wished): unknown =>
-  kind === 'access' ? state.find('role', body.role)?.spec : undefined
+const saysOf = (state: Pick<State, 'find'>, { kind, body }: Wished): unknown => (kind === 'access' ? state.find('role', body.role)?.spec : undefined)
 
 /** A vote about what the role said at another time is none about what it says now. */
 export const isOutdated = ({ seen }: Vote, now: string): boolean => seen !== undefined && seen !== now

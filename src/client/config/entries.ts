@@ -22,7 +22,7 @@ export interface Way {
 export const entryName = (server: string): string => (server.includes('/') ? prefixOf(server) : server)
 
 /** Where an MCP server is, on the listener at `base`; undefined: all of them as one. */
-export function mcpUrl(base: string, server: string | undefined): string {
+function mcpUrl(base: string, server: string | undefined): string {
   if (server === undefined) return `${base}/mcp`
   const slash = server.indexOf('/')
   return slash < 0 ? `${base}/mcp/${server}` : `${base}/mcp/${server.slice(0, slash)}/${encodeURIComponent(server.slice(slash + 1))}`

@@ -113,12 +113,12 @@ test('servers are looked for in the files of the user and of projects', () => {
   const files = sources(linux, ['/p']).map(({ file }) => file)
   for (const file of ['/home/b/.claude.json', '/p/.mcp.json', '/p/.cursor/mcp.json', '/p/.vscode/mcp.json', '/p/.codex/config.toml'])
     assert.ok(files.includes(file), file)
-  const text = '{ "mcpServers": { "a": {} }, "projects": { "/work/x": { "mcpServers": { "b": {} } }, "/y": {} } }'
+  const text = '{ "mcpServers": { "a": {} }, "projects": { "/srv/x": { "mcpServers": { "b": {} } }, "/y": {} } }'
   assert.deepEqual(
     FORMS['claude-code'].format.list(text).map(({ at }) => at),
     [
       ['mcpServers', 'a'],
-      ['projects', '/work/x', 'mcpServers', 'b'],
+      ['projects', '/srv/x', 'mcpServers', 'b'],
     ],
   )
 })

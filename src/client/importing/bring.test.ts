@@ -6,8 +6,8 @@ import { test } from 'node:test'
 import { FORMS, sources } from '../config/forms.ts'
 import type { Place } from '../config/types.ts'
 import { bringAlong, type Catalog, offersOf, undo } from './bring.ts'
+import { computer, type FakeCatalog, fakeCatalog, fill, SECRETS } from './computer.fixture.ts'
 import { findServers } from './find.ts'
-import { computer, type FakeCatalog, fakeCatalog, fill, SECRETS } from './fixture.ts'
 import { type Journals, openJournals } from './journal.ts'
 
 const here = { env: {}, exists: () => false }

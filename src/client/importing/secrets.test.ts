@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { SECRETS } from './fixture.ts'
+import { SECRETS } from './computer.fixture.ts'
 import { secretsIn } from './secrets.ts'
 import { wishOf } from './wish.ts'
 

@@ -33,10 +33,9 @@ export function secretKind(name: string, value: string): string | undefined {
 }
 
 /** Only a name of something that is kept elsewhere: `${TOKEN}`, `$TOKEN`, `${env:TOKEN}`, `${input:token}`, `Bearer ${TOKEN}`. */
-export const isReference = (value: string): boolean =>
-  /^(?:(?:Bearer|Basic|Token)\s+)?(?:\$\{[^}]+\}|\$[A-Za-z_][A-Za-z0-9_]*|%[A-Za-z_]\w*%)$/i.test(value)
+const isReference = (value: string): boolean => /^(?:(?:Bearer|Basic|Token)\s+)?(?:\$\{[^}]+\}|\$[A-Za-z_][A-Za-z0-9_]*|%[A-Za-z_]\w*%)$/i.test(value)
 
-export const looksLike = (value: string): string | undefined => masker.looks(value)[0]?.name
+const looksLike = (value: string): string | undefined => masker.looks(value)[0]?.name
 
 /** The environment of an entry, and its headers, in whatever words its client has. */
 export const envOf = (value: unknown): readonly (readonly [string, string])[] =>

@@ -19,7 +19,7 @@ export interface KeyFile {
 export const keyFileOf = ({ as, keyFile, env = process.env }: Pick<Obtaining, 'as' | 'keyFile' | 'env'>): string =>
   keyFile ?? join(profileHome(env), 'join-keys', `${as.replace(/[^A-Za-z0-9._-]/g, '_')}.json`)
 
-export async function readKeyFile(path: string): Promise<KeyFile | undefined> {
+async function readKeyFile(path: string): Promise<KeyFile | undefined> {
   let text: string
   try {
     if (process.platform !== 'win32' && ((await stat(path)).mode & 0o077) !== 0)

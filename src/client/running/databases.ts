@@ -18,7 +18,7 @@ export interface RunDatabases {
 }
 
 /** Each is a socket and costs nothing until somebody connects; more than this nobody looks through. */
-export const MOST_DATABASES = 40
+const MOST_DATABASES = 40
 
 /** Opens a socket for each, below `folder`, and writes the service file (libpq, section 34.17) that has a name for each. */
 export async function openRunDatabases(keeper: Keeper, databases: readonly RunDatabase[], folder: string): Promise<RunDatabases> {

@@ -87,8 +87,10 @@ export async function openRunDoor({ keeper, socket }: { readonly keeper: Keeper;
   }
 }
 
-/** The path as the server reads it; undefined for one that another reader could take for another: `/v1/%72enew`, `/v1//renew`. */
+/** The path as the server reads it; undefined for one that another reader could take for another: `/v1/%72enew`, `/v1//renew`, `/v1/renew#x`. */
 function decoded(path: string): string | undefined {
+  // Whoever makes a URL of it cuts off what stands behind a `#`, and takes a backslash for a slash.
+  if (/[#\\]/.test(path)) return undefined
   const parts = path.split('/').slice(1)
   if (parts.some((part) => part === '' || part === '.' || part === '..')) return undefined
   try {

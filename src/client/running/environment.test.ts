@@ -7,7 +7,7 @@ const PERSON = {
   LANG: 'de_DE.UTF-8',
   LC_TIME: 'C',
   TERM: 'xterm',
-  PWD: '/work',
+  PWD: '/srv',
   EDITOR: 'vi',
   AWS_SECRET_ACCESS_KEY: 'aws',
   AWS_PROFILE: 'prod',

@@ -11,9 +11,6 @@ import type { RunAbout } from './door.ts'
 
 /** What commands do that are typed, or started by a client, inside of a run: they go through its socket, and hold no credential. */
 
-/** The socket of the run that this process is in. */
-export const insideOf = (env: NodeJS.ProcessEnv = process.env): string | undefined => env.CHAPERONE_SOCKET || undefined
-
 export const apiInside = (socket: string): Api => openApi({ address: 'run.invalid:1', authorities: '', socket })
 
 /** Who one is inside: everything of a profile but what opens something. */

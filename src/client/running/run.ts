@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import type { ResourceRow, WhoAmI } from '../../api/contract.ts'
 import type { Abilities } from '../../api/runs-contract.ts'
 import { type Clock, systemClock } from '../../clock.ts'
+import { momentText } from '../../encoding/moment.ts'
 import { type ChaperoneError, REASONS } from '../../errors.ts'
 import type { Limits } from '../../policy/types.ts'
 import { type Api, openApi } from '../api.ts'
@@ -91,7 +92,12 @@ export async function runProgram(options: RunOptions): Promise<number> {
     const place = await makePlace(runs)
     undo.push(() => place.remove())
     await place.note(noteOf(keeper.current(), options.by))
-    keeper.onRenew((held) => void place.note(noteOf(held, options.by)).catch(() => {}))
+    keeper.onRenew(
+      (held) =>
+        void place
+          .note(noteOf(held, options.by))
+          .catch((error: Error) => say(`what tells the next run of this one could not be written: ${error.message}`)),
+    )
     const watch = watchSession(keeper, { clock })
     undo.push(() => watch.close())
 
@@ -141,15 +147,11 @@ export async function runProgram(options: RunOptions): Promise<number> {
       ...made.absent.map((variable) => ({ text: `${variable} is not set`, fix: `Set it, or leave out --env ${variable}.` })),
       ...(place.inMemory ? [] : [{ text: `${dirname(place.folder)} is on a disk`, fix: 'Set XDG_RUNTIME_DIR to a folder in memory.' }]),
     ]
-    const until = new Date(profile.sessionUntil)
-      .toISOString()
-      .replace('T', ' ')
-      .replace(/\.\d+Z$/, 'Z')
     const summary = {
       name: profile.identity.name,
       ...(options.behalf === undefined ? {} : { behalf: options.behalf }),
       command: options.command,
-      until,
+      until: momentText(profile.sessionUntil),
       fence,
       abilities: seen.abilities,
       services: databases.services,
@@ -210,7 +212,14 @@ export async function runProgram(options: RunOptions): Promise<number> {
     // A program that goes quietly when it is told to has not done its work, and whoever started it must hear so.
     return code === 0 && keeper.signal.aborted ? REASONS[(keeper.signal.reason as ChaperoneError).code].exit : code
   } finally {
-    for (const step of undo.reverse()) await Promise.resolve(step()).catch((error: Error) => say(`while ending: ${error.message}`))
+    for (const step of undo.reverse()) {
+      try {
+        await step()
+      } catch (error) {
+        // One part that cannot be closed keeps nothing else: least of all the folder with the key.
+        say(`while ending: ${(error as Error).message}`)
+      }
+    }
   }
 }
 
@@ -264,8 +273,8 @@ async function lookAround(keeper: Keeper) {
       databases,
       missing: idle.map(
         ({ name }): Missing => ({
-          text: `no tool of ${name} may be used`,
-          fix: `See why: chaperone explain mcp ${name} TOOL. Not looked at yet? chaperone mcp pins look ${name}`,
+          text: `no tool of ${name} is known that may be used`,
+          fix: `What it offers is known once somebody has listed its tools. Why one is refused: chaperone explain mcp ${name} TOOL`,
         }),
       ),
     }

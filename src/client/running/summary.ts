@@ -48,7 +48,7 @@ export function summaryLines(ask: SummaryAsk): readonly string[] {
       `${role}${resources.length > 0 ? ` on ${names(resources)}` : ''}${for_at_most ? `, at most ${for_at_most}` : ''}: chaperone requests ask ${role} --reason "…"`,
   )
   return [
-    `${name}${behalf === undefined ? '' : `, on behalf of ${behalf}`}, runs ${command.join(' ')} until ${until}`,
+    `${name}${behalf === undefined ? '' : `, on behalf of ${behalf},`} runs ${command.join(' ')} until ${until}`,
     ...block('limits', ask.limits),
     ...block('tools', servers.length > 0 ? servers : ['none']),
     ...block('databases', databases),

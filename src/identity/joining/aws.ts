@@ -31,7 +31,7 @@ export const awsSpec = z.strictObject({
   ca: z.string().max(65_536).optional().describe('PEM of the authority of an inspecting proxy on the way to STS, believed beside the public ones'),
 })
 
-export const awsProof = z.strictObject({
+const awsProof = z.strictObject({
   region: z.string().regex(REGION),
   authorization: header(4096),
   date: z.string().regex(/^\d{8}T\d{6}Z$/),

@@ -34,7 +34,7 @@ const proof = z.strictObject({
 })
 
 /** An ordinary public key, in its one encoding; undefined for anything else. RSA under 2048 bits is refused where it verifies. */
-export function readPublicKey(pem: string): { readonly key: KeyObject; readonly spki: Buffer } | undefined {
+function readPublicKey(pem: string): { readonly key: KeyObject; readonly spki: Buffer } | undefined {
   try {
     const key = createPublicKey(pem)
     const { namedCurve } = key.asymmetricKeyDetails ?? {}

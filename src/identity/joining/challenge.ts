@@ -1,7 +1,7 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 
 /** From asking to showing: a signature and one request of ours, or one to a cloud's endpoint before it. */
-export const CHALLENGE_MS = 120_000
+const CHALLENGE_MS = 120_000
 
 const STAMP_BYTES = 8
 const RANDOM_BYTES = 16

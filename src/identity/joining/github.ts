@@ -1,7 +1,7 @@
 import type { z } from 'zod'
 import type { JoinMethod } from './method.ts'
 import { type IssuerSpec, oidcSpec, proveByToken } from './oidc.ts'
-import { afterSlash, whole } from './telling.ts'
+import { afterSlash, githubSubject, whole } from './telling.ts'
 import { tokenProof } from './workload-token.ts'
 
 const ISSUER = 'https://token.actions.githubusercontent.com'
@@ -55,7 +55,7 @@ export const github: JoinMethod<IssuerSpec, z.infer<typeof tokenProof>> = {
     repository_owner_id: whole,
     enterprise: whole,
     enterprise_id: whole,
-    sub: afterSlash,
+    sub: githubSubject,
   },
   provableAgain: true,
   prove: ({ token }, spec, context) => proveByToken(token, spec, context, 'github'),

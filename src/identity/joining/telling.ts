@@ -23,3 +23,16 @@ export const afterAccount: Telling = (pattern) => {
 
 /** Anything but a lone `*`. */
 export const notEverything: Telling = (pattern) => !/^[*?]+$/.test(pattern)
+
+/**
+ * The `sub` of GitHub, which a repository may put together otherwise: `environment:prod` alone is everybody's who calls one so. What
+ * says whose it is must stand in it, before any wildcard; a colon in a value is written `%3A`.
+ */
+export const githubSubject: Telling = (pattern) => {
+  const [fixed = ''] = pattern.split(/[*?]/)
+  const written = isGlob(pattern) ? fixed.slice(0, fixed.lastIndexOf(':') + 1) : fixed
+  return (
+    /(?:^|:)(?:repository_id|repository_owner|repository_owner_id|enterprise|enterprise_id):[^:]/.test(written) ||
+    /(?:^|:)(?:repo|repository):[^:/]+\//.test(fixed)
+  )
+}

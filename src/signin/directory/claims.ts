@@ -59,6 +59,10 @@ export function toldBy(spec: DirectorySpec, claims: Claims): Told {
   const userName = textIn(claims, spec.name.claim)
   if (userName === undefined || userName.length > 256) throw wrong(`says no \`${spec.name.claim}\`, from which a name would come`)
   const email = textIn(claims, 'email')
+  // Where anybody writes any address into his account, it would name him as a colleague (OpenID Connect Core 5.7). Entra says nothing of it.
+  const rests = spec.name.claim === 'email' || Object.hasOwn(spec.allow, 'email')
+  if (rests && [false, 'false'].includes(own(claims, 'email_verified') as never))
+    throw wrong('says that it has not verified your `email`', 'Verify your address there, and sign in again.')
   const match = textIn(claims, spec.match)
   return {
     sub,

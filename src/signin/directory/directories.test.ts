@@ -305,6 +305,21 @@ test('rule 1: claims must fit; who is turned away reads his own claim and not th
   assert.equal(await code(signIn()), 'directory_refused')
 })
 
+test('an address that its provider has not verified neither names anybody nor lets him in', async (t) => {
+  const { signIn, document } = await place(t, { name: { claim: 'email', domain: 'example.com' } })
+  const mallory = { sub: 'u-66', email: 'boss@example.com' }
+  for (const email_verified of [false, 'false']) assert.equal(await code(signIn({ ...mallory, email_verified })), 'directory_refused')
+  document('company', { allow: { email: '*@example.com' } })
+  assert.equal(await code(signIn({ ...mallory, email_verified: false })), 'directory_refused')
+  assert.equal(await code(signIn({ ...mallory, email_verified: true })), 'ok')
+  document('company', {})
+  assert.equal(
+    await code(signIn({ sub: 'u-67', preferred_username: 'tom', email: 'x@example.net', email_verified: false })),
+    'ok',
+    'nothing rests on it',
+  )
+})
+
 test('rule 6: a group that is lost takes only its roles away, at the next sign-in', async (t) => {
   const { signIn, user, store, documents, epochs } = await place(t, {
     roles: { eng: ['developer', 'reader'], ops: ['operator', 'reader'], '*': ['everybody'] },

@@ -46,7 +46,7 @@ export interface Arrived {
   readonly linked: boolean
 }
 
-export interface DirectoriesParts extends PeopleParts {
+export interface DirectoriesParts extends Omit<PeopleParts, 'administratorLeft'> {
   readonly providers: Providers
   /** The `directory` documents that hold now. */
   readonly documents: () => readonly { readonly name: string; readonly spec: unknown }[]

@@ -1,6 +1,7 @@
 import type { AuditLog } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
+import { ChaperoneError } from '../../errors.ts'
 import type { IdentityRecord } from '../../identity/directory.ts'
 import { givenIn } from '../../identity/given.ts'
 import type { Sessions } from '../../identity/types.ts'
@@ -13,7 +14,14 @@ export interface PeopleParts {
   readonly sessions: Pick<Sessions, 'end'>
   /** The epoch has risen: resolves when every node knows. */
   readonly raised: (epoch: number) => Promise<void>
+  /** Asked inside the transaction that stops somebody. Throws `conflict` when nobody would be left who could undo it. */
+  readonly administratorLeft: (trx: Write) => Promise<void>
   readonly clock: Clock
+}
+
+/** The directory wants to stop the last one who could undo it: whoever has stolen its token would lock the house. */
+export class LastAdministrator extends Error {
+  override readonly name = 'LastAdministrator'
 }
 
 /** How a change by a directory stands in the record. */
@@ -34,10 +42,15 @@ export async function givesOther(
 }
 
 /**
- * Somebody has left, or is held back at the company: he is disabled, unless somebody did that already. Inside `store.reduce`; then
+ * Somebody has left, or is held back at the company: he is disabled, unless somebody did that already. Throws LastAdministrator. Inside `store.reduce`; then
  * `endSessionsOf`. His agents stop with the same epoch, for nobody answers for them any more (access/state.ts).
  */
-export async function stopPerson(trx: Write, identityId: string, now: number): Promise<void> {
+export async function stopPerson(
+  { administratorLeft }: Pick<PeopleParts, 'administratorLeft'>,
+  trx: Write,
+  identityId: string,
+  now: number,
+): Promise<void> {
   await trx
     .updateTable('identities')
     .set({ state: 'disabled', stopped: 'directory', updated_at: now })
@@ -46,6 +59,12 @@ export async function stopPerson(trx: Write, identityId: string, now: number): P
     .execute()
   // What was sent to him while he was here opens nothing when he is back.
   await trx.deleteFrom('invitations').where('identity_id', '=', identityId).where('used_at', 'is', null).execute()
+  try {
+    await administratorLeft(trx)
+  } catch (error) {
+    if (!(error instanceof ChaperoneError) || error.code !== 'conflict') throw error
+    throw new LastAdministrator(error.message, { cause: error })
+  }
 }
 
 /** He is back: he may act again if it was a directory that stopped him, and no other one still does. Inside `store.reduce`. */

@@ -6,6 +6,7 @@ import { makeInvitation } from '../../identity/invitations.ts'
 import { actingIn } from '../../identity/named.ts'
 import type { LiveSession } from '../../identity/types.ts'
 import type { Store } from '../../store/store.ts'
+import { hasFactor } from '../factor.ts'
 
 /** The first factor of his own for somebody who came by a directory, and was never invited. */
 export interface SecondStep {
@@ -30,20 +31,7 @@ export function openSecondStep({
   const may: SecondStep['may'] = async (session) => {
     const { principal } = session
     if (principal.kind !== 'user' || principal.chain.length > 1) return 'no'
-    const { identityId } = principal
-    const factor = await store.db
-      .selectFrom('factors')
-      .select('id')
-      .where('identity_id', '=', identityId)
-      .where('last_step', '>', -1)
-      .executeTakeFirst()
-    const passkey = await store.db
-      .selectFrom('passkeys')
-      .select('id')
-      .where('identity_id', '=', identityId)
-      .where('revoked_at', 'is', null)
-      .executeTakeFirst()
-    if (factor || passkey) return 'no'
+    if (await hasFactor(store.db, principal.identityId)) return 'no'
     const row = await store.db.selectFrom('sessions').select('joined').where('id', '=', session.id).executeTakeFirst()
     const byDirectory = typeof row?.joined === 'string' && (JSON.parse(row.joined) as { method?: string }).method === 'directory'
     return byDirectory && clock.now() - session.startedAt <= FACTOR_FRESH_MS ? 'yes' : 'late'

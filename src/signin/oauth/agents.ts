@@ -4,7 +4,8 @@ import { agentSegment, shortHash } from './clients.ts'
 
 /**
  * The agent that a client of a person is: `boris/claude-code`. Another client that calls itself the same gets another agent, or it
- * would be taken for that one, with all that it was given.
+ * would be taken for that one, with all that it was given; and so does one that calls itself like a program that came by
+ * `chaperone run` or `mcp connect`. Whoever wants the two to be one chooses that agent himself.
  */
 export async function usualAgent(
   { db }: Pick<Store, 'db'>,
@@ -14,12 +15,6 @@ export async function usualAgent(
   const base = `${person.name}/${agentSegment(client.name, client.id)}`
   const agent = await findIdentity(db, { name: base })
   if (!agent) return base
-  const met = await db
-    .selectFrom('delegations')
-    .select('client')
-    .where('from_id', '=', person.id)
-    .where('to_id', '=', agent.id)
-    .where('how', '=', 'consent')
-    .execute()
-  return met.length === 0 || met.some((one) => one.client === client.id) ? base : `${base}-${shortHash(client.id)}`
+  const met = await db.selectFrom('delegations').select(['client', 'how']).where('from_id', '=', person.id).where('to_id', '=', agent.id).execute()
+  return met.length === 0 || met.some((one) => one.how === 'consent' && one.client === client.id) ? base : `${base}-${shortHash(client.id)}`
 }

@@ -17,10 +17,10 @@ import type { ChainLink } from '../../identity/types.ts'
 import type { Store } from '../../store/store.ts'
 import { subjectKey } from '../directory/accounts.ts'
 import { usualAgent } from './agents.ts'
-import { givenBy } from './given.ts'
 import { type Grants, LONGEST_GRANT_MS } from './grants.ts'
 import type { GrantHandler } from './provider.ts'
 import { kindsOf, readResource } from './resources.ts'
+import { shareOf } from './share.ts'
 
 /** RFC 8725 section 3.11: an ID token of the same issuer, which many applications get to see, is none. */
 const TYP = 'oauth-id-jag+jwt'
@@ -128,7 +128,7 @@ export function assertionGrant(parts: AssertionParts): GrantHandler {
     const readOnly = claims.scope !== undefined && !claims.scope.split(' ').includes('mcp')
     const profile = client.profile === undefined ? undefined : (resources.find('profile', client.profile)?.spec as ProfileSpec | undefined)
     if (client.profile !== undefined && !profile) return refuse('its profile is gone')
-    const { limits, forMs } = givenBy(profile, {
+    const { limits, forMs } = shareOf(profile, {
       limits: {
         ...(resource.server === undefined ? {} : { resources: kindsOf(resource.server) }),
         ...(readOnly ? { effects: ['read'] as const } : {}),

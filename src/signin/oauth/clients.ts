@@ -214,7 +214,7 @@ function ofDocument(spec: OauthClientSpec): ClientMetadata {
 }
 
 /** A client that sends people here. Loopback ports are free only for programs of the person's own computer (RFC 8252 section 7.3). */
-export function forPeople(
+function forPeople(
   given: Pick<ClientMetadata, 'client_id' | 'client_name' | 'redirect_uris' | 'token_endpoint_auth_method'> & {
     readonly jwks?: unknown
     readonly jwks_uri?: string | undefined

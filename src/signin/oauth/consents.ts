@@ -17,9 +17,9 @@ import type { Limits } from '../../policy/types.ts'
 import type { Store } from '../../store/store.ts'
 import type { WebSession } from '../browser.ts'
 import { usualAgent } from './agents.ts'
-import { type Given, givenBy } from './given.ts'
 import { type Grants, LONGEST_GRANT_MS } from './grants.ts'
 import { kindsOf, type McpResource } from './resources.ts'
+import { type Share, shareOf } from './share.ts'
 
 /** An authorization that waits for its person. */
 export interface Waiting {
@@ -88,7 +88,7 @@ export function openConsents({ store, audit, clock, resources, grants }: Consent
   const profiles = () => resources.list('profile').map(({ resource }) => resource.name)
 
   /** What is left: of the profile, only the server that was asked for, and only reading where no more was asked for. */
-  async function given({ session }: WebSession, { resource: { server } }: Waiting, { profile, readOnly }: Chosen): Promise<Given> {
+  async function given({ session }: WebSession, { resource: { server } }: Waiting, { profile, readOnly }: Chosen): Promise<Share> {
     const found = profile === undefined ? undefined : resources.find('profile', profile)
     if (profile !== undefined && !found) throw new ChaperoneError('not_found', 'There is no such profile.')
     const limits: Limits = {
@@ -101,7 +101,7 @@ export function openConsents({ store, audit, clock, resources, grants }: Consent
     const forMs = Math.floor(Math.min(signedIn.expires_at - now, LONGEST_GRANT_MS) / MINUTE) * MINUTE
     if (forMs <= 0)
       throw new ChaperoneError('session_ended', 'Your sign-in is about to end.', { fix: 'Sign in again, and begin anew in the client.' })
-    return givenBy(found?.spec as ProfileSpec | undefined, { limits, forMs })
+    return shareOf(found?.spec as ProfileSpec | undefined, { limits, forMs })
   }
 
   /** The agents of the person, the one for this client first. */
@@ -119,13 +119,13 @@ export function openConsents({ store, audit, clock, resources, grants }: Consent
     return [...(stopped ? [] : [{ name: usual, isNew: !there }]), ...others.map((name) => ({ name, isNew: false }))]
   }
 
-  async function standing(fromId: string, toId: string, clientId: string, { limits }: Given): Promise<Delegation | undefined> {
+  async function standing(fromId: string, toId: string, clientId: string, { limits }: Share): Promise<Delegation | undefined> {
     const wanted = canonicalJson(limits)
     const all = await listDelegations(store.db, { fromId, toId, now: clock.now() })
     return all.find((one) => one.how === 'consent' && one.client === clientId && canonicalJson(one.limits) === wanted)
   }
 
-  const wordsFor = ({ session }: WebSession, waiting: Waiting, chosen: Chosen, { limits, forMs, bound }: Given): readonly string[] =>
+  const wordsFor = ({ session }: WebSession, waiting: Waiting, chosen: Chosen, { limits, forMs, bound }: Share): readonly string[] =>
     consentWords({
       from: session.principal.name,
       to: chosen.agent,

@@ -9,7 +9,7 @@ import type { Store } from '../../store/store.ts'
 import type { Clients } from './clients.ts'
 import type { Grants } from './grants.ts'
 import type { GrantHandler } from './provider.ts'
-import { readResource } from './resources.ts'
+import { readResource, readsOnly } from './resources.ts'
 
 export interface ExchangePartsOfOauth {
   readonly store: Store
@@ -24,7 +24,7 @@ export interface ExchangePartsOfOauth {
   readonly see: (chain: readonly ChainLink[]) => Promise<void>
 }
 
-export const ACCESS_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:access_token'
+const ACCESS_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:access_token'
 
 /**
  * RFC 8693: an agent that has proven who it is by its key (the client) brings the token of an agent that lets it act further
@@ -56,8 +56,15 @@ export function exchangeGrant(parts: ExchangePartsOfOauth): GrantHandler {
     if (audience !== claimed && (claimed !== house || !readResource(places.web, audience))) throw refused('it may not be used at that resource')
     if (audience === house) throw refused('say which resource')
     const session = await sessions.open(principal)
-    const made = await exchange(parts, { session, to, until: principal.notAfter, client: clientId })
+    const less = readsOnly(parameters.scope)
+    const made = await exchange(parts, {
+      session,
+      to,
+      until: principal.notAfter,
+      client: clientId,
+      ...(less ? { limits: { effects: ['read'] } } : {}),
+    })
     const minted = await grants.mintIn(made.session, made.chain, clientId, { audience })
-    return { minted, issuedTokenType: ACCESS_TOKEN_TYPE }
+    return { minted, issuedTokenType: ACCESS_TOKEN_TYPE, ...(less ? { scope: 'mcp:read' } : {}) }
   }
 }

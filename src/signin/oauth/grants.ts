@@ -4,6 +4,7 @@ import { ChaperoneError, REASONS } from '../../errors.ts'
 import { claimsOf } from '../../identity/credential.ts'
 import { loadChain } from '../../identity/delegations.ts'
 import { findIdentity } from '../../identity/directory.ts'
+import { assertSessionsLeft } from '../../identity/session-limits.ts'
 import type { Tokens } from '../../identity/tokens.ts'
 import type { ChainLink, LiveSession, Principal, Sessions } from '../../identity/types.ts'
 import { newId } from '../../ids.ts'
@@ -11,7 +12,7 @@ import type { Store } from '../../store/store.ts'
 import { openRecords } from './records.ts'
 
 /** An access token lives so long; what is longer is the refresh token's business. */
-export const ACCESS_TOKEN_MS = 10 * 60_000
+const ACCESS_TOKEN_MS = 10 * 60_000
 /** However long somebody stays signed in: what he agreed to for a client ends by then (SECURITY.md). */
 export const LONGEST_GRANT_MS = 8 * 3_600_000
 
@@ -142,6 +143,11 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied }: Gr
         grant = { ...grant, session: started.id, until: Math.min(grant.until, started.expiresAt) }
       }
       const { credential, ...minted } = await minting({ id: grant.session!, until: grant.until }, grant, ask)
+      // Its code was shown again meanwhile: written down once more, the grant would outlive that.
+      if (!(await find(grantId))) {
+        await sessions.end(grant.session!, 'what was agreed to was taken back')
+        throw new ChaperoneError('session_ended', 'What was agreed to is over.', { fix: 'Sign in from the client again.' })
+      }
       await keep(grantId, { ...grant, credential })
       return minted
     },
@@ -154,6 +160,8 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied }: Gr
 
     async mintOnce(chain, client, ask) {
       const identityId = chain.at(-1)!.identity
+      const [self] = await loadChain(store.db, chain.slice(-1))
+      await assertSessionsLeft({ store, clock }, self!, 'Use each token until it is over, and then ask for the next.')
       const started = await sessions.start({ identityId, chain, how: 'oauth', client, lifeMs: ACCESS_TOKEN_MS })
       return this.mintIn(started, chain, client, ask)
     },

@@ -40,7 +40,9 @@ declare module 'oidc-provider' {
     readonly client: Client
     readonly params: Record<string, unknown>
     readonly result?: { readonly consent?: { readonly grantId?: string } }
-    readonly entities: { readonly RefreshToken?: { readonly grantId: string; readonly resource?: string | readonly string[] } }
+    readonly entities: {
+      readonly RefreshToken?: { readonly grantId: string; readonly scope?: string; readonly resource?: string | readonly string[] }
+    }
   }
 
   /** Koa's. */
@@ -72,6 +74,9 @@ declare module 'oidc-provider' {
     }
     class InvalidGrant extends OIDCProviderError {
       constructor(detail?: string)
+    }
+    class InvalidScope extends OIDCProviderError {
+      constructor(description: string, scope: string)
     }
     class InvalidRequest extends OIDCProviderError {
       constructor(description?: string)

@@ -9,7 +9,7 @@ import type { Store } from '../../store/store.ts'
 import type { Clients } from './clients.ts'
 import type { Grants, Minted } from './grants.ts'
 import { openRecords, type Records, type StoredPayload } from './records.ts'
-import { DEFAULT_SCOPE, readResource, resourceUrl, SCOPES } from './resources.ts'
+import { DEFAULT_SCOPE, readResource, readsOnly, resourceUrl, SCOPES } from './resources.ts'
 import { INTERACTION_COOKIE, ROUTES } from './routes.ts'
 
 /** In seconds. An authorization waits for a person who may have to sign in first; its code goes from browser to client at once. */
@@ -88,6 +88,8 @@ export function openProvider(parts: ProviderParts): OauthServer {
   const refusal = (thrown: unknown): Error => {
     if (thrown instanceof errors.OIDCProviderError) return thrown
     const error = toChaperoneError(thrown)
+    // Later it may; a client that hears `invalid_grant` throws away what it holds.
+    if (error.code === 'too_many') return new errors.TemporarilyUnavailable(error.message)
     if (REASONS[error.code].http < 500) return new errors.InvalidGrant(`${error.code}: ${error.message}`)
     failed(thrown, 'oauth')
     return new errors.TemporarilyUnavailable()
@@ -132,6 +134,9 @@ export function openProvider(parts: ProviderParts): OauthServer {
     const ask = { audience, ...(thumbprint === undefined ? {} : { thumbprint }) }
     const agent = token.kind === 'ClientCredentials' ? clients.agentOf(token.clientId) : undefined
     if (token.kind === 'ClientCredentials' && agent === undefined) throw new errors.InvalidClient('this client does not come by itself')
+    // What it may do is for its roles to say, not for its token: one that says less than it opens would be handed on as less.
+    if (agent !== undefined && readsOnly(context.oidc.params.scope))
+      throw new errors.InvalidScope('an agent by itself has all of its roles', 'mcp:read')
     const made = agent === undefined ? grants.mint(token.grantId ?? '', ask) : grants.mintForAgent(agent, token.clientId, ask)
     minted.set(context, await asked(made))
   }
@@ -202,6 +207,8 @@ export function openProvider(parts: ProviderParts): OauthServer {
     async rotateRefreshToken({ oidc }: Context) {
       const held = oidc.entities.RefreshToken
       const { resource } = oidc.params
+      if (readsOnly(oidc.params.scope) && !readsOnly(held?.scope))
+        throw new errors.InvalidScope('what was agreed to is not made less here', 'mcp:read')
       if (resource !== undefined && ![held?.resource].flat().includes(String(resource))) throw new errors.InvalidTarget()
       if (held) await asked(grants.assertLive(held.grantId))
       return true

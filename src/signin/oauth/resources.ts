@@ -10,6 +10,12 @@ export type Scope = (typeof SCOPES)[number]
 /** What a client is told to ask for: it has no way to know that less would do. */
 export const DEFAULT_SCOPE: Scope = 'mcp'
 
+/** Whether whoever asks for these scopes wants to read and no more. */
+export const readsOnly = (scope: unknown): boolean => {
+  const asked = typeof scope === 'string' ? scope.split(' ') : []
+  return asked.includes('mcp:read') && !asked.includes('mcp')
+}
+
 const METADATA = '/.well-known/oauth-protected-resource'
 /** The path of an MCP server: `/mcp/<name>`, nothing behind it; `/mcp/<resource>/<database>`, of a database; or `/mcp`, for all of them. */
 const MCP_PATH = /^\/mcp(?:\/([A-Za-z0-9][A-Za-z0-9._-]{0,127})(?:\/([^/]{1,200}))?)?\/?$/

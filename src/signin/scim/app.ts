@@ -47,7 +47,7 @@ const SHORTEST_TOKEN = 24
 export function createScim(parts: ScimParts): Scim {
   const { audit, places, reveal, throttle } = parts
   const users = openUsers(parts)
-  const groups = openGroups(parts, users.inTurn)
+  const groups = openGroups(parts)
   const app = new Hono<Env>().basePath('/scim/v2/:directory')
 
   app.use('*', async (context, next) => {

@@ -7,6 +7,7 @@ import { invalid, ScimError, takenAlready, unknown } from './errors.ts'
 import type { Comparison } from './filter.ts'
 import { type Attributes, isObject, type Json, keyIn, type Operation, patched } from './patch.ts'
 import { GROUP } from './schemas.ts'
+import { inTurn } from './turns.ts'
 import type { Listed, Page, Speaking } from './users.ts'
 
 const MOST_MEMBERS = 20_000
@@ -43,7 +44,7 @@ function read(body: Attributes): Written {
   }
 }
 
-export function openGroups({ store, audit, clock, raised }: PeopleParts, inTurn: (trx: Write, directory: string) => Promise<unknown>) {
+export function openGroups({ store, audit, clock, raised }: PeopleParts) {
   const all = (directory: string) => store.db.selectFrom('directory_groups').selectAll().where('directory', '=', directory)
 
   async function find(directory: string, id: string): Promise<DirectoryGroupTable> {

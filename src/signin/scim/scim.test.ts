@@ -34,6 +34,11 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
     },
     clock: here.clock,
     raised: async () => {},
+    async administratorLeft(trx) {
+      const left = (db: typeof trx | typeof here.store.db) =>
+        db.selectFrom('identities').select('id').where('state', '=', 'active').where('roles', 'like', '%"administrator"%').executeTakeFirst()
+      if ((await left(here.store.db)) && !(await left(trx))) throw new ChaperoneError('conflict', 'Nobody would be left.')
+    },
     documents: () => [...documents].map(([name, spec]) => ({ name, spec })),
     reveal: async (name) => {
       const value = secrets.get(name)
@@ -376,4 +381,35 @@ test('rule 3: a change that cannot be recorded does not happen', async (t) => {
   }
   assert.equal((await patch(`/Users/${body.id}`, { op: 'replace', value: { active: false } })).status, 503)
   assert.equal((await person('mara'))?.state, 'active')
+})
+
+test('the last administrator is not stopped from outside: it is refused, recorded, and nothing has changed; with another one he goes', async (t) => {
+  const { ask, user, patch, person, store, records } = await place(t)
+  const { body } = await user('mara')
+  const { body: other } = await user('boris')
+  const promote = (name: string) =>
+    store.write((trx) => trx.updateTable('identities').set({ roles: '["administrator"]' }).where('name', '=', name).execute())
+  await promote('mara')
+  const leave = { op: 'replace', path: 'active', value: false }
+  for (const answer of [await patch(`/Users/${body.id}`, leave), await ask('DELETE', `/Users/${body.id}`)]) {
+    assert.deepEqual([answer.status, answer.body.scimType], [409, undefined])
+    assert.deepEqual((records.at(-1) as { outcome?: unknown }).outcome, { status: 'refused', reason: 'conflict' })
+  }
+  assert.equal((await person('mara'))?.state, 'active')
+  assert.equal((await ask('GET', `/Users/${body.id}`)).body.active, true)
+  assert.equal((await patch(`/Users/${other.id}`, leave)).status, 200, 'whoever is none leaves as ever')
+  assert.equal((await patch(`/Users/${other.id}`, { ...leave, value: true })).status, 200)
+  await promote('boris')
+  assert.equal((await patch(`/Users/${body.id}`, leave)).status, 200)
+  assert.equal((await person('mara'))?.state, 'disabled')
+})
+
+test('an externalId that another user has, or had, is not given to a second one', async (t) => {
+  const { ask, user, patch } = await place(t)
+  const { body: mara } = await user('mara')
+  const { body: boris } = await user('boris')
+  const take = { op: 'replace', path: 'externalId', value: 'ext-mara' }
+  assert.deepEqual(((answer) => [answer.status, answer.body.scimType])(await patch(`/Users/${boris.id}`, take)), [409, 'uniqueness'])
+  await ask('DELETE', `/Users/${mara.id}`)
+  assert.equal((await patch(`/Users/${boris.id}`, take)).status, 409)
 })

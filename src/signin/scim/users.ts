@@ -7,11 +7,12 @@ import type { AccountTable } from '../../store/tables-identity.ts'
 import { addAccount, namedByDocument, nameFrom, personFor } from '../directory/accounts.ts'
 import { traitsFrom } from '../directory/claims.ts'
 import { giveTo, groupsOf, rolesOfGroups } from '../directory/gifts.ts'
-import { changed, endSessionsOf, givesOther, isHere, type PeopleParts, revivePerson, stopPerson } from '../directory/people.ts'
+import { changed, endSessionsOf, givesOther, isHere, LastAdministrator, type PeopleParts, revivePerson, stopPerson } from '../directory/people.ts'
 import { invalid, ScimError, takenAlready, unknown } from './errors.ts'
 import type { Comparison } from './filter.ts'
 import { type Attributes, isObject, type Json, keyIn, type Operation, patched } from './patch.ts'
 import { ENTERPRISE, USER } from './schemas.ts'
+import { inTurn } from './turns.ts'
 
 /** The directory that speaks, and what its document says. */
 export interface Speaking {
@@ -144,14 +145,16 @@ export function openUsers(parts: PeopleParts) {
     return { total: Number(total), resources: await Promise.all(rows.map((row) => shown(speaking, row))) }
   }
 
-  /** Of two that write for one directory at the same moment the second waits: its own document's row is what it waits at. */
-  const inTurn = (trx: Write, directory: string) =>
-    trx
-      .updateTable('documents')
-      .set((row) => ({ updated_at: row.ref('updated_at') }))
-      .where('kind', '=', 'directory')
-      .where('name', '=', directory)
-      .execute()
+  /** What takes rights away. The last administrator is not stopped from outside: that is a record of its own, and 409. */
+  async function reduce<T>(directory: string, person: Pick<IdentityRecord, 'id' | 'name'>, work: (trx: Write) => Promise<T>) {
+    try {
+      return await store.reduce(work)
+    } catch (error) {
+      if (!(error instanceof LastAdministrator)) throw error
+      await audit.append({ ...changed(directory, person, 'is the last administrator'), outcome: { status: 'refused', reason: 'conflict' } })
+      throw new ScimError(409, error.message)
+    }
+  }
 
   async function create(speaking: Speaking, body: Attributes): Promise<Attributes> {
     const { directory, spec } = speaking
@@ -191,14 +194,14 @@ export function openUsers(parts: PeopleParts) {
       changed(directory, person, known ? 'linked' : 'came', { userName, active, ...(externalId === undefined ? {} : { externalId }) }),
     )
     const { result, epoch } = await asScim(
-      store.reduce(async (trx) => {
+      reduce(directory, person, async (trx) => {
         await inTurn(trx, directory)
         if (await named(trx, directory, userName).executeTakeFirst()) throw takenAlready('There is a user with this userName.')
         const ask = { userName, ...(externalId === undefined ? {} : { externalId }), ...(emailIn(data) === null ? {} : { email: emailIn(data)! }) }
         const identity = await personFor(trx, directory, spec, ask, undefined, now)
         const row = await addAccount(trx, directory, ask, identity, { data: canonicalJson(data), groups: '[]', active, now })
         await giveTo(trx, directory, spec, row, traitsOf(spec, data), now)
-        if (!active) await stopPerson(trx, identity.id, now)
+        if (!active) await stopPerson(parts, trx, identity.id, now)
         return row
       }),
     )
@@ -225,6 +228,15 @@ export function openUsers(parts: PeopleParts) {
     if (essence(there) === essence(next)) return shown(speaking, there)
     const other = await named(store.db, directory, userName).where('id', '!=', row.id).executeTakeFirst()
     if (other) throw takenAlready('There is another user with this userName.')
+    // Also one that was deleted: his id says who he was, and is nobody else's.
+    const twin = await store.db
+      .selectFrom('accounts')
+      .select('id')
+      .where('directory', '=', directory)
+      .where('external_id', '=', next.external_id)
+      .where('id', '!=', row.id)
+      .executeTakeFirst()
+    if (twin) throw takenAlready('There is, or was, another user with this externalId.')
     const person = await findIdentity(store.db, { id: row.identity_id })
     if (!person) throw unknown()
     const [was, is] = [isHere(there), isHere(next)]
@@ -250,11 +262,11 @@ export function openUsers(parts: PeopleParts) {
       if (numUpdatedRows !== 1n) throw new ScimError(409, 'Somebody else changed this user at the same moment.')
       if (!rights) return
       await giveTo(trx, directory, spec, next, gift.traits, now)
-      if (was && !is) await stopPerson(trx, person.id, now)
+      if (was && !is) await stopPerson(parts, trx, person.id, now)
       if (!was && is) await revivePerson(trx, person.id, now)
     }
     if (rights) {
-      const { epoch } = await store.reduce(put)
+      const { epoch } = await reduce(directory, person, put)
       await raised(epoch)
     } else await store.write(put)
     if (was && !is) await endSessionsOf(parts, person.id, 'gone from the directory')
@@ -264,7 +276,6 @@ export function openUsers(parts: PeopleParts) {
   return {
     list,
     create,
-    inTurn,
     get: async (speaking: Speaking, id: string) => shown(speaking, await find(speaking.directory, id)),
     async replace(speaking: Speaking, id: string, body: Attributes) {
       const row = await find(speaking.directory, id)
@@ -284,16 +295,15 @@ export function openUsers(parts: PeopleParts) {
       const row = await find(speaking.directory, id)
       const person = await findIdentity(store.db, { id: row.identity_id })
       const now = clock.now()
-      await audit.append(
-        changed(speaking.directory, person ?? { id: row.identity_id, name: row.user_name }, 'deleted', { account: id, userName: row.user_name }),
-      )
-      const { epoch } = await store.reduce(async (trx) => {
+      const whom = person ?? { id: row.identity_id, name: row.user_name }
+      await audit.append(changed(speaking.directory, whom, 'deleted', { account: id, userName: row.user_name }))
+      const { epoch } = await reduce(speaking.directory, whom, async (trx) => {
         // The row stays: it says whose the name was, so that nobody else inherits it.
         const gone = { ...row, active: 0, deleted_at: now }
         await trx.updateTable('accounts').set({ active: 0, deleted_at: now, updated_at: now }).where('id', '=', id).execute()
         await trx.deleteFrom('directory_members').where('account_id', '=', id).execute()
         await giveTo(trx, speaking.directory, speaking.spec, gone, {}, now)
-        await stopPerson(trx, row.identity_id, now)
+        await stopPerson(parts, trx, row.identity_id, now)
       })
       await raised(epoch)
       await endSessionsOf(parts, row.identity_id, 'gone from the directory')

@@ -10,6 +10,7 @@ import { instantText } from '../../../encoding/moment.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import { actingIn } from '../../../identity/named.ts'
 import type { LiveSession } from '../../../identity/types.ts'
+import type { Resource } from '../../../policy/types.ts'
 import type { Builtin, BuiltinCall, BuiltinResult } from '../builtin/types.ts'
 import { describeItem, describeMcp } from '../describe.ts'
 import { ARGUMENTS, OWN_LIMITS, type OwnTool, ownTools, type RESULTS } from './definitions.ts'
@@ -21,7 +22,7 @@ export interface OwnServerParts {
   readonly guard: Pick<Guard, 'judge'>
   readonly resources: Resources
   /** What servers are known to offer. */
-  readonly pins: Pick<PinBook, 'rows'>
+  readonly pins: Pick<PinBook, 'row' | 'rows'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   /** Where a request is decided. */
@@ -164,10 +165,12 @@ export async function whatCanBeDone(
   const servers: Answers['what_can_i_do']['servers'] = []
   for (const target of first('servers', targets, OWN_LIMITS.servers)) {
     const rows = await pins.rows(target.resource.id)
-    const verdicts = rows
-      .filter((row) => row.kind === 'tool' && row.approved_sha256 !== null && row.pending_sha256 === null)
-      .map(({ name }) => ({ name, ...guard.judge(session, describeItem(target, 'tools/list', { name })!) }))
-      .filter(({ verdict }) => verdict !== 'deny')
+    const usable = rows.filter((row) => row.kind === 'tool' && row.approved_sha256 !== null && row.pending_sha256 === null)
+    const verdicts: { readonly name: string; readonly verdict: 'allow' | 'ask' }[] = []
+    for (const { name } of usable) {
+      const { verdict } = guard.judge(session, describeItem(target, 'tools/list', await listed(pins, target, name))!)
+      if (verdict !== 'deny') verdicts.push({ name, verdict })
+    }
     const shown = first(`tools of ${target.resource.name}`, verdicts, room)
     room -= shown.length
     const named = (verdict: 'allow' | 'ask') => shown.filter((tool) => tool.verdict === verdict).map(({ name }) => name)
@@ -194,6 +197,13 @@ export async function whatCanBeDone(
     may_request: may,
     ...(cut.length > 0 ? { cut } : {}),
   }
+}
+
+/** The tool as its list has it: what a trusted server says of its effects stands in the definition that holds, not in its name. */
+async function listed(pins: Pick<PinBook, 'row'>, { resource, spec }: { resource: Resource; spec: McpServerSpec }, name: string): Promise<unknown> {
+  if (!spec.trusted || Object.hasOwn(spec.tools, name)) return { name }
+  const { approved } = await pins.row(resource, { kind: 'tool', name })
+  return approved ? { ...JSON.parse(approved), name } : { name }
 }
 
 function resourceOf(text: string): { readonly kind: string; readonly name: string } {

@@ -34,7 +34,7 @@ export async function fill(home: string): Promise<void> {
       {
         numStartups: 3,
         mcpServers: { github: gh },
-        projects: { '/work/x': { mcpServers: { db: { command: 'pg', env: { DB_PASSWORD: password } } } } },
+        projects: { '/srv/x': { mcpServers: { db: { command: 'pg', env: { DB_PASSWORD: password } } } } },
       },
       null,
       2,
