@@ -119,7 +119,7 @@ const runs = Number(process.env.CHAPERONE_DEEP ? 400 : 20)
  * A seed of its own each time only in deep runs. PostgreSQL 18.4 itself dies (SIGSEGV, directly as well) when the unnamed portal of a
  * simple Query that failed is executed in its aborted transaction: `begin`, Query `discard all`, Parse that is refused, Execute of ''.
  */
-const seed = process.env.CHAPERONE_DEEP ? {} : { seed: 20_261_123 }
+const pinned = process.env.CHAPERONE_DEEP ? {} : { seed: 20_261_123 }
 
 test('rule 10: whatever is sent, one after the other or all at once, the answers are those of the server', async () => {
   await fc.assert(
@@ -147,7 +147,7 @@ test('rule 10: whatever is sent, one after the other or all at once, the answers
       await until(() => rig.open.size === 0)
       for (const record of rig.records) assert.ok(record.outcome || record.kind === 'refused', said())
     }),
-    { numRuns: runs, ...seed },
+    { numRuns: runs, ...pinned },
   )
 })
 
@@ -184,7 +184,7 @@ test('nobody waits for ever: with everything slow, and messages in pieces, every
         }
         await until(() => rig.open.size === 0)
       }),
-      { numRuns: Number(process.env.CHAPERONE_RUNS ?? runs), endOnFailure: true, ...seed },
+      { numRuns: Number(process.env.CHAPERONE_RUNS ?? runs), endOnFailure: true, ...pinned },
     )
   } finally {
     delayed.stop()
@@ -207,7 +207,7 @@ test('rule 2: whatever is sent by somebody who may only read, nothing is written
       await ended(raw)
       assert.deepEqual(await rows(), before)
     }),
-    { numRuns: runs, ...seed },
+    { numRuns: runs, ...pinned },
   )
 })
 
