@@ -8,7 +8,7 @@
  */
 import type { Limits } from '../policy/types.ts'
 
-export type { DelegationRow } from '../identity/delegation-list.ts'
+export type { DelegationRow } from '../identity/delegation/list.ts'
 
 export interface ExchangeBody {
   /** name of an agent of the same owner, of one whose document names who asks in `may_act`, or `<owner>/<new name>` */

@@ -7,7 +7,7 @@ import { manualClock } from '../clock.ts'
 import { newId } from '../ids.ts'
 import { openStore } from '../store/open.ts'
 import type { Store } from '../store/store.ts'
-import { listDelegations, loadChain, makeDelegation, overDelegations } from './delegations.ts'
+import { listDelegations, loadChain, makeDelegation, overDelegations } from './delegation/delegations.ts'
 import { clientAgent, createIdentity, findIdentity, type IdentityRecord, listIdentities, setIdentityState, updateIdentity } from './directory.ts'
 import { assertName } from './names.ts'
 

@@ -2,7 +2,7 @@ import { ChaperoneError } from '../errors.ts'
 import { newId } from '../ids.ts'
 import type { Database, Write } from '../store/store.ts'
 import type { IdentityTable } from '../store/tables.ts'
-import { makeDelegation } from './delegations.ts'
+import { makeDelegation } from './delegation/delegations.ts'
 import { ownChanged } from './given.ts'
 import { assertName } from './names.ts'
 

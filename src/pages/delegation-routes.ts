@@ -1,6 +1,6 @@
 import type { Hono } from 'hono'
 import { ChaperoneError, REASONS } from '../errors.ts'
-import { delegationNamed, inNames, listGiven, ownOf, revoke, sidesOf } from '../identity/delegation-list.ts'
+import { delegationNamed, inNames, listGiven, ownOf, revoke, sidesOf } from '../identity/delegation/list.ts'
 import { delegationsBody } from './delegation-view.ts'
 import { type Doors, expected } from './doors.ts'
 import type { PagesParts } from './parts.ts'

@@ -1,4 +1,4 @@
-import type { DelegationRow } from '../identity/delegation-list.ts'
+import type { DelegationRow } from '../identity/delegation/list.ts'
 import type { WebSession } from '../signin/browser.ts'
 import { tokenField } from './fields.ts'
 import { type Html, html } from './html.ts'

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import type { Context } from 'hono'
-import { makeThrottle } from '../api/throttle.ts'
 import { ChaperoneError, REASONS, type ReasonCode, toChaperoneError } from '../errors.ts'
+import { makeThrottle } from '../network/throttle.ts'
 import type { Cookie } from '../signin/browser.ts'
 import { knocking } from '../signin/knocking.ts'
 import type { Place } from '../signin/passkey.ts'

@@ -1,5 +1,5 @@
-import { makeThrottle } from '../api/throttle.ts'
 import type { ChaperoneError } from '../errors.ts'
+import { makeThrottle } from '../network/throttle.ts'
 import type { DeviceSigninParts } from '../signin/device.ts'
 import { openDeviceSignin } from '../signin/device.ts'
 import { type DirectoriesParts, openDirectories } from '../signin/directory/directories.ts'

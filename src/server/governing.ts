@@ -1,5 +1,5 @@
 import { assertAdministratorLeft } from '../api/administrator-left.ts'
-import { type GoverningParts, governAgents } from '../identity/governing.ts'
+import { type GoverningParts, governAgents } from '../identity/govern.ts'
 import type { Resource, Vocabulary } from '../policy/types.ts'
 import { every } from './every.ts'
 import { type Log, logError } from './log.ts'

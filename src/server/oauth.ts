@@ -1,5 +1,5 @@
-import { makeThrottle } from '../api/throttle.ts'
 import { lockCopied } from '../identity/copied.ts'
+import { makeThrottle } from '../network/throttle.ts'
 import { type Oauth, type OauthParts, openOauth } from '../signin/oauth/oauth.ts'
 import type { Write } from '../store/store.ts'
 import type { LockTable } from '../store/tables.ts'

@@ -1,6 +1,6 @@
-import { networkOf } from '../api/throttle.ts'
 import type { AuditLog, Draft } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
+import { networkOf } from '../network/throttle.ts'
 
 /** Refusals of strangers that one address gets on record one by one within a window; the rest of it is counted. */
 const ONE_BY_ONE = 20

@@ -1,12 +1,12 @@
-import type { AuditLog } from '../audit/record.ts'
-import type { Clock } from '../clock.ts'
-import { ChaperoneError } from '../errors.ts'
-import type { Limits } from '../policy/types.ts'
-import type { Store } from '../store/store.ts'
+import type { AuditLog } from '../../audit/record.ts'
+import type { Clock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
+import type { Limits } from '../../policy/types.ts'
+import type { Store } from '../../store/store.ts'
+import { actingIn } from '../named.ts'
+import type { LiveSession } from '../types.ts'
 import { type Consent, consentWords } from './consent.ts'
 import { type Delegation, type DelegationHow, makeDelegation } from './delegations.ts'
-import { actingIn } from './named.ts'
-import type { LiveSession } from './types.ts'
 
 export interface DelegatingParts {
   readonly store: Store

@@ -1,13 +1,13 @@
-import type { Draft, Named } from '../audit/record.ts'
-import type { Clock } from '../clock.ts'
-import { ChaperoneError } from '../errors.ts'
-import { newId } from '../ids.ts'
-import { narrowingOf } from '../policy/narrowing.ts'
-import type { Limits } from '../policy/types.ts'
-import type { Database, Store, Write } from '../store/store.ts'
-import type { DelegationTable } from '../store/tables.ts'
-import type { EndingDelegation } from './endings.ts'
-import type { ChainLink, Sessions } from './types.ts'
+import type { Draft, Named } from '../../audit/record.ts'
+import type { Clock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
+import { newId } from '../../ids.ts'
+import { narrowingOf } from '../../policy/narrowing.ts'
+import type { Limits } from '../../policy/types.ts'
+import type { Database, Store, Write } from '../../store/store.ts'
+import type { DelegationTable } from '../../store/tables.ts'
+import type { EndingDelegation } from '../endings.ts'
+import type { ChainLink, Sessions } from '../types.ts'
 
 /** `to` may act on behalf of `from`, within the limits; whatever its roles would allow beyond them it may not. */
 export interface Delegation {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { duesOf, type Governed, type Step, stepFor, stoppedBy, type Terms, termsOf } from './governance.ts'
+import { duesOf, type Governed, type Step, stepFor, stoppedBy, type Terms, termsOf } from './terms.ts'
 
 const DAY = 24 * 3_600_000
 const start = Date.UTC(2026, 0, 1)

@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Database, Store, Write } from '../store/store.ts'
 import type { IdentityTable } from '../store/tables.ts'
-import { type Governed, type Step, stepFor, type Terms, termsOf } from './governance.ts'
+import { type Governed, type Step, stepFor, type Terms, termsOf } from './terms.ts'
 
 /** What is told of an agent that is about to be stopped, or was. */
 export interface AgentNotice {

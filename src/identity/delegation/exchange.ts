@@ -1,12 +1,12 @@
-import { ChaperoneError } from '../errors.ts'
-import type { Limits } from '../policy/types.ts'
-import type { Database } from '../store/store.ts'
-import { type DelegatingParts, delegate } from './delegating.ts'
+import { ChaperoneError } from '../../errors.ts'
+import type { Limits } from '../../policy/types.ts'
+import type { Database } from '../../store/store.ts'
+import { createIdentity, findIdentity, type IdentityRecord } from '../directory.ts'
+import { actingIn } from '../named.ts'
+import { isName } from '../names.ts'
+import type { ChainLink, LiveSession, Sessions } from '../types.ts'
+import { type DelegatingParts, delegate } from './delegate.ts'
 import { type Delegation, MOST_LINKS } from './delegations.ts'
-import { createIdentity, findIdentity, type IdentityRecord } from './directory.ts'
-import { actingIn } from './named.ts'
-import { isName } from './names.ts'
-import type { ChainLink, LiveSession, Sessions } from './types.ts'
 
 export interface ExchangeParts extends DelegatingParts {
   readonly sessions: Pick<Sessions, 'start' | 'endDelegations'>

@@ -1,6 +1,6 @@
-import { formatDuration } from '../encoding/duration.ts'
-import { limitsInWords } from '../policy/narrowing-words.ts'
-import type { Limits } from '../policy/types.ts'
+import { formatDuration } from '../../encoding/duration.ts'
+import { limitsInWords } from '../../policy/narrowing-words.ts'
+import type { Limits } from '../../policy/types.ts'
 import type { DelegationHow } from './delegations.ts'
 
 /** Who gives what to whom. */

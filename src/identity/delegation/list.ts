@@ -1,10 +1,10 @@
-import { ChaperoneError } from '../errors.ts'
-import { isId } from '../ids.ts'
-import { limitsInWords } from '../policy/narrowing-words.ts'
-import type { Limits } from '../policy/types.ts'
-import type { Database, Store } from '../store/store.ts'
+import { ChaperoneError } from '../../errors.ts'
+import { isId } from '../../ids.ts'
+import { limitsInWords } from '../../policy/narrowing-words.ts'
+import type { Limits } from '../../policy/types.ts'
+import type { Database, Store } from '../../store/store.ts'
+import type { LiveSession, Sessions } from '../types.ts'
 import { type Delegation, toDelegation } from './delegations.ts'
-import type { LiveSession, Sessions } from './types.ts'
 
 /** A delegation as people are shown it. */
 export interface DelegationRow {
