@@ -7,8 +7,6 @@ import { openRequests } from '../access/requests/requests.ts'
 import { keepState } from '../access/state.ts'
 import type { Resources } from '../access/types.ts'
 import { assertAdministratorLeft } from '../api/administrator-left.ts'
-import { createMasker } from '../audit/mask.ts'
-import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
 import { openPinBook } from '../catalog/pin-book.ts'
 import { type Clock, steadyClock } from '../clock.ts'
@@ -16,7 +14,7 @@ import { mcpVocabulary } from '../gateways/mcp/rules.ts'
 import { postgresVocabulary } from '../gateways/postgres/rules.ts'
 import { principalFromCertificate } from '../identity/credential.ts'
 import { sweepDelegations } from '../identity/delegation/delegations.ts'
-import { endedAmong, openSessions, sessionOver } from '../identity/sessions.ts'
+import { openSessions } from '../identity/sessions.ts'
 import { openTokens } from '../identity/tokens.ts'
 import { openKeyring } from '../keys/keyring.ts'
 import { loadRootKey } from '../keys/root-key.ts'
@@ -34,9 +32,11 @@ import type { LockTable } from '../store/tables.ts'
 import { makeCallers } from './callers.ts'
 import { openCompany } from './company.ts'
 import { openCredentials } from './credentials.ts'
+import { followEpochs } from './epochs.ts'
 import { every } from './every.ts'
 import { plantPresets, settleTrustDomain } from './first-start.ts'
 import { openGoverning } from './governing.ts'
+import { followIdentityBundle } from './identity-bundle.ts'
 import { joiningOf } from './joining.ts'
 import { type Log, logError } from './log.ts'
 import { makeMetrics } from './metrics.ts'
@@ -45,10 +45,9 @@ import { openNotifying } from './notifying.ts'
 import { serveOauth } from './oauth.ts'
 import { reachableWeb, type ServerOptions } from './options.ts'
 import { readinessOf } from './readiness.ts'
-import { watched } from './record-health.ts'
+import { openRecording } from './recording.ts'
 import { standingOf } from './standing.ts'
 import { openTripwires } from './tripwires.ts'
-import { recordStrangers } from './turned-away.ts'
 
 export const VOCABULARIES = [chaperoneVocabulary, mcpVocabulary, postgresVocabulary] as const
 
@@ -71,6 +70,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       }
     }
   }
+  const again = (what: string, ms: number, work: () => Promise<void>) => every(clock, ms, work, (error) => logError(log, what, error))
   try {
     believeMore(options.extraCa)
     const dataDir = await claimDataDir(options.dataDir)
@@ -88,6 +88,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     const keyring = await openKeyring(store, rootKey, clock)
     const trustDomain = await settleTrustDomain(store, options.trustDomain, clock)
     await plantPresets(store, clock)
+    const chaperone = chaperoneResource(trustDomain)
 
     const nodeId = await nodeIdOf(join(options.dataDir, 'node-id'))
     const lease = await startLease(store, { nodeId, address: options.listen, clock, lifeMs: 1_000, everyMs: 300 })
@@ -98,23 +99,9 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       permits: () => guard.open,
       epoch: () => lease.epoch(),
     })
-    // What an approver is shown is stored as well, and by this thread: it knows the same secrets as the record's own.
-    const masker = createMasker()
-    const recording = watched(
-      await openAudit(store, { nodeId, keyring, clock, trustDomain, onTrouble: (error) => logError(log, 'record', error) }),
-      metrics,
-      clock,
-    )
-    const audit = {
-      ...recording,
-      addSecrets(values: readonly string[]) {
-        masker.add(values)
-        recording.addSecrets(values)
-      },
-    }
-    undo.push(() => audit.close())
-    const strangers = recordStrangers({ audit, clock, failed: (error) => logError(log, 'recording a refusal', error) })
-    undo.push(() => strangers.close())
+    const recording = await openRecording({ store, nodeId, keyring, clock, trustDomain, metrics, log })
+    undo.push(() => recording.close())
+    const { audit, masker, strangers } = recording
 
     const places: { web: string; line?: string } = { web: reachableWeb(options.webListen, options) }
     const credentials = await openCredentials({ store, keyring, clock, audit, state: () => state.current(), options, places, trustDomain, log })
@@ -124,33 +111,18 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
 
     const state = await keepState(store.db, VOCABULARIES, lease.epoch())
     const standing = standingOf({ lease, state, clock, log })
-    const { mayAct, whyCut, whyCredential } = standing
     const raised = async (epoch: number) => {
       await lease.confirmed(epoch)
     }
     const toldOfLock = (trx: Write, made: LockTable, name: string) => notifications.announce(trx, lockNotice('made', made, name))
     const sessions = openSessions({ store, audit, clock, raised, ...standing, peer: knocksFrom, told: toldOfLock })
     undo.push(() => sessions.close('draining'))
-    undo.push(
-      every(
-        clock,
-        SWEEP_SESSIONS_MS,
-        () => sessions.sweep(),
-        (error) => logError(log, 'sessions', error),
-      ),
-    )
-    undo.push(
-      every(
-        clock,
-        SWEEP_DELEGATIONS_MS,
-        () => sweepDelegations({ store, sessions, clock }),
-        (error) => logError(log, 'delegations', error),
-      ),
-    )
+    undo.push(again('sessions', SWEEP_SESSIONS_MS, () => sessions.sweep()))
+    undo.push(again('delegations', SWEEP_DELEGATIONS_MS, () => sweepDelegations({ store, sessions, clock })))
 
     const link = (id: string) => `https://${places.web}/requests/${id}`
     const mask = (text: string) => masker.text(text).value
-    const notifications = openNotifying({ store, clock, audit, state, vault, chaperone: chaperoneResource(trustDomain), metrics, log, mask, link })
+    const notifications = openNotifying({ store, clock, audit, state, vault, chaperone, metrics, log, mask, link })
     undo.push(() => notifications.close())
     // What somebody was given for ten minutes is over after ten minutes, also when the machine's time is set back.
     const steady = steadyClock(clock)
@@ -162,7 +134,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       masker,
       link,
       raised,
-      chaperone: chaperoneResource(trustDomain),
+      chaperone,
       failed: (error) => logError(log, 'requests', error),
     })
     undo.push(() => requests.close())
@@ -180,47 +152,15 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       },
     })
     const lockWatch = makeLockWatch()
-    undo.push(
-      lease.onEpoch(async (epoch) => {
-        const { locks } = await state.refresh(epoch)
-        credentials.changed()
-        // First of all whoever a lock or a lost right falls on; on another store than SQLite, the rest is two more ways there and back.
-        sessions.review(whyCut, locks.some(({ target_kind }) => target_kind === 'credential') ? whyCredential : undefined)
-        guard.review()
-        // Keys are rotated with the epoch: what another node sealed or signed from now on must be readable here.
-        await keyring.refresh()
-        const over = await endedAmong(
-          store,
-          sessions.list().map((session) => session.id),
-        )
-        if (over.size > 0) {
-          sessions.review((session) => (over.has(session.id) ? sessionOver(over.get(session.id) ?? null) : undefined))
-          guard.review()
-        }
-        requests.rightsChanged()
-        lockWatch.look(locks)
-      }),
-    )
-    credentials.changed()
-    lockWatch.look((await state.refresh(lease.epoch())).locks) // what rose between the first look and the listener
+    undo.push(await followEpochs({ store, lease, state, credentials, sessions, guard, keyring, requests, lockWatch, standing }))
     const sweep = requests.sweep({ nodeId, has: guard.has })
     await sweep.begin()
-    undo.push(every(clock, SWEEP_REQUESTS_MS, sweep.round, (error) => logError(log, 'requests', error)))
+    undo.push(again('requests', SWEEP_REQUESTS_MS, sweep.round))
 
-    undo.push(
-      openTripwires({
-        store,
-        state,
-        audit,
-        clock,
-        raised,
-        told: toldOfLock,
-        failed: (error) => logError(log, 'tripwires', error),
-      }),
-    )
+    undo.push(openTripwires({ store, state, audit, clock, raised, told: toldOfLock, failed: (error) => logError(log, 'tripwires', error) }))
 
     const told = notifications.announce
-    undo.push(openGoverning({ store, audit, clock, raised, told, vocabularies: VOCABULARIES, chaperone: chaperoneResource(trustDomain), log }))
+    undo.push(openGoverning({ store, audit, clock, raised, told, vocabularies: VOCABULARIES, chaperone, log }))
 
     const pins = openPinBook({
       store,
@@ -239,16 +179,8 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
         return state.current().revision
       },
     }
-    const identityBundle = { pem: await ca.bundle('identity') }
-    undo.push(
-      ca.onChange((purpose) => {
-        if (purpose === 'identity')
-          ca.bundle('identity').then(
-            (pem) => Object.assign(identityBundle, { pem }),
-            (error) => logError(log, 'identity bundle', error),
-          )
-      }),
-    )
+    const identityBundle = await followIdentityBundle(ca, log)
+    undo.push(identityBundle.stop)
     const tokens = openTokens({ keyring, clock, trustDomain })
     const joining = joiningOf({ store, audit, keyring, clock, trustDomain, sessions, state, outgoing, ca, log, undo })
     const signin = openSignin({ store, keyring, ca, sessions, audit: strangers, clock, trustDomain, joining })
@@ -259,8 +191,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       audit: strangers,
       sessions,
       raised,
-      administratorLeft: (trx) =>
-        assertAdministratorLeft({ store, clock, vocabularies: VOCABULARIES, chaperone: chaperoneResource(trustDomain) }, trx),
+      administratorLeft: (trx) => assertAdministratorLeft({ store, clock, vocabularies: VOCABULARIES, chaperone }, trx),
       clock,
       outgoing,
       reveal: vault.reveal,
@@ -282,8 +213,8 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     undo.push(stopOauth)
     const callers = makeCallers({
       sessions,
-      mayAct,
-      fromCertificate: (raw) => principalFromCertificate(raw, { identityBundle: identityBundle.pem, now: clock.now(), trustDomain }),
+      mayAct: standing.mayAct,
+      fromCertificate: (raw) => principalFromCertificate(raw, { identityBundle: identityBundle.pem(), now: clock.now(), trustDomain }),
       fromToken: (token, resource) => tokens.verify(token, [`https://${trustDomain}`, ...(resource === undefined ? [] : [resource])]),
     })
     const { notReady, drain } = readinessOf({ audit, lease })
@@ -325,7 +256,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       ...company,
       oauth,
       callers,
-      chaperone: chaperoneResource(trustDomain),
+      chaperone,
       notReady,
       drain,
       raised,
