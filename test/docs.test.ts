@@ -170,3 +170,11 @@ test('the links of the guides lead to pages that are there', () => {
   )
   assert.deepEqual(broken, [])
 })
+
+test('whoever reads the README finds every guide', () => {
+  const linked = new Set([...pages[0]!.text.matchAll(/\]\((docs\/[^)#]+)/g)].map(([, path]) => path))
+  assert.deepEqual(
+    pages.map(({ path }) => path).filter((path) => path.startsWith('docs/') && !linked.has(path)),
+    [],
+  )
+})
