@@ -42,6 +42,7 @@ export function agentRoutes(parts: ApiParts): readonly Route[] {
     signedIn({
       method: 'GET',
       path: '/v1/instances',
+      summary: () => 'list instances',
       who: { by: 'verbs', anyOf: ['identities', 'lock', 'audit.read'], own: mine },
       async handle({ query, session, permit }) {
         const of = query.get('of')
@@ -54,6 +55,7 @@ export function agentRoutes(parts: ApiParts): readonly Route[] {
     signedIn({
       method: 'GET',
       path: '/v1/agents',
+      summary: () => 'list agents',
       who: { by: 'verbs', anyOf: ['identities', 'audit.read'], own: mine },
       async handle({ query, session, permit }): Promise<{ agents: readonly AgentRow[] }> {
         const { kind, identityId } = session.principal

@@ -161,6 +161,15 @@ test('rule 2: a body with a duplicate key, of another type, too large, compresse
   assert.equal((await ask(dana, 'POST', '/v1/apply', { files: [{ path: 'a', text: 'x'.repeat(4 * 1024 * 1024) }] })).code, 'too_large')
 })
 
+test('whatever is decided by role stands in the record in words', async (t) => {
+  const { api } = await openHouse(t)
+  const wordless = api.routes.filter((route) => route.who.by === 'verbs' && route.summary === undefined)
+  assert.deepEqual(
+    wordless.map(({ method, path }) => `${method} ${path}`),
+    [],
+  )
+})
+
 test('rule 11: the routes without a certificate are limited by address', async (t) => {
   const { ask } = await openHouse(t)
   const codes = new Set<string | undefined>()

@@ -40,12 +40,14 @@ export function documentRoutes(parts: ApiParts): readonly Route[] {
     signedIn({
       method: 'GET',
       path: '/v1/documents',
+      summary: () => 'list documents',
       who: apply,
       handle: async ({ query }) => ({ documents: await listDocuments(store.db, documents.kinds, query.get('kind') ?? undefined) }),
     }),
     signedIn({
       method: 'GET',
       path: '/v1/documents/:kind/:name',
+      summary: ({ params }) => `show ${params.kind}/${params.name}`,
       who: apply,
       handle: ({ params }) => getDocument(store.db, documents.kinds, params.kind ?? '', params.name ?? ''),
     }),

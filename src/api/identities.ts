@@ -18,6 +18,7 @@ export function identityRoutes(parts: ApiParts): readonly Route[] {
     signedIn({
       method: 'GET',
       path: '/v1/identities',
+      summary: () => 'list identities',
       who: { by: 'verbs', anyOf: ['identities', 'audit.read'] },
       async handle({ query }) {
         const kind = query.get('kind')

@@ -15,6 +15,7 @@ export function joinRoutes(parts: ApiParts): readonly Route[] {
     signedIn({
       method: 'GET',
       path: '/v1/joins/:name',
+      summary: ({ params }) => `how to join by ${params.name}`,
       who: {
         by: 'verbs',
         anyOf: ['apply', 'issue'],

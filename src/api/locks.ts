@@ -22,6 +22,7 @@ export function lockRoutes(parts: ApiParts): readonly Route[] {
     signedIn({
       method: 'GET',
       path: '/v1/locks',
+      summary: () => 'list locks',
       who: lock,
       async handle() {
         const locks = await activeLocks(store.db, clock.now())

@@ -47,6 +47,7 @@ export function pinRoutes(parts: ApiParts): readonly Route[] {
     signedIn({
       method: 'GET',
       path: '/v1/pins',
+      summary: () => 'list definitions',
       who: read,
       async handle(): Promise<{ pins: readonly PinRow[] }> {
         const servers = state.current().list('mcp') as { resource: Resource; spec: McpServerSpec }[]
@@ -59,6 +60,7 @@ export function pinRoutes(parts: ApiParts): readonly Route[] {
     signedIn({
       method: 'GET',
       path: '/v1/pins/:server',
+      summary: ({ params }) => `list definitions of ${params.server}`,
       who: read,
       async handle({ params, query }): Promise<{ pins: readonly PinRow[]; notices: readonly RoleNotice[] }> {
         const { resource, spec } = serverOf(params.server)

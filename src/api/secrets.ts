@@ -10,7 +10,13 @@ const secrets = { by: 'verbs', anyOf: ['secrets'] } as const
 /** Upstream secrets: set, listed by name, deleted. There is no route that shows one, and their bodies are in no record. */
 export function secretRoutes({ vault, store, audit, notes, state }: ApiParts): readonly Route[] {
   return [
-    signedIn({ method: 'GET', path: '/v1/secrets', who: secrets, handle: async () => ({ secrets: await vault.list() }) }),
+    signedIn({
+      method: 'GET',
+      path: '/v1/secrets',
+      summary: () => 'list secrets',
+      who: secrets,
+      handle: async () => ({ secrets: await vault.list() }),
+    }),
     signedIn<{ value: string }>({
       method: 'PUT',
       path: '/v1/secrets/:name',

@@ -26,6 +26,7 @@ export function sessionRoutes(parts: ApiParts): { readonly routes: readonly Rout
     signedIn({
       method: 'GET',
       path: '/v1/sessions',
+      summary: () => 'list sessions',
       who: { by: 'verbs', anyOf: ['audit.read', 'lock'], own: mine },
       async handle({ session, permit, query }) {
         const of = query.get('of')
