@@ -4,6 +4,7 @@ import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { type ServerFlags, totpCode } from './connection.ts'
 import { fail, line, moment, printable } from './output.ts'
+import { terminalQr } from './qr.ts'
 import { ask, stopSignal } from './terminal.ts'
 
 const TRIES = 3
@@ -73,6 +74,7 @@ async function first(invitation: string, flags: ServerFlags): Promise<Profile> {
     const { name, trustDomain, totp } = enrolment.offer
     process.stderr.write(`You are invited as ${printable(name)} to ${printable(trustDomain)}.\n`)
     process.stderr.write(`Add this to your authenticator app (on your telephone, where no agent can read it):\n`)
+    if (process.stderr.isTTY) process.stderr.write(terminalQr(totp.uri, process.stderr.columns) ?? '')
     process.stderr.write(`  secret  ${printable(totp.secret)}\n  or      ${printable(totp.uri)}\n`)
     return await withCode(flags, (code) => enrolment.finish(code))
   } finally {
