@@ -269,6 +269,8 @@ export function makeGuard({
         } catch (error) {
           return abandon(error)
         }
+        const { known } = admission.asking ?? {}
+        if (!approval && known !== undefined) calls?.notNeeded(session.principal.identityId, known, 'no longer needed: a role allows it')
         return permitFor(id, session, action, still.decision, admission, taken, approval)
       } catch (error) {
         taken?.undo()

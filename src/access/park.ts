@@ -52,11 +52,13 @@ export async function admitAsking<T>(
     const left = until - clock.now()
     if (signal?.aborted) throw whyEnded(signal, refusal)
     if (left <= 0 || questions > MOST_QUESTIONS) throw refusal
-    const { state } = await requests.decided(question.request, { ms: left, rights, ...(signal ? { signal } : {}) })
+    const { state, decidedBy } = await requests.decided(question.request, { ms: left, rights, ...(signal ? { signal } : {}) })
     if (signal?.aborted) throw whyEnded(signal, refusal)
     const changed = state === 'pending' && requests.rights !== rights
+    // Another one who waited for the same was let in without an answer.
+    const notNeeded = state === 'withdrawn' && decidedBy === undefined
     // An attempt after an expiry, or after somebody took it back, would ask again.
-    if (!changed && state !== 'approved' && state !== 'denied') throw refusal
+    if (!changed && !notNeeded && state !== 'approved' && state !== 'denied') throw refusal
   }
 }
 

@@ -202,6 +202,6 @@ test('unknown paths and methods are refused in the same form', async (t) => {
 test('a session that ended, or whose identity is gone, gets nothing more', async (t) => {
   const { ask, signIn, sessions } = await openHouse(t)
   const dana = await signIn('dana')
-  await sessions.end(dana.id, 'test')
+  await sessions.end(dana.id, 'killed')
   assert.equal((await ask(dana, 'GET', '/v1/whoami')).code, 'session_ended')
 })

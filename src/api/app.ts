@@ -7,7 +7,6 @@ import type { Permit } from '../access/types.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import type { Connection, LiveSession } from '../identity/types.ts'
 import { addressOf } from '../network/forwarded.ts'
-import { makeThrottle } from '../network/throttle.ts'
 import { knocking } from '../signin/knocking.ts'
 import { agentRoutes } from './agents.ts'
 import { auditRoutes } from './audit.ts'
@@ -87,7 +86,6 @@ export function createApi(parts: ApiParts): Api {
     ...upstreamCredentialRoutes(parts),
     ...notifierRoutes(parts),
   ]
-  const throttle = makeThrottle(parts.clock)
   const app = new Hono<{ Bindings: { caller: ApiCaller | undefined; remote: string } }>()
 
   for (const route of routes) {
@@ -112,7 +110,7 @@ export function createApi(parts: ApiParts): Api {
   async function answer(route: Route, request: Request, asked: Omit<Asked<unknown>, 'body'>, caller: ApiCaller | undefined): Promise<Response> {
     try {
       if (!isSessionRoute(route)) {
-        throttle(asked.remote)
+        parts.guesses(asked.remote)
         const { value } = await readBody(request, route.body, route.limit)
         return json(await knocking(asked.remote, () => route.handle({ ...asked, body: value })))
       }

@@ -3,9 +3,10 @@ import { FACTOR_FRESH_MS, hasFreshFactor } from '../access/administration.ts'
 import { readCsr } from '../ca/csr.ts'
 import { TTL } from '../ca/types.ts'
 import { ChaperoneError } from '../errors.ts'
+import { actInSession } from '../identity/delegation/act-for.ts'
 import { listDelegations } from '../identity/delegation/delegations.ts'
-import { clientAgent, findIdentity, lookForClient } from '../identity/directory.ts'
-import { assertSessionsLeft } from '../identity/session-limits.ts'
+import { agentOfClient } from '../identity/delegation/own-agent.ts'
+import { findIdentity } from '../identity/directory.ts'
 import type { LiveSession, Principal } from '../identity/types.ts'
 import { isId, timeOfId } from '../ids.ts'
 import { limitsInWords } from '../policy/narrowing-words.ts'
@@ -147,55 +148,27 @@ async function client(parts: ApiParts, { body, session, remote }: AskedInSession
   const { spki } = readCsr(body.csr)
   const owner = await findIdentity(store.db, { id: principal.identityId })
   if (!owner) throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
-  const { name, known } = await lookForClient(store.db, owner, body.client)
-  if (!known) await assertRoomForClient(parts, owner)
-  if (!known)
-    await audit.append({
-      ...actorOf(session),
-      type: 'identity.changed',
-      data: { op: 'create', kind: 'agent', name, owner: owner.name, why: 'first use of a client' },
-    })
-  const [standing] = known ? await listDelegations(store.db, { fromId: owner.id, toId: known.id, firstUse: true, now: clock.now(), limit: 1 }) : []
-  if (!standing) await audit.append({ ...actorOf(session), type: 'delegation.made', data: { from: owner.id, to: known?.id ?? name } })
-  const { agent, delegationId } = await store.write((trx) => clientAgent(trx, owner, body.client, clock.now()))
-  const chain = [{ identity: owner.id }, { identity: agent.id, delegation: delegationId }]
-  await state.see(chain)
-  await assertSessionsLeft(parts, agent)
+  const agent = await agentOfClient(parts, { by: actorOf(session), owner, client: body.client, why: 'first use of a client' })
+  const [standing] = await listDelegations(store.db, { fromId: owner.id, toId: agent.id, firstUse: true, now: clock.now(), limit: 1 })
   const parent = await parentSession(parts, session.id)
-  // Whoever issued the person's credential may hold its key, and with it everything that is made from it here: else he
-  // would ask as a tool of that person, and say yes to himself.
-  const issuer = session.issuerId === undefined ? {} : { issuerId: session.issuerId }
-  const made = await sessions.start({
-    ...issuer,
-    identityId: agent.id,
-    chain,
-    how: 'client',
-    client: body.client,
-    cameFrom: remote,
-    parentId: session.id,
-    // The person's session bounds his clients': who signed out for good has no tool that is still signed in tomorrow.
-    lifeMs: Math.max(1, parent.expires_at - clock.now()),
-    ...(body.purpose === undefined ? {} : { purpose: body.purpose }),
-  })
-  return credentialAnswer(
-    parts,
-    await issueCredential(parts, { identity: nameOf(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'client', ...issuer }),
+  return actInSession(
+    { store, audit, clock, sessions, see: (chain) => state.see(chain) },
+    {
+      ...{ agreed: session, from: owner, to: agent, how: 'client' },
+      ...(standing ? { standing } : {}),
+      start: {
+        ...{ how: 'client', client: body.client, cameFrom: remote, parentId: session.id },
+        // The person's session bounds his clients': who signed out for good has no tool that is still signed in tomorrow.
+        lifeMs: Math.max(1, parent.expires_at - clock.now()),
+        ...(body.purpose === undefined ? {} : { purpose: body.purpose }),
+      },
+    },
+    async ({ chain, session: made }) => {
+      const issuer = session.issuerId === undefined ? {} : { issuerId: session.issuerId }
+      return credentialAnswer(
+        parts,
+        await issueCredential(parts, { identity: nameOf(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'client', ...issuer }),
+      )
+    },
   )
-}
-
-/** Each new client name is an identity for ever; a person has a handful of tools, a thief of his certificate a loop. */
-const MOST_CLIENTS = 100
-
-export async function assertRoomForClient(
-  { store }: Pick<ApiParts, 'store'>,
-  { id, name }: { readonly id: string; readonly name: string },
-): Promise<void> {
-  const { count } = await store.db
-    .selectFrom('identities')
-    .select((is) => is.fn.countAll<number>().as('count'))
-    .where('owner_id', '=', id)
-    .where('source', '=', 'client')
-    .executeTakeFirstOrThrow()
-  if (count >= MOST_CLIENTS)
-    throw new ChaperoneError('too_many', `${name} has ${MOST_CLIENTS} clients already.`, { fix: 'Use the name of one of them: --client NAME.' })
 }

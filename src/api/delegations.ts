@@ -98,11 +98,8 @@ export function delegationRoutes(parts: ApiParts): readonly Route[] {
   /** A credential of the sub-agent, in a session of its own below the one that asks. */
   async function handOn({ body, session, connection, remote }: AskedInSession<ExchangeBody>): Promise<Credential | Token> {
     const spki = body.csr === undefined ? undefined : readCsr(body.csr).spki
-    const {
-      identity,
-      chain,
-      session: made,
-    } = await exchange(
+    const issuer = session.issuerId === undefined ? {} : { issuerId: session.issuerId }
+    return exchange(
       { store, sessions, audit: parts.audit, clock, see: (links) => parts.state.see(links) },
       {
         session,
@@ -112,27 +109,28 @@ export function delegationRoutes(parts: ApiParts): readonly Route[] {
         ...(body.for === undefined ? {} : { forMs: parseDuration(body.for) }),
         ...(body.purpose === undefined ? {} : { purpose: body.purpose }),
       },
+      async ({ identity, chain, session: made }): Promise<Credential | Token> => {
+        if (spki)
+          return credentialAnswer(
+            parts,
+            await issueCredential(parts, { identity, session: made, chain, spki, ttlMs: TTL.agentMs, how: 'exchange', ...issuer }),
+          )
+        const credentialId = newId('crd', clock.now())
+        const { audience } = body.token!
+        const notAfter = Math.min(clock.now() + TOKEN_LONGEST_MS, made.expiresAt)
+        await parts.audit.append({
+          type: 'credential.issued',
+          actor: identity,
+          session: made.id,
+          credential: credentialId,
+          ...(session.issuerId === undefined ? {} : { issuer: session.issuerId }),
+          ...(connection ? { connection: connection.id } : {}),
+          data: { how: 'exchange', form: 'token', audience, notAfter },
+        })
+        const claims = claimsOf({ identityId: identity.id, credentialId, sessionId: made.id, chain, ...issuer })
+        return { ...(await parts.tokens.mint({ kind: 'agent', name: identity.name, claims, audience, notAfter })), session: made.id }
+      },
     )
-    const issuer = session.issuerId === undefined ? {} : { issuerId: session.issuerId }
-    if (spki)
-      return credentialAnswer(
-        parts,
-        await issueCredential(parts, { identity, session: made, chain, spki, ttlMs: TTL.agentMs, how: 'exchange', ...issuer }),
-      )
-    const credentialId = newId('crd', clock.now())
-    const { audience } = body.token!
-    const notAfter = Math.min(clock.now() + TOKEN_LONGEST_MS, made.expiresAt)
-    await parts.audit.append({
-      type: 'credential.issued',
-      actor: identity,
-      session: made.id,
-      credential: credentialId,
-      ...(session.issuerId === undefined ? {} : { issuer: session.issuerId }),
-      ...(connection ? { connection: connection.id } : {}),
-      data: { how: 'exchange', form: 'token', audience, notAfter },
-    })
-    const claims = claimsOf({ identityId: identity.id, credentialId, sessionId: made.id, chain, ...issuer })
-    return { ...(await parts.tokens.mint({ kind: 'agent', name: identity.name, claims, audience, notAfter })), session: made.id }
   }
 
   /** On which sides of it the caller stands; on none of one that does not exist: to whoever has no verb both look the same. */

@@ -11,7 +11,7 @@ import { createMasker } from '../audit/mask.ts'
 import type { Claim, Draft, Envelope } from '../audit/record.ts'
 import { openAudit } from '../audit/writer.ts'
 import { openAuthority } from '../ca/authority.ts'
-import { makeCsr } from '../ca/csr.ts'
+import { makeCsr } from '../ca/make-csr.ts'
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
 import { openPinBook } from '../catalog/pin-book.ts'
 import { manualClock } from '../clock.ts'
@@ -32,11 +32,13 @@ import type { ChainLink, LiveSession, StartSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import { openKeyring } from '../keys/keyring.ts'
 import { loadRootKey } from '../keys/root-key.ts'
+import { makeThrottle } from '../network/throttle.ts'
 import { openNotifications } from '../notify/notifications.ts'
 import { openBrowserSignin } from '../signin/browser.ts'
 import { openDeviceSignin } from '../signin/device.ts'
 import { openSignin } from '../signin/enrol.ts'
 import { openPasskeys } from '../signin/passkey.ts'
+import { openStanding } from '../signin/standing.ts'
 import { startLease } from '../store/lease.ts'
 import { openStore } from '../store/open.ts'
 import { openAssertions, SVID_PATH } from '../vault/assertions.ts'
@@ -185,6 +187,7 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     failed: (error) => void logged.push(toChaperoneError(error)),
   })
   const browsers = openBrowserSignin({ store, keyring, sessions, audit: writer ?? audit, clock })
+  const signedIn = openStanding({ store, clock, documents: () => [] })
   const parts: ApiParts = {
     guard,
     sessions,
@@ -205,8 +208,8 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     requests,
     link,
     browsers,
-    devices: openDeviceSignin({ store, ca, sessions, audit: writer ?? audit, clock }),
-    passkeys: openPasskeys({ store, sessions, browsers, audit: writer ?? audit, clock, trustDomain: NAME }),
+    devices: openDeviceSignin({ store, ca, sessions, audit: writer ?? audit, clock, ...signedIn }),
+    passkeys: openPasskeys({ store, sessions, browsers, audit: writer ?? audit, clock, trustDomain: NAME, ...signedIn }),
     places: { web: 'localhost:7444' },
     builtinServers: () => [],
     databases: databaseSetup({ ca, clock, connectMs: 5_000, reveal: async () => 'secret' }),
@@ -221,7 +224,8 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
         await state.refresh(epoch)
       },
     }),
-    signin: openSignin({ store, keyring, ca, sessions, audit: writer ?? audit, clock, trustDomain: NAME, joining: noJoining }),
+    signin: openSignin({ store, keyring, ca, sessions, audit: writer ?? audit, clock, trustDomain: NAME, joining: noJoining, ...signedIn }),
+    guesses: makeThrottle(clock),
     tokens: openTokens({ keyring, clock, trustDomain: NAME }),
     svids: openAssertions({ keyring, clock, places: { web: 'localhost:7444' }, purpose: 'svids', path: SVID_PATH }),
     documents: { store, audit: writer ?? audit, lease, clock, kinds: documentKinds(vocabularies), vocabularies, chaperone },

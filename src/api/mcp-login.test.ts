@@ -39,9 +39,9 @@ spec: { roles: [mailer] }
   const begin = (session: typeof dana, name: string) => house.ask<{ url: string }>(session, 'POST', `/v1/mcp/${name}/login`, { redirect: REDIRECT })
   const finish = (session: typeof dana, url: string) =>
     house.ask<{ server: string; issuer: string }>(session, 'POST', '/v1/mcp-logins/finish', Object.fromEntries(fake.approve(url)))
-  const of = (name: string, chain: readonly { identity: string }[]) => {
+  const of = async (name: string, chain: readonly { identity: string }[]) => {
     const { resource, spec } = house.state.current().find('mcp', name)!
-    return house.parts.logins.of({ id: resource.id, name, spec: spec as never }, chain).token()
+    return (await house.parts.logins.of({ id: resource.id, name, spec: spec as never }, chain).token())?.value
   }
   return { ...house, fake, dana, boris, begin, finish, of }
 }

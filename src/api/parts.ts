@@ -53,6 +53,8 @@ export interface ApiParts {
   readonly scan: Scanner
   readonly ca: CertificateAuthority
   readonly signin: Signin
+  /** Counts what strangers ask for, by address: one budget for all the doors at which a secret could be guessed. Throws `too_many`. */
+  readonly guesses: (address: string) => void
   readonly browsers: BrowserSignin
   readonly passkeys: Passkeys
   readonly devices: DeviceSignin

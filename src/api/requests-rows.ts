@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { stringify } from 'yaml'
 import { whoDecides } from '../access/requests/approvers.ts'
 import type { Seen } from '../access/requests/types.ts'
-import { formatDuration } from '../encoding/duration.ts'
-import { laidOut } from '../gateways/postgres/asking/laid-out.ts'
+import { askedInWords, askedOf } from '../access/requests/words.ts'
+import { readably } from '../gateways/postgres/asking/laid-out.ts'
 import { inReadingOrder } from '../policy/reading-order.ts'
 import { ruleTitle } from '../policy/rule-title.ts'
 import type { ServerWish } from './mcp-contract.ts'
@@ -31,8 +31,7 @@ const MOST_SHOWN = 32 * 1024
 
 /** What there is to be read before a yes: the call as it will run, or what the role that is asked for says; `seen` is bound to both. */
 export async function shownOf({ kind, body, says }: SeenRequest): Promise<readonly ShownPart[]> {
-  if (kind === 'call')
-    return await Promise.all(body.shown.map(async (part) => (part.form === 'sql' ? { ...part, ...(await laidOut(part.text)) } : part)))
+  if (kind === 'call') return readably(body.shown)
   if (kind !== 'access' || says === undefined) return []
   const { role } = body
   const text = stringify(inReadingOrder(says)).trimEnd()
@@ -100,16 +99,17 @@ function reasonFrom({ kind, body, reason }: SeenRequest): Pick<RequestRow, 'reas
   return from === undefined ? {} : { reasonFrom: from }
 }
 
-function about({ kind, body, below }: SeenRequest): Pick<RequestRow, 'summary' | 'resource' | 'access' | 'call' | 'wish'> {
+function about(request: SeenRequest): Pick<RequestRow, 'summary' | 'resource' | 'access' | 'call' | 'wish'> {
+  const { kind, body, below } = request
   if (kind === 'server') {
     // As the API checked it when it was asked for.
-    return { summary: `MCP server ${body.name}`, wish: body as unknown as ServerWish }
+    return { summary: askedInWords(askedOf(request)), wish: body as unknown as ServerWish }
   }
   if (kind === 'access') {
     const { role, resource, forMs, breakGlass } = body
     const name = resource && `${resource.kind}/${resource.name}`
     return {
-      summary: `role ${role}${name === undefined ? '' : ` on ${name}`} for ${formatDuration(forMs)}`,
+      summary: askedInWords(askedOf(request)),
       ...(name === undefined ? {} : { resource: name }),
       access: { role, forMs, below, ...(breakGlass ? { breakGlass } : {}) },
     }

@@ -402,7 +402,7 @@ describe('the event stream', () => {
     for (let i = 0; i < STREAM_LIMITS.perSession; i++) readers.push(await watch(call, erik))
     assert.equal((await call(erik, 'GET', '/v1/requests/events')).status, 429)
     assert.equal(erik.open, STREAM_LIMITS.perSession, 'what was refused leaves nothing behind')
-    await sessions.end(erik.id, 'test')
+    await sessions.end(erik.id, 'killed')
     for (const reader of readers) await readUntil(reader, 'never said')
     assert.equal(erik.open, 0)
   })

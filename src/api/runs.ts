@@ -2,22 +2,21 @@ import { z } from 'zod'
 import { readCsr } from '../ca/csr.ts'
 import { TTL } from '../ca/types.ts'
 import type { ProfileSpec } from '../catalog/profile.ts'
-import { parseDuration } from '../encoding/duration.ts'
 import { ChaperoneError } from '../errors.ts'
 import { whatCanBeDone } from '../gateways/mcp/own/server.ts'
-import { consentWords } from '../identity/delegation/consent.ts'
-import { makeDelegation } from '../identity/delegation/delegations.ts'
-import { clientIdentity, findIdentity, lookForClient } from '../identity/directory.ts'
+import { actInSession } from '../identity/delegation/act-for.ts'
+import { agentOfClient } from '../identity/delegation/own-agent.ts'
+import { shareOf } from '../identity/delegation/share.ts'
+import { findIdentity } from '../identity/directory.ts'
 import { spiffeId } from '../identity/names.ts'
 import { assertSessionsLeft } from '../identity/session-limits.ts'
 import type { ChainLink } from '../identity/types.ts'
-import { limitsInside, limitsSchema, narrowingOf } from '../policy/narrowing.ts'
+import { limitsSchema } from '../policy/narrowing.ts'
 import { nameOf } from '../signin/invited.ts'
 import { issueCredential } from '../signin/issue.ts'
 import { actorOf } from './caller.ts'
 import type { Credential, Token } from './contract.ts'
 import { credentialAnswer } from './credential.ts'
-import { assertRoomForClient } from './credentials.ts'
 import { parentSession } from './parent-session.ts'
 import type { ApiParts } from './parts.ts'
 import { type AskedInSession, type Route, signedIn } from './route.ts'
@@ -85,59 +84,30 @@ async function runForPerson(parts: ApiParts, { body, session, remote }: AskedInS
   if (body.client === undefined) throw new ChaperoneError('usage', 'What runs? Give it a name.', { fix: 'Name it with `client`.' })
   const { spki } = readCsr(body.csr)
   const profile = body.profile === undefined ? undefined : await profileNamed(parts, body.profile)
-  const limits = limitsInside(profile?.limits ?? {}, body.limits ?? {})
-  // A pattern that means nothing is told to who wrote it; kept, it would refuse everything later.
-  for (const part of [body.limits ?? {}, limits]) narrowingOf(part)
-  const now = clock.now()
   const parent = await parentSession(parts, session.id)
-  const forMs = lifeOf(body, profile?.for)
-  const lifeMs = Math.max(1, Math.min(parent.expires_at - now, forMs ?? Number.POSITIVE_INFINITY))
-
+  const mostMs = Math.max(1, parent.expires_at - clock.now())
+  const { limits, forMs } = shareOf(profile, { limits: body.limits ?? {}, askedMs: lifeOf(body), mostMs })
   const owner = await findIdentity(store.db, { id: principal.identityId })
   if (!owner) throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
-  const { name, known } = await lookForClient(store.db, owner, body.client)
-  if (!known) {
-    await assertRoomForClient(parts, owner)
-    const data = { op: 'create', kind: 'agent', name, owner: owner.name, why: 'first run' }
-    await audit.append({ ...actorOf(session), type: 'identity.changed', data })
-  }
-  const words = consentWords({ from: owner.name, to: name, limits, how: 'run', forMs: lifeMs, bound: true }).join(' ')
-  const data = { from: owner.id, to: known?.id ?? name, how: 'run', words, ...(body.profile === undefined ? {} : { profile: body.profile }) }
-  await audit.append({ ...actorOf(session), type: 'delegation.made', data })
-  const { agent, delegation } = await store.write(async (trx) => {
-    const { agent } = await clientIdentity(trx, owner, body.client!, now)
-    const delegation = await makeDelegation(trx, {
-      fromId: owner.id,
-      toId: agent.id,
-      limits,
-      how: 'run',
-      // Until the run has a session of its own, below, it ends with that of the person.
-      sessionId: session.id,
-      expiresAt: now + lifeMs,
-      madeBy: owner.id,
-      client: body.client!,
-      words,
-      now,
-    })
-    return { agent, delegation }
-  })
-  const chain: readonly ChainLink[] = [{ identity: owner.id }, { identity: agent.id, delegation: delegation.id }]
-  const purpose = body.purpose === undefined ? {} : { purpose: body.purpose }
-  try {
-    await state.see(chain)
-    await assertSessionsLeft(parts, agent)
-    // Whoever issued the person's credential may hold its key, and with it what is made from it here.
-    const issuer = session.issuerId === undefined ? {} : { issuerId: session.issuerId }
-    const started = { identityId: agent.id, chain, how: 'run', client: body.client, cameFrom: remote, parentId: session.id, lifeMs } as const
-    const made = await sessions.start({ ...started, ...issuer, ...purpose })
-    // Whose end is now its own: nothing that was given for a run is left when that is over.
-    await store.write((trx) => trx.updateTable('delegations').set({ session_id: made.id }).where('id', '=', delegation.id).execute())
-    const issued = await issueCredential(parts, { identity: nameOf(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'run', ...issuer })
-    return await credentialAnswer(parts, issued)
-  } catch (error) {
-    await sessions.endDelegations([delegation.id], 'the run did not begin')
-    throw error
-  }
+  const agent = await agentOfClient(parts, { by: actorOf(session), owner, client: body.client, why: 'first run' })
+  return actInSession(
+    { store, audit, clock, sessions, see: (chain) => state.see(chain) },
+    {
+      ...{ agreed: session, from: owner, to: agent, how: 'run', limits, forMs, bound: true, client: { id: body.client } },
+      ...(body.profile === undefined ? {} : { profile: body.profile }),
+      start: {
+        ...{ how: 'run', client: body.client, cameFrom: remote, parentId: session.id, lifeMs: forMs },
+        ...(body.purpose === undefined ? {} : { purpose: body.purpose }),
+      },
+    },
+    async ({ chain, session: made }) => {
+      const issuer = session.issuerId === undefined ? {} : { issuerId: session.issuerId }
+      return credentialAnswer(
+        parts,
+        await issueCredential(parts, { identity: nameOf(agent), session: made, chain, spki, ttlMs: TTL.agentMs, how: 'run', ...issuer }),
+      )
+    },
+  )
 }
 
 /** `chaperone agent run`: the same identity and rights in a session of its own, which ends with the run and never after the one that asks. */
@@ -180,11 +150,7 @@ async function runAsAgent(parts: ApiParts, { body, session, remote }: AskedInSes
   )
 }
 
-/** A profile's time is a limit like its others: a flag makes it shorter. */
-const lifeOf = ({ for: asked }: RunBegin, usual?: string): number | undefined => {
-  const times = [...(asked === undefined ? [] : [duration(asked, LONGEST_RUN, 'A run')]), ...(usual === undefined ? [] : [parseDuration(usual)])]
-  return times.length === 0 ? undefined : Math.min(...times)
-}
+const lifeOf = ({ for: asked }: RunBegin): number | undefined => (asked === undefined ? undefined : duration(asked, LONGEST_RUN, 'A run'))
 
 async function profileNamed({ store }: Pick<ApiParts, 'store'>, name: string): Promise<ProfileSpec> {
   const row = await store.db.selectFrom('documents').select('spec').where('kind', '=', 'profile').where('name', '=', name).executeTakeFirst()

@@ -102,7 +102,7 @@ export function sessionRoutes(parts: ApiParts): { readonly routes: readonly Rout
 
   async function end(ids: readonly string[], { principal }: LiveSession) {
     if (ids.length > 0) {
-      await sessions.end(ids, `ended by ${principal.name}`)
+      await sessions.end(ids, 'killed', { id: principal.identityId, name: principal.name })
       await lease.confirmed(await store.epoch())
     }
     return { ended: ids }

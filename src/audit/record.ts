@@ -52,7 +52,7 @@ export const RECORD_TYPES = {
   'request.decided': 'A request was approved, denied or withdrawn.',
   'request.ended': 'A request expired, was revoked, or nobody knows what came of its call.',
   'request.escalated': 'Nobody answered a request in time, so others may.',
-  'request.overdue': 'What was taken without asking (break-glass) was not looked at in time.',
+  'request.review_overdue': 'What was taken without asking (break-glass) was not looked at in time.',
   'request.reviewed': 'What was taken without asking (break-glass) was looked at afterwards.',
   'notification.given_up': 'Somebody outside was to be told of a request or lock, and could not be reached in time.',
   'upstream.login': 'A login at an MCP server was begun, finished, refreshed or removed; or a token without a login was minted or granted for it.',

@@ -8,7 +8,8 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import 'reflect-metadata' // first: @peculiar/x509 does not load without it
 import * as peculiar from '@peculiar/x509'
-import { makeCsr, p256Key, readCsr } from './csr.ts'
+import { p256Key, readCsr } from './csr.ts'
+import { makeCsr } from './make-csr.ts'
 import { pemOf } from './pem.ts'
 
 const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })

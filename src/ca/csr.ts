@@ -1,10 +1,9 @@
-import { createPublicKey, generateKeyPairSync, type KeyObject, sign, verify } from 'node:crypto'
-import { Attributes, CertificationRequest, CertificationRequestInfo } from '@peculiar/asn1-csr'
-import { ecdsaWithSHA256, id_ecdsaWithSHA256 } from '@peculiar/asn1-ecc'
+import { createPublicKey, generateKeyPairSync, type KeyObject, verify } from 'node:crypto'
+import { CertificationRequestInfo } from '@peculiar/asn1-csr'
+import { id_ecdsaWithSHA256 } from '@peculiar/asn1-ecc'
 import { AsnConvert, AsnProp, AsnPropTypes } from '@peculiar/asn1-schema'
-import { AlgorithmIdentifier, SubjectPublicKeyInfo } from '@peculiar/asn1-x509'
+import { AlgorithmIdentifier } from '@peculiar/asn1-x509'
 import { ChaperoneError } from '../errors.ts'
-import { pemOf } from './pem.ts'
 
 /** A request of ours is about 350 characters; company tools write names and attributes into theirs. */
 const LARGEST_PEM = 8192
@@ -83,17 +82,4 @@ export function p256Key(spki: Uint8Array): KeyObject {
   } catch (error) {
     throw refused('its key cannot be read', error)
   }
-}
-
-/** A request for a key of one's own, in PEM: no names, no attributes. For the client; both keys are P-256. */
-export function makeCsr(privateKey: KeyObject, publicKey: KeyObject): string {
-  const subjectPKInfo = AsnConvert.parse(publicKey.export({ type: 'spki', format: 'der' }), SubjectPublicKeyInfo)
-  const certificationRequestInfo = new CertificationRequestInfo({ subjectPKInfo, attributes: new Attributes() })
-  const signature = sign('sha256', Buffer.from(AsnConvert.serialize(certificationRequestInfo)), privateKey)
-  const request = new CertificationRequest({
-    certificationRequestInfo,
-    signatureAlgorithm: ecdsaWithSHA256,
-    signature: new Uint8Array(signature).buffer,
-  })
-  return pemOf('CERTIFICATE REQUEST', new Uint8Array(AsnConvert.serialize(request)))
 }

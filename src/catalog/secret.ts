@@ -7,6 +7,13 @@ const REFRESH = { shortestMs: 1_000, longestMs: 24 * 3_600_000 }
 
 const absolute = (text: string) => text.startsWith('/')
 
+/**
+ * Variables that are Chaperone's own: what it or its libraries read for themselves, some of which hold passwords, keys or
+ * tokens (a store's, a proxy's, a registry's, the cloud account of the machine). Whoever may name secrets for upstreams must
+ * not be able to send those to one.
+ */
+export const isOwnVariable = (name: string): boolean => /^(CHAPERONE|NODE|NPM|AWS|OTEL)_|^PGPASS|_PROXY$/i.test(name)
+
 /** `kind: secret`: a secret that is kept elsewhere. Other documents name it as they name a sealed one: `{ secret: NAME }`. */
 export const secretSpec = z.strictObject({
   from: z
@@ -24,6 +31,7 @@ export const secretSpec = z.strictObject({
         env: z
           .string()
           .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'write the name of a variable')
+          .refine((name) => !isOwnVariable(name), "this variable is Chaperone's own: set the value under another name where the server is started")
           .describe("a variable of the server's own environment, as it was at its start"),
       }),
       z.strictObject({

@@ -4,12 +4,19 @@ const secret = z.strictObject({ secret: z.string().min(1).describe('name of a se
 const scopes = z.array(z.string().min(1).max(256)).max(100).optional()
 const text = z.string().min(1).max(1024)
 const https = z.url({ protocol: /^https?$/ }).max(2048)
+const dpop = z
+  .enum(['required', 'never'])
+  .optional()
+  .describe(
+    'tokens that are bound to a key of Chaperone (DPoP, RFC 9449): only such ones, or none; default: where the server or its login offers them',
+  )
 
 const oauth = z.strictObject({
   for: z.enum(['everybody', 'each']).default('everybody').describe('one login that all use, or one of each person'),
   client_id: z.string().optional().describe('a client registered beforehand; else a client metadata document or dynamic registration'),
   client_secret: secret.optional().describe('name of a sealed secret in the vault'),
   scopes: z.array(z.string().min(1)).optional().describe('default: what the server asks for'),
+  dpop,
 })
 
 const clientCredentials = z
@@ -22,6 +29,7 @@ const clientCredentials = z
     key_id: text.optional().describe('the `kid` under which the authorization server knows the key'),
     scopes: scopes.describe('default: what the server asks for'),
     authorization_server: https.optional().describe('default: the one that the server names'),
+    dpop,
   })
   .refine((spec) => (spec.client_secret === undefined) !== (spec.private_key === undefined), {
     message: 'write exactly one of `client_secret` and `private_key`',
@@ -41,6 +49,7 @@ const identity = z
         key_id: text.optional().describe('the `kid` of the key'),
         scopes: scopes.describe('default: what the server asks for'),
         authorization_server: https.optional().describe('default: the one that the server names'),
+        dpop,
         identity_provider: z
           .strictObject({
             token_endpoint: https.describe('where it gives tokens'),

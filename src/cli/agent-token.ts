@@ -38,7 +38,7 @@ async function byDocument(api: Api, name: string, how: string, flags: Flags): Pr
   const made = way.registers ? await makeToken(api, name, flags) : undefined
   if (flags.json) return printJson({ ...way, ...(made ? { token: parseInvitation(made.invitation).secret, expiresAt: made.expiresAt } : {}) })
   line(
-    `chaperone agent join --method ${way.method} --as ${way.name} --server '${way.server}'${made ? ` --token ${parseInvitation(made.invitation).secret}` : ''}`,
+    `chaperone agent join --method ${way.method} --as ${way.name} --join '${way.server}'${made ? ` --register ${parseInvitation(made.invitation).secret}` : ''}`,
   )
   if (made) process.stderr.write(`The token makes one key known, until ${moment(made.expiresAt)}.\n`)
 }

@@ -2,7 +2,6 @@ import type { Command } from 'commander'
 import type { Api } from '../client/api.ts'
 import type { Keeper } from '../client/credential.ts'
 import type { Profile } from '../client/profile.ts'
-import { systemClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { ask, stopped } from './terminal.ts'
 
@@ -37,24 +36,26 @@ export async function profileFor(flags: ServerFlags): Promise<Profile> {
   return await openProfiles().load(flags.server)
 }
 
+/** What keeps a profile from being known, and is no fault of the command: nobody is signed in, or the key store is locked. */
+const UNKNOWN = new Set(['unauthenticated', 'unavailable_here'])
+
+/** The same where a command works without one. */
+export async function profileIfKnown(flags: ServerFlags): Promise<Profile | undefined> {
+  if (runSocket(flags) !== undefined) return undefined
+  try {
+    return await profileFor(flags)
+  } catch (error) {
+    if (error instanceof ChaperoneError && UNKNOWN.has(error.code) && flags.identity === undefined) return undefined
+    throw error
+  }
+}
+
 /** A code from the flag or the environment, else asked for; undefined when nobody is there to ask. */
 export async function totpCode(flags: ServerFlags, question = 'Code from your authenticator: '): Promise<string | undefined> {
   const given = flags.totp ?? process.env.CHAPERONE_TOTP
   // A variable that is set to nothing gives nothing.
   if (given !== undefined && given !== '') return given
   return process.stdin.isTTY ? await ask(question) : undefined
-}
-
-/** Throws `credential_expired`, with how whoever it is signs in again: the server would only say that the certificate is over. */
-export function assertSignedIn(profile: Profile): void {
-  if (profile.certificate === '' || profile.notAfter <= systemClock.now()) {
-    throw new ChaperoneError('credential_expired', `You are no longer signed in as ${profile.identity.name}.`, {
-      fix:
-        profile.identity.kind === 'user'
-          ? 'Sign in again with: chaperone login'
-          : 'An agent signs in again with a new join token: chaperone agent join TOKEN',
-    })
-  }
 }
 
 /** Inside of a run its socket is the way, unless another one is named. */
@@ -77,21 +78,10 @@ export async function keepFor(
   say: (line: string) => void,
 ): Promise<Keeper> {
   const profile = await profileFor(flags)
-  assertSignedIn(profile)
-  const { issuerOf, keepCredential } = await import('../client/credential.ts')
+  const { keepAs } = await import('../client/keep.ts')
   const { openProfiles } = await import('../client/profile.ts')
-  const { sharedCredential } = await import('../client/shared-credential.ts')
-  const issuer = issuerOf(profile, {
-    client,
-    ...(flags.purpose === undefined ? {} : { purpose: flags.purpose }),
-    ...(flags.profile === undefined ? {} : { profile: flags.profile }),
-  })
-  return keepCredential(issuer, {
-    skewMs: issuer.skewMs,
-    onTrouble: (error) => say(`the credential could not be renewed: ${error.message}`),
-    // What starts later as the same agent begins with the newest credential, not with one that has ended by then.
-    ...(profile.identity.kind === 'user' ? {} : { shared: sharedCredential(flags.identity ?? openProfiles().file(profile.address)) }),
-  })
+  const { purpose, profile: narrowed } = flags
+  return keepAs(profile, flags.identity ?? openProfiles().file(profile.address), { client, purpose, profile: narrowed }, say)
 }
 
 /** Holds a local door open until `stop`, or until its credential has ended, which is the reason that is thrown. */
@@ -116,6 +106,7 @@ export async function withApi<T>(flags: ServerFlags, work: (api: Api, profile: P
     }
   }
   const profile = await profileFor(flags)
+  const { assertSignedIn } = await import('../client/keep.ts')
   assertSignedIn(profile)
   const { openApi } = await import('../client/api.ts')
   const api = openApi({ address: profile.address, authorities: profile.bundles.server, identity: profile, factor: () => totpCode(flags) })

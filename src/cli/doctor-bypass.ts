@@ -7,7 +7,7 @@ import type { Api } from '../client/api.ts'
 import type { Finding } from '../client/bypass/finding.ts'
 import { REASONS, toChaperoneError } from '../errors.ts'
 import { collect, type ServerFlags, withApi, withJson, withServer } from './connection.ts'
-import { webOf } from './mcp-config.ts'
+import { webIfKnown } from './mcp-config.ts'
 import { line, printable, printJson, say, styled } from './output.ts'
 
 interface Flags extends ServerFlags {
@@ -52,7 +52,7 @@ async function run(flags: Flags): Promise<void> {
   if (tries.length > PROBE.most) say(`only the first ${PROBE.most} of ${tries.length} addresses are tried`)
   const tried = await eachOf(tries.slice(0, PROBE.most), (one) => one())
   const projects = (flags.project ?? ['.']).map((folder) => resolve(folder))
-  const found = await findServers(thisPlace(), projects, await webOf(flags).catch(() => undefined))
+  const found = await findServers(thisPlace(), projects, await webIfKnown(flags))
   for (const { file, message } of found.faults) say(`${file} was not looked at: ${message}`)
   conclude([...tried, ...fileDoors(found.servers, upstreams)], flags)
 }

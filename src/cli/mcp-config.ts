@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
 import { CLIENTS, type Client, type Entry } from '../client/config/types.ts'
+import type { Profile } from '../client/profile.ts'
 import { ChaperoneError } from '../errors.ts'
-import { profileFor, type ServerFlags, withServer } from './connection.ts'
+import { profileFor, profileIfKnown, type ServerFlags, withServer } from './connection.ts'
 import { line, printable, say } from './output.ts'
 import { visibleResources } from './resources.ts'
 
@@ -104,12 +105,25 @@ async function sayUnknown(names: readonly string[], flags: ConfigFlags): Promise
 }
 
 /** `https://host:port` of the web listener of the server that is signed in to. */
-export async function webOf(flags: ServerFlags): Promise<string> {
+export const webOf = async (flags: ServerFlags): Promise<string> => webAt(await profileFor(flags))
+
+/** The same, where what is there can be looked at without it: undefined when nobody is signed in. */
+export async function webIfKnown(flags: ServerFlags): Promise<string | undefined> {
+  const profile = await profileIfKnown(flags)
+  return profile && webAt(profile)
+}
+
+async function webAt(profile: Profile): Promise<string> {
   const { listenerOf } = await import('../client/profile.ts')
-  const { host, port } = listenerOf(await profileFor(flags), 'web')
+  const { host, port } = listenerOf(profile, 'web')
   const name = host.includes(':') ? `[${host}]` : host
   return `https://${name}${port === 443 ? '' : `:${port}`}`
 }
+
+const MANY = 20
+
+const namesText = (names: readonly string[]): string =>
+  names.length <= MANY ? names.join(', ') : `${names.slice(0, 3).join(', ')} and ${names.length - 3} more`
 
 async function links(client: Client, entries: readonly Entry[]): Promise<void> {
   const { FORMS } = await import('../client/config/forms.ts')
@@ -141,7 +155,7 @@ async function write(client: Client, entries: readonly Entry[], flags: ConfigFla
   const { isOurs } = await import('../client/config/entries.ts')
   const form = FORMS[client]
   const { file: path, project } = await fileFor(client, flags)
-  const web = await webOf(flags).catch(() => undefined)
+  const web = await webIfKnown(flags)
   const edited = await editClientFile(
     path,
     (text) => {
@@ -158,7 +172,9 @@ async function write(client: Client, entries: readonly Entry[], flags: ConfigFla
     project === undefined ? {} : { project },
   )
   if (!edited.changed) return line(`${edited.file} has it already.`)
-  line(`Wrote ${entries.map(({ name }) => name).join(', ')} to ${edited.file}. ${form.after}`)
+  line(`Wrote ${namesText(entries.map(({ name }) => name))} to ${edited.file}. ${form.after}`)
+  if (entries.length > MANY && !('url' in entries[0]!))
+    say(`the client will start ${entries.length} programs, one for each; one for all of them: chaperone mcp config ${client} --remove, then --one`)
   if (edited.backup !== undefined) say(`as it was before: ${edited.backup}`)
 }
 
@@ -169,7 +185,7 @@ async function remove(client: Client, names: readonly string[], flags: ConfigFla
   const { format, after, clicks, title, file } = FORMS[client]
   if (!file && clicks) return line(`${title} has no file on this computer. Remove it there: open its entry under Settings, then Apps & Connectors.`)
   const { file: path, project } = await fileFor(client, flags)
-  const web = await webOf(flags).catch(() => undefined)
+  const web = await webIfKnown(flags)
   const wanted = flags.one ? [ONE] : names.map(entryName)
   let gone: string[] = []
   const edited = await editClientFile(
@@ -182,6 +198,6 @@ async function remove(client: Client, names: readonly string[], flags: ConfigFla
     project === undefined ? {} : { project },
   )
   if (!edited.changed) return line(`${edited.file} has nothing of Chaperone${wanted.length > 0 ? ` called ${wanted.join(', ')}` : ''}.`)
-  line(`Took ${gone.join(', ')} out of ${edited.file}. ${after}`)
+  line(`Took ${namesText(gone)} out of ${edited.file}. ${after}`)
   if (edited.backup !== undefined) say(`as it was before: ${edited.backup}`)
 }

@@ -8,7 +8,7 @@ import type { FoundServer } from '../client/importing/find.ts'
 import type { Journal, Journals } from '../client/importing/journal.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
 import { collect, type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
-import { webOf } from './mcp-config.ts'
+import { webIfKnown } from './mcp-config.ts'
 import { line, moment, printable, printJson, say, styled, table } from './output.ts'
 import { ask } from './terminal.ts'
 
@@ -49,16 +49,16 @@ async function run(names: readonly string[], flags: Flags): Promise<void> {
   const { profileHome } = await import('../client/profile.ts')
   const { openJournals } = await import('../client/importing/journal.ts')
   const journals = openJournals(profileHome())
-  if (flags.undo) return goBack(journals, flags)
-  if (flags.forget) return forget(journals, flags)
+  if (flags.undo) return journals.alone(() => goBack(journals, flags))
+  if (flags.forget) return journals.alone(() => throwAway(journals, flags))
   const { findServers } = await import('../client/importing/find.ts')
   const { thisPlace } = await import('../client/config/places.ts')
-  const web = await webOf(flags).catch(() => undefined)
+  const web = await webIfKnown(flags)
   // A repository may bring any server: without being asked about each, nobody brings along what he happens to stand in.
   const projects = (flags.project ?? (flags.all ? [] : ['.'])).map((folder) => resolve(folder))
   const found = await findServers(thisPlace(), projects, web)
   for (const { file, message } of found.faults) say(`${file} was not looked at: ${message}`)
-  const kept = (await journals.list()).filter(({ state }) => state !== 'undone')
+  const kept = await journals.list()
   if (flags.scan) return report(found.servers, found.files, kept, flags)
   if (kept.some(({ state }) => state === 'begun')) say('an import was interrupted: this goes on with it; or put everything back with --undo')
 
@@ -69,6 +69,7 @@ async function run(names: readonly string[], flags: Flags): Promise<void> {
   if (unknown !== undefined)
     throw new ChaperoneError('not_found', `No client here has a server ${unknown}.`, { fix: 'See the list: chaperone mcp import --scan' })
   const wanted = names.length > 0 ? offers.filter(({ name }) => names.includes(name)) : offers
+  if (offers.length === 0) await finish(journals)
   if (wanted.length === 0) return line('No client on this computer has an MCP server that does not go through Chaperone.')
   if (!flags.json) showOffers(wanted)
   const able = wanted.filter(({ is }) => 'wish' in is)
@@ -79,7 +80,7 @@ async function run(names: readonly string[], flags: Flags): Promise<void> {
     const { bringAlong } = await import('../client/importing/bring.ts')
     const home = process.env.CHAPERONE_HOME
     const way = { ...(flags.server === undefined ? {} : { server: flags.server }), ...(home ? { home } : {}) }
-    const done = await bringAlong(chosen, { catalog: catalogOf(api, flags), journals, way, server: profile.address })
+    const done = await journals.alone(() => bringAlong(chosen, { catalog: catalogOf(api, flags), journals, way, server: profile.address }))
     conclude(done.brought, done.journal, journals, flags)
   })
 }
@@ -90,11 +91,13 @@ const secretText = ({ secrets }: FoundServer): string => secrets.map(({ where, k
 /** Never a value: only where it stands, and what gave it away. */
 function report(servers: readonly FoundServer[], files: number, kept: readonly Journal[], flags: Flags): void {
   const exposed = servers.filter(({ secrets }) => secrets.length > 0)
+  // An old copy that holds no secret is nobody's concern.
+  const shown = servers.filter(({ copy, secrets }) => !copy || secrets.length > 0)
   if (exposed.length > 0 || kept.length > 0) process.exitCode = FOUND
   if (flags.json) {
     printJson({
       files,
-      servers: servers.map(({ source, at, name, ours, secrets, copy }) => ({
+      servers: shown.map(({ source, at, name, ours, secrets, copy }) => ({
         client: source.client,
         file: source.file,
         at,
@@ -106,10 +109,10 @@ function report(servers: readonly FoundServer[], files: number, kept: readonly J
     })
     return
   }
-  if (servers.length === 0) line(`No MCP server in ${files} ${files === 1 ? 'file' : 'files'} of clients.`)
+  if (shown.length === 0) line(`No MCP server in ${files} ${files === 1 ? 'file' : 'files'} of clients.`)
   else
     line(
-      table(servers, [
+      table(shown, [
         { title: 'NAME', of: ({ name }) => name },
         { title: 'CLIENT', of: clientOf },
         { title: 'STATE', of: ({ ours, copy }) => (copy ? 'old copy' : ours ? 'through Chaperone' : 'direct') },
@@ -117,13 +120,15 @@ function report(servers: readonly FoundServer[], files: number, kept: readonly J
         { title: 'FILE', of: ({ source }) => source.file },
       ]),
     )
-  const count = exposed.reduce((sum, { secrets }) => sum + secrets.length, 0)
+  const count = exposed.reduce((sum, { secrets, copy }) => sum + (copy ? 0 : secrets.length), 0)
   if (count > 0)
     line(
       `${count} ${count === 1 ? 'secret stands' : 'secrets stand'} in files that every program of yours can read. Bring them along: chaperone mcp import`,
     )
+  const copies = [...new Set(exposed.filter(({ copy }) => copy).map(({ source }) => source.file))]
+  if (copies.length > 0) line(`Old copies hold secrets. When you do not need them: rm ${copies.map((file) => `'${printable(file)}'`).join(' ')}`)
   for (const { id, at } of kept)
-    line(`The import of ${moment(at)} can still be undone, so its copies hold secrets. When all works: chaperone mcp import --forget ${id}`)
+    line(`The import of ${moment(at)} has copies of files, with the secrets that were in them. When all works: chaperone mcp import --forget ${id}`)
 }
 
 function showOffers(offers: readonly Offer[]): void {
@@ -257,19 +262,23 @@ async function goBack(journals: Journals, flags: Flags): Promise<void> {
   const words = {
     restored: 'is as it was',
     merged: 'has the servers of before again; what was changed since stays',
-    untouched: 'has nothing of this import',
+    untouched: 'has nothing of this import any more, so it was left alone',
   }
   for (const { file, state } of done) line(`${printable(file)} ${words[state]}.`)
+  if (done.some(({ state }) => state === 'untouched'))
+    line(`What it was before is kept in ${journals.folder}. When you do not need it: chaperone mcp import --forget ${journal.id}`)
   if (journal.secrets.length > 0) line(`Still in the vault: ${journal.secrets.map(printable).join(', ')}. Delete with: chaperone secret delete NAME`)
 }
 
-async function forget(journals: Journals, flags: Flags): Promise<void> {
+async function throwAway(journals: Journals, flags: Flags): Promise<void> {
   const journal = await pick(journals, flags.forget, () => true)
-  if (journal.state === 'begun')
-    throw new ChaperoneError('conflict', `The import ${journal.id} was interrupted.`, {
-      fix: 'Finish it (chaperone mcp import), or put the files back: chaperone mcp import --undo',
-    })
-  await journals.forget(journal.id)
-  if (flags.json) return printJson({ forgotten: journal.id })
-  line(`Threw the copies of ${journal.id} away.`)
+  const { forget } = await import('../client/importing/bring.ts')
+  const copies = await forget(journal, journals)
+  if (flags.json) return printJson({ forgotten: journal.id, copies })
+  line(`Threw the copies of ${journal.id} away${copies.length > 0 ? `, and ${copies.map(printable).join(', ')}` : ''}.`)
+}
+
+/** Nothing is left to bring along: an import that was killed after its last file is done. */
+async function finish(journals: Journals): Promise<void> {
+  for (const journal of await journals.list()) if (journal.state === 'begun') await journals.save({ ...journal, state: 'done' })
 }

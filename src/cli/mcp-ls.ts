@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { ResourceRow } from '../api/contract.ts'
 import { type ServerFlags, withJson, withServer } from './connection.ts'
-import { webOf } from './mcp-config.ts'
+import { webIfKnown } from './mcp-config.ts'
 import { labelsText, list } from './output.ts'
 import { visibleResources } from './resources.ts'
 
@@ -47,7 +47,7 @@ async function clientsHere(flags: ServerFlags): Promise<ReadonlyMap<string, read
   const { findServers } = await import('../client/importing/find.ts')
   const { thisPlace } = await import('../client/config/places.ts')
   const { serverOfEntry } = await import('../client/config/entries.ts')
-  const web = await webOf(flags).catch(() => undefined)
+  const web = await webIfKnown(flags)
   const { servers } = await findServers(thisPlace(), [process.cwd()], web)
   const having = new Map<string, string[]>()
   for (const { source, value, ours, copy } of servers) {

@@ -58,29 +58,11 @@ function connect(command: Command): void {
 
 /** The person's browser, while the client waits: nothing has to be started anew. */
 async function signInInside(flags: Flags): Promise<SignInPage> {
-  const profile = await profileFor(flags)
-  const { name, kind } = profile.identity
-  if (kind !== 'user') throw new ChaperoneError('unauthenticated', `${name} is an agent: it joins again by itself.`)
-  const { beginDeviceSignIn } = await import('../client/device-sign-in.ts')
-  const { openBrowser } = await import('../client/open-browser.ts')
+  const { address, bundles, identity, session } = await profileFor(flags)
+  if (identity.kind !== 'user') throw new ChaperoneError('unauthenticated', `${identity.name} is an agent: it joins again by itself.`)
+  const { signInByBrowser } = await import('../client/browser-sign-in.ts')
   const { openProfiles } = await import('../client/profile.ts')
-  const waiting = await beginDeviceSignIn({ address: profile.address, authorities: profile.bundles.server })
-  const url = new URL(waiting.urlWithCode)
-  openBrowser(url, () => say('no browser could be opened: open the address yourself'))
-  const finish = async () => {
-    try {
-      const fresh = await waiting.finish(new AbortController().signal)
-      // Whoever else uses this browser would lend his rights to a client that was set up for somebody else.
-      if (fresh.identity.name !== name)
-        throw new ChaperoneError('credential_invalid', `That was ${fresh.identity.name}, and ${name} is signed in on this computer.`, {
-          fix: 'Sign in as the same person, or change over with: chaperone login',
-        })
-      await openProfiles().save(fresh)
-    } finally {
-      waiting.close()
-    }
-  }
-  return { url: url.href, code: waiting.code, done: finish() }
+  return signInByBrowser({ address, authorities: bundles.server, name: identity.name, session }, { profiles: openProfiles(), say })
 }
 
 function proxy(command: Command): void {

@@ -1,11 +1,11 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { Issuer } from '../client/credential.ts'
+import type { Issuer, Keeper } from '../client/credential.ts'
 import type { RunDatabase } from '../client/running/databases.ts'
 import type { Isolation, Network } from '../client/running/isolation.ts'
-import type { RunOptions } from '../client/running/run.ts'
-import type { ChaperoneError } from '../errors.ts'
+import type { RunOptions } from '../client/running/prepare.ts'
+import type { SummaryAsk } from '../client/running/summary.ts'
 import { collect, refuseInside } from './connection.ts'
-import { say } from './output.ts'
+import { jsonText, say } from './output.ts'
 
 /** Flags of `chaperone run` and `chaperone agent run` alike: where the program runs, and what it finds there. */
 export interface PlacingFlags {
@@ -19,6 +19,7 @@ export interface PlacingFlags {
   readonly write?: readonly string[]
   readonly database?: readonly RunDatabase[]
   readonly files?: boolean
+  readonly json?: true
 }
 
 export const placing = (command: Command): Command =>
@@ -40,6 +41,7 @@ export const placing = (command: Command): Command =>
     .option('--database <resource/database[:user]>', 'a socket to this database only; may be repeated; default: to all that it may see', databases)
     .option('--files', 'certificate and key as files, in $CHAPERONE_SVID_DIR')
     .option('--no-files', 'no certificate and key as files')
+    .option('--json', 'what it may reach, as one line of JSON on stderr')
 
 function databases(text: string, before: readonly RunDatabase[] = []): RunDatabase[] {
   const [, resource, database, user] = /^([^/]+)\/([^:]+)(?::(.+))?$/.exec(text) ?? []
@@ -61,56 +63,92 @@ export function placed(flags: PlacingFlags): Pick<RunOptions, 'isolation' | 'net
   }
 }
 
-type Rest = Omit<RunOptions, 'command' | 'begin' | 'say' | 'hide'>
+type Rest = Omit<RunOptions, 'command' | 'say' | 'hide' | 'stop' | 'started' | 'json'>
 
-/** One run, with the signals that reach us meanwhile; its exit code becomes ours. */
+interface Lasting {
+  /** start it again when it ends */
+  readonly daemon?: boolean
+  /** another session may follow when this one is over */
+  readonly joinsAgain?: boolean
+}
+
+/** One run, or one after the other, with the signals that reach us meanwhile; the exit code becomes ours. */
 export async function runToEnd(
   command: readonly string[],
   flags: PlacingFlags & Kept,
   issuer: () => Issuer & { skewMs(): number },
   rest: Rest,
-  /** Whether another session may follow when this one is over. */
-  again = false,
-): Promise<number> {
+  { daemon = false, joinsAgain = false }: Lasting = {},
+): Promise<void> {
   refuseInside({})
-  const { keepCredential } = await import('../client/credential.ts')
   const { runProgram } = await import('../client/running/run.ts')
   const { closeInherited } = await import('../client/running/child.ts')
+  const { relaySignals } = await import('../client/running/signals.ts')
   closeInherited()
-  const terminal = process.stdin.isTTY === true || process.stderr.isTTY === true
-  const undo: (() => void)[] = []
+  const signals = relaySignals()
+  const options: RunOptions = {
+    ...rest,
+    command,
+    say,
+    hide: await hidden(flags),
+    stop: signals.stop,
+    started: signals.to,
+    ...(flags.json ? { json: (summary) => void process.stderr.write(`${jsonText(summary)}\n`) } : {}),
+  }
+  const begin = () => keepForRun(issuer, joinsAgain)
   try {
-    const code = await runProgram({
-      ...rest,
-      command,
-      say,
-      terminal,
-      hide: await hidden(flags),
-      begin: async () => {
-        const onTrouble = (error: ChaperoneError) => say(`the credential could not be renewed: ${error.message}`)
-        let skewMs = () => 0
-        const begin = () => {
-          const made = issuer()
-          skewMs = made.skewMs
-          return keepCredential(made, { skewMs, onTrouble })
-        }
-        if (!again) return begin()
-        const { keepSuccessive } = await import('../client/running/successive.ts')
-        return keepSuccessive(begin, { skewMs: () => skewMs(), onTrouble })
-      },
-      started(child) {
-        for (const name of ['SIGINT', 'SIGQUIT', 'SIGWINCH', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const) {
-          const typed = name === 'SIGINT' || name === 'SIGQUIT' || name === 'SIGWINCH'
-          const take = () => (typed ? child.fromTerminal(name) : child.signal(name))
-          process.on(name, take)
-          undo.push(() => void process.off(name, take))
-        }
-      },
-    })
-    process.exitCode = code
-    return code
+    process.exitCode = daemon ? await runService(options, begin, joinsAgain) : await runProgram({ ...options, begin })
   } finally {
-    for (const step of undo) step()
+    signals.release()
+  }
+}
+
+/** A credential of this run, and what is said of it: of a trouble once, and when it is over. */
+async function keepForRun(issuer: () => Issuer & { skewMs(): number }, joinsAgain: boolean): Promise<Keeper> {
+  const { keepCredential } = await import('../client/credential.ts')
+  const { tellTrouble } = await import('../client/running/trouble.ts')
+  const { onTrouble, onWell } = tellTrouble(say)
+  let skewMs = () => 0
+  const begin = async () => {
+    const made = issuer()
+    skewMs = made.skewMs
+    const keeper = await keepCredential(made, { skewMs, onTrouble })
+    keeper.onRenew(onWell)
+    onWell()
+    return keeper
+  }
+  if (!joinsAgain) return begin()
+  const { keepSuccessive } = await import('../client/running/successive.ts')
+  return keepSuccessive(begin, { skewMs: () => skewMs(), onTrouble })
+}
+
+async function runService(options: RunOptions, join: () => Promise<Keeper>, joinsAgain: boolean): Promise<number> {
+  const { runDaemon } = await import('../client/running/daemon.ts')
+  const { runPrepared, telling } = await import('../client/running/run.ts')
+  const { prepareRun } = await import('../client/running/prepare.ts')
+  const { tellReady } = await import('../client/running/supervisor.ts')
+  const prepared = await prepareRun(options)
+  if (typeof prepared === 'number') return prepared
+  const tell = onlyNews(telling(options))
+  const { stop = new AbortController().signal } = options
+  return runDaemon({
+    join,
+    joinsAgain,
+    stop,
+    say,
+    clock: prepared.clock,
+    ready: () => tellReady(),
+    run: (keeper) => runPrepared(prepared, keeper, tell),
+  })
+}
+
+/** A log does not need the same screen at each start. */
+function onlyNews(tell: (summary: SummaryAsk) => void): (summary: SummaryAsk) => void {
+  let before = ''
+  return (summary) => {
+    const now = JSON.stringify({ ...summary, until: '' })
+    if (now !== before) tell(summary)
+    before = now
   }
 }
 

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { ChaperoneError } from '../errors.ts'
 import type { Effect, Limits } from '../policy/types.ts'
 import type { Register } from './commands.ts'
-import { assertSignedIn, collect, profileFor, type ServerFlags, withServer } from './connection.ts'
+import { collect, profileFor, type ServerFlags, withServer } from './connection.ts'
 import { type PlacingFlags, placed, placing, runToEnd } from './run-placing.ts'
 
 interface Flags extends ServerFlags, PlacingFlags {
@@ -29,6 +29,7 @@ export const register: Register = (command) => {
         throw new ChaperoneError('usage', `${profile.identity.name} is an agent; \`chaperone run\` is for people.`, {
           fix: `An agent runs as itself: chaperone agent run --as ${profile.identity.name} -- ${words[0]}`,
         })
+      const { assertSignedIn } = await import('../client/keep.ts')
       assertSignedIn(profile)
       const limits = limitsOf(flags)
       const { for: time, purpose } = flags

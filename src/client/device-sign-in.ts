@@ -27,7 +27,8 @@ export async function serverOf(
     const profile = await known()
     return { address: profile.address, authorities: profile.bundles.server }
   }
-  const server = parseServer(given)
+  // What names a server for agents to join (`&for=`) names it for people as well: for whom a proof is made does not matter here.
+  const server = parseServer(given.trim().replace(/&for=[^&#\s]{1,600}$/, ''))
   if (!server)
     throw new ChaperoneError('usage', 'This does not name a server: it looks like chaperone://host:port?ca=hash.', {
       fix: 'The page https://<web address>/device shows the whole line.',

@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto'
-import { makeCsr } from '../ca/csr.ts'
+import { makeCsr } from '../ca/make-csr.ts'
 
 /** A key made here, and the request that proves we hold it. The CA takes nothing else from a request: names come from who asks. */
 export interface KeyPair {

@@ -13,7 +13,11 @@ export function openBrowser(url: URL, failed: () => void): boolean {
   const [program, ...before] =
     process.platform === 'darwin' ? ['open'] : process.platform === 'win32' ? ['rundll32', 'url.dll,FileProtocolHandler'] : ['xdg-open']
   const child = spawn(program!, [...before, url.href], { stdio: 'ignore', detached: true })
-  child.on('error', failed)
+  child.once('error', failed)
+  // It is there and has no browser to give it to. (What became a browser of its own, and was closed in the end, has opened it.)
+  child.once('exit', (code) => {
+    if (code !== 0 && code !== null) failed()
+  })
   child.unref()
   return true
 }

@@ -4,7 +4,8 @@ import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Credential } from '../api/contract.ts'
 import { ChaperoneError } from '../errors.ts'
-import { type KeptKey, type KeyStore, keyStores } from './key-store.ts'
+import { keyStores } from './key-stores/choose.ts'
+import type { KeptKey, KeyStore } from './key-stores/store.ts'
 
 /**
  * What one person or agent keeps on its own machine about one Chaperone server. The private key was made here and never
@@ -172,7 +173,7 @@ export interface Profiles {
 const absent = (error: unknown) => (error as NodeJS.ErrnoException).code === 'ENOENT'
 
 /**
- * A person's key lies in the key store of the machine, else encrypted (see key-store.ts); an agent's in its profile, which is all that a
+ * A person's key lies in the key store of the machine, else encrypted (see key-stores/); an agent's in its profile, which is all that a
  * container has.
  */
 export function openProfiles(given?: string, stores?: readonly KeyStore[]): Profiles {

@@ -30,6 +30,8 @@ export interface ShimOptions {
   readonly connect: (label: string) => Promise<Keeper>
   /** Lets the person sign in again when his sign-in has ended; absent: the error says how. */
   readonly signIn?: () => Promise<SignInPage>
+  /** How long a call waits for him, in ms; default: as long as every client does. */
+  readonly signInWaitMs?: number
   /** What the client is called; else it is taken from its first message. */
   readonly client?: string
   readonly clock?: Clock
@@ -94,7 +96,13 @@ class Shim {
     const renewed =
       options.signIn === undefined
         ? connect
-        : signingIn(connect, { open: options.signIn, say: options.say, wait: (ms) => this.#wait(ms), signedIn: (page) => this.#signedIn(page) })
+        : signingIn(connect, {
+            open: options.signIn,
+            say: options.say,
+            wait: (ms) => this.#wait(ms),
+            waitMs: options.signInWaitMs,
+            signedIn: (page) => this.#signedIn(page),
+          })
     this.#endpoint = new McpEndpoint(options.server, renewed, this.#clock, options.plane)
     this.#label = options.client === undefined ? undefined : clientLabel(options.client)
   }

@@ -7,6 +7,8 @@ export interface SignInPage {
   readonly code: string
   /** Resolves when he has signed in. */
   readonly done: Promise<void>
+  /** Resolves when it turns out that no browser could be opened: he sees the page only if the client tells him. */
+  readonly unseen?: Promise<void>
 }
 
 /** What a sign-in mends. A lock, or an identity that is disabled, is mended by nobody here. */
@@ -18,8 +20,9 @@ const WAIT_MS = 20_000
 export class SignInNeeded extends ChaperoneError {
   readonly page: SignInPage
 
-  constructor(page: SignInPage) {
-    super('unauthenticated', 'Your sign-in at Chaperone has ended.', {
+  /** `never`: nobody has signed in here so far. */
+  constructor(page: SignInPage, never: boolean) {
+    super('unauthenticated', never ? 'You are not signed in at Chaperone.' : 'Your sign-in at Chaperone has ended.', {
       fix: `Sign in at ${page.url} (code ${page.code}), then call again: nothing needs to be started anew.`,
     })
     this.name = 'SignInNeeded'
@@ -37,23 +40,25 @@ export function signingIn<T>(
     readonly open: () => Promise<SignInPage>
     readonly say: (line: string) => void
     readonly wait: (ms: number) => Promise<void>
+    /** How long a call waits for him. */
+    readonly waitMs?: number | undefined
     /** He has signed in, after somebody was told to try again. */
     readonly signedIn: (page: SignInPage) => void
   },
 ): () => Promise<T> {
   let page: Promise<SignInPage> | undefined
 
-  const begin = (): Promise<SignInPage> => {
+  const begin = (never: boolean): Promise<SignInPage> => {
     page ??= (async () => {
       const opened = await parts.open()
-      parts.say(`your sign-in has ended: sign in at ${opened.url} (code ${opened.code})`)
+      parts.say(`${never ? 'you are not signed in' : 'your sign-in has ended'}: sign in at ${opened.url} (code ${opened.code})`)
       const over = () => {
         page = undefined
       }
       opened.done.then(
         () => {
           over()
-          parts.say('signed in again')
+          parts.say('signed in')
           parts.signedIn(opened)
         },
         (error: unknown) => {
@@ -73,15 +78,19 @@ export function signingIn<T>(
     try {
       return await connect()
     } catch (cause) {
-      if (!MENDED.has(toChaperoneError(cause).code)) throw cause
-      const opened = await begin().catch((error: unknown) => {
-        const { code, message } = toChaperoneError(error)
-        // The same once more: nobody has ever signed in here.
-        if (code !== toChaperoneError(cause).code) parts.say(`no sign-in could be begun: ${message}`)
-        throw cause
+      const ended = toChaperoneError(cause)
+      if (!MENDED.has(ended.code)) throw cause
+      const never = ended.code === 'unauthenticated'
+      const opened = await begin(never).catch((error: unknown) => {
+        const why = toChaperoneError(error)
+        // The same once more: there is nothing to sign in to.
+        if (why.message === ended.message) throw cause
+        const fix = why.fix ?? ended.fix
+        throw new ChaperoneError(why.code, `${ended.message} ${why.message}`, { ...(fix === undefined ? {} : { fix }), cause: why })
       })
-      const done = await Promise.race([opened.done.then(() => true), parts.wait(WAIT_MS).then(() => false)])
-      if (!done) throw new SignInNeeded(opened)
+      const told = [parts.wait(parts.waitMs ?? WAIT_MS), ...(opened.unseen ? [opened.unseen] : [])]
+      const done = await Promise.race([opened.done.then(() => true), ...told.map((one) => one.then(() => false))])
+      if (!done) throw new SignInNeeded(opened, never)
       return connect()
     }
   }

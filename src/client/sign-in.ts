@@ -1,6 +1,6 @@
 import { createPrivateKey, createPublicKey } from 'node:crypto'
 import type { Credential, EnrolOffer } from '../api/contract.ts'
-import { makeCsr } from '../ca/csr.ts'
+import { makeCsr } from '../ca/make-csr.ts'
 import { parseInvitation } from '../identity/invitations.ts'
 import { openApi } from './api.ts'
 import { fetchAuthority } from './first-contact.ts'

@@ -1,4 +1,4 @@
-import type { Database } from '../store/store.ts'
+import type { Database, Write } from '../store/store.ts'
 
 /** Rows in one statement. */
 const CHUNK = 500
@@ -37,13 +37,12 @@ export async function whatEndsWith(
   { sessions = [], delegations = [] }: { readonly sessions?: readonly string[]; readonly delegations?: readonly string[] },
 ): Promise<Ending> {
   const found = { sessions: new Map<string, EndingSession>(), delegations: new Map<string, EndingDelegation>() }
-  let given = delegations.length === 0 ? [] : await standing(db, 'id', delegations)
-  let open = sessions.length === 0 ? [] : await openSessions(db, 'sessions.id', sessions)
   // One that is over already still has what was made from it.
+  let given: readonly EndingDelegation[] = await byIds(db, delegations)
   let from: readonly string[] = sessions
+  for (const one of await standing(db, 'id', delegations)) found.delegations.set(one.id, one)
+  for (const one of await openSessions(db, 'sessions.id', sessions)) found.sessions.set(one.id, one)
   for (let depth = 0; depth < DEEPEST && (given.length > 0 || from.length > 0); depth++) {
-    for (const one of given) found.delegations.set(one.id, one)
-    for (const one of open) found.sessions.set(one.id, one)
     const givenIds = given.map(({ id }) => id)
     const [made, rest, bound, handedOn] = await Promise.all([
       openSessions(db, 'parent_id', from),
@@ -51,9 +50,11 @@ export async function whatEndsWith(
       standing(db, 'session_id', from),
       standing(db, 'parent_id', givenIds),
     ])
-    open = [...made, ...rest].filter(({ id }) => !found.sessions.has(id))
+    const open = [...made, ...rest].filter(({ id }) => !found.sessions.has(id))
     given = [...bound, ...handedOn].filter(({ id }) => !found.delegations.has(id))
     from = open.map(({ id }) => id)
+    for (const one of given) found.delegations.set(one.id, one)
+    for (const one of open) found.sessions.set(one.id, one)
   }
   return { sessions: [...found.sessions.values()], delegations: [...found.delegations.values()] }
 }
@@ -80,7 +81,36 @@ async function restingOn(db: Database, delegations: readonly EndingDelegation[])
   return all
 }
 
+const byIds = (db: Database, ids: readonly string[]): Promise<readonly EndingDelegation[]> =>
+  chunked(ids, (some) => db.selectFrom('delegations').select(['id', 'from_id', 'to_id', 'how']).where('id', 'in', some).execute())
+
 const standing = (db: Database, by: 'id' | 'session_id' | 'parent_id', ids: readonly string[]): Promise<readonly EndingDelegation[]> =>
   chunked(ids, (some) =>
     db.selectFrom('delegations').select(['id', 'from_id', 'to_id', 'how']).where('ended_at', 'is', null).where(by, 'in', some).execute(),
   )
+
+/**
+ * The rows that something is about to rest on, held until this transaction is over: nobody ends them meanwhile, and whoever does so
+ * afterwards finds what began. False when one of them is over. Sessions first, as those who end them do.
+ */
+export async function holdStanding(
+  trx: Write,
+  { sessions = [], delegations = [] }: { readonly sessions?: readonly string[]; readonly delegations?: readonly string[] },
+): Promise<boolean> {
+  for (const [table, ids] of [
+    ['sessions', sessions],
+    ['delegations', delegations],
+  ] as const) {
+    for (const id of [...new Set(ids)].sort()) {
+      // A change that changes nothing: both stores hold a row for one that they are changing.
+      const { numUpdatedRows } = await trx
+        .updateTable(table)
+        .set({ ended_at: null })
+        .where('id', '=', id)
+        .where('ended_at', 'is', null)
+        .executeTakeFirstOrThrow()
+      if (numUpdatedRows === 0n) return false
+    }
+  }
+  return true
+}

@@ -15,6 +15,9 @@ import { activeLocks, locked, lockFor } from './locks.ts'
  */
 export type Generation = 'newest' | 'lost' | 'ahead' | 'copy'
 
+/** What stands where a session's credential before the newest would: nobody has shown the first one yet. */
+export const UNSHOWN = 'unshown'
+
 /** The row keeps the one before only for as long as the newest has not been shown. */
 export type Generations = Pick<SessionTable, 'newest_credential' | 'previous_credential'>
 

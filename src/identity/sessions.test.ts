@@ -348,7 +348,7 @@ test('a role limits how many sessions there are at once; a person is told which 
     return true
   })
   assert.equal(records.filter((one) => one.type === 'session.started').length, 2, 'no record of a session that never was')
-  await sessions.end(first.sessionId, 'kill')
+  await sessions.end(first.sessionId, 'killed')
   await principal()
   limits = { concurrent: 2, idleMs: 5 * MINUTE }
   clock.advance(5 * MINUTE)

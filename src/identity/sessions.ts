@@ -4,12 +4,15 @@ import { ChaperoneError, type ReasonCode } from '../errors.ts'
 import { newId } from '../ids.ts'
 import type { SessionLimits } from '../policy/session-limits.ts'
 import type { Store, Write } from '../store/store.ts'
+import type { SessionTable } from '../store/tables.ts'
 import { type CopiedParts, lockCopied } from './copied.ts'
-import { type DelegationEnds, endedDraft, endRows, loadChain, soonestEnd } from './delegation/delegations.ts'
-import { MOST_ABOVE, whatEndsWith } from './endings.ts'
-import { confirmGeneration, takeGeneration } from './generations.ts'
+import { loadChain, soonestEnd } from './delegation/delegations.ts'
+import { sessionOver } from './end-reasons.ts'
+import { holdStanding, MOST_ABOVE } from './endings.ts'
+import { confirmGeneration, takeGeneration, UNSHOWN } from './generations.ts'
 import { tellUsed } from './last-used.ts'
 import { OpenSession, sameChain } from './live-session.ts'
+import { sessionEndings } from './session-endings.ts'
 import { assertRoomFor, placesTaken } from './session-limits.ts'
 import type { ChainLink, Principal, Sessions, StartSession } from './types.ts'
 
@@ -46,6 +49,7 @@ export function openSessions(parts: SessionsParts): Sessions {
   const limitsOf = parts.limitsOf ?? ((): SessionLimits => ({}))
   const live = new Map<string, OpenSession>()
   const loading = new Map<string, Promise<OpenSession>>()
+  const endings = sessionEndings({ store, audit, clock, raised, limitsOf }, live)
   let closing: ReasonCode | undefined
 
   async function load(principal: Principal): Promise<OpenSession> {
@@ -58,7 +62,7 @@ export function openSessions(parts: SessionsParts): Sessions {
     }
     if (live.size >= limits.sessions) forgetIdle()
     if (live.size >= limits.sessions) throw new ChaperoneError('too_many', 'Too many sessions are open on this node.')
-    const session = new OpenSession(row, principal, clock, limits.connectionsPerSession, await ancestorsOf(store, row.parent_id))
+    const session = new OpenSession(row, principal, clock, limits.connectionsPerSession, await ancestorsOf(store, row))
     session.assertLive()
     live.set(session.id, session)
     // Whoever ended it after the row was read did not find it here to end. From now on they do, so one more look is enough.
@@ -85,65 +89,6 @@ export function openSessions(parts: SessionsParts): Sessions {
     const mine = load(principal).finally(() => loading.delete(sessionId))
     loading.set(sessionId, mine)
     return mine
-  }
-
-  /** Ends those that are over by their roles; the one that is left is live. */
-  async function overBy({ idleMs, longestMs }: SessionLimits, session: OpenSession): Promise<'idle' | 'longest' | undefined> {
-    const now = clock.now()
-    if (longestMs !== undefined && now - session.startedAt >= longestMs) return 'longest'
-    if (idleMs === undefined || now - session.lastUsed < idleMs) return undefined
-    // It may be at work on another node.
-    const row = await store.db.selectFrom('sessions').select('last_used_at').where('id', '=', session.id).executeTakeFirst()
-    session.lastUsed = Math.max(session.lastUsed, row?.last_used_at ?? 0)
-    return now - session.lastUsed >= idleMs ? 'idle' : undefined
-  }
-
-  const endAll = (ids: readonly string[], reason: string): Promise<void> => endTogether({ sessions: ids }, reason, (one) => ids.includes(one))
-
-  /**
-   * What its clients run with ends with a session: who signed out, or was thrown out, has no tool that is still signed in, and what
-   * he gave for as long as he is signed in is over. What rests on a delegation ends with that.
-   */
-  async function endTogether(
-    what: { readonly sessions?: readonly string[]; readonly delegations?: readonly string[] },
-    reason: string,
-    named: (id: string) => boolean,
-    by?: DelegationEnds['by'],
-  ): Promise<void> {
-    const ending = await whatEndsWith(store.db, what)
-    if (ending.sessions.length === 0 && ending.delegations.length === 0) return
-    await Promise.all([
-      ...ending.sessions.map(({ id, parent_id, identity_id, name, kind }) =>
-        audit.append({
-          type: 'session.ended',
-          session: id,
-          actor: { id: identity_id, name, kind },
-          data: { reason, ...(parent_id !== null && !named(id) ? { parent: parent_id } : {}) },
-        }),
-      ),
-      ...ending.delegations.map((one) => audit.append(endedDraft(one, named(one.id) ? reason : `with what it rests on: ${reason}`, by))),
-    ])
-    const ids = ending.sessions.map(({ id }) => id)
-    const given = ending.delegations.map(({ id }) => id)
-    const now = clock.now()
-    const { result, epoch } = await store.reduce(async (trx) => {
-      await endRows(trx, { ids: given, sessions: ids, reason, now })
-      const over: { readonly id: string }[] = []
-      for (let from = 0; from < ids.length; from += CHUNK) {
-        const some = ids.slice(from, from + CHUNK)
-        const rows = await trx
-          .updateTable('sessions')
-          .set({ ended_at: now, end_reason: reason })
-          .where((row) => row.or([row('id', 'in', some), row('parent_id', 'in', some)]))
-          .where('ended_at', 'is', null)
-          .returning('id')
-          .execute()
-        over.push(...rows)
-      }
-      return over
-    })
-    for (const { id } of result) live.get(id)?.end(sessionOver(reason))
-    await raised(epoch)
   }
 
   async function tellUse(): Promise<void> {
@@ -178,11 +123,7 @@ export function openSessions(parts: SessionsParts): Sessions {
       if (!session.belongsTo(principal)) throw new ChaperoneError('credential_invalid', 'The credential does not belong to its session.')
       session.assertLive()
       await mayAct(session, principal.credentialId)
-      const over = await overBy(limitsOf(principal.chain), session)
-      if (over) {
-        await endAll([session.id], over)
-        throw sessionOver(over)
-      }
+      await endings.assertInTime(session)
       // Each page that is looked at is asked for by a person.
       if (principal.proof === 'browser') session.touch()
       // Ids sort by their time, so what is older than one that was confirmed is not the newest.
@@ -200,7 +141,7 @@ export function openSessions(parts: SessionsParts): Sessions {
       const ask = peer === undefined ? asked : { ...asked, cameFrom: peer }
       await parts.mayStart?.(ask.chain)
       const now = clock.now()
-      const id = newId('ses', now)
+      const id = ask.counted?.id ?? newId('ses', now)
       const { concurrent, idleMs, longestMs } = limitsOf(ask.chain)
       // A chain lasts no longer than each of its links: so its connections are cut at that minute by their own timer.
       const expiresAt = Math.min(now + Math.min(ask.lifeMs, longestMs ?? ask.lifeMs), await soonestEnd(store.db, ask.chain))
@@ -211,10 +152,7 @@ export function openSessions(parts: SessionsParts): Sessions {
       if (ask.endOldest && concurrent !== undefined) {
         const taken = await placesTaken(store.db, room)
         const surplus = taken.slice(0, Math.max(0, taken.length - concurrent + 1))
-        await endAll(
-          surplus.map((one) => one.id),
-          'signed in elsewhere',
-        )
+        await endings.end({ sessions: surplus.map((one) => one.id) }, 'elsewhere')
       }
       if (ask.parentId !== undefined) await assertNotTooDeep(store, ask.parentId)
       // Asked before the record, so that no record tells of a session that never was; and once more where nobody can come between.
@@ -244,6 +182,7 @@ export function openSessions(parts: SessionsParts): Sessions {
             .execute()
           await assertRoomFor(trx, room)
         }
+        await ask.counted?.still(trx)
         await insertSession(trx, ask, { id, now, expiresAt })
       })
       return { id, expiresAt }
@@ -264,12 +203,12 @@ export function openSessions(parts: SessionsParts): Sessions {
       throw error
     },
 
-    async end(ids, reason) {
-      await endAll(typeof ids === 'string' ? [ids] : ids, reason)
+    async end(ids, reason, by) {
+      await endings.end({ sessions: typeof ids === 'string' ? [ids] : ids }, reason, by)
     },
 
-    async endDelegations(ids, reason, by) {
-      await endTogether({ delegations: ids }, reason, (id) => ids.includes(id), by)
+    async endDelegations(delegations, reason, by) {
+      await endings.end({ delegations }, reason, by)
     },
 
     async factorGiven(sessionId, by) {
@@ -301,12 +240,7 @@ export function openSessions(parts: SessionsParts): Sessions {
 
     async sweep() {
       await tellUse()
-      const over = new Map<'idle' | 'longest', string[]>()
-      for (const session of live.values()) {
-        const why = await overBy(quietly(limitsOf, session.principal.chain), session)
-        if (why) over.set(why, [...(over.get(why) ?? []), session.id])
-      }
-      for (const [why, ids] of over) await endAll(ids, why)
+      await endings.sweep()
     },
 
     close(reason) {
@@ -316,39 +250,41 @@ export function openSessions(parts: SessionsParts): Sessions {
   }
 }
 
-/** A lock on a session stops what came from it, however far down it was handed on. Rows of ended sessions stay, so the way up does. */
-async function ancestorsOf({ db }: Store, parentId: string | null): Promise<readonly string[]> {
-  const above: string[] = []
-  for (let id = parentId; id !== null && above.length < MOST_ABOVE; ) {
-    const row = await db.selectFrom('sessions').select('parent_id').where('id', '=', id).executeTakeFirst()
+type Above = Pick<SessionTable, 'parent_id' | 'given_in'>
+
+/**
+ * A lock on a session stops what came from it, however far down it was handed on, and what was agreed to in it. Rows of ended sessions
+ * stay, so the way up does.
+ */
+async function ancestorsOf(store: Store, row: Above): Promise<readonly string[]> {
+  const parents = await parentsOf(store, row.parent_id)
+  const given = [row, ...parents.map((one) => one.row)].flatMap((one) => (one?.given_in ? [one.given_in] : []))
+  const beyond = await Promise.all(given.map(async (id) => [id, ...(await parentsOf(store, id)).slice(1).map((one) => one.id)]))
+  return [...new Set([...parents.slice(1).map((one) => one.id), ...beyond.flat()])]
+}
+
+/** This one, and all above it. */
+async function parentsOf({ db }: Store, parentId: string | null): Promise<readonly { readonly id: string; readonly row: Above | undefined }[]> {
+  const above: { readonly id: string; readonly row: Above | undefined }[] = []
+  for (let id = parentId; id !== null && above.length <= MOST_ABOVE; ) {
+    const row = await db.selectFrom('sessions').select(['parent_id', 'given_in']).where('id', '=', id).executeTakeFirst()
+    above.push({ id, row })
     id = row?.parent_id ?? null
-    if (id !== null) above.push(id)
   }
   return above
 }
 
 /** Below the deepest one no lock on a session above would be seen, and none would end with it. */
 async function assertNotTooDeep(store: Store, parentId: string): Promise<void> {
-  if ((await ancestorsOf(store, parentId)).length + 1 <= MOST_ABOVE) return
+  if ((await parentsOf(store, parentId)).length <= MOST_ABOVE) return
   throw new ChaperoneError('issue_refused', `A session is at most ${MOST_ABOVE} steps below the one that it all began with.`, {
     fix: 'Begin it from a session further up.',
   })
 }
 
-/** A link that is gone is the review's business, which cuts it. */
-function quietly(limitsOf: (chain: readonly ChainLink[]) => SessionLimits, chain: readonly ChainLink[]): SessionLimits {
-  try {
-    return limitsOf(chain)
-  } catch {
-    return {}
-  }
-}
-
 async function insertSession(trx: Write, ask: StartSession, { id, now, expiresAt }: { id: string; now: number; expiresAt: number }): Promise<void> {
-  if (ask.parentId !== undefined) {
-    const parent = await trx.selectFrom('sessions').select('ended_at').where('id', '=', ask.parentId).executeTakeFirst()
-    if (!parent || parent.ended_at !== null) throw sessionOver('the session it was made from is over')
-  }
+  const delegations = ask.chain.flatMap(({ delegation }) => delegation ?? [])
+  if (!(await holdStanding(trx, { ...(ask.parentId === undefined ? {} : { sessions: [ask.parentId] }), delegations }))) throw sessionOver('unbound')
   await trx
     .insertInto('sessions')
     .values({
@@ -366,40 +302,14 @@ async function insertSession(trx: Write, ask: StartSession, { id, now, expiresAt
       factor_at: ask.factorGiven ? now : null,
       factor_by: ask.factorGiven === true ? 'totp' : ask.factorGiven || null,
       parent_id: ask.parentId ?? null,
-      newest_credential: null,
-      previous_credential: null,
+      newest_credential: ask.counted?.credential ?? null,
+      previous_credential: ask.counted ? UNSHOWN : null,
       last_used_at: null,
-      joined: ask.joined ? JSON.stringify(ask.joined) : null,
+      joined: ask.joined ? JSON.stringify({ ...ask.joined, ...(ask.certificates ? { certificates: ask.certificates } : {}) }) : null,
       came_from: ask.cameFrom ?? null,
+      given_in: ask.givenIn ?? null,
     })
     .execute()
-}
-
-/** What a session that ended by itself is told. */
-const ENDINGS: Readonly<Record<string, string>> = {
-  idle: 'The session was not used for longer than a role allows.',
-  longest: 'The session has reached the longest life that a role allows.',
-}
-
-/** The error of a session that was ended; `reason` is the row's. */
-export function sessionOver(reason: string | null): ChaperoneError {
-  return new ChaperoneError('session_ended', ENDINGS[reason ?? ''] ?? 'The session is over.', {
-    detail: reason ?? 'ended',
-    fix: 'Sign in or join again.',
-  })
-}
-
-/** Of these sessions, the ones that another node ended: read after the epoch has risen. */
-export async function endedAmong(store: Store, ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
-  const over = new Map<string, string>()
-  for (let from = 0; from < ids.length; from += CHUNK) {
-    const rows = await store.db
-      .selectFrom('sessions')
-      .select(['id', 'end_reason'])
-      .where('id', 'in', ids.slice(from, from + CHUNK))
-      .where('ended_at', 'is not', null)
-      .execute()
-    for (const row of rows) over.set(row.id, row.end_reason ?? 'ended')
-  }
-  return over
+  // From now on the delegation ends with the session that was made on it.
+  if (ask.rests !== undefined) await trx.updateTable('delegations').set({ session_id: id }).where('id', '=', ask.rests).execute()
 }

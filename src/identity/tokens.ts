@@ -21,6 +21,8 @@ export interface MintToken {
   readonly notAfter: number
   /** sha256 of a client certificate, base64url: only with it the token opens anything (RFC 8705 section 3.1) */
   readonly thumbprint?: string
+  /** what an OAuth client is told that it holds */
+  readonly scope?: string
 }
 
 /** Bearer tokens of an identity: what a client shows that cannot do mTLS. Whoever holds one is believed, so they live minutes and open one audience. */
@@ -68,7 +70,7 @@ export function openTokens({
   }
 
   return {
-    async mint({ kind, name, claims, audience, notAfter, thumbprint }) {
+    async mint({ kind, name, claims, audience, notAfter, thumbprint, scope }) {
       const now = clock.now()
       if (!(notAfter > now && notAfter <= now + TOKEN_LONGEST_MS + TOLERANCE_MS)) {
         throw new ChaperoneError('issue_refused', `A token lives ${TOKEN_LONGEST_MS / 60_000} minutes at the longest.`, {
@@ -83,6 +85,7 @@ export function openTokens({
         [OUR_CLAIM]: claims,
         ...actOf(chain),
         ...(thumbprint === undefined ? {} : { cnf: { 'x5t#S256': thumbprint } }),
+        ...(scope === undefined ? {} : { scope }),
       }
       const token = await new SignJWT(payload)
         .setProtectedHeader({ alg: ALGORITHM, typ: TYP, kid })
@@ -126,7 +129,7 @@ export function openTokens({
     assertClaims(claims)
     const principal = principalOf(claims, String(payload.client_id), trustDomain)
     // The standard claims say the same as ours, or a reader of the one would see another actor than a reader of the other.
-    const { sub, aud, act, jti, exp, cnf } = payload
+    const { sub, aud, act, jti, exp, cnf, scope } = payload
     const { act: expected } = actOf(principal.chain)
     if (
       sub !== principal.chain[0]!.identity ||
@@ -137,7 +140,8 @@ export function openTokens({
       throw invalid('its claims contradict each other')
     }
     const bound = cnf === undefined ? {} : { boundTo: thumbprintIn(cnf) }
-    return { principal: { ...principal, notAfter: exp! * 1000, proof: 'bearer', ...bound }, audience: aud }
+    const said = typeof scope === 'string' ? { scope } : {}
+    return { principal: { ...principal, notAfter: exp! * 1000, proof: 'bearer', ...bound, ...said }, audience: aud }
   }
 }
 

@@ -1,5 +1,7 @@
 import type { ChaperoneError, ReasonCode } from '../errors.ts'
 import type { Link } from '../policy/types.ts'
+import type { Write } from '../store/store.ts'
+import type { EndedBy, EndReason } from './end-reasons.ts'
 
 /** What a credential proved, by itself: nothing here was looked up. */
 export interface Principal {
@@ -17,6 +19,8 @@ export interface Principal {
   readonly proof: 'mtls' | 'bearer' | 'browser'
   /** Of a token: sha256 of the client certificate without which it is worth nothing, base64url (RFC 8705). */
   readonly boundTo?: string
+  /** Of a token: what an OAuth client was told that it holds (RFC 9068 section 2.2.3). Rights are in the chain; this widens nothing. */
+  readonly scope?: string
 }
 
 export interface ChainLink {
@@ -59,7 +63,7 @@ export interface LiveSession {
   readonly purpose?: string
   /** the session that it was made from */
   readonly parentId?: string
-  /** the sessions that that one was made from, the nearest first; absent: it was made from none */
+  /** the sessions that that one was made from, and those in which all of them were agreed to; absent: there are none */
   readonly ancestors?: readonly string[]
   readonly issuerId?: string
   /** ms since 1970: when a second factor was last given */
@@ -87,9 +91,9 @@ export interface Sessions {
   /** Makes a session (a row, and its record) for an identity; credentials are issued inside it. */
   start(ask: StartSession): Promise<{ readonly id: string; readonly expiresAt: number }>
   /** Ends them, and what was made from them, on every node, and records it. */
-  end(sessionIds: string | readonly string[], reason: string): Promise<void>
+  end(sessionIds: string | readonly string[], reason: EndReason, by?: EndedBy): Promise<void>
   /** Ends delegations, those handed on under them, and every session that rests on one of them, on every node, and records it. `by`: who revoked them. */
-  endDelegations(ids: readonly string[], reason: string, by?: { readonly id: string; readonly name: string }): Promise<void>
+  endDelegations(ids: readonly string[], reason: EndReason, by?: EndedBy): Promise<void>
   /** Throws when nothing may be issued for this chain now (`locked`, `identity_disabled`): asked before an invitation is used up. */
   mayStart(chain: readonly ChainLink[]): Promise<void>
   /**
@@ -117,6 +121,8 @@ export interface StartSession {
   readonly how: 'enrol' | 'login' | 'join' | 'issue' | 'client' | 'browser' | 'run' | 'oauth' | 'exchange'
   /** Of `join`: by what, and what was proven. Shown to operators, never to the caller. */
   readonly joined?: { readonly method: string; readonly document: string; readonly subject: string }
+  /** Of `joined`: certificates that it rests on, as identity/joining/ keeps them in mind. */
+  readonly certificates?: readonly { readonly serial: string; readonly issuer: string }[]
   /** address of the peer */
   readonly cameFrom?: string
   readonly client?: string
@@ -128,8 +134,17 @@ export interface StartSession {
   readonly factorGiven?: boolean | Factor
   /** The session it was made from; when that one is ended, so is this. */
   readonly parentId?: string
+  /** The session in which somebody agreed to it: a lock on that one falls on this as well, its end does not. */
+  readonly givenIn?: string
+  /** The delegation that was given for this session alone: it ends with it. */
+  readonly rests?: string
   /** Sessions that this one takes the place of. They hold no place against it; the caller ends them once it has begun. */
   readonly instead?: readonly string[]
+  /**
+   * Of one that is counted from its first credential on (a key of a machine): ids made beforehand, and a last look in the transaction
+   * that makes the row, which throws where what it rests on is over. Until somebody has shown that credential, it may have got lost.
+   */
+  readonly counted?: { readonly id: string; readonly credential: string; readonly still: (trx: Write) => Promise<void> }
   /** Ends the oldest ones of the identity, where a role leaves no room for one more. */
   readonly endOldest?: boolean
 }

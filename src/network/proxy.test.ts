@@ -22,7 +22,26 @@ test('where a request made the environment, HTTP_PROXY is not believed (CVE-2016
 
 test('this machine is never reached through a proxy', () => {
   for (const host of ['localhost', 'a.localhost', '127.0.0.1', '127.9.9.9', '::1', '[::1]']) assert.equal(proxyFor(to(host), HTTPS), undefined, host)
+  for (const host of ['localhost.', '0.0.0.0', '::', '::ffff:127.0.0.1']) assert.equal(proxyFor(to(host), HTTPS), undefined, host)
   assert.ok(proxyFor(to('localhost.evil.test'), HTTPS))
+})
+
+test('a private address that is written as one is reached without the proxy, a name and a public address through it', () => {
+  for (const host of [
+    '10.0.0.1',
+    '172.16.0.1',
+    '172.31.255.1',
+    '192.168.1.8',
+    '100.64.0.1',
+    '169.254.169.254',
+    'fd12::1',
+    '[fc00::1]',
+    'fe80::1',
+    '::ffff:10.0.0.1',
+  ])
+    for (const secure of [true, false]) assert.equal(proxyFor(to(host, 443, secure), { ...HTTPS, HTTP_PROXY: 'p.test:1' }), undefined, host)
+  for (const host of ['9.255.255.255', '11.0.0.1', '172.32.0.1', '192.167.0.1', '100.128.0.1', '2001:4860::1', '10.0.0.1.test', 'crm'])
+    assert.ok(proxyFor(to(host), HTTPS), host)
 })
 
 for (const [list, without, within] of [
@@ -31,9 +50,9 @@ for (const [list, without, within] of [
   ['*.corp.test', ['a.corp.test'], ['evilcorp.test']],
   ['corp.test:443', ['corp.test'], []],
   ['corp.test:8443', [], ['corp.test']],
-  ['10.0.0.0/8, 192.168.1.7', ['10.255.0.1', '192.168.1.7'], ['11.0.0.1', '192.168.1.8', 'a10.0.0.1.test']],
-  ['fd00::/8', ['fd12::1', '[fd12::1]'], ['fe00::1', '10.0.0.1']],
-  ['10.0.0.0/99 , , x', ['x'], ['10.0.0.1']],
+  ['11.0.0.0/8, 192.88.1.7', ['11.255.0.1', '192.88.1.7'], ['12.0.0.1', '192.88.1.8', 'a11.0.0.1.test']],
+  ['2a00::/8', ['2a12::1', '[2a12::1]'], ['2b00::1', '11.0.0.1']],
+  ['11.0.0.0/99 , , x', ['x'], ['11.0.0.1']],
   ['*', ['anything.test'], []],
 ] as const) {
   test(`NO_PROXY=${list} leaves out what it names, and nothing that only looks like it`, () => {

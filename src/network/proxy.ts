@@ -15,14 +15,19 @@ export type ProxyEnvironment = Readonly<Record<string, string | undefined>>
 /**
  * The proxy for a destination, or undefined for a direct connection. Lower-case names win, as for curl. `HTTP_PROXY` is not
  * read where `REQUEST_METHOD` is set (a CGI program's environment comes from the request: CVE-2016-5385). This machine is
- * never reached through a proxy: to the proxy, its own loopback is another one. Throws `usage` for a value that is no URL.
+ * never reached through a proxy: to the proxy, its own loopback is another one. Nor is a private address that is written as
+ * one: what lies in this network is no business of the way out of it. A name is, unless `NO_PROXY` has it. Throws `usage`
+ * for a value that is no URL.
  */
 export function proxyFor({ host, port, secure }: Destination, env: ProxyEnvironment): URL | undefined {
   const plain = env.http_proxy || (env.REQUEST_METHOD === undefined ? env.HTTP_PROXY : undefined)
   const written = (secure ? env.https_proxy || env.HTTPS_PROXY : plain) || env.all_proxy || env.ALL_PROXY
   if (!written) return undefined
-  const bare = host.replace(/^\[|\]$/g, '').toLowerCase()
-  if (isLoopback(bare) || without(bare, port, env.no_proxy || env.NO_PROXY || '')) return undefined
+  const bare = host
+    .replace(/^\[|\]$/g, '')
+    .replace(/\.$/, '')
+    .toLowerCase()
+  if (isNear(bare) || without(bare, port, env.no_proxy || env.NO_PROXY || '')) return undefined
   const url = URL.parse(written.includes('://') ? written : `http://${written}`)
   if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:') || url.hostname === '') {
     // Its value may hold a password.
@@ -33,14 +38,28 @@ export function proxyFor({ host, port, secure }: Destination, env: ProxyEnvironm
   return url
 }
 
-const LOOPBACK = new BlockList()
-LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4')
-LOOPBACK.addAddress('::1', 'ipv6')
+/** RFC 6890: this machine, this link, and private networks; mapped into IPv6 as well, which BlockList looks into. */
+const NEAR = new BlockList()
+for (const [net, prefix] of [
+  ['0.0.0.0', 8],
+  ['10.0.0.0', 8],
+  ['100.64.0.0', 10],
+  ['127.0.0.0', 8],
+  ['169.254.0.0', 16],
+  ['172.16.0.0', 12],
+  ['192.168.0.0', 16],
+] as const)
+  NEAR.addSubnet(net, prefix, 'ipv4')
+for (const [net, prefix] of [
+  ['::', 127],
+  ['fc00::', 7],
+  ['fe80::', 10],
+] as const)
+  NEAR.addSubnet(net, prefix, 'ipv6')
 
 const familyOf = (address: string) => (isIP(address) === 6 ? 'ipv6' : 'ipv4')
 
-const isLoopback = (host: string): boolean =>
-  isIP(host) === 0 ? host === 'localhost' || host.endsWith('.localhost') : LOOPBACK.check(host, familyOf(host))
+const isNear = (host: string): boolean => (isIP(host) === 0 ? host === 'localhost' || host.endsWith('.localhost') : NEAR.check(host, familyOf(host)))
 
 /** `NO_PROXY`: `*`, names (with everything below them, with a leading dot or without), addresses, ranges, each with a port or without. */
 function without(host: string, port: number, list: string): boolean {

@@ -142,7 +142,7 @@ export function openNotifications(parts: NotificationParts): Notifications {
     for (const notifier of all) {
       if (!wanted(notifier.spec, about)) continue
       const { name, way, spec } = notifier
-      const story = spec.detail === 'full' ? full : summary
+      const story = spec.detail === 'full' ? await full() : summary
       const row = { notifier: name, way, event: about.on, source }
       const payloads = await payloadsOf(trx, notifier, story, notice)
       // Of a lock nobody decides, and an owner may have no address; whoever wants to hear of one by mail names addresses.

@@ -36,8 +36,8 @@ export async function post({ url: written, headers, body, ca, insecure, resolve,
     signal.throwIfAborted()
 
     const to = { host: url.hostname, port: Number(url.port) || (plain ? 80 : 443), secure: !plain }
-    // The company's proxy looks names up itself, and decides what it leads to.
-    const proxied = proxyFor(to, process.env) !== undefined
+    // The company's proxy looks names up itself, and decides what it leads to. It would read plain text, which leaves this machine for nobody.
+    const proxied = !plain && proxyFor(to, process.env) !== undefined
     const { promise, resolve: answered, reject } = Promise.withResolvers<Attempt>()
     const request = (plain ? http : https).request({
       ...urlToHttpOptions(url),

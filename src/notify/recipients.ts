@@ -1,5 +1,6 @@
-import { type Asker, isOwn, standingOf, type Voter } from '../access/requests/approvers.ts'
+import { isOwn, standingOf, type Voter } from '../access/requests/approvers.ts'
 import type { AccessRequest } from '../access/requests/types.ts'
+import { askersOf } from '../access/requests/voters.ts'
 import { MAIL_ADDRESS } from '../catalog/notifier.ts'
 import type { Write } from '../store/store.ts'
 
@@ -20,9 +21,8 @@ export interface Deciders {
  * somebody may decide is judged again, and in full, when he does.
  */
 export async function approverAddresses(trx: Write, request: AccessRequest, { voter, mayApply }: Deciders): Promise<readonly string[]> {
-  const rows = await trx.selectFrom('identities').select(['id', 'kind', 'owner_id', 'state', 'traits']).orderBy('name').execute()
-  const people = new Map(rows.map((row) => [row.id, { kind: row.kind, ownerId: row.owner_id ?? undefined }]))
-  const asker: Asker = { identityId: request.identityId, chain: request.chain, person: (id) => people.get(id) }
+  const rows = await trx.selectFrom('identities').select(['id', 'kind', 'state', 'traits']).orderBy('name').execute()
+  const asker = (await askersOf(trx, [request]))(request)
   const decides = (somebody: Voter | undefined) =>
     somebody !== undefined && standingOf(asker, request.needs, somebody, request.escalatedAt !== undefined).no === undefined
   const addresses = new Set<string>()

@@ -1,6 +1,7 @@
 import { whoDecides } from '../access/requests/approvers.ts'
 import type { AccessRequest, CallWish, RequestEvent } from '../access/requests/types.ts'
 import type { Told } from '../catalog/notifier.ts'
+import { readably } from '../gateways/postgres/asking/laid-out.ts'
 import type { Write } from '../store/store.ts'
 import { cleaned, cut } from './plain-text.ts'
 import type { AgentEvent, AgentStory, LockStory, Notice, Person, RequestStory, Story } from './types.ts'
@@ -22,7 +23,8 @@ const MOST_SHOWN = 16
 /** A story and what `for` of a notifier looks at. `full` has what approvers are shown as well. */
 export interface ToldStory {
   readonly summary: Story
-  readonly full: Story
+  /** made when somebody wants it: SQL is laid out for it */
+  readonly full: () => Promise<Story>
   /** the identity that it is about, if any */
   readonly source: string | undefined
   readonly about: About
@@ -91,7 +93,7 @@ async function requestStory(trx: Write, { type, request }: RequestEvent, at: num
   const summary: Story = { on, at, request: story }
   return {
     summary,
-    full: call === undefined ? summary : { on, at, request: { ...story, shown: shownOf(call, mask) } },
+    full: async () => (call === undefined ? summary : { on, at, request: { ...story, shown: await shownOf(call, mask) } }),
     source: request.identityId,
     about: {
       on,
@@ -118,7 +120,7 @@ async function lockStory(trx: Write, { type, lock, by }: Extract<Notice, { lock:
   const summary: Story = { on, at, lock: story }
   const labels = lock.kind === 'resource' ? (await resourceOf(trx, lock.target))?.labels : undefined
   const identities = lock.kind === 'identity' || lock.kind === 'owner' ? [lock.name] : []
-  return { summary, full: summary, source: undefined, about: { on, approvers: [], identities, labels } }
+  return { summary, full: async () => summary, source: undefined, about: { on, approvers: [], identities, labels } }
 }
 
 async function agentStory(trx: Write, { type, agent, why, stopsAt }: AgentEvent, at: number): Promise<ToldStory> {
@@ -127,7 +129,7 @@ async function agentStory(trx: Write, { type, agent, why, stopsAt }: AgentEvent,
   const story: AgentStory = { id: agent.id, name: agent.name, ...(owner === undefined ? {} : { owner }), why, ...given('stopsAt', stopsAt) }
   const summary: Story = { on, at, agent: story }
   const identities = [agent.name, ...(owner ? [owner.name] : [])]
-  return { summary, full: summary, source: agent.id, about: { on, approvers: [], identities, labels: undefined } }
+  return { summary, full: async () => summary, source: agent.id, about: { on, approvers: [], identities, labels: undefined } }
 }
 
 const given = <Name extends string>(name: Name, value: number | undefined) =>
@@ -140,13 +142,14 @@ function decider(request: AccessRequest, type: RequestEvent['type']): string | u
   return type === 'approved' || type === 'denied' || type === 'withdrawn' || type === 'revoked' ? request.decidedBy : undefined
 }
 
-function shownOf(call: CallWish, mask: StoryParts['mask']): NonNullable<RequestStory['shown']> {
+/** As approvers read it on the page and in the terminal: SQL laid out where it can be. */
+async function shownOf(call: CallWish, mask: StoryParts['mask']): Promise<NonNullable<RequestStory['shown']>> {
   // What the record must not keep is kept by no receiver either.
   if (call.fleeting) return []
   let left = LONGEST_SHOWN
-  return call.shown.slice(0, MOST_SHOWN).flatMap(({ title, text }) => {
+  return (await readably(call.shown.slice(0, MOST_SHOWN))).flatMap(({ title, text, formatted }) => {
     if (left <= 0) return []
-    const shown = { title: cut(cleaned(title, false), LONGEST_LINE), text: cut(cleaned(mask(text)), left) }
+    const shown = { title: cut(cleaned(title, false), LONGEST_LINE), text: cut(cleaned(mask(formatted ?? text)), left) }
     left -= shown.text.length
     return [shown]
   })

@@ -1,4 +1,4 @@
-import type { RequestEvent } from '../access/requests/types.ts'
+import type { RequestEvent, RequestKind } from '../access/requests/types.ts'
 import type { NotifierSpec, Told } from '../catalog/notifier.ts'
 import type { Write } from '../store/store.ts'
 
@@ -60,7 +60,7 @@ export interface Story {
 
 export interface RequestStory {
   readonly id: string
-  readonly kind: string
+  readonly kind: RequestKind
   readonly state: string
   /** Opening it approves nothing. */
   readonly link: string

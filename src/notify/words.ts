@@ -1,14 +1,9 @@
-import { formatDuration } from '../encoding/duration.ts'
+import { type Asked, askedInSentence } from '../access/requests/words.ts'
 import { momentText } from '../encoding/moment.ts'
 import { cut } from './plain-text.ts'
 import type { RequestStory, Story } from './types.ts'
 
-const whatOf = ({ kind, call, role, resource, forMs, server }: RequestStory): string => {
-  const at = resource === undefined ? '' : ` on ${resource.kind}/${resource.name}`
-  if (call) return `${call.summary}${at}`
-  if (role !== undefined) return `the role ${role}${at}${forMs === undefined ? '' : ` for ${formatDuration(forMs)}`}`
-  return server === undefined ? `a ${kind}` : `the MCP server ${server}`
-}
+const whatOf = ({ kind, call, ...asked }: RequestStory): string => askedInSentence({ ...asked, kind, summary: call?.summary })
 
 const SAID: Readonly<Record<Story['on'], (who: string, what: string, by: string) => string>> = {
   'request.made': (who, what) => `${who} asks for ${what}`,

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto'
 import type { Hono } from 'hono'
 import { hasFreshFactor } from '../access/administration.ts'
 import { ChaperoneError, REASONS } from '../errors.ts'
-import type { Asked, Chosen, Waiting } from '../signin/oauth/consents.ts'
+import type { Chosen, Waiting } from '../signin/oauth/consents.ts'
 import { consentBody, goingOnBody, overBody } from './consent-view.ts'
 import { type Doors, expected, signedInFor } from './doors.ts'
 import type { Html } from './html.ts'
@@ -23,7 +22,7 @@ export function consentRoutes(app: Hono<Env>, { oauth, passkeys, signin, clock }
     const body: Html = consentBody({
       uid: waiting.uid,
       asked,
-      seen: seenOf(asked),
+      seen: asked.seen,
       web,
       passkeys: visit.place !== undefined && (await passkeys.list(web.session)).length > 0,
       factorFresh: hasFreshFactor(web.session, clock.now()),
@@ -72,12 +71,12 @@ export function consentRoutes(app: Hono<Env>, { oauth, passkeys, signin, clock }
         chosen = chosenIn((name) => fields.get(name), waiting)
         const asked = await oauth.ask(web, waiting, chosen)
         if (verdict !== 'agree') return show(visit, waiting, chosen)
-        if (fields.get('seen') !== seenOf(asked))
+        if (fields.get('seen') !== asked.seen)
           throw new ChaperoneError('conflict', 'What it gets has changed by what you chose.', { fix: 'Read it again, then agree.' })
         const answer = passkeyIn(fields)
         if (answer) await passkeys.factor(web.session, answer, { oauth: waiting.uid, ...chosen }, placeOf(visit))
         else if (codeIn(fields) !== '') await signin.factor(web.session, codeIn(fields))
-        return goOn(visit, await oauth.agree(web, waiting, chosen))
+        return goOn(visit, await oauth.agree(web, waiting, chosen, asked.seen))
       } catch (thrown) {
         const error = expected(thrown)
         // What cannot be chosen is not shown again as chosen.
@@ -92,9 +91,3 @@ function chosenIn(field: (name: string) => string | undefined, { readOnly }: Wai
   if (agent === '') throw new ChaperoneError('usage', 'Choose as whom it acts.')
   return { agent, ...(profile === '' ? {} : { profile }), readOnly: readOnly || field('read') === 'only' }
 }
-
-/** What he read, so that he agrees to that and to nothing else; its time runs on while he reads. */
-const seenOf = ({ words, chosen, server, client }: Asked): string =>
-  createHash('sha256')
-    .update(JSON.stringify([client.id, server ?? null, chosen.agent, words.filter((line) => !line.startsWith('It holds '))]))
-    .digest('hex')

@@ -21,6 +21,7 @@ export interface DevicePage {
 
 export function deviceBody({ web, asking, needs, possible, elsewhere }: DevicePage): Html {
   const again = needs === 'again'
+  const no = again || needs === 'unvouched'
   return html`<div class="narrow"><h1>Sign in this terminal?</h1>
 <p>Compare before you say yes. It gets your rights, as <strong>${web.session.principal.name}</strong>, until you sign out there.</p>
 <dl><dt>Code</dt><dd class="code"><strong>${asking.code}</strong></dd>
@@ -30,8 +31,9 @@ export function deviceBody({ web, asking, needs, possible, elsewhere }: DevicePa
 <p>If this code did not come from your own terminal, somebody else wants to be signed in as you: say no.</p>
 <form class="card" method="post" action="/device/decide" autocomplete="off">${tokenField(web.token)}<input type="hidden" name="user_code" value="${asking.code}">
 ${again && html`<p>You signed in too long ago to say yes. Sign out, sign in again, and open the link once more.</p>`}
+${needs === 'unvouched' && html`<p>Your company's sign-in said nothing of a second factor, and only that counts here. If you gave one, whoever administers Chaperone compares <code>factor_values</code> with what the provider says.</p>`}
 ${needs === 'factor' && codeField('device-code')}
-<div class="buttons">${!again && html`<button name="verdict" value="yes">Yes, this is my terminal</button>`}
+<div class="buttons">${!no && html`<button name="verdict" value="yes">Yes, this is my terminal</button>`}
 ${needs === 'factor' && possible && passkeyButton('factor', '/device/passkey', 'Yes, with a passkey')}
 <button class="no" name="verdict" value="no" formnovalidate>No</button></div>
 ${needs === 'factor' && !possible && noPasskeys(elsewhere)}

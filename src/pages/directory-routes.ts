@@ -32,7 +32,10 @@ export function directoryRoutes(app: Hono<Env>, { directories, browsers, signin,
       const next = nextIn(fields.get('next'))
       const directory = fields.get('directory') ?? ''
       try {
-        return onwards(visit, await directories.begin(directory, { redirect: backAt(directory), next, fresh: next.startsWith('/device') }))
+        return onwards(
+          visit,
+          await directories.begin(directory, { redirect: backAt(directory), next, fresh: next.startsWith('/device') || fields.get('fresh') === '1' }),
+        )
       } catch (error) {
         return doors.signIn(visit, { error: expectedOf(error), next })
       }

@@ -1,7 +1,6 @@
 import { isIP } from 'node:net'
 import type { Context } from 'hono'
 import { ChaperoneError, REASONS, type ReasonCode, toChaperoneError } from '../errors.ts'
-import { makeThrottle } from '../network/throttle.ts'
 import type { Cookie } from '../signin/browser.ts'
 import { knocking } from '../signin/knocking.ts'
 import type { Place } from '../signin/passkey.ts'
@@ -72,7 +71,6 @@ export function makeDoors(parts: PagesParts): Doors {
     return isIP(hostname.replace(/^\[|\]$/g, '')) === 0 ? { rpId: hostname, origin } : undefined
   }
   const answers = makeAnswers(() => home()?.rpId)
-  const throttle = makeThrottle(clock)
 
   const page: Doors['page'] = (visit, content, more = {}) =>
     answers.page(layout(trustDomain, { ...content, ...(visit?.web ? { web: visit.web } : {}) }), more)
@@ -104,7 +102,7 @@ export function makeDoors(parts: PagesParts): Doors {
    */
   const assertNotTooOften = async ({ web, browser, context }: Visit) => {
     const known = web ? undefined : await browsers.known(browser)
-    throttle(web?.session.id ?? (known ? `browser of ${known.name}` : context.env.remote))
+    parts.guesses(web?.session.id ?? (known ? `browser of ${known.name}` : context.env.remote))
   }
 
   const doors: Doors = {

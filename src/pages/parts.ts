@@ -5,6 +5,7 @@ import type { Directories } from '../signin/directory/directories.ts'
 import type { SecondStep } from '../signin/directory/second-step.ts'
 import type { Oauth } from '../signin/oauth/oauth.ts'
 import type { Passkeys } from '../signin/passkey.ts'
+import type { StandingOf } from '../signin/standing.ts'
 
 /** Everything the pages need; put together by `server/`. */
 export interface PagesParts
@@ -14,6 +15,7 @@ export interface PagesParts
     | 'sessions'
     | 'requests'
     | 'signin'
+    | 'guesses'
     | 'store'
     | 'state'
     | 'link'
@@ -30,5 +32,6 @@ export interface PagesParts
   readonly directories: Directories
   readonly secondStep: SecondStep
   readonly devices: DeviceSignin
+  readonly standingOf: StandingOf
   readonly oauth: Pick<Oauth, 'waiting' | 'ask' | 'agree' | 'refuse'>
 }

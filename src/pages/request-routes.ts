@@ -3,8 +3,11 @@ import { beforeOf } from '../api/requests-history.ts'
 import { rowsOf, type SeenRequest, shownOf } from '../api/requests-rows.ts'
 import { makeStreams } from '../api/stream.ts'
 import { ChaperoneError, REASONS } from '../errors.ts'
+import type { LiveSession } from '../identity/types.ts'
+import { companyOnly, notVouched } from '../signin/standing.ts'
 import { decisionIn } from './decide.ts'
 import { type Doors, expected, signedInFor } from './doors.ts'
+import type { CompanyStep } from './fields.ts'
 import type { Fields } from './forms.ts'
 import { type Html, html } from './html.ts'
 import type { PagesParts } from './parts.ts'
@@ -21,7 +24,7 @@ interface Said {
 
 /** What waits for a person, one page per request, and his decision. Who may do what is for `Requests` to say, and for nothing here. */
 export function requestRoutes(app: Hono<Env>, parts: PagesParts, doors: Doors): { close(): void } {
-  const { requests, signin, passkeys } = parts
+  const { requests, signin, passkeys, standingOf, directories } = parts
   const { answers, form } = doors
   const streams = makeStreams(parts.clock, 'Too many pages are watching already.')
   const idOf = ({ context }: SignedInVisit) => context.req.param('id') ?? ''
@@ -48,10 +51,12 @@ export function requestRoutes(app: Hono<Env>, parts: PagesParts, doors: Doors): 
     const state = parts.state.current()
     const ownerId = state.identity(seen.identityId)?.owner_id
     const owner = ownerId ? state.identity(ownerId)?.name : undefined
+    const company = await companyStep(web.session)
     const body = requestBody({
       request: { ...row!, shown: await shownOf(seen), ...(before ? { before } : {}) },
       web,
-      passkeys: visit.place !== undefined && (await passkeys.list(web.session)).length > 0,
+      passkeys: company === undefined && visit.place !== undefined && (await passkeys.list(web.session)).length > 0,
+      company,
       ...(owner === undefined ? {} : { owner }),
       ...(typed ? { typed } : {}),
     })
@@ -59,9 +64,21 @@ export function requestRoutes(app: Hono<Env>, parts: PagesParts, doors: Doors): 
     return doors.page(visit, content, error ? { status: REASONS[error.code].http } : {})
   }
 
+  async function companyStep(session: LiveSession): Promise<CompanyStep | undefined> {
+    const { only, needs } = await standingOf(session)
+    if (only === undefined) return undefined
+    const title = directories.list().find(({ name }) => name === only)?.title ?? only
+    return { directory: only, title, ready: needs === 'directory' }
+  }
+
   /** The second factor, for exactly this: given on the page itself, with each decision, so that a cookie alone decides nothing. */
   async function giveFactor(visit: SignedInVisit, fields: Fields, what: unknown): Promise<void> {
     const { session } = visit.web
+    const { only, needs } = await standingOf(session)
+    // Where the company's alone counts it was given there, with the person before it, within the last five minutes.
+    if (only !== undefined && needs === 'directory') return
+    if (only !== undefined && needs === 'unvouched') throw notVouched(only)
+    if (only !== undefined) throw companyOnly(only)
     const answer = passkeyIn(fields)
     if (answer) return passkeys.factor(session, answer, what, placeOf(visit))
     const code = codeIn(fields)

@@ -1,7 +1,7 @@
 import type { RequestBefore, RequestDetail, ShownPart } from '../api/requests-contract.ts'
 import { formatDuration } from '../encoding/duration.ts'
 import type { WebSession } from '../signin/browser.ts'
-import { codeField, passkeyButton, tokenField } from './fields.ts'
+import { type CompanyStep, passkeyButton, stepField, tokenField } from './fields.ts'
 import { type Html, html, type Value } from './html.ts'
 import { moment } from './layout.ts'
 import { stateBadge, whoAsks } from './request-line.ts'
@@ -28,6 +28,7 @@ export interface RequestPage {
   /** of the agent that asks */
   readonly owner?: string
   readonly typed?: Typed
+  readonly company?: CompanyStep | undefined
 }
 
 export function requestBody(page: RequestPage): Html {
@@ -109,7 +110,7 @@ function facts({ call, approvers, expiresAt, escalatedAt, reviewDue, reviewedBy,
 /** How long a role may be given instead: shorter, never longer. */
 const SHORTER_MS = [5, 10, 15, 30, 60, 120, 240, 480, 1440].map((minutes) => minutes * 60_000)
 
-function decision({ request, web, passkeys, typed }: RequestPage): Html {
+function decision({ request, web, passkeys, typed, company }: RequestPage): Html {
   const { standing, access, id } = request
   if (standing.no !== undefined) return html`<p class="hint">${standing.no}${standing.own && ' You may withdraw it.'}</p>`
   const yes = standing.confirms ? 'Confirm' : 'Approve'
@@ -126,13 +127,13 @@ ${
   ).map((ms) => html`<option value="${ms}">${formatDuration(ms)}</option>`)}</select>
 <label class="choice"><input type="checkbox" name="below" value="yes"> <span>Also for those who act for the one who asks</span></label>`
 }
-${codeField('approve-code')}
+${stepField('approve-code', company, `/requests/${id}`)}
 <div class="buttons"><button>${yes}</button>${passkeys && passkeyButton('factor', start, `${yes} with a passkey`)}</div>
 </form>
 <details ${typed?.form === 'decide' && 'open'}><summary>Deny</summary>
 <form method="post" action="/requests/${id}/decide" autocomplete="off">${hidden('deny')}
 <label for="reason">Why not (the one who asked reads it)</label><textarea id="reason" name="reason" rows="2" maxlength="500">${typed?.form === 'decide' && typed.text}</textarea>
-${codeField('deny-code')}
+${stepField('deny-code', company, `/requests/${id}`)}
 <div class="buttons"><button class="no">Deny</button>${passkeys && passkeyButton('factor', start, 'Deny with a passkey', 'no')}</div>
 </form></details>
 </section>`
@@ -154,12 +155,12 @@ const outcome = ({ state, decidedBy, decidedAt, outcome }: RequestDetail): Html 
   }${outcome !== undefined && ` Outcome: ${outcome}.`}</p>`
 
 /** What may still be done with it besides deciding. */
-function more({ request, web, typed }: RequestPage): Html | undefined {
+function more({ request, web, typed, company }: RequestPage): Html | undefined {
   const { standing, state, id, reviewDue, reviewedBy, kind } = request
   const act = (what: string, text: string, label: string, field: string) => html`<details ${typed?.form === what && 'open'}><summary>${text}</summary>
 <form method="post" action="/requests/${id}/${what}" autocomplete="off">${tokenField(web.token)}
 <label for="${what}-text">${label}</label><textarea id="${what}-text" name="${field}" rows="2" maxlength="500" required>${typed?.form === what && typed.text}</textarea>
-${codeField(`${what}-code`)}<div class="buttons"><button class="no">${text}</button></div></form></details>`
+${stepField(`${what}-code`, company, `/requests/${id}`)}<div class="buttons"><button class="no">${text}</button></div></form></details>`
   const open = state === 'pending' || (state === 'approved' && kind !== 'server')
   const actions = [
     standing.own &&

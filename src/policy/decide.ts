@@ -60,7 +60,7 @@ export function conclude(policy: Policy, question: Question, judgements: readonl
       ...ref,
       ...(hint === undefined ? {} : { hint }),
       ...(ways.length === 0 ? {} : { ways: ways.map(({ way }) => way) }),
-      ...(judged.limit === undefined ? {} : { limit: limitOf(judged) }),
+      ...(judged.limit === undefined ? {} : { limit: limitOf(policy, question, judged) }),
       ...detail,
     }
   }
@@ -87,11 +87,19 @@ export function conclude(policy: Policy, question: Question, judgements: readonl
   }
 }
 
-const limitOf = ({ link, limit }: Judgement): NonNullable<Decision['limit']> => ({
+const limitOf = (policy: Policy, question: Question, { link, limit }: Judgement): NonNullable<Decision['limit']> => ({
   link: link.identity.name,
   ...(link.delegationId === undefined ? {} : { delegation: link.delegationId }),
   part: limit!,
+  ...(limit === 'effects' && standsAlone(policy, question, link) ? { alone: true } : {}),
 })
+
+/** Whether all the others, and this link without its `effects`, leave it: only then does it help to ask for more than reading. */
+function standsAlone(policy: Policy, question: Question, limited: Link): boolean {
+  const { effects: _effects, ...limits } = limited.limits ?? {}
+  const links = question.links.map((link) => (link === limited ? { ...link, limits } : link))
+  return judgeChain(policy, { ...question, links })?.every(({ verdict }) => verdict !== 'deny') === true
+}
 
 /** What each link, and each guardrail over it, wants a yes for. One yes never answers for another (rule 7). */
 function asksOf(judgements: readonly Judgement[]): readonly Ask[] {

@@ -7,6 +7,7 @@ import { boundTo, leastOf, mostOf, NO_OBLIGATIONS } from './obligations.ts'
 import type { Rule } from './rule.ts'
 import type { GrantedRole, Link, Obligations, Question, Verdict, Vocabulary } from './types.ts'
 import { whereScope } from './where.ts'
+import { LIMITS_UNITS } from './where-meter.ts'
 
 /** What one link of the chain may do, judged with its own identity. */
 export interface Judgement {
@@ -186,7 +187,9 @@ const NOTHING = {
 } as const
 
 function exceeded(narrowing: Narrowing, vocabulary: Vocabulary, question: Question, link: Link): LimitPart | undefined {
-  return narrowing.excludes(question.action, vocabulary, () => whereScope(question, link.identity, vocabulary.variables?.(question.action) ?? {}))
+  return narrowing.excludes(question.action, vocabulary, () =>
+    whereScope(question, link.identity, vocabulary.variables?.(question.action) ?? {}, LIMITS_UNITS),
+  )
 }
 
 function judgeFreely(policy: Policy, vocabulary: Vocabulary, question: Question, link: Link): Judgement {

@@ -150,9 +150,8 @@ test('rule 11: a condition of limits can say nothing that takes long, and looks 
     assert.throws(() => narrowingOf({ where }), { code: 'invalid_document' }, where)
   const left = { where: 'args.a.all(x, x in ["a", "b"]) && args.s.lowerAscii().startsWith("x" + "y")' }
   assert.equal(under(left, { args: { a: ['a', 'b'], s: 'XYZ', other: 'x'.repeat(1_000_000) } }).verdict, 'allow', 'what is not read may be large')
-  assert.equal(under(left, { args: { a: ['a'], s: `xy${'z'.repeat(70_000)}` } }).reason, 'delegation_exceeded')
   assert.equal(under(left, { args: { a: new Array(20_000).fill('a'), s: 'xy' } }).reason, 'delegation_exceeded')
-  assert.equal(under({ where: '!has(args.s) || size(args.s) < 9' }, { args: { s: 'x'.repeat(70_000) } }).reason, 'delegation_exceeded')
+  assert.equal(under({ where: '!has(args.s) || size(args.s) > 9' }, { args: { s: 'x'.repeat(1_000_000) } }).reason, 'delegation_exceeded')
 })
 
 test('limits are compiled once for all the actions of their delegation', () => {

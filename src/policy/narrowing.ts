@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { compileGlob, isGlob } from '../encoding/glob.ts'
 import { ChaperoneError } from '../errors.ts'
-import { assertLight, lightly } from './light-where.ts'
+import { assertLight } from './light-where.ts'
 import { type Action, EFFECTS, type Limits, type Resource, type Vocabulary } from './types.ts'
 import { compileWhere, type Where, type WhereScope } from './where.ts'
 
@@ -70,8 +70,7 @@ function compile(limits: Limits): Narrowing {
 function holds(where: Where, action: Action, opens: boolean, scope: () => WhereScope): boolean {
   if (where.readsArgs && (opens || action.partial)) return true
   try {
-    const asked = scope()
-    return where.test({ ...asked, args: lightly(asked.args) })
+    return where.test(scope())
   } catch {
     return false
   }

@@ -183,7 +183,13 @@ export interface Decision {
   /** Seconds after which the same may be tried again: a limit is reached. */
   readonly retryAfter?: number
   /** Set with `delegation_exceeded` when limits of a delegation stand in the way: whose link, and which part of them. */
-  readonly limit?: { readonly link: string; readonly delegation?: string; readonly part: keyof Limits }
+  readonly limit?: {
+    readonly link: string
+    readonly delegation?: string
+    readonly part: keyof Limits
+    /** Nothing else stands in the way: with a delegation that did not say which effects there may be, it would come to a yes or to a question. */
+    readonly alone?: true
+  }
   /** For the log only: which rules failed and how (they did not match in allow and ask, and matched elsewhere). */
   readonly detail?: string
 }

@@ -1,6 +1,7 @@
 import { type ASTNode, Environment } from '@marcbachmann/cel-js'
 import { ChaperoneError } from '../errors.ts'
 import type { Identity, Question, Resource } from './types.ts'
+import { Budget, inItsWords, makePay, RULES_UNITS, withPaidFunctions } from './where-meter.ts'
 
 /** What `where:` reads besides `args`. Classes, because CEL checks the fields of a class when the rule is loaded. */
 class IdentityView {
@@ -10,13 +11,13 @@ class IdentityView {
   readonly ownerId: string | undefined
   readonly traits: Readonly<Record<string, unknown>>
   readonly roles: readonly string[]
-  constructor(from: Identity) {
+  constructor(from: Identity, budget: Budget) {
     this.id = from.id
     this.kind = from.kind
     this.name = from.name
     this.ownerId = from.ownerId
-    this.traits = from.traits
-    this.roles = from.roles
+    this.traits = budget.meter(from.traits)
+    this.roles = budget.meter(from.roles)
   }
 }
 
@@ -25,11 +26,11 @@ class ResourceView {
   readonly kind: string
   readonly name: string
   readonly labels: Readonly<Record<string, string>>
-  constructor(from: Resource) {
+  constructor(from: Resource, budget: Budget) {
     this.id = from.id
     this.kind = from.kind
     this.name = from.name
-    this.labels = from.labels
+    this.labels = budget.meter(from.labels)
   }
 }
 
@@ -50,7 +51,7 @@ class SessionView {
 const LIMITS = { maxAstNodes: 300, maxDepth: 32, maxListElements: 200, maxMapEntries: 50, maxCallArguments: 8 }
 const LONGEST = 2000
 
-const environment = new Environment({ unlistedVariablesAreDyn: false, limits: LIMITS })
+const environment = withPaidFunctions(new Environment({ unlistedVariablesAreDyn: false, limits: LIMITS }))
   .registerType('Identity', {
     ctor: IdentityView,
     fields: { id: 'string', kind: 'string', name: 'string', ownerId: 'string', traits: 'map<string, dyn>', roles: 'list<string>' },
@@ -72,16 +73,26 @@ export interface WhereScope {
   readonly session: SessionView
   readonly args: Readonly<Record<string, unknown>>
   readonly time: Date
+  /** What all conditions that read it may cost together. */
+  readonly budget: Budget
 }
 
 /** `args` is what the vocabulary's `variables` gives for the action. */
-export function whereScope(question: Question, identity: Identity, args: Readonly<Record<string, unknown>>): WhereScope {
+export function whereScope(question: Question, identity: Identity, args: Readonly<Record<string, unknown>>, units = RULES_UNITS): WhereScope {
+  return scopeOver(new Budget(units), { ...question, identity, args, resource: question.action.resource })
+}
+
+function scopeOver(
+  budget: Budget,
+  of: Pick<Question, 'session' | 'now'> & { readonly identity: Identity; readonly resource: Resource; readonly args: WhereScope['args'] },
+): WhereScope {
   return {
-    identity: new IdentityView(identity),
-    resource: new ResourceView(question.action.resource),
-    session: new SessionView(question.session),
-    args,
-    time: new Date(question.now),
+    identity: new IdentityView(of.identity, budget),
+    resource: new ResourceView(of.resource, budget),
+    session: new SessionView(of.session),
+    args: budget.meter(of.args),
+    time: new Date(of.now),
+    budget,
   }
 }
 
@@ -92,13 +103,7 @@ export function askedScope(
   asked: Pick<Question, 'session' | 'now'> & { readonly identity: Identity },
   args: Readonly<Record<string, unknown>>,
 ): WhereScope {
-  return {
-    identity: new IdentityView(asked.identity),
-    resource: new ResourceView(NOTHING),
-    session: new SessionView(asked.session),
-    args,
-    time: new Date(asked.now),
-  }
+  return scopeOver(new Budget(RULES_UNITS), { ...asked, resource: NOTHING, args })
 }
 
 export interface Where {
@@ -127,8 +132,8 @@ export function compileWhere(source: string, check?: (ast: unknown) => void): Wh
     throw invalid(firstLine(error), error)
   }
   const variables = new Set<string>()
-  inspect(program.ast, false, variables)
   check?.(program.ast)
+  const repeated = inspect(program.ast, false, variables)
   const checked = program.check()
   if (!checked.valid) throw invalid(firstLine(checked.error), checked.error)
   if (checked.type !== 'bool' && checked.type !== 'dyn') throw invalid(`it gives ${checked.type}, not true or false`)
@@ -138,7 +143,7 @@ export function compileWhere(source: string, check?: (ast: unknown) => void): Wh
     readsResource: variables.has('resource'),
     reads: readsBelowArgs(program.ast),
     test(scope) {
-      const result: unknown = program(scope)
+      const result: unknown = scope.budget.try(repeated, () => program(scope))
       if (typeof result !== 'boolean') throw new ChaperoneError('policy_error', '`where` gave no boolean.')
       return result
     },
@@ -151,15 +156,14 @@ const invalid = (why: string, cause?: unknown) =>
     cause,
   })
 
-const firstLine = (error: unknown) => (error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)).replace(/\.$/, '')
+const firstLine = (error: unknown) => inItsWords(error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)).replace(/\.$/, '')
 
-function inspect(part: unknown, inLoop: boolean, variables: Set<string>): void {
-  if (Array.isArray(part)) {
-    for (const item of part) inspect(item, inLoop, variables)
-    return
-  }
-  if (typeof part !== 'object' || part === null || !('op' in part)) return
-  const { op, args } = part as ASTNode
+/** Returns how many of its parts may be gone through again for each thing that is read: those of a loop, and additions of lists. */
+function inspect(part: unknown, inLoop: boolean, variables: Set<string>): number {
+  if (Array.isArray(part)) return part.reduce((sum: number, item) => sum + inspect(item, inLoop, variables), 0)
+  if (typeof part !== 'object' || part === null || !('op' in part)) return 0
+  const node = part as ASTNode
+  const { op, args } = node
   let looping = inLoop
   if (op === 'id') variables.add(args)
   if (op === 'call' || op === 'rcall') {
@@ -170,7 +174,8 @@ function inspect(part: unknown, inLoop: boolean, variables: Set<string>): void {
       looping = true
     }
   }
-  inspect(args, looping, variables)
+  makePay(node)
+  return (inLoop || op === '+' ? 1 : 0) + inspect(args, looping, variables)
 }
 
 /** The chains of names that begin at `args`: `args.a["b"]` is `['a', 'b']`. A chain ends where its next step is computed. */

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { TLSSocket } from 'node:tls'
 import { ChaperoneError } from '../errors.ts'
@@ -7,6 +8,17 @@ import type { Connection, LiveSession, Principal, Sessions } from '../identity/t
 export interface Caller {
   readonly session: LiveSession
   readonly connection: Connection
+  /** The certificate that was shown: what is bound to it may be used beside it (RFC 8705). */
+  readonly certificate?: Certificate
+  /** What the token was said to open (RFC 9068): too little of it may be asked for anew. */
+  readonly scope?: string
+}
+
+export interface Certificate {
+  /** sha256, base64url */
+  readonly thumbprint: string
+  /** ms since 1970 */
+  readonly notAfter: number
 }
 
 export interface CallerParts {
@@ -27,9 +39,10 @@ export interface Callers {
   socket(socket: TLSSocket, protocol: string): Promise<Caller>
   /**
    * By `Authorization: Bearer`. Undefined when there is none; `release` when the request is over. `resource` is the protected resource
-   * that is asked for: a token of OAuth opens its own and no other (RFC 8707).
+   * that is asked for: a token of OAuth opens its own and no other (RFC 8707). `beside`: the caller by certificate, where certificates are
+   * shown: there only a token that is bound to that one is believed, and everywhere else only one that is bound to none.
    */
-  bearer(request: IncomingMessage, resource?: string): Promise<(Caller & { release(): void }) | undefined>
+  bearer(request: IncomingMessage, resource?: string, beside?: Caller): Promise<(Caller & { release(): void }) | undefined>
 }
 
 export function makeCallers({ sessions, fromCertificate, fromToken, mayAct }: CallerParts): Callers {
@@ -41,7 +54,7 @@ export function makeCallers({ sessions, fromCertificate, fromToken, mayAct }: Ca
     const connection = session.connect(protocol, { credentialId: principal.credentialId })
     socket.once('close', () => connection.closed())
     if (protocol === 'https') connection.signal.addEventListener('abort', () => cutSoon(socket), { once: true })
-    return { session, connection }
+    return { session, connection, certificate: { thumbprint: hash('sha256', raw, 'base64url'), notAfter: principal.notAfter } }
   }
 
   return {
@@ -72,23 +85,29 @@ export function makeCallers({ sessions, fromCertificate, fromToken, mayAct }: Ca
       return identify(socket, raw, protocol)
     },
 
-    async bearer(request, resource) {
+    async bearer(request, resource, beside) {
       const header = request.headers.authorization
       if (header === undefined) return undefined
       const token = /^Bearer ([A-Za-z0-9._~+/-]{1,8192}=*)$/i.exec(header)?.[1]
       if (token === undefined) throw new ChaperoneError('credential_invalid', 'The Authorization header is not a bearer token.')
       const principal = await fromToken(token, resource)
-      // Here nobody shows a certificate, so what is bound to one was stolen, or came to the wrong door.
-      if (principal.boundTo !== undefined)
-        throw new ChaperoneError('credential_invalid', 'This token works only with the certificate that it was made for.', {
-          fix: 'Show both to the listener for mTLS.',
-        })
+      if (principal.boundTo !== beside?.certificate?.thumbprint) throw wrongDoor(principal, beside)
       const session = await sessions.open(principal)
       const connection = session.connect('https', { until: principal.notAfter, credentialId: principal.credentialId })
-      return { session, connection, release: () => connection.closed() }
+      return { session, connection, ...(principal.scope === undefined ? {} : { scope: principal.scope }), release: () => connection.closed() }
     },
   }
 }
+
+/** A token without its certificate was stolen, or came to the wrong door; a certificate beside the token of nobody in particular says two things of who asks. */
+const wrongDoor = ({ boundTo }: Principal, beside: Caller | undefined): ChaperoneError =>
+  boundTo === undefined
+    ? new ChaperoneError('credential_invalid', 'Where certificates are shown, a token must be bound to the one that is shown.', {
+        fix: 'Get one there, or take this one to the web listener.',
+      })
+    : new ChaperoneError('credential_invalid', 'This token works only with the certificate that it was made for.', {
+        fix: beside ? 'The certificate was renewed, or is another one: get a new token with it.' : 'Show both to the listener for mTLS.',
+      })
 
 /** The certificate the peer showed and proved to hold the key of; `authorized` is not asked, because the chain is checked by us. */
 function peerCertificate(socket: TLSSocket): Uint8Array | undefined {

@@ -1,5 +1,4 @@
 import type { ChaperoneError } from '../errors.ts'
-import { makeThrottle } from '../network/throttle.ts'
 import type { DeviceSigninParts } from '../signin/device.ts'
 import { openDeviceSignin } from '../signin/device.ts'
 import { type DirectoriesParts, openDirectories } from '../signin/directory/directories.ts'
@@ -13,6 +12,7 @@ interface CompanyParts
     DeviceSigninParts,
     Pick<ScimParts, 'places' | 'administratorLeft'> {
   readonly sessions: DirectoriesParts['sessions'] & DeviceSigninParts['sessions']
+  readonly guesses: (address: string) => void
   readonly log: (error: ChaperoneError, where: string) => void
 }
 
@@ -22,6 +22,7 @@ export function openCompany(parts: CompanyParts) {
     devices: openDeviceSignin(parts),
     directories: openDirectories({ ...parts, providers: openProviders(parts) }),
     secondStep: openSecondStep(parts),
-    scim: createScim({ ...parts, throttle: makeThrottle(parts.clock) }),
+    standingOf: parts.standingOf,
+    scim: createScim({ ...parts, throttle: parts.guesses }),
   }
 }

@@ -1,6 +1,7 @@
 import type { LockWatch } from '../access/lock-watch.ts'
 import type { StateKeeper } from '../access/state.ts'
-import { endedAmong, sessionOver } from '../identity/sessions.ts'
+import { sessionOver } from '../identity/end-reasons.ts'
+import { endedAmong } from '../identity/session-endings.ts'
 import type { Sessions } from '../identity/types.ts'
 import type { StoredKeyring } from '../keys/keyring.ts'
 import type { Lease } from '../store/lease.ts'

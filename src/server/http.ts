@@ -6,7 +6,8 @@ import { letGo } from '../gateways/mcp/http/let-go.ts'
 import { addressOf, type Balancers, wasForwarded } from '../network/forwarded.ts'
 import type { Resource } from '../policy/types.ts'
 import { knocking } from '../signin/knocking.ts'
-import { challenge, mcpServerIn, resourceUrl } from '../signin/oauth/resources.ts'
+import type { Oauth } from '../signin/oauth/oauth.ts'
+import { challenge, mcpServerIn, readsOnly, resourceUrl } from '../signin/oauth/resources.ts'
 import type { Caller, Callers } from './callers.ts'
 import type { Metrics } from './metrics.ts'
 
@@ -18,8 +19,15 @@ export interface HttpParts {
   readonly metrics: Metrics
   /** Why this node is not ready, or undefined. */
   readonly notReady: () => string | undefined
-  readonly mcp: (request: IncomingMessage, response: ServerResponse, caller: Caller, server: string | undefined) => Promise<void>
+  readonly mcp: (
+    request: IncomingMessage,
+    response: ServerResponse,
+    caller: Caller & { readonly stepUp?: string },
+    server: string | undefined,
+  ) => Promise<void>
   readonly api: (request: IncomingMessage, response: ServerResponse, caller: Caller | undefined) => Promise<void>
+  /** What OAuth clients ask for by their certificate. */
+  readonly oauth: Pick<Oauth, 'mutual'>
   /** the web listener as others reach it, `host[:port]` */
   readonly places: { readonly web: string }
   /** What else the web listener answers, each under paths of its own: pages for people, OAuth, SCIM, the registry. Who asks is told there. */
@@ -45,7 +53,7 @@ type Listener = 'data' | 'web'
 
 /** The handler of one HTTPS listener. Both answer the same paths; they differ in how the caller proves who he is. */
 export function httpHandler(listener: Listener, parts: HttpParts): RequestListener {
-  const { callers, checkHost, places, guard, chaperone, metrics, notReady, mcp, api, rooms, turnedAway, log, drain, balancers } = parts
+  const { callers, checkHost, places, guard, chaperone, metrics, notReady, mcp, api, oauth, rooms, turnedAway, log, drain, balancers } = parts
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     balancers?.note(request)
@@ -66,12 +74,19 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
     if (room) return await knocking(request.socket.remoteAddress ?? '', () => room.handle(request, response))
 
     const toMcp = mcpServerIn(path)
-    const bearer = listener === 'web' ? await callers.bearer(request, toMcp && resourceUrl(places.web, toMcp.name)) : undefined
+    const peer = listener === 'data' ? await callers.mutual(request) : undefined
+    if (listener === 'data' && oauth.mutual.has(path)) {
+      if (!peer?.certificate) throw new ChaperoneError('unauthenticated', 'Show a client certificate, or ask on the web listener.')
+      return await oauth.mutual.handle(request, response, { session: peer.session, ...peer.certificate })
+    }
+    const resource = toMcp && resourceUrl(places.web, toMcp.name)
+    // Beside a certificate, and never in its place; and only where tokens are made for: at MCP servers.
+    const bearer = listener === 'web' || (peer && toMcp) ? await callers.bearer(request, resource, peer) : undefined
     try {
-      const caller = listener === 'web' ? bearer : await callers.mutual(request)
+      const caller = bearer ?? peer
       if (path.startsWith('/v1/') && listener === 'data') return await api(request, response, caller)
       if (!caller) throw new ChaperoneError('unauthenticated', 'Show who you are: a client certificate, or on the web listener a bearer token.')
-      if (toMcp) return await mcp(request, response, caller, toMcp.name)
+      if (toMcp) return await mcp(request, response, readsOnly(caller.scope) ? { ...caller, stepUp: stepUp(toMcp.name) } : caller, toMcp.name)
       if (path === '/metrics' && guard.judge(caller.session, administer(chaperone, 'audit.read', 'read metrics')).verdict === 'allow') {
         return text(response, 200, await metrics.text(), metrics.contentType)
       }
@@ -81,11 +96,14 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
     }
   }
 
+  /** A token for reading alone may be exchanged for a wider one, if its person agrees; whoever was told that he has all is told nothing. */
+  const stepUp = (server: string | undefined) => challenge(places.web, server, 'insufficient_scope')
+
   const refuse = (request: IncomingMessage, response: ServerResponse, error: ChaperoneError): void => {
     const { http } = REASONS[error.code]
     if (http === 401) {
       turnedAway(request, error)
-      if (listener === 'web') response.setHeader('WWW-Authenticate', challengeFor(request, error))
+      if (listener === 'web' || request.headers.authorization !== undefined) response.setHeader('WWW-Authenticate', challengeFor(request, error))
     }
     if (http >= 500) log(error, request)
     if (response.headersSent) return void response.destroy()

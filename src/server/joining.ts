@@ -12,6 +12,9 @@ import { type Log, logError } from './log.ts'
 /** How often proofs are forgotten that nobody would believe any more. */
 const SWEEP_PROOFS_MS = 60_000
 
+/** How often the sessions are looked at that rest on certificates. */
+const SWEEP_REVOKED_MS = 60_000
+
 /** Joining by documents, with the ways outside that it may take. */
 export function joiningOf({
   state,
@@ -37,11 +40,15 @@ export function joiningOf({
       (error) => logError(log, 'used proofs', error),
     ),
   )
-  return openJoining({
+  const joining = openJoining({
     ...parts,
     clock,
     document: (name) => state.current().find('join', name)?.spec as JoinSpec | undefined,
-    open: ({ ca: authority, allowPrivate }) => outgoing.asFetch({ ca: authority, allowPrivate }),
+    open: ({ ca: authority, allowPrivate, maxBytes }) =>
+      outgoing.asFetch({ ca: authority, allowPrivate, ...(maxBytes === undefined ? {} : { maxBytes }) }),
     servers: async () => fingerprintsOf(await ca.bundle('server')),
   })
+  const failed = (error: unknown) => logError(log, 'revocation lists', error)
+  undo.push(every(clock, SWEEP_REVOKED_MS, () => joining.endRevoked(failed), failed))
+  return joining
 }

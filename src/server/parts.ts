@@ -19,11 +19,13 @@ import { openTokens } from '../identity/tokens.ts'
 import { openKeyring } from '../keys/keyring.ts'
 import { loadRootKey } from '../keys/root-key.ts'
 import { believeMore } from '../network/authorities.ts'
+import { makeThrottle } from '../network/throttle.ts'
 import { lockNotice } from '../notify/lock-notice.ts'
 import { openBrowserSignin } from '../signin/browser.ts'
 import { openSignin } from '../signin/enrol.ts'
 import { knocksFrom } from '../signin/knocking.ts'
 import { openPasskeys } from '../signin/passkey.ts'
+import { openStanding } from '../signin/standing.ts'
 import { claimDataDir } from '../store/data-dir.ts'
 import { startLease } from '../store/lease.ts'
 import { openStore } from '../store/open.ts'
@@ -43,7 +45,7 @@ import { makeMetrics } from './metrics.ts'
 import { nodeIdOf } from './node-id.ts'
 import { openNotifying } from './notifying.ts'
 import { serveOauth } from './oauth.ts'
-import { reachableWeb, type ServerOptions } from './options.ts'
+import { reachable, reachableWeb, type ServerOptions } from './options.ts'
 import { readinessOf } from './readiness.ts'
 import { openRecording } from './recording.ts'
 import { standingOf } from './standing.ts'
@@ -103,7 +105,10 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     undo.push(() => recording.close())
     const { audit, masker, strangers } = recording
 
-    const places: { web: string; line?: string } = { web: reachableWeb(options.webListen, options) }
+    const places: { web: string; data: string; line?: string } = {
+      web: reachableWeb(options.webListen, options),
+      data: reachable(options.listen, options.publicHost[0]),
+    }
     const credentials = await openCredentials({ store, keyring, clock, audit, state: () => state.current(), options, places, trustDomain, log })
     const { vault, references, notes, assertions, svids, outgoing, logins } = credentials
     const ca = await openAuthority(store, keyring, { clock, trustDomain, failed: (error) => logError(log, 'authorities', error) })
@@ -151,7 +156,8 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
         logError(log, 'recording an outcome', error)
       },
     })
-    const lockWatch = makeLockWatch()
+    const lockWatch = makeLockWatch(steady)
+    undo.push(lockWatch.close)
     undo.push(await followEpochs({ store, lease, state, credentials, sessions, guard, keyring, requests, lockWatch, standing }))
     const sweep = requests.sweep({ nodeId, has: guard.has })
     await sweep.begin()
@@ -183,10 +189,18 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     undo.push(identityBundle.stop)
     const tokens = openTokens({ keyring, clock, trustDomain })
     const joining = joiningOf({ store, audit, keyring, clock, trustDomain, sessions, state, outgoing, ca, log, undo })
-    const signin = openSignin({ store, keyring, ca, sessions, audit: strangers, clock, trustDomain, joining })
+    const directoryDocuments = () =>
+      state
+        .current()
+        .list('directory')
+        .map(({ resource, spec }) => ({ name: resource.name, spec }))
+    const { standingOf: signedInHow, ownCounts } = openStanding({ store, clock, documents: directoryDocuments })
+    const signin = openSignin({ store, keyring, ca, sessions, audit: strangers, clock, trustDomain, joining, ownCounts })
     const browsers = openBrowserSignin({ store, keyring, sessions, audit: strangers, clock })
+    const guesses = makeThrottle(clock)
     const company = openCompany({
       store,
+      guesses,
       ca,
       audit: strangers,
       sessions,
@@ -196,14 +210,11 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       outgoing,
       reveal: vault.reveal,
       places,
-      documents: () =>
-        state
-          .current()
-          .list('directory')
-          .map(({ resource, spec }) => ({ name: resource.name, spec })),
+      documents: directoryDocuments,
+      standingOf: signedInHow,
       log: (error, where) => logError(log, where, error),
     })
-    const passkeys = openPasskeys({ store, sessions, browsers, audit: strangers, clock, trustDomain })
+    const passkeys = openPasskeys({ store, sessions, browsers, audit: strangers, clock, trustDomain, ownCounts })
     const { oauth, stop: stopOauth } = serveOauth({
       ...{ store, keyring, audit: strangers, clock, sessions, tokens, resources, outgoing, places, options, trustDomain, raised },
       see: (chain) => state.see(chain),
@@ -254,6 +265,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       browsers,
       passkeys,
       ...company,
+      guesses,
       oauth,
       callers,
       chaperone,

@@ -155,6 +155,7 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
     const sql = await listenTcp(options.postgresListen, (socket) => postgres.accept(socket))
     undo.push(() => sql.close(GOODBYE_MS))
     parts.places.web = reachableWeb(web.address, options)
+    parts.places.data = reachable(data.address, options.publicHost[0])
     Object.assign(addresses, { data: data.address, web: web.address, postgres: sql.address })
     undo.push(
       certificates.onChange(() => {

@@ -4,6 +4,7 @@ import type { AuditLog } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { findIdentity, type IdentityRecord } from '../identity/directory.ts'
+import type { EndReason } from '../identity/end-reasons.ts'
 import { lookAtInvitation, makeInvitation, useInvitation } from '../identity/invitations.ts'
 import { actingIn } from '../identity/named.ts'
 import type { LiveSession, Sessions } from '../identity/types.ts'
@@ -178,7 +179,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
       .executeTakeFirst()
   }
 
-  async function endThose(rows: readonly Pick<WebSessionTable, 'session_id'>[], reason: string): Promise<void> {
+  async function endThose(rows: readonly Pick<WebSessionTable, 'session_id'>[], reason: EndReason): Promise<void> {
     if (rows.length === 0) return
     const ids = rows.map((row) => row.session_id)
     for (const id of ids) await sessions.end(id, reason)
@@ -201,7 +202,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
     if (before && !older.some((row) => row.session_id === before.session.id))
       older.push({ session_id: before.session.id, browser_id: null, expires_at: 0 })
     const others = rows.filter((row) => !older.some((one) => one.session_id === row.session_id))
-    await endThose(others.slice(BROWSER_LIMITS.sessions - 1), 'signed in elsewhere')
+    await endThose(others.slice(BROWSER_LIMITS.sessions - 1), 'elsewhere')
     // Signing in is no factor for a decision: each one asks for its own, so that a stolen cookie decides nothing.
     const session = await sessions.start({
       identityId,
@@ -214,7 +215,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
       ...(from?.factor ? { factorGiven: 'directory' as const } : {}),
     })
     // Only now: who may not come in (locked, no room) keeps what he has.
-    await endThose(older, 'signed in again')
+    await endThose(older, 'again')
     const secret = newSecret()
     const now = clock.now()
     await store.write(async (trx) => {
@@ -363,7 +364,7 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
     signOut: ({ session }) => endThose([{ session_id: session.id }], 'logout'),
 
     async signOutEverywhere({ principal }) {
-      await endThose(await rowsOf(principal.identityId).execute(), 'signed out of every browser')
+      await endThose(await rowsOf(principal.identityId).execute(), 'everywhere')
     },
 
     async browsers({ principal }) {
@@ -403,6 +404,6 @@ export function openBrowserSignin(parts: BrowserParts): BrowserSignin {
   /** What is signed in with browsers that are known no more ends with them. */
   async function dropSurplus(identityId: string, browserIds: readonly string[]): Promise<void> {
     const rows = browserIds.length === 0 ? [] : await rowsOf(identityId).where('browser_id', 'in', browserIds).execute()
-    await endThose(rows, 'browser removed')
+    await endThose(rows, 'browser')
   }
 }

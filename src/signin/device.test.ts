@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
-import { makeCsr } from '../ca/csr.ts'
+import { makeCsr } from '../ca/make-csr.ts'
 import { codeOf, DEVICE_LIMITS, openDeviceSignin } from './device.ts'
 import { browserPlace } from './place.fixture.ts'
 
@@ -56,7 +56,7 @@ test('a yes from a session that was ended before the terminal asked again signs 
   const { device, code: shown } = await begin()
   const { id } = await devices.look(session, shown)
   await devices.decide(session, id, 'yes', 'totp')
-  await sessions.end([session.id], 'stolen')
+  await sessions.end([session.id], 'killed')
   assert.equal(await code(devices.poll(device)), 'factor_invalid')
   assert.equal(await code(devices.poll(device)), 'factor_invalid', 'and the yes is used up')
   assert.deepEqual(await store.db.selectFrom('sessions').select('id').where('ended_at', 'is', null).execute(), [])
@@ -74,7 +74,8 @@ test('without a factor there is no yes, and a no is final', async (t) => {
 })
 
 test('who came by a directory and has no factor yet says yes only just after he signed in there', async (t) => {
-  const { devices, browsers, person, clock, begin, store } = await place(t)
+  const { devices, browsers, person, clock, begin, store, directories } = await place(t)
+  directories.set('company', { issuer: 'https://id.example.com', client_id: 'x', factor: 'either' })
   const mara = await person('mara')
   const signIn = async (factor: boolean) => {
     const { secret } = await browsers.begin(mara, { from: { directory: 'company', subject: 'u-1', factor } })

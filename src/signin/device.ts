@@ -1,5 +1,4 @@
 import { createHash, randomBytes, randomInt } from 'node:crypto'
-import { FACTOR_FRESH_MS } from '../access/administration.ts'
 import type { AuditLog } from '../audit/record.ts'
 import { readCsr } from '../ca/csr.ts'
 import { type CertificateAuthority, TTL } from '../ca/types.ts'
@@ -12,10 +11,10 @@ import { newId } from '../ids.ts'
 import type { Store } from '../store/store.ts'
 import type { DeviceLoginTable } from '../store/tables-identity.ts'
 import { addDevice } from './enrol.ts'
-import { hasFactor } from './factor.ts'
 import { nameOf } from './invited.ts'
 import { issueCredential, type SignedIn } from './issue.ts'
 import { recordRefusals } from './recorded.ts'
+import { notVouched, type Standing, type StandingOf, tooLongAgo } from './standing.ts'
 
 export const DEVICE_LIMITS = {
   lifeMs: 10 * 60_000,
@@ -58,8 +57,8 @@ export interface DeviceSignin {
   ): Promise<{ readonly state: 'pending' | 'slow_down'; readonly intervalMs: number } | { readonly state: 'signed in'; readonly as: SignedIn }>
   /** Who asks with this code. Throws `not_found`; `too_many` after five wrong ones. */
   look(session: LiveSession, code: string): Promise<Asking>
-  /** What the person must give with his yes: one of his factors; `directory` has given his already; `again` means he must sign in there anew. */
-  needs(session: LiveSession): Promise<'factor' | 'directory' | 'nothing' | 'again'>
+  /** What the person must give with his yes. */
+  needs(session: LiveSession): Promise<Standing['needs']>
   /** He says yes or no. `factor`: what he gave with it, for this alone. Throws `not_found`, `factor_required`. */
   decide(session: LiveSession, id: string, verdict: 'yes' | 'no', factor: Factor | undefined): Promise<void>
 }
@@ -70,6 +69,7 @@ export interface DeviceSigninParts {
   readonly sessions: Pick<Sessions, 'start' | 'mayStart'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
+  readonly standingOf: StandingOf
 }
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
@@ -91,7 +91,7 @@ export function codeOf(text: string): string | undefined {
  * shown at the beginning, so what the terminal asks again with is worth nothing to whoever overhears it.
  */
 export function openDeviceSignin(parts: DeviceSigninParts): DeviceSignin {
-  const { store, audit, clock, sessions } = parts
+  const { store, audit, clock, sessions, standingOf } = parts
   const recorded = recordRefusals(audit)
   /** Wrong codes by person. A node that starts again forgets them: codes have 34 bits and ten minutes. */
   const wrong = new Map<string, { count: number; until: number }>()
@@ -113,26 +113,8 @@ export function openDeviceSignin(parts: DeviceSigninParts): DeviceSignin {
     expiresAt: row.expires_at,
   })
 
-  /** How he was signed in, and whether he has a factor of ours. */
-  async function standing(session: LiveSession) {
-    const identityId = session.principal.identityId
-    const own = await hasFactor(store.db, identityId)
-    const row = await store.db.selectFrom('sessions').select(['joined', 'factor_at', 'factor_by']).where('id', '=', session.id).executeTakeFirst()
-    const fresh = clock.now() - session.startedAt <= FACTOR_FRESH_MS
-    const vouched = row?.factor_by === 'directory' && row.factor_at !== null && clock.now() - row.factor_at <= FACTOR_FRESH_MS
-    return { own, byDirectory: typeof row?.joined === 'string', fresh, vouched }
-  }
-
-  const needs: DeviceSignin['needs'] = async (session) => {
-    const { own, byDirectory, fresh, vouched } = await standing(session)
-    if (vouched) return 'directory'
-    if (own) return 'factor'
-    // Nothing of his own yet: what he gave at the directory a moment ago must do, and a cookie of this morning does not.
-    return byDirectory && fresh ? 'nothing' : 'again'
-  }
-
   return {
-    needs,
+    needs: async (session) => (await standingOf(session)).needs,
 
     begin({ csr, host, cameFrom }) {
       return recorded('credential.refused', { data: { how: 'device' } }, async () => {
@@ -257,14 +239,12 @@ export function openDeviceSignin(parts: DeviceSigninParts): DeviceSignin {
       const row = await store.db.selectFrom('device_logins').selectAll().where('id', '=', id).where('state', '=', 'waiting').executeTakeFirst()
       if (!row || row.expires_at <= clock.now()) throw gone()
       const who = actingIn(session, () => undefined)
-      const asked = await needs(session)
-      const given = asked === 'directory' ? 'directory' : factor
+      const { needs: asked, only } = await standingOf(session)
+      const given = asked === 'directory' ? 'directory' : asked === 'factor' ? factor : undefined
       if (verdict === 'yes') {
         if (asked === 'factor' && factor === undefined) throw new ChaperoneError('factor_required', 'A code or a passkey is needed with your yes.')
-        if (asked === 'again')
-          throw new ChaperoneError('factor_required', 'You signed in too long ago for this.', {
-            fix: 'Sign out, sign in again, and open the link once more.',
-          })
+        if (asked === 'again') throw tooLongAgo()
+        if (asked === 'unvouched') throw notVouched(only)
         await audit.append({ type: 'factor.used', ...who, data: { how: 'device', from: row.came_from, host: row.host, factor: given ?? 'none' } })
       }
       const changes =

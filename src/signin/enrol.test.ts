@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Draft } from '../audit/record.ts'
 import { openAuthority } from '../ca/authority.ts'
-import { makeCsr } from '../ca/csr.ts'
+import { makeCsr } from '../ca/make-csr.ts'
 import { TTL } from '../ca/types.ts'
 import { manualClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
@@ -46,7 +46,7 @@ async function place(t: TestContext) {
     },
   }
   const sessions = openSessions({ store, audit, clock, raised: async () => {}, mayAct: async () => {} })
-  const signin = openSignin({ store, keyring, ca, sessions, audit, clock, trustDomain: 'example.org', joining: noJoining })
+  const signin = openSignin({ store, keyring, ca, sessions, audit, clock, trustDomain: 'example.org', joining: noJoining, ownCounts: async () => {} })
   t.after(async () => {
     await ca.close()
     await store.close()

@@ -16,6 +16,7 @@ import { acceptInvitation, invited, nameOf } from './invited.ts'
 import { issueCredential, type SignedIn } from './issue.ts'
 import { type JoinByProof, type JoinByToken, type JoinedIn, openJoin } from './join.ts'
 import { recordRefusals } from './recorded.ts'
+import { doesCount, type OwnCounts } from './standing.ts'
 import { otpauthUri, toBase32 } from './totp.ts'
 
 export interface SigninParts {
@@ -27,6 +28,7 @@ export interface SigninParts {
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly trustDomain: string
+  readonly ownCounts: OwnCounts
 }
 
 export interface Offer {
@@ -63,7 +65,7 @@ const signinRefused = (cause?: unknown) =>
   })
 
 export function openSignin(parts: SigninParts): Signin {
-  const { store, keyring, audit, clock, sessions, trustDomain } = parts
+  const { store, keyring, audit, clock, sessions, trustDomain, ownCounts } = parts
 
   const recorded = recordRefusals(audit)
 
@@ -94,7 +96,8 @@ export function openSignin(parts: SigninParts): Signin {
       return recorded('credential.refused', { data: { how: 'enrol' } }, async () => {
         const { spki } = readCsr(csr)
         const identity = await acceptInvitation(parts, recorded, { secret, code }, (trx, { id }) => addDevice(trx, id, spki, clock.now()))
-        return begin(identity, spki, TTL.userMs, { how: 'enrol', lifeMs: TTL.userMs, factorGiven: true })
+        const counts = await doesCount(ownCounts, identity.id)
+        return begin(identity, spki, TTL.userMs, { how: 'enrol', lifeMs: TTL.userMs, ...(counts ? { factorGiven: true } : {}) })
       })
     },
 
@@ -121,6 +124,7 @@ export function openSignin(parts: SigninParts): Signin {
           }),
         )
         if (identity.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
+        await ownCounts(identity.id)
         await audit.append({ type: 'factor.used', actor, data: { how: 'login' } })
         return begin(identity, spki, TTL.userMs, { how: 'login', lifeMs: TTL.userMs, factorGiven: true })
       })
@@ -141,6 +145,7 @@ export function openSignin(parts: SigninParts): Signin {
         // What acts for a person never speaks with his second factor (design 3.3), whoever typed the code.
         if (principal.kind !== 'user' || principal.chain.length > 1) throw factorInvalid()
         session.assertLive()
+        await ownCounts(principal.identityId)
         await verifyFactor(store, keyring, principal.identityId, code, clock)
       })
       await audit.append({ type: 'factor.used', ...who })

@@ -91,16 +91,25 @@ export function openJoin(parts: JoinParts): (ask: JoinByToken | JoinByProof) => 
       chain,
       how: 'join',
       joined: { method, document, subject: subject.slice(0, 512) },
+      ...(joined.proven.certificates ? { certificates: joined.proven.certificates } : {}),
       lifeMs: Math.min(lifeMs ?? longestMs, longestMs),
       ...issuer,
       ...(purpose === undefined ? {} : { purpose }),
-      ...(counted ? { instead: counted.instead } : {}),
+      ...(counted ? { instead: counted.instead, counted: counted.session } : {}),
     })
     const ttlMs = Math.min(wanted ?? joined.ttlMs, joined.ttlMs)
-    const signedIn = await issueCredential(parts, { identity: nameOf(agent), session, chain, spki, ttlMs, how: 'join', ...issuer })
+    const signedIn = await issueCredential(parts, {
+      identity: nameOf(agent),
+      session,
+      chain,
+      spki,
+      ttlMs,
+      how: 'join',
+      ...issuer,
+      ...(counted ? { credentialId: counted.session.credential } : {}),
+    })
     if (!counted) return signedIn
-    await joining.begun(session.id, signedIn.credential)
-    if (counted.instead.length > 0) await sessions.end(counted.instead, 'its answer never arrived')
+    if (counted.instead.length > 0) await sessions.end(counted.instead, 'lost')
     return { ...signedIn, joins: counted.joins }
   }
 }

@@ -20,6 +20,7 @@ import type { BrowserSignin, Coming, Cookie } from './browser.ts'
 import { keepChallenges } from './challenges.ts'
 import { nameOf } from './invited.ts'
 import { recordRefusals } from './recorded.ts'
+import type { OwnCounts } from './standing.ts'
 
 /** Where the browser stands: passkeys belong to a host name, and answers say which page asked. */
 export interface Place {
@@ -73,6 +74,7 @@ export interface PasskeyParts {
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly trustDomain: string
+  readonly ownCounts: OwnCounts
 }
 
 const MOST_PASSKEYS = 10
@@ -97,7 +99,7 @@ const attestation = z.object({
 /** Loaded when somebody uses a passkey: 150 ms that the start does not need. */
 const webauthn = () => import('@simplewebauthn/server')
 
-export function openPasskeys({ store, sessions, browsers, audit, clock, trustDomain }: PasskeyParts): Passkeys {
+export function openPasskeys({ store, sessions, browsers, audit, clock, trustDomain, ownCounts }: PasskeyParts): Passkeys {
   const recorded = recordRefusals(audit)
   const challenges = keepChallenges(store, () => clock.now())
 
@@ -269,6 +271,7 @@ export function openPasskeys({ store, sessions, browsers, audit, clock, trustDom
         // What acts for a person never speaks with his second factor (design 3.3).
         if (principal.kind !== 'user' || principal.chain.length > 1) throw refused()
         session.assertLive()
+        await ownCounts(principal.identityId)
         const asked = (await challenges.take(principal.identityId, answer.challenge)) as { for: string; nonce: string }
         if (asked.for !== 'factor') throw refused()
         // Not the hash that was asked for then, but that of what is to be done now: another byte, and the signature is of something else.

@@ -17,6 +17,7 @@ import { openStore } from '../store/open.ts'
 import { openBrowserSignin } from './browser.ts'
 import { openSignin } from './enrol.ts'
 import { openPasskeys } from './passkey.ts'
+import { openStanding } from './standing.ts'
 import { fromBase32, stepAt, totpCode } from './totp.ts'
 
 const MINUTE = 60_000
@@ -39,9 +40,11 @@ export async function browserPlace(t: TestContext, limits: SessionLimits = {}) {
   }
   const sessions = openSessions({ store, audit, clock, raised: async () => {}, mayAct: async () => {}, limitsOf: () => limits })
   const parts = { store, keyring, ca, sessions, audit, clock, trustDomain: 'example.org' }
-  const signin = openSignin({ ...parts, joining: noJoining })
+  const directories = new Map<string, Record<string, unknown>>()
+  const standing = openStanding({ store, clock, documents: () => [...directories].map(([name, spec]) => ({ name, spec })) })
+  const signin = openSignin({ ...parts, joining: noJoining, ...standing })
   const browsers = openBrowserSignin(parts)
-  const passkeys = openPasskeys({ ...parts, browsers })
+  const passkeys = openPasskeys({ ...parts, browsers, ...standing })
   t.after(async () => {
     await ca.close()
     await store.close()
@@ -69,6 +72,9 @@ export async function browserPlace(t: TestContext, limits: SessionLimits = {}) {
     signin,
     browsers,
     passkeys,
+    ...standing,
+    /** the `directory` documents that hold */
+    directories,
     invite,
     person,
     enrolled,

@@ -14,6 +14,8 @@ export interface JoinKeyTable {
   recoveries_left: number | null
   /** who made the token by which it became known: the issuer of whatever joins by it; null: its document names it */
   made_by: string | null
+  /** the session that the newest join begins: known before it has begun, so that one that never did is not taken for one that somebody has */
+  newest_session: string | null
   created_at: number
   last_used_at: number | null
   revoked_at: number | null

@@ -166,6 +166,8 @@ export interface SessionTable {
   joined: string | null
   /** address of the peer that began it */
   came_from: string | null
+  /** the session in which somebody agreed to it: a lock on that one falls on this; its end does not end this */
+  given_in: string | null
 }
 
 export interface DelegationTable {

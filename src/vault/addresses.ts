@@ -85,7 +85,7 @@ export const mayPointTo = (from: Exclude<Reach, 'never'>, to: Reach): boolean =>
 
 /** What a URL's host says by itself, without asking anybody: an address, or `localhost`. */
 export function reachOfHost(hostname: string): Reach | undefined {
-  const bare = hostname.replace(/^\[|\]$/g, '')
+  const bare = hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '')
   if (isIP(bare) !== 0) return reachOf(bare)
   return bare === 'localhost' || bare.endsWith('.localhost') ? 'loopback' : undefined
 }

@@ -8,8 +8,9 @@ import type { Keyring } from '../keys/types.ts'
 import type { Store } from '../store/store.ts'
 import type { Challenge } from './challenge.ts'
 import type { CredentialNotes } from './credential-notes.ts'
+import type { Prover, Provers } from './dpop.ts'
 import type { MachineParts } from './machine-logins.ts'
-import type { LoginKey, LoginRows } from './oauth-rows.ts'
+import type { HeldLogin, LoginAt, LoginKey, LoginRows } from './oauth-rows.ts'
 import type { Depth, Outbound, OutboundParts } from './outbound.ts'
 
 /** An MCP server as it is applied. */
@@ -72,10 +73,16 @@ export interface LoginAnswer {
 /** Who did it, for the record. */
 export type By = Pick<Draft, 'actor' | 'session' | 'credential' | 'chain'>
 
-/** The bearer token of one caller at one MCP server. */
+/** What a request carries. With a prover it is bound to a key: it is shown as `DPoP`, with a proof for each request, and never as `Bearer`. */
+export interface UpstreamToken {
+  readonly value: string
+  readonly prover: Prover | undefined
+}
+
+/** The token of one caller at one MCP server. */
 export interface UpstreamLogin {
   /** What the next request carries; undefined while nobody has logged in. Throws `upstream_unavailable`. */
-  token(): Promise<string | undefined>
+  token(): Promise<UpstreamToken | undefined>
   /**
    * The server answered 401 or 403 to a request that carried `used`. True: another token is there, ask once more. False:
    * no login would help. Throws `upstream_login_required`.
@@ -132,6 +139,9 @@ export function subjectOf({ name, spec }: LoginServer, chain: readonly ChainLink
 export interface LoginContext extends LoginsParts {
   readonly rows: LoginRows
   outbound(server: LoginServer, depth?: Depth): Outbound
+  readonly provers: Provers
+  /** The fetch for the token endpoint of a login: with proofs where its tokens are bound to a key. */
+  tokenFetch(server: LoginServer, login: LoginAt & Pick<HeldLogin, 'key'>): Promise<Outbound['fetch']>
   /** The registration with the secret that the document names, where it is the one that was made beforehand. */
   withSecret(server: LoginServer, client: OAuthClientInformationMixed): Promise<OAuthClientInformationMixed>
   /** What a server last said that it wants: the next login asks for that. */

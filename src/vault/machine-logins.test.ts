@@ -62,10 +62,10 @@ async function place(t: TestContext) {
   /** As the gateway does it: asks, is refused, and asks again. */
   const tokenAt = async (at: LoginServer, chain = CHAIN) => {
     const login = logins.of(at, chain)
-    const first = await login.token()
+    const first = (await login.token())?.value
     if (first !== undefined) return first
     assert.equal(await login.refused(401, challenge, undefined), true)
-    return await login.token()
+    return (await login.token())?.value
   }
   const advance = (ms: number) => {
     ahead += ms
@@ -189,12 +189,12 @@ test('every chain has a token of its own, kept for less than its life', async (t
 test('a token that is turned down is replaced once, not for ever', async (t) => {
   const { server, logins, challenge, advance } = await place(t)
   const login = logins.of(server({ identity: { audience: 'a' } }), CHAIN)
-  const token = await login.token()
+  const token = (await login.token())?.value
   assert.equal(await login.refused(401, challenge, token), false, 'it was just made')
   advance(6_000)
   assert.equal(await login.refused(401, challenge, token), true)
-  assert.notEqual(await login.token(), token)
-  assert.equal(await login.refused(403, challenge, await login.token()), false)
+  assert.notEqual((await login.token())?.value, token)
+  assert.equal(await login.refused(403, challenge, (await login.token())?.value), false)
 })
 
 test('the minted identity is exchanged at the authorization server of the upstream: RFC 8693 or RFC 7523', async (t) => {

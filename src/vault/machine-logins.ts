@@ -5,8 +5,9 @@ import type { Assertions } from './assertions.ts'
 import { type Challenge, readChallenge } from './challenge.ts'
 import type { ClientProof } from './client-assertion.ts'
 import { aboutMachine } from './credential-notes.ts'
+import type { Prover } from './dpop.ts'
 import type { LoginContext, LoginServer, UpstreamLogin } from './logins.ts'
-import { discoverLogin, type Login, loginAt } from './oauth-discovery.ts'
+import { bindingOf, discoverLogin, type Login, loginAt } from './oauth-discovery.ts'
 import { masked } from './oauth-grant.ts'
 import { type Grant, requestGrant, scopeOf } from './token-endpoint.ts'
 
@@ -28,6 +29,8 @@ const BACKOFF_MS = 5_000
 interface Kept {
   readonly spec: string
   readonly got: number
+  /** One key for all tokens of this server and caller: what the servers said of proofs is said of it. */
+  readonly prover: Promise<Prover>
   readonly grant: Promise<Grant>
 }
 
@@ -49,6 +52,7 @@ export function machineLogins(context: LoginContext, { assertions, identify }: M
   const grantAt = async (
     server: LoginServer,
     spec: Omit<ClientCredentials, 'client_id'> & { readonly client_id?: string | undefined },
+    prover: Promise<Prover>,
     grant: (login: Login) => Promise<Readonly<Record<string, string>>>,
   ): Promise<Grant> => {
     const outbound = context.outbound(server)
@@ -59,7 +63,9 @@ export function machineLogins(context: LoginContext, { assertions, identify }: M
         : await loginAt(server.name, server.spec.url!, spec.authorization_server, outbound)
     const client = await proofOf(spec)
     const scope = scopeOf(spec.scopes, challenge?.scope, login)
-    return await requestGrant({ login, grant: await grant(login), scope, client, fetch: outbound.fetch, now: clock.now() })
+    const binding = bindingOf(spec.dpop, login)
+    const asked = { login, scope, client, binding, prover: binding === 'none' ? undefined : await prover }
+    return await requestGrant({ ...asked, grant: await grant(login), fetch: outbound.fetch, now: clock.now() })
   }
 
   const minted = async (server: LoginServer, { audience }: IdentityAuth, chain: readonly ChainLink[]) => {
@@ -77,7 +83,7 @@ export function machineLogins(context: LoginContext, { assertions, identify }: M
   /** An Identity Assertion JWT Authorization Grant: the company's word for ours, for this authorization server and resource alone. */
   const idJag = async (server: LoginServer, provider: IdentityProvider, token: string, { issuer, resource }: Login): Promise<string> => {
     const { access } = await requestGrant({
-      login: { issuer: new URL(provider.token_endpoint).origin, metadata: undefined, resource, scopes: [] },
+      login: { issuer: new URL(provider.token_endpoint).origin, metadata: undefined, resource, scopes: [], binding: 'none' },
       endpoint: provider.token_endpoint,
       kind: 'n_a',
       grant: {
@@ -96,11 +102,11 @@ export function machineLogins(context: LoginContext, { assertions, identify }: M
     return access
   }
 
-  const obtain = async (server: LoginServer, chain: readonly ChainLink[]): Promise<Grant> => {
+  const obtain = async (server: LoginServer, chain: readonly ChainLink[], prover: Promise<Prover>): Promise<Grant> => {
     context.notes?.used(aboutMachine(server.id))
     const { client_credentials: own, identity } = server.spec.auth!
     if (own) {
-      const grant = await grantAt(server, own, async () => ({ grant_type: 'client_credentials' }))
+      const grant = await grantAt(server, own, prover, async () => ({ grant_type: 'client_credentials' }))
       audit.addSecrets(masked({ access: grant.access, refresh: undefined }))
       await record(server, 'granted', { subject: '*', client: own.client_id })
       return grant
@@ -108,9 +114,9 @@ export function machineLogins(context: LoginContext, { assertions, identify }: M
     const { exchange } = identity!
     if (!exchange) {
       const { token, expiresAt } = await minted(server, identity!, chain)
-      return { access: token, expiresAt }
+      return { access: token, expiresAt, prover: undefined }
     }
-    const grant = await grantAt(server, exchange, async (login): Promise<Readonly<Record<string, string>>> => {
+    const grant = await grantAt(server, exchange, prover, async (login): Promise<Readonly<Record<string, string>>> => {
       const { token: own } = await minted(server, identity!, chain)
       const token = exchange.identity_provider ? await idJag(server, exchange.identity_provider, own, login) : own
       return exchange.by === 'jwt-bearer'
@@ -145,7 +151,8 @@ export function machineLogins(context: LoginContext, { assertions, identify }: M
     // Somebody else was faster while this one waited: there is one request at a time.
     const newer = kept.get(key)
     if (newer && newer !== known && newer.spec === spec) return { kept: newer, grant: await newer.grant }
-    const next: Kept = { spec, got: clock.now(), grant: obtain(server, chain) }
+    const prover = (known?.spec === spec ? known : undefined)?.prover ?? context.provers.fresh()
+    const next: Kept = { spec, got: clock.now(), prover, grant: obtain(server, chain, prover) }
     kept.delete(key)
     if (kept.size >= MOST_KEPT) kept.delete(kept.keys().next().value!)
     kept.set(key, next)
@@ -161,7 +168,8 @@ export function machineLogins(context: LoginContext, { assertions, identify }: M
         async token() {
           // The first request goes without one where the server itself must say where tokens come from.
           if (discovers(server) && !heard.has(server.id)) return undefined
-          return (await grantFor(server, chain)).grant.access
+          const { access, prover } = (await grantFor(server, chain)).grant
+          return { value: access, prover }
         },
 
         async refused(status, header, used) {

@@ -12,7 +12,7 @@ import { ChaperoneError } from '../errors.ts'
 import { type Challenge, readChallenge, scopesOf } from './challenge.ts'
 import { aboutLogin } from './credential-notes.ts'
 import { type By, connectBack, type LoginContext, type LoginServer, type UpstreamLogins } from './logins.ts'
-import { discoverLogin, type Login } from './oauth-discovery.ts'
+import { bindingOf, discoverLogin, type Login } from './oauth-discovery.ts'
 import { grantOf, masked } from './oauth-grant.ts'
 import { revoke } from './oauth-revoke.ts'
 import type { HeldLogin, LoginKey } from './oauth-rows.ts'
@@ -80,7 +80,9 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
       assertSameIssuer(server, login, before)
       const scope = scopeFor(server, login, challenge, before?.wanted === undefined ? undefined : [before.scope, before.wanted])
       try {
+        const binding = bindingOf(server.spec.auth?.oauth?.dpop, login)
         const client = await clientAt(server, key, login, redirect, scope, outbound)
+        const proofKey = binding === 'none' ? undefined : await context.provers.makeKey()
         const state = randomBytes(32).toString('base64url')
         const { authorizationUrl, codeVerifier } = await startAuthorization(login.issuer, {
           ...(login.metadata ? { metadata: login.metadata } : {}),
@@ -90,12 +92,14 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
           ...(scope === undefined ? {} : { scope }),
           ...(login.resource === undefined ? {} : { resource: login.resource }),
         })
+        // The code is bound to the key as well (RFC 9449 section 10).
+        if (proofKey) authorizationUrl.searchParams.set('dpop_jkt', (await context.provers.of(proofKey)).thumbprint)
         checkOpenable(server.name, authorizationUrl, outbound)
         const expiresAt = clock.now() + FLOW_MS
         await record(server, by, 'begun', { subject, issuer: login.issuer, scope })
         const { issuer, metadata, resource } = login
         const at = { url: server.spec.url!, issuer, metadata, resource, depth: outbound.depth, client, scope }
-        await rows.begin(key, identity, hashOf(state), { ...at, verifier: codeVerifier, redirect }, expiresAt)
+        await rows.begin(key, identity, hashOf(state), { ...at, verifier: codeVerifier, redirect, binding, key: proofKey }, expiresAt)
         return { url: authorizationUrl.href, expiresAt }
       } catch (error) {
         throw failedAt(login.issuer, error)
@@ -111,7 +115,7 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
       if (taken?.key.resource !== server.id || taken.flow.url !== server.spec.url || everybody !== (taken.key.subject === '*'))
         throw noFlow(server.name)
       const { key, flow } = taken
-      const { verifier, redirect, ...at } = flow
+      const { verifier, redirect, binding, key: proofKey, ...at } = flow
       try {
         validateAuthorizationResponseIssuer({
           iss,
@@ -128,9 +132,9 @@ export function loginFlows(context: LoginContext): Pick<UpstreamLogins, 'begin' 
           codeVerifier: verifier,
           redirectUri: redirect,
           ...(flow.resource === undefined ? {} : { resource: flow.resource }),
-          fetchFn: context.outbound(server, flow.depth).fetch,
+          fetchFn: await context.tokenFetch(server, flow),
         })
-        const grant = grantOf(tokens, flow.scope, clock.now())
+        const grant = grantOf(tokens, { asked: flow.scope, now: clock.now(), key: proofKey, binding })
         audit.addSecrets(masked(grant))
         await record(server, by, 'finished', { subject: key.subject, issuer: flow.issuer, scope: grant.granted ?? flow.scope })
         await rows.put(key, { ...at, ...grant }, async (trx) => context.notes?.set(trx, aboutLogin(key), identity))

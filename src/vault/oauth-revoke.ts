@@ -7,10 +7,7 @@ import type { HeldLogin } from './oauth-rows.ts'
  * False when it has no such endpoint, or did not do it: then the access token dies by its own age.
  */
 export async function revoke(context: LoginContext, server: LoginServer, held: HeldLogin): Promise<boolean> {
-  // OpenID Connect Discovery does not name them; many servers publish them there all the same.
-  const metadata = held.metadata as
-    | { readonly revocation_endpoint?: string; readonly revocation_endpoint_auth_methods_supported?: string[] }
-    | undefined
+  const { metadata } = held
   const endpoint = metadata?.revocation_endpoint
   if (endpoint === undefined) return false
   const client = await context.withSecret(server, held.client)

@@ -1,8 +1,10 @@
-import type { AuthorizationServerMetadata, OAuthClientInformationMixed } from '@modelcontextprotocol/client'
+import type { OAuthClientInformationMixed } from '@modelcontextprotocol/client'
+import type { JWK } from 'jose'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Keyring } from '../keys/types.ts'
 import type { Store, Write } from '../store/store.ts'
+import type { Binding, IssuerMetadata } from './oauth-discovery.ts'
 import type { Depth } from './outbound.ts'
 
 /** Whose login at which server; `*`: everybody's. */
@@ -16,7 +18,7 @@ export interface LoginAt {
   /** the MCP server's URL */
   readonly url: string
   readonly issuer: string
-  readonly metadata: AuthorizationServerMetadata | undefined
+  readonly metadata: IssuerMetadata | undefined
   readonly resource: string | undefined
   readonly depth: Depth
   /** our registration there; without the secret of one that was made beforehand */
@@ -32,6 +34,8 @@ export interface HeldLogin extends LoginAt {
   /** ms since 1970; undefined: the server did not say */
   readonly expiresAt: number | undefined
   readonly obtainedAt: number
+  /** the key that its tokens are bound to, with its private part; undefined: bearer tokens */
+  readonly key?: JWK | undefined
   /** what was given, where it differs from what was asked for */
   readonly granted: string | undefined
   /** what a later challenge asked for beyond it */
@@ -50,6 +54,9 @@ export interface LoginRow {
 export interface Flow extends LoginAt {
   readonly verifier: string
   readonly redirect: string
+  readonly binding: Binding
+  /** made for this login, where tokens may be bound to it */
+  readonly key?: JWK | undefined
 }
 
 /** Logins that are under way: each is a row that somebody may leave behind. */

@@ -3,7 +3,7 @@ import { ChaperoneError } from '../errors.ts'
 import { readChallenge, scopesOf } from './challenge.ts'
 import { aboutLogin } from './credential-notes.ts'
 import { connectPage, keyText, type LoginContext, LoginRequired, type LoginServer, subjectOf, type UpstreamLogins } from './logins.ts'
-import { grantOf, masked } from './oauth-grant.ts'
+import { grantOf, masked, NotBound } from './oauth-grant.ts'
 import type { HeldLogin, LoginKey, LoginRow } from './oauth-rows.ts'
 
 /** A row that was read is believed for so long: short enough that a removed login counts at once, long enough for a burst. */
@@ -48,7 +48,8 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
 
   /** Whatever it was given for, a token goes only to the server that it was given for. */
   const fits = ({ spec }: LoginServer, { held }: LoginRow): boolean => {
-    const registered = spec.auth?.oauth?.client_id
+    const { client_id: registered, dpop } = spec.auth?.oauth ?? {}
+    if (dpop !== undefined && (dpop === 'required') !== (held.key !== undefined)) return false
     return held.url === spec.url && (registered === undefined || registered === held.client.client_id)
   }
 
@@ -76,9 +77,15 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
         clientInformation: await context.withSecret(server, held.client),
         refreshToken: held.refresh,
         ...(held.resource === undefined ? {} : { resource: held.resource }),
-        fetchFn: context.outbound(server, held.depth).fetch,
+        fetchFn: await context.tokenFetch(server, held),
       })
-      const grant = grantOf(tokens, held.granted ?? held.scope, clock.now())
+      const grant = grantOf(tokens, {
+        asked: held.granted ?? held.scope,
+        now: clock.now(),
+        key: held.key,
+        // What was bound once stays bound: a bearer token in its place would be a step down that nobody asked for.
+        binding: held.key === undefined ? 'none' : 'required',
+      })
       audit.addSecrets(masked(grant))
       const next: HeldLogin = { ...held, ...grant, granted: grant.granted ?? held.granted }
       // Removed or replaced meanwhile: what was just given is for nobody.
@@ -86,7 +93,7 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
       await record(server, key, 'refreshed', held)
       return await rows.read(key)
     } catch (error) {
-      if (!endsLogin(error)) {
+      if (!endsLogin(error) && !(error instanceof NotBound)) {
         await rows.release(key, version)
         if (notBefore.size >= MOST_KEPT) notBefore.clear()
         notBefore.set(keyText(key), clock.now() + BACKOFF_MS)
@@ -129,7 +136,7 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
       async token() {
         const row = await usable(server, key)
         if (row) context.notes?.used(aboutLogin(key))
-        return row?.held.access
+        return row && { value: row.held.access, prover: row.held.key && (await context.provers.of(row.held.key)) }
       },
 
       async refused(status, header, used) {

@@ -76,23 +76,23 @@ async function place(t: TestContext, given: { oauth?: object; fake?: FakeOAuth; 
 test('a login is begun, finished, used and removed, and each of these is a record without a token (peers R60)', async (t) => {
   const { fake, logins, open, server, logIn, records, secrets, store } = await place(t)
   const login = logins.of(server, chain)
-  assert.equal(await login.token(), undefined)
+  assert.equal((await login.token())?.value, undefined)
   const url = await logIn()
   assert.equal(url.searchParams.get('code_challenge_method'), 'S256')
   assert.equal(url.searchParams.get('resource'), fake.url)
   assert.equal(url.searchParams.get('scope'), 'read offline_access', 'the challenge says what to ask for')
   const given = new Set([fake.tokens[0]!.access, fake.tokens[0]!.refresh])
   assert.deepEqual(new Set(secrets), given, 'what was given is masked in every record')
-  assert.equal(await login.token(), fake.tokens[0]!.access)
+  assert.equal((await login.token())?.value, fake.tokens[0]!.access)
   secrets.length = 0
-  assert.equal(await open().of(server, chain).token(), fake.tokens[0]!.access)
+  assert.equal((await open().of(server, chain).token())?.value, fake.tokens[0]!.access)
   assert.deepEqual(new Set(secrets), given, 'on another node too')
   const row = await store.db.selectFrom('upstream_logins').selectAll().executeTakeFirstOrThrow()
   assert.equal(row.issuer, fake.issuer)
   assert.ok(!Buffer.from(row.sealed).includes(fake.tokens[0]!.access))
   assert.deepEqual(await logins.remove(server, { subject: '*', by }), { revoked: true })
   assert.equal(fake.of('/revoke')[0]?.body.get('token'), fake.tokens[0]!.refresh)
-  assert.equal(await login.token(), undefined)
+  assert.equal((await login.token())?.value, undefined)
   await assert.rejects(logins.remove(server, { subject: '*', by }), refused('not_found'))
   assert.deepEqual(
     records.map(({ type, data }) => [type, data?.what]),
@@ -109,16 +109,20 @@ test('rule 5: a login serves only who gave it: everybody, or one person and the 
   const { fake, logins, serverWith, logIn } = await place(t)
   const each = serverWith({ for: 'each' })
   await logIn(each, 'usr_1')
-  assert.equal(await logins.of(each, chain).token(), fake.tokens[0]!.access)
-  assert.equal(await logins.of(each, [{ identity: 'usr_9' }, { identity: 'usr_1' }]).token(), undefined, 'the first link counts, not any link')
-  assert.equal(await logins.of(serverWith({}), chain).token(), undefined)
+  assert.equal((await logins.of(each, chain).token())?.value, fake.tokens[0]!.access)
+  assert.equal(
+    (await logins.of(each, [{ identity: 'usr_9' }, { identity: 'usr_1' }]).token())?.value,
+    undefined,
+    'the first link counts, not any link',
+  )
+  assert.equal((await logins.of(serverWith({}), chain).token())?.value, undefined)
 })
 
 test('rule 5: a token is not sent to another server that the document names later, nor used with another registration', async (t) => {
   const { logins, serverWith, logIn } = await place(t)
   await logIn()
-  assert.equal(await logins.of(serverWith({}, { url: 'https://elsewhere.test/mcp' }), chain).token(), undefined)
-  assert.equal(await logins.of(serverWith({ client_id: 'another' }), chain).token(), undefined)
+  assert.equal((await logins.of(serverWith({}, { url: 'https://elsewhere.test/mcp' }), chain).token())?.value, undefined)
+  assert.equal((await logins.of(serverWith({ client_id: 'another' }), chain).token())?.value, undefined)
 })
 
 test('a login is removed here also when its authorization server is gone', async (t) => {
@@ -126,7 +130,7 @@ test('a login is removed here also when its authorization server is gone', async
   await logIn()
   await fake.close()
   assert.deepEqual(await logins.remove(server, { subject: '*', by }), { revoked: false })
-  assert.equal(await logins.of(server, chain).token(), undefined)
+  assert.equal((await logins.of(server, chain).token())?.value, undefined)
 })
 
 test('a state is used once, by whoever began it, within ten minutes, for the server as it was then', async (t) => {
@@ -184,13 +188,13 @@ test('a token is refreshed ahead of its end, once however many ask, and a rotate
   await logIn()
   const login = logins.of(server, chain)
   advance((3600 - 61) * 1000)
-  assert.equal(await login.token(), fake.tokens[0]!.access)
+  assert.equal((await login.token())?.value, fake.tokens[0]!.access)
   advance(2_000)
-  const many = await Promise.all(Array.from({ length: 20 }, () => logins.of(server, chain).token()))
+  const many = await Promise.all(Array.from({ length: 20 }, async () => (await logins.of(server, chain).token())?.value))
   assert.deepEqual(new Set(many), new Set([fake.tokens[1]!.access]))
   assert.equal(fake.of('/token').length, 2)
   advance(3600 * 1000)
-  assert.equal(await login.token(), fake.tokens[2]!.access)
+  assert.equal((await login.token())?.value, fake.tokens[2]!.access)
   assert.equal(fake.of('/token').at(-1)?.body.get('refresh_token'), fake.tokens[1]!.refresh)
   assert.equal(fake.of('/token').at(-1)?.body.get('resource'), fake.url)
   assert.deepEqual(records.filter(({ data }) => data?.what === 'refreshed').length, 2)
@@ -202,7 +206,7 @@ test('two nodes refresh one after the other: the second takes what the first was
   advance(3600 * 1000)
   const { promise, resolve } = Promise.withResolvers<void>()
   fake.knobs.beforeToken = promise
-  const both = [open(), open()].map((node) => node.of(server, chain).token())
+  const both = [open(), open()].map(async (node) => (await node.of(server, chain).token())?.value)
   setTimeout(resolve, 100)
   assert.deepEqual(await Promise.all(both), [fake.tokens[1]!.access, fake.tokens[1]!.access])
   assert.equal(fake.of('/token').length, 2)
@@ -215,15 +219,15 @@ test('while the authorization server fails, a token that still works is used; th
   fake.knobs.refreshStatus = 500
   advance((3600 - 30) * 1000)
   const login = logins.of(server, chain)
-  assert.equal(await login.token(), fake.tokens[0]!.access)
-  assert.equal(await login.token(), fake.tokens[0]!.access)
+  assert.equal((await login.token())?.value, fake.tokens[0]!.access)
+  assert.equal((await login.token())?.value, fake.tokens[0]!.access)
   assert.equal(fake.of('/token').length, 2, 'it is not asked again at once')
   advance(60_000)
   await assert.rejects(login.token(), refused('upstream_unavailable'))
   await assert.rejects(login.token(), refused('upstream_unavailable'))
   fake.knobs.refreshError = undefined
   advance(5_000)
-  assert.equal(await login.token(), fake.tokens[1]!.access)
+  assert.equal((await login.token())?.value, fake.tokens[1]!.access)
 })
 
 test('a login whose refresh token is turned down is over, and says so', async (t) => {
@@ -232,7 +236,7 @@ test('a login whose refresh token is turned down is over, and says so', async (t
   fake.knobs.refreshError = 'invalid_grant'
   advance(3600 * 1000)
   const login = logins.of(server, chain)
-  assert.equal(await login.token(), undefined)
+  assert.equal((await login.token())?.value, undefined)
   await assert.rejects(
     login.refused(401, undefined, undefined),
     (error: ChaperoneError) => error.code === 'upstream_login_required' && error.fix === 'chaperone mcp login wiki',
@@ -245,11 +249,11 @@ test('a token that the server turns down is refreshed once; one that was just gi
   const { fake, logins, server, logIn, advance } = await place(t)
   await logIn()
   const login = logins.of(server, chain)
-  const used = await login.token()
+  const used = (await login.token())?.value
   await assert.rejects(login.refused(401, undefined, used), refused('upstream_login_required'))
   advance(10_000)
   assert.equal(await login.refused(401, undefined, used), true)
-  const next = await login.token()
+  const next = (await login.token())?.value
   assert.equal(next, fake.tokens[1]!.access)
   assert.equal(await login.refused(401, undefined, used), true, 'somebody else has it already')
   await assert.rejects(login.refused(401, undefined, next), refused('upstream_login_required'))
@@ -260,14 +264,14 @@ test('a request for more scopes is an error that says so; the next login asks fo
   const { fake, logins, server, logIn } = await place(t)
   await logIn()
   const login = logins.of(server, chain)
-  const used = await login.token()
+  const used = (await login.token())?.value
   assert.equal(await login.refused(403, undefined, used), false, 'forbidden for another reason: no login would help')
   assert.equal(await login.refused(403, 'Bearer error="access_denied"', used), false)
   await assert.rejects(
     login.refused(403, 'Bearer error="insufficient_scope", scope="write admin"', used),
     refused('upstream_login_required', /write admin/),
   )
-  assert.equal(await login.token(), used, 'what it may do already goes on')
+  assert.equal((await login.token())?.value, used, 'what it may do already goes on')
   assert.deepEqual(new Set((await logIn()).searchParams.get('scope')?.split(' ')), new Set(['read', 'write', 'admin', 'offline_access']))
   await assert.rejects(
     login.refused(403, 'Bearer error="insufficient_scope", scope="write"', fake.tokens[1]!.access),
@@ -366,9 +370,9 @@ test('over TLS with names: the company authority of the document is believed, an
   const resolve = async () => [{ address: '127.0.0.1', family: 4 }]
   const { logins, server, logIn, serverWith, begin, advance } = await place(t, { fake, more: { resolve }, spec: { ca: authority.certificate } })
   await logIn()
-  assert.equal(await logins.of(server, chain).token(), fake.tokens[0]!.access)
+  assert.equal((await logins.of(server, chain).token())?.value, fake.tokens[0]!.access)
   advance(3600 * 1000)
-  assert.equal(await logins.of(server, chain).token(), fake.tokens[1]!.access, 'where the server lies is remembered for the refresh')
+  assert.equal((await logins.of(server, chain).token())?.value, fake.tokens[1]!.access, 'where the server lies is remembered for the refresh')
   await assert.rejects(begin(serverWith({}, { ca: undefined })), refused('upstream_unavailable'))
 })
 

@@ -1,19 +1,23 @@
 import { ChaperoneError } from '../errors.ts'
 import type { Challenge } from './challenge.ts'
+import { openProvers, provingFetch } from './dpop.ts'
 import { type HeldRow, keyText, type LoginContext, type LoginsParts, type UpstreamLogins } from './logins.ts'
 import { machineLogins } from './machine-logins.ts'
 import { loginFlows } from './oauth-login.ts'
 import { loginRows } from './oauth-rows.ts'
 import { loginTokens } from './oauth-tokens.ts'
 import { openOutbound } from './outbound.ts'
+import { tokenEndpoint } from './token-endpoint.ts'
 
 /** Challenges that are remembered; each is a few hundred bytes. */
 const MOST_HEARD = 1_000
 
 export function openLogins(parts: LoginsParts): UpstreamLogins {
   const heard = new Map<string, Challenge>()
+  const provers = openProvers(parts.clock)
   const context: LoginContext = {
     ...parts,
+    provers,
     rows: loginRows(parts.store, parts.keyring, parts.clock),
     outbound: ({ name, spec }, depth) =>
       openOutbound({
@@ -24,6 +28,10 @@ export function openLogins(parts: LoginsParts): UpstreamLogins {
         depth,
         ...(parts.resolve ? { resolve: parts.resolve } : {}),
       }),
+    async tokenFetch(server, { key, depth, metadata, issuer }) {
+      const { fetch } = context.outbound(server, depth)
+      return key === undefined ? fetch : provingFetch(fetch, await provers.of(key), tokenEndpoint(issuer, metadata))
+    },
     async withSecret({ spec }, client) {
       const { client_id, client_secret } = spec.auth?.oauth ?? {}
       if (client_id !== client.client_id || client_secret === undefined) return client

@@ -36,7 +36,8 @@ export async function exchange(url: URL, how: Exchange): Promise<Response> {
   const { clock, env = process.env } = how
   const secure = url.protocol === 'https:'
   const to = { host: url.hostname, port: Number(url.port) || (secure ? 443 : 80), secure }
-  const proxied = proxyFor(to, env) !== undefined
+  // Plain http is for this machine alone (the lookup sees to that): a proxy would read all of it, and nobody would see where it leads.
+  const proxied = secure && proxyFor(to, env) !== undefined
   const tls = secure ? { ...trust(how.ca), minVersion: 'TLSv1.2' as const } : {}
   const options: RequestOptions = {
     ...urlToHttpOptions(url),

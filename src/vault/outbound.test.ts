@@ -202,7 +202,8 @@ test('a challenge is read as RFC 9110 writes it', () => {
     ['Basic realm="Bearer scope=x", Bearer scope="y"', { scope: 'y' }],
     ['Bearer error_description="scope=\\"evil\\" error=x", scope="z"', { scope: 'z' }],
     ['Bearer scope="first", scope="second"', { scope: 'first' }],
-    ['Bearer scope="a", DPoP scope="b", error="c"', { scope: 'a' }],
+    ['Bearer scope="a", Digest scope="b", error="c"', { scope: 'a' }],
+    ['Bearer scope="a", DPoP scope="b", error="c"', { scope: 'b', error: 'c', dpop: true }],
     ['Bearer scope="a \\" b a"', { scope: 'a b' }],
   ] as const)
     assert.deepEqual(readChallenge(header), challenge, header)

@@ -4,6 +4,7 @@ import { createServer as createPlainServer } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
 import { fakeAuthority } from '../../test/fakes/authority.ts'
 import { fakeProxy } from '../../test/fakes/proxy.ts'
 import { systemClock } from '../clock.ts'
@@ -22,6 +23,8 @@ async function place(t: TestContext) {
     if (request.url === '/large') response.end('x'.repeat(2_000))
     else if (request.url === '/away') response.writeHead(302, { location: 'http://169.254.169.254/' }).end()
     else if (request.url === '/silent') return
+    else if (request.url === '/slow') response.write('{')
+    else if (request.url === '/bomb') response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(Buffer.alloc(10_000_000)))
     else request.pipe(response)
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -76,6 +79,15 @@ test('what a document names is fetched; a private address only where the documen
     ['https://10.0.0.1/', /private/],
     ['https://localhost/', /private/],
     ['https://2130706433/', /private/],
+    ['https://localhost./', /private/],
+    ['https://0x7f.1/', /private/],
+    ['https://0/', /can lie there/],
+    ['https://[::]/', /can lie there/],
+    ['https://[64:ff9b::a00:1]/', /private/],
+    ['https://[64:ff9b:1::a00:1]/', /can lie there/],
+    ['https://[::7f00:1]/', /can lie there/],
+    ['https://[2002:7f00:1::]/', /can lie there/],
+    ['https://[fe80::1]/', /can lie there/],
     ['http://idp.test/', /not https/],
     ['file:///etc/passwd', /not https/],
     ['https://user:pw@idp.test/', /password/],
@@ -91,6 +103,13 @@ test('rule 11: answers are bounded, redirects are not followed, and TLS must ver
   await assert.rejects(fetch({ url: `${url}/large`, ca, allowPrivate: true, maxBytes: 1_000 }), refused(/over 1000 bytes/))
   assert.equal((await fetch({ url: `${url}/away`, ca, allowPrivate: true })).status, 302)
   await assert.rejects(fetch({ url: `${url}/silent`, ca, allowPrivate: true, timeoutMs: 30 }), { code: 'upstream_timeout' })
+  await assert.rejects(
+    fetch({ url: `${url}/slow`, ca, allowPrivate: true, timeoutMs: 300 }),
+    { code: 'upstream_timeout' },
+    'the time is that of the whole answer',
+  )
+  const bomb = await (await fetch({ url: `${url}/bomb`, ca, allowPrivate: true })).arrayBuffer()
+  assert.ok(bomb.byteLength < 20_000, 'nothing is unpacked, whatever a server says of it')
   const before = seen.length
   await assert.rejects(fetch({ url, allowPrivate: true }), refused(/cannot be reached/))
   assert.equal(seen.length, before, 'nothing was sent to whom nobody vouches for')
@@ -105,6 +124,12 @@ test('plain http is for this machine alone, and only where the document says so'
   assert.equal(await (await open().fetch({ url: `http://127.0.0.1:${port}`, allowPrivate: true })).text(), 'here')
   lies('10.0.0.1')
   await assert.rejects(open().fetch({ url: `http://idp.test:${port}`, allowPrivate: true }), refused(/not https/))
+  const proxy = await fakeProxy()
+  t.after(() => proxy.close())
+  const proxied = open({ HTTP_PROXY: `http://127.0.0.1:${proxy.port}`, ALL_PROXY: `http://127.0.0.1:${proxy.port}` })
+  const secret = { authorization: 'Basic aHVudGVyMg==' }
+  await assert.rejects(proxied.fetch({ url: `http://idp.test:${port}`, allowPrivate: true, headers: secret }), refused(/not https/))
+  assert.deepEqual(proxy.seen, [], 'nor does it pass a proxy, which would read all of it')
 })
 
 test('behind a proxy names are looked up there, and addresses that are written down are judged all the same', async (t) => {

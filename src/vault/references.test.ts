@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { chmod, link, mkdir, mkdtemp, open, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { type SecretSpec, secretSpec } from '../catalog/secret.ts'
 import { type Clock, manualClock, systemClock } from '../clock.ts'
@@ -28,6 +28,7 @@ async function world(t: TestContext, env: Record<string, string> = {}, clock: Cl
     seen,
     references,
     set: (name: string, spec: unknown) => void documents.set(name, secretSpec.parse(spec)),
+    old: (name: string, spec: SecretSpec) => void documents.set(name, spec),
     remove: (name: string) => void documents.delete(name),
     async file(name: string, text: string, mode = 0o600) {
       const path = join(dir, name)
@@ -88,7 +89,21 @@ test("rule 5: none of Chaperone's own files is a secret of an upstream, by whate
   await writeFile(inside, 'hunter2', { mode: 0o600 })
   await symlink(inside, join(dir, 'soft'))
   await link(root, join(dir, 'hard'))
-  for (const path of [root, inside, join(dir, 'soft'), join(dir, 'hard'), `${dir}/x/../root-key`.replace('/x/..', '/data/..')]) {
+  await link(inside, join(dir, 'hard-of-one-inside'))
+  const around = [`/proc/self/root${inside}`, `/proc/${process.pid}/root${root}`, `/proc/self/cwd/${relative(process.cwd(), inside)}`]
+  const handle = await open(inside)
+  t.after(() => handle.close())
+  if (process.platform === 'linux') around.push(`/proc/self/fd/${handle.fd}`, `/dev/fd/${handle.fd}`)
+  else around.length = 0
+  for (const path of [
+    ...around,
+    root,
+    inside,
+    join(dir, 'soft'),
+    join(dir, 'hard'),
+    join(dir, 'hard-of-one-inside'),
+    `${dir}/x/../root-key`.replace('/x/..', '/data/..'),
+  ]) {
     set('own', { from: { file: path } })
     await assert.rejects(references.reveal('own'), refused(/own files/), path)
   }
@@ -96,6 +111,27 @@ test("rule 5: none of Chaperone's own files is a secret of an upstream, by whate
     set('odd', { from: { file: path } })
     await assert.rejects(references.reveal('odd'), refused(/no ordinary file/), path)
   }
+})
+
+test("rule 5: a variable of Chaperone's own is no secret of an upstream: not in a new document, and not in an old one", async (t) => {
+  const names = [
+    'CHAPERONE_ROOT_PASSPHRASE',
+    'chaperone_join',
+    'NODE_OPTIONS',
+    'npm_config__authToken',
+    'PGPASSWORD',
+    'AWS_SECRET_ACCESS_KEY',
+    'https_proxy',
+    'ALL_PROXY',
+  ]
+  const { references, old } = await world(t, Object.fromEntries(names.map((name) => [name, 'hunter2'])))
+  for (const env of names) {
+    const { error } = secretSpec.safeParse({ from: { env } })
+    assert.match(JSON.stringify(error?.issues), /Chaperone's own: set the value under another name/, env)
+    old('old', { from: { env }, refresh: '5m' })
+    await assert.rejects(references.reveal('old'), refused(/one of Chaperone's own/), env)
+  }
+  for (const env of ['CRM_TOKEN', 'NODEJS', 'MY_PROXY_TOKEN', 'PROXY_KEY']) assert.ok(secretSpec.safeParse({ from: { env } }).success, env)
 })
 
 test('a file that others can write, or everybody can read, is refused; one of a group is not', async (t) => {

@@ -1,4 +1,4 @@
-import type { SecretSpec } from '../catalog/secret.ts'
+import { isOwnVariable, type SecretSpec } from '../catalog/secret.ts'
 import type { Clock } from '../clock.ts'
 import { parseDuration } from '../encoding/duration.ts'
 import { type Source, textOf, unreadable } from './source.ts'
@@ -89,6 +89,8 @@ export function openReferences({ specOf, kept, env, clock, see }: ReferencesPart
 
 function variable(env: ReferencesParts['env'], name: string): string {
   const place = `the variable ${name} of the server`
+  // Documents of before this was refused are still there.
+  if (isOwnVariable(name)) throw unreadable(place, "it is one of Chaperone's own", 'Set the value under another name where the server is started.')
   const value = env[name]
   if (value === undefined) throw unreadable(place, 'it is not set', 'Set it where the server is started, and restart it.')
   return textOf(Buffer.from(value), place)

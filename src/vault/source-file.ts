@@ -1,6 +1,6 @@
 import { constants } from 'node:fs'
-import { open, realpath, stat } from 'node:fs/promises'
-import { sep } from 'node:path'
+import { open, readdir, realpath, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { LARGEST_VALUE, type Source, textOf, unreadable } from './source.ts'
 
 export interface FileSourceParts {
@@ -49,13 +49,27 @@ export function fileSource({ path, kept }: FileSourceParts): Source {
     // Whoever may write a folder on the way could turn a link around in between: then the path says nothing of the file that is open.
     const there = await stat(real)
     if (there.dev !== found.dev || there.ino !== found.ino) throw unreadable(place, 'it changed while it was read')
-    for (const one of kept) {
-      const theirs = await stat(one).catch(() => undefined)
-      const root = await realpath(one).catch(() => one)
-      // A hard link has another path and the same file.
-      const same = theirs !== undefined && theirs.dev === found.dev && theirs.ino === found.ino
-      if (same || real === root || real.startsWith(`${root}${sep}`))
-        throw unreadable(place, "it is one of Chaperone's own files, which no upstream may get")
+    const own = await identitiesOf(kept)
+    // By what it is, not by what it is called: a hard link, and a folder that is mounted a second time, have other names.
+    for (let at = real; ; at = dirname(at)) {
+      const here = at === real ? found : await stat(at)
+      if (own.has(`${here.dev} ${here.ino}`)) throw unreadable(place, "it is one of Chaperone's own files, which no upstream may get")
+      if (at === dirname(at)) return
     }
   }
+}
+
+/** Of each path, and of what lies in it where it is a folder. */
+async function identitiesOf(paths: readonly string[]): Promise<ReadonlySet<string>> {
+  const own = new Set<string>()
+  const add = async (path: string) => {
+    const there = await stat(path).catch(() => undefined)
+    if (there) own.add(`${there.dev} ${there.ino}`)
+    return there?.isDirectory() === true
+  }
+  for (const path of paths) {
+    if (!(await add(path))) continue
+    for (const name of await readdir(path)) await add(join(path, name))
+  }
+  return own
 }

@@ -2,7 +2,9 @@ import { z } from 'zod'
 import { ChaperoneError } from '../errors.ts'
 import { scopesOf } from './challenge.ts'
 import { type ClientProof, proveClient } from './client-assertion.ts'
-import type { Login } from './oauth-discovery.ts'
+import { type Prover, provingFetch } from './dpop.ts'
+import type { Binding, Login } from './oauth-discovery.ts'
+import { bound } from './oauth-grant.ts'
 import type { Outbound } from './outbound.ts'
 
 /** A token of an authorization server that nobody logged in for. */
@@ -10,7 +12,12 @@ export interface Grant {
   readonly access: string
   /** ms since 1970 */
   readonly expiresAt: number
+  /** undefined: a bearer token */
+  readonly prover: Prover | undefined
 }
+
+/** Where tokens are given; of a server without metadata the place of before 2025-06-18. */
+export const tokenEndpoint = (issuer: string, metadata: Login['metadata']): string => metadata?.token_endpoint ?? new URL('/token', issuer).href
 
 export interface GrantRequest {
   readonly login: Login
@@ -19,8 +26,10 @@ export interface GrantRequest {
   readonly scope: string | undefined
   /** default: as the metadata says */
   readonly endpoint?: string
-  /** the `token_type` that is wanted; default: bearer */
+  /** the `token_type` that is wanted; default: bearer, or one that is bound to the key of `prover` */
   readonly kind?: string
+  readonly prover?: Prover | undefined
+  readonly binding?: Binding
   readonly client: ClientProof | undefined
   readonly fetch: Outbound['fetch']
   readonly now: number
@@ -38,16 +47,27 @@ const answer = z.object({
 })
 
 /** One POST to the token endpoint (RFC 6749 section 4.4, RFC 7523, RFC 8693). It is not tried again. Throws `upstream_unavailable`. */
-export async function requestGrant({ login, grant, scope, client, fetch, now, kind = 'bearer', endpoint: known }: GrantRequest): Promise<Grant> {
+export async function requestGrant({
+  login,
+  grant,
+  scope,
+  client,
+  fetch,
+  now,
+  kind,
+  prover,
+  binding = 'none',
+  endpoint: known,
+}: GrantRequest): Promise<Grant> {
   const { issuer, metadata, resource } = login
-  const endpoint = known ?? metadata?.token_endpoint ?? new URL('/token', issuer).href
+  const endpoint = known ?? tokenEndpoint(issuer, metadata)
   const body = new URLSearchParams({
     ...grant,
     ...(scope === undefined ? {} : { scope }),
     ...(resource === undefined ? {} : { resource }),
   })
   const proof = client ? await proveClient(client, { issuer, methods: metadata?.token_endpoint_auth_methods_supported, now }, body) : {}
-  const response = await fetch(endpoint, {
+  const response = await (prover ? provingFetch(fetch, prover, endpoint) : fetch)(endpoint, {
     method: 'POST',
     headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...proof },
     body: body.toString(),
@@ -55,10 +75,11 @@ export async function requestGrant({ login, grant, scope, client, fetch, now, ki
   const given: unknown = await response.json().catch(() => undefined)
   if (!response.ok) throw refused(issuer, `it said ${errorIn(given)}`, response.status)
   const parsed = answer.safeParse(given)
-  if (!parsed.success || parsed.data.token_type.toLowerCase() !== kind) throw refused(issuer, 'what it gave is no such token', response.status)
-  const { access_token, expires_in } = parsed.data
+  if (!parsed.success || (kind !== undefined && parsed.data.token_type.toLowerCase() !== kind))
+    throw refused(issuer, 'what it gave is no such token', response.status)
+  const { access_token, expires_in, token_type } = parsed.data
   const life = expires_in === undefined ? UNSAID_MS : Math.min(expires_in * 1000, LONGEST_MS)
-  return { access: access_token, expiresAt: now + life }
+  return { access: access_token, expiresAt: now + life, prover: kind === undefined ? bound(token_type, prover, binding) : undefined }
 }
 
 const refused = (issuer: string, why: string, status: number) =>

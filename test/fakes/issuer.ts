@@ -16,8 +16,15 @@ export interface FakeIssuer {
   token(claims?: Record<string, unknown>): Promise<string>
   /** A new key; `keep`: the old one is still published. */
   rotate(keep?: boolean): void
-  /** What a job finds in its environment (GitHub Actions): where to ask for a token with these claims, and the secret to do it with. */
-  actionsJob(claims: Record<string, unknown>): { readonly ACTIONS_ID_TOKEN_REQUEST_URL: string; readonly ACTIONS_ID_TOKEN_REQUEST_TOKEN: string }
+  /** Signed with the key to come, which is not published yet. */
+  tokenOfNext(claims?: Record<string, unknown>): Promise<string>
+  /** The keys as everybody sees them. */
+  published(): readonly Record<string, unknown>[]
+  /** What a job finds in its environment (GitHub Actions): where to ask for a token with these claims (or for this very one), and the secret to do it with. */
+  actionsJob(claims: Record<string, unknown> | string): {
+    readonly ACTIONS_ID_TOKEN_REQUEST_URL: string
+    readonly ACTIONS_ID_TOKEN_REQUEST_TOKEN: string
+  }
   /** Answers nothing but 503 from now on. */
   down(isDown: boolean): void
   close(): Promise<void>
@@ -41,11 +48,10 @@ export async function fakeIssuer({ audience = 'https://chaperone.internal' } = {
   let keys = [newKey()]
   let isDown = false
   const asked: string[] = []
-  const jobs = new Map<string, Record<string, unknown>>()
+  const jobs = new Map<string, Record<string, unknown> | string>()
 
-  const token = (claims: Record<string, unknown> = {}): Promise<string> => {
+  const token = (claims: Record<string, unknown> = {}, [{ kid, privateKey }] = keys as [Key]): Promise<string> => {
     const now = Math.floor(Date.now() / 1000)
-    const [{ kid, privateKey }] = keys as [Key]
     const all = { iss: issuer.issuer, aud: audience, sub: 'workload', jti: randomUUID(), iat: now, nbf: now, exp: now + 300, ...claims }
     return new CompactSign(Buffer.from(JSON.stringify(all))).setProtectedHeader({ alg: 'RS256', typ: 'JWT', kid }).sign(privateKey)
   }
@@ -57,8 +63,12 @@ export async function fakeIssuer({ audience = 'https://chaperone.internal' } = {
     if (url.pathname === '/.well-known/openid-configuration') return json(200, { issuer: issuer.issuer, jwks_uri: `${issuer.issuer}/jwks` })
     if (url.pathname === '/jwks' || url.pathname === '/openid/v1/jwks') return json(200, { keys: keys.map(({ jwk }) => jwk) })
     const job = jobs.get(request.headers.authorization?.replace(/^Bearer /, '') ?? '')
+    if (url.pathname === '/token' && typeof job === 'string') return json(200, { count: 1, value: job })
     if (url.pathname === '/token' && job)
-      return json(200, { count: 1, value: await token({ ...job, aud: url.searchParams.get('audience') ?? 'https://github.com/octo' }) })
+      return json(200, {
+        count: 1,
+        value: await token({ ...(job as Record<string, unknown>), aud: url.searchParams.get('audience') ?? 'https://github.com/octo' }),
+      })
     return json(404, {})
   }
   const server = createServer({ key: own.key, cert: own.chain }, (request, response) => void answer(request, response))
@@ -72,6 +82,8 @@ export async function fakeIssuer({ audience = 'https://chaperone.internal' } = {
     rotate(keep = false) {
       keys = [newKey(), ...(keep ? keys : [])]
     },
+    tokenOfNext: (claims) => token(claims, [newKey()]),
+    published: () => keys.map(({ jwk }) => jwk),
     actionsJob(claims) {
       const secret = randomUUID()
       jobs.set(secret, claims)

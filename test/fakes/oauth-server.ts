@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { ProofChecker } from './proofs.ts'
 
 /** What the fake does differently from a well-behaved server; a test changes it while it runs. */
 export interface Knobs {
@@ -23,6 +24,12 @@ export interface Knobs {
   /** held back until it resolves */
   beforeToken: Promise<void> | undefined
   challenge: boolean
+  /** where token endpoint and resource send whoever asks (307) */
+  away: string | undefined
+  /** tokens that are bound to a key (RFC 9449): advertised and given; what the resource says of it is up to `resourceMetadata` */
+  bound: boolean
+  /** what it gives whoever shows a proof, where it binds tokens */
+  boundType: string
   /** changes what is published */
   resourceMetadata: (document: Record<string, unknown>) => unknown
   serverMetadata: (document: Record<string, unknown>) => unknown
@@ -45,6 +52,8 @@ export interface FakeOAuth {
   readonly seen: Seen[]
   /** what the last answers of the token endpoint held */
   readonly tokens: { access: string; refresh: string }[]
+  /** who checks proofs, where tokens are bound */
+  readonly proofs: { readonly login: ProofChecker; readonly mcp: ProofChecker }
   /** Ends every access token, as a server may at any time. */
   endAccess(): void
   /** What the browser would come back with when the person says yes. */
@@ -84,14 +93,18 @@ export async function fakeOAuth(
     refreshStatus: 400,
     beforeToken: undefined,
     challenge: true,
+    away: undefined,
+    bound: false,
+    boundType: 'DPoP',
     resourceMetadata: (document) => document,
     serverMetadata: (document) => document,
   }
   const seen: Seen[] = []
   const tokens: { access: string; refresh: string }[] = []
-  const codes = new Map<string, { challenge: string; redirect: string; client: string; scope: string; resource: string }>()
-  const access = new Map<string, string>()
-  const refresh = new Map<string, { scope: string; client: string }>()
+  const codes = new Map<string, { jkt: string | undefined; challenge: string; redirect: string; client: string; scope: string; resource: string }>()
+  const access = new Map<string, { readonly scope: string; readonly jkt: string | undefined }>()
+  const refresh = new Map<string, { scope: string; client: string; jkt: string | undefined }>()
+  const proofs = { login: new ProofChecker(), mcp: new ProofChecker() }
   const json = (response: ServerResponse, status: number, value: unknown, headers: Record<string, string> = {}) =>
     void response.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers }).end(JSON.stringify(value))
 
@@ -105,15 +118,15 @@ export async function fakeOAuth(
     return one
   }
 
-  const give = (response: ServerResponse, client: string, scope: string) => {
+  const give = (response: ServerResponse, client: string, scope: string, jkt: string | undefined) => {
     const pair = { access: `access-${randomUUID()}`, refresh: `refresh-${randomUUID()}` }
     tokens.push(pair)
-    access.set(pair.access, scope)
-    refresh.set(pair.refresh, { scope, client })
+    access.set(pair.access, { scope, jkt })
+    refresh.set(pair.refresh, { scope, client, jkt })
     const { accessLife } = knobs
     json(response, 200, {
       access_token: pair.access,
-      token_type: 'Bearer',
+      token_type: jkt === undefined ? 'Bearer' : knobs.boundType,
       refresh_token: pair.refresh,
       scope,
       ...(accessLife === undefined ? {} : { expires_in: accessLife }),
@@ -121,7 +134,7 @@ export async function fakeOAuth(
   }
 
   const login = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const { path, body, text } = await record(request)
+    const { path, headers, body, text } = await record(request)
     if (path === '/.well-known/oauth-authorization-server') {
       return json(
         response,
@@ -137,6 +150,7 @@ export async function fakeOAuth(
           scopes_supported: [...knobs.scopes, 'offline_access'],
           authorization_response_iss_parameter_supported: knobs.advertiseIss,
           client_id_metadata_document_supported: knobs.clientDocuments,
+          ...(knobs.bound ? { dpop_signing_alg_values_supported: ['RS256', 'ES256'] } : {}),
           ...(knobs.registration ? { registration_endpoint: `${issuer}/register` } : {}),
         }),
       )
@@ -152,17 +166,24 @@ export async function fakeOAuth(
     }
     if (path !== '/token') return json(response, 404, {})
     await knobs.beforeToken
+    if (knobs.away !== undefined) return void response.writeHead(307, { location: knobs.away }).end()
+    let jkt: string | undefined
+    if (knobs.bound && headers.dpop !== undefined) {
+      const proven = await proofs.login.check(request, response, `${issuer}/token`)
+      if ('error' in proven) return json(response, 400, proven)
+      jkt = proven.jkt
+    }
     if (body.get('grant_type') === 'refresh_token') {
       const old = body.get('refresh_token') ?? ''
       const known = refresh.get(old)
       if (knobs.refreshError !== undefined) return json(response, knobs.refreshStatus, { error: knobs.refreshError })
-      if (!known) return json(response, 400, { error: 'invalid_grant' })
+      if (!known || (known.jkt !== undefined && known.jkt !== jkt)) return json(response, 400, { error: 'invalid_grant' })
       if (knobs.rotate) refresh.delete(old)
-      return give(response, known.client, known.scope)
+      return give(response, known.client, known.scope, known.jkt)
     }
     if (MACHINE.has(body.get('grant_type') ?? '')) {
       if (knobs.refreshError !== undefined) return json(response, knobs.refreshStatus, { error: knobs.refreshError, error_description: text })
-      return give(response, body.get('client_id') ?? '', body.get('scope') ?? '')
+      return give(response, body.get('client_id') ?? '', body.get('scope') ?? '', jkt)
     }
     const code = codes.get(body.get('code') ?? '')
     codes.delete(body.get('code') ?? '')
@@ -171,7 +192,8 @@ export async function fakeOAuth(
       .digest('base64url')
     if (!code || code.challenge !== challenge || code.redirect !== body.get('redirect_uri') || code.resource !== (body.get('resource') ?? ''))
       return json(response, 400, { error: 'invalid_grant' })
-    give(response, code.client, code.scope)
+    if (knobs.bound && code.jkt !== undefined && code.jkt !== jkt) return json(response, 400, { error: 'invalid_grant' })
+    give(response, code.client, code.scope, jkt)
   }
 
   const mcp = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -179,11 +201,20 @@ export async function fakeOAuth(
     if (path.startsWith('/.well-known/oauth-protected-resource')) {
       return json(response, 200, knobs.resourceMetadata({ resource: url, authorization_servers: [issuer], scopes_supported: knobs.scopes }))
     }
-    const scope = access.get((headers.authorization ?? '').replace('Bearer ', ''))
+    if (knobs.away !== undefined) return void response.writeHead(307, { location: knobs.away }).end()
+    const [scheme = '', token = ''] = (headers.authorization ?? '').split(' ')
+    const known = access.get(token)
+    // What is bound is no bearer token (RFC 9449 section 7.2), and the other way round.
+    const scope = known && (known.jkt === undefined ? scheme === 'Bearer' : scheme === 'DPoP') ? known.scope : undefined
     const metadata = `resource_metadata="${new URL(url).origin}/.well-known/oauth-protected-resource/mcp"`
-    const challengeOf = (more: string) => (knobs.challenge ? { 'www-authenticate': `Bearer ${more}${metadata}` } : {})
+    const challengeOf = (more: string) =>
+      knobs.challenge ? { 'www-authenticate': `${knobs.bound ? 'DPoP algs="ES256 RS256", ' : 'Bearer '}${more}${metadata}` } : {}
     if (scope === undefined)
       return void response.writeHead(401, challengeOf(knobs.challengeScope === undefined ? '' : `scope="${knobs.challengeScope}", `)).end()
+    if (known?.jkt !== undefined) {
+      const proven = await proofs.mcp.check(request, response, url, { value: token, jkt: known.jkt })
+      if ('error' in proven) return void response.writeHead(401, challengeOf(`error="${proven.error}", `)).end()
+    }
     if (request.method === 'DELETE') return void response.writeHead(200).end()
     const message = JSON.parse(text)
     const lacks = knobs.needs.filter((one) => !scope.split(' ').includes(one))
@@ -218,11 +249,13 @@ export async function fakeOAuth(
     issuer,
     seen,
     tokens,
+    proofs,
     endAccess: () => access.clear(),
     approve(authorization) {
       const asked = new URL(authorization).searchParams
       const code = `code-${randomUUID()}`
       codes.set(code, {
+        jkt: asked.get('dpop_jkt') ?? undefined,
         challenge: asked.get('code_challenge') ?? '',
         redirect: asked.get('redirect_uri') ?? '',
         client: asked.get('client_id') ?? '',

@@ -7,6 +7,8 @@ import { fakeAuthority } from './authority.ts'
 /** STS of AWS, over real TLS under its real name: it verifies signatures (version 4) with the secrets it knows, and says who that is. */
 export interface FakeSts {
   readonly ca: string
+  /** where it really is, for a proxy that leads its name here */
+  readonly port: number
   /** What Chaperone would be given: it resolves the names of STS to here, and nothing else. */
   readonly open: OpenFetch
   readonly asked: { readonly host: string; readonly path: string; readonly body: string; readonly headers: Readonly<Record<string, unknown>> }[]
@@ -66,6 +68,7 @@ export async function fakeSts(principals: Readonly<Record<string, AwsPrincipal>>
 
   return {
     ca: authority.certificate,
+    port,
     asked,
     open: () => (url, init) =>
       new Promise((done, fail) => {

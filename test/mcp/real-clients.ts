@@ -249,7 +249,8 @@ test('the publisher of the format reads the manifest', async (t) => {
   }
   const dir = await folder(t)
   const manifest = join(dir, 'manifest.json')
-  await writeFile(manifest, strFromU8(unzipSync(bundle({ version: '0.1.0', server: 'github' }))['manifest.json']!))
+  const first = { address: 'chaperone.example.com:7443', authorities: '' }
+  await writeFile(manifest, strFromU8(unzipSync(await bundle({ version: '0.1.0', mcp: 'github', first }))['manifest.json']!))
   const { validateManifest } = (await import(pathToFileURL(installed.file('dist/index.js')).href)) as { validateManifest(path: string): boolean }
   assert.equal(validateManifest(manifest), true)
 })

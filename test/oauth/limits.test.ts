@@ -71,3 +71,14 @@ test('who begins too many sign-ins from one address is told to wait', async (t) 
   assert.ok(statuses.some(({ status }) => status === 429))
   assert.ok(statuses.filter(({ status }) => status === 303).length <= 61)
 })
+
+test('rule 11: of one network a few dozen clients register, whatever the other networks do', async (t) => {
+  const r = await rig(t, { oauthRegistration: true })
+  const register = (localAddress: string) =>
+    r.from(localAddress, '/oauth/register', { client_name: 'X', redirect_uris: ['http://localhost/cb'], token_endpoint_auth_method: 'none' })
+  const statuses: number[] = []
+  for (let i = 0; i < 32; i++) statuses.push((await register('127.0.0.251')).status)
+  assert.equal(statuses.filter((status) => status === 201).length, 30)
+  assert.equal(statuses.at(-1), 429)
+  assert.equal((await register('127.0.0.252')).status, 201)
+})

@@ -57,6 +57,7 @@ export interface Rig {
   resource(server?: string): string
   get(path: string, headers?: Record<string, string>): Promise<Answered>
   post(path: string, form: Record<string, string>, headers?: Record<string, string>): Promise<Answered>
+  postJson(path: string, body: unknown, headers: Record<string, string>): Promise<Answered>
   /** The code of a person's authenticator now; as if none had been used before. */
   code(name: string): Promise<string>
   /** A browser in which this person is signed in. */
@@ -65,8 +66,8 @@ export interface Rig {
   mcp(token: string | undefined, server?: string, method?: string): Promise<Answered>
   /** JSON, in an MCP session of `files` unless it goes to another path. */
   send(token: string | undefined, session: string | undefined, body: unknown, path?: string): Promise<Answered>
-  /** A request from this address of the machine. */
-  from(localAddress: string, path: string): Promise<Answered>
+  /** A request from this address of the machine; with a body it is a POST of JSON. */
+  from(localAddress: string, path: string, body?: unknown): Promise<Answered>
 }
 
 export interface Tokens {
@@ -113,6 +114,8 @@ export async function rig(t: Test, more: Parameters<typeof house>[1] = {}, extra
     resource,
     get,
     post,
+    postJson: (path, body, headers) =>
+      ask(address, path, { ...from(), method: 'POST', headers: { ...host, ...headers }, body: JSON.stringify(body) }),
     code,
     async browser(name) {
       const identity = await findIdentity(parts.store.db, { name })
@@ -123,7 +126,12 @@ export async function rig(t: Test, more: Parameters<typeof house>[1] = {}, extra
       const { status, text, headers } = await post('/oauth/token', form)
       return { ...(JSON.parse(text) as Omit<Tokens, 'status' | 'headers'>), status, headers }
     },
-    from: (localAddress, path) => ask(address, path, { localAddress, headers: host }),
+    from: (localAddress, path, body) =>
+      ask(address, path, {
+        localAddress,
+        headers: { ...host, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+        ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
+      }),
     send: (token, session, body, path = '/mcp/files') =>
       ask(address, path, {
         ...from(),

@@ -1,9 +1,10 @@
-import { generateKeyPairSync } from 'node:crypto'
+import { createHash, generateKeyPairSync } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:https'
 import { join } from 'node:path'
 import type { Applied, Invitation } from '../../src/api/contract.ts'
-import { makeCsr } from '../../src/ca/csr.ts'
+import { readCsr } from '../../src/ca/csr.ts'
+import { makeCsr } from '../../src/ca/make-csr.ts'
 import { type Api, openApi } from '../../src/client/api.ts'
 import type { Profile } from '../../src/client/profile.ts'
 import { beginEnrolment, join as joinAs } from '../../src/client/sign-in.ts'
@@ -87,6 +88,9 @@ export function keyAndCsr(): { readonly key: string; readonly csr: string } {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   return { key: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string, csr: makeCsr(privateKey, publicKey) }
 }
+
+/** base64url of the sha256 of the key of a request, as a proof names it. */
+export const spkiHashOf = (csr: string): string => createHash('sha256').update(readCsr(csr).spki).digest('base64url')
 
 export interface Answered {
   readonly status: number

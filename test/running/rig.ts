@@ -75,6 +75,8 @@ export interface Ran {
   readonly ended: Promise<number>
   /** Resolves when what is written to stdout matches. */
   says(pattern: RegExp): Promise<RegExpExecArray>
+  /** The same of stderr. */
+  complains(pattern: RegExp): Promise<RegExpExecArray>
 }
 
 /** `chaperone ARGS`, with an environment in which secrets stand that must go nowhere. */
@@ -97,26 +99,29 @@ export function start(
   })
   child.stderr!.on('data', (chunk: Buffer) => {
     err += chunk
+    for (const look of waiting) look()
   })
   const ended = once(child, 'close').then(([code, signal]) => (code as number | null) ?? 128 + (signal === 'SIGKILL' ? 9 : 15))
   t.after(() => {
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
     return ended
   })
+  const until = (find: () => RegExpExecArray | null, pattern: RegExp) =>
+    new Promise<RegExpExecArray>((done, fail) => {
+      const look = () => {
+        const found = find()
+        if (found) done(found)
+      }
+      waiting.add(look)
+      look()
+      void ended.then((code) => fail(new Error(`it ended with ${code} before it said ${pattern}: ${out}\n${err}`)))
+    })
   return {
     child,
     out: () => out,
     err: () => err,
     ended,
-    says: (pattern) =>
-      new Promise((done, fail) => {
-        const look = () => {
-          const found = pattern.exec(out)
-          if (found) done(found)
-        }
-        waiting.add(look)
-        look()
-        void ended.then((code) => fail(new Error(`it ended with ${code} before it said ${pattern}: ${out}\n${err}`)))
-      }),
+    says: (pattern) => until(() => pattern.exec(out), pattern),
+    complains: (pattern) => until(() => pattern.exec(err), pattern),
   }
 }

@@ -70,7 +70,7 @@ test('a run ends when its person signs out, and when its delegation is taken bac
     await run.says(/ready/)
     assert.equal((await sessions()).length, 1)
     if (how === 'logout') await rig.boris.api.call('POST', '/v1/logout', {})
-    else await rig.server.parts.sessions.endDelegations([(await delegations())[0]!.id], 'taken back')
+    else await rig.server.parts.sessions.endDelegations([(await delegations())[0]!.id], 'revoked')
     assert.notEqual(await run.ended, 0)
     assert.match(run.err(), /boris\/sh has ended:/)
     assert.notEqual((await delegations())[0]!.ended_at, null)
@@ -190,7 +190,7 @@ test('the variable of `agent join` says to `agent run --method` which server it 
   const rig = await runningRig(t)
   const line = `chaperone://${rig.server.addresses.data}?ca=${'0'.repeat(64)}&for=https%3A%2F%2Fchaperone.internal`
   const args = ['agent', 'run', '--as', 'ci', '--method', 'oidc', '--', 'true']
-  const run = start(t, args, { home: join(rig.dir, 'nobody'), cwd: rig.work, env: { CHAPERONE_JOIN_SERVER: line } })
+  const run = start(t, args, { home: join(rig.dir, 'nobody'), cwd: rig.work, env: { CHAPERONE_JOIN: line } })
   assert.notEqual(await run.ended, 0)
   assert.match(run.err(), /not the one that the invitation names/, run.err())
 })

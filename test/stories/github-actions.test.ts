@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { chmod, glob, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
@@ -58,12 +58,16 @@ async function run(own: House, job: NodeJS.ProcessEnv): Promise<{ readonly code:
   assert.deepEqual(jobs.report.permissions, { 'id-token': 'write' })
   const folder = join(own.dir, 'runner')
   await mkdir(folder)
-  // The package is not published where the tests run.
-  const npx = join(folder, 'npx')
-  await writeFile(npx, `#!/bin/sh\nshift\nexec '${process.execPath}' '${fileURLToPath(new URL('bin/chaperone.js', root))}' "$@"\n`)
-  await chmod(npx, 0o755)
+  const tool = async (name: string, script: string) => {
+    await writeFile(join(folder, name), `#!/bin/sh\n${script}\n`)
+    await chmod(join(folder, name), 0o755)
+  }
+  // npm puts a command beside itself: it does that here for the one tarball, and for no name of a registry.
+  const tarball = join(folder, 'chaperone-0.1.0.tgz')
+  await tool('packed', `exec '${process.execPath}' '${fileURLToPath(new URL('bin/chaperone.js', root))}' "$@"`)
+  await tool('npm', `[ "$*" = 'install --global --ignore-scripts ${tarball}' ] && mv '${join(folder, 'packed')}' '${join(folder, 'chaperone')}'`)
   const { out } = await chaperone(['get', 'join', 'ci', '--line'], { env: await signedIn(own) })
-  const env = { ...job, PATH: `${folder}:${process.env.PATH}`, HOME: folder, NO_COLOR: '1', CHAPERONE_JOIN_SERVER: out.trim() }
+  const env = { ...job, PATH: `${folder}:${process.env.PATH}`, HOME: folder, NO_COLOR: '1', CHAPERONE_JOIN: out.trim(), CHAPERONE_PACKAGE: tarball }
   const results: { code: number; text: string }[] = []
   for (const { run } of jobs.report.steps) {
     const result = await new Promise<{ code: number; text: string }>((done) => {
@@ -89,7 +93,8 @@ test('a job of GitHub Actions joins with the five lines of the guide, and is the
   await applied(own, at)
   const trusted = join(own.dir, 'github.pem')
   await writeFile(trusted, at.ca)
-  const [joined, who] = await run(own, { ...at.job, NODE_EXTRA_CA_CERTS: trusted })
+  const [installed, joined, who] = await run(own, { ...at.job, NODE_EXTRA_CA_CERTS: trusted })
+  assert.equal(installed?.code, 0, installed?.text)
   assert.equal(joined?.code, 0, joined?.text)
   assert.match(joined!.text, /Signed in as report-bot/)
   assert.equal(who?.code, 0, who?.text)
@@ -102,7 +107,7 @@ test('a job of another repository is told what it is, and ends with the exit cod
   await applied(own, at)
   const trusted = join(own.dir, 'github.pem')
   await writeFile(trusted, at.ca)
-  const [joined] = await run(own, { ...at.job, NODE_EXTRA_CA_CERTS: trusted })
+  const [, joined] = await run(own, { ...at.job, NODE_EXTRA_CA_CERTS: trusted })
   assert.equal(joined?.code, 4, joined?.text)
   assert.match(joined!.text, /`repository` is "octo\/fork"/)
   assert.doesNotMatch(joined!.text, /octo\/app/)
@@ -111,7 +116,21 @@ test('a job of another repository is told what it is, and ends with the exit cod
 test('a job without the permission is told the line that gives it', async (t) => {
   const own = await house(t)
   await applied(own, await github(t, {}))
-  const [joined] = await run(own, {})
+  const [, joined] = await run(own, {})
   assert.equal(joined?.code, 2, joined?.text)
   assert.match(joined!.text, /permissions: \{ id-token: write \}/)
+})
+
+test('no guide, example or help tells anybody to run whatever is registered under the name of the package', async () => {
+  const said =
+    /\b(?:npx|npm (?:exec|x|i|install|add)|pnpm (?:dlx|add)|yarn (?:dlx|add)|bunx)(?:\s+-{1,2}[\w=-]+)*\s+["']?chaperone(?:@[\w.^~-]+)?["'`]?(?=[\s:]|$)/
+  for (const one of ['npx chaperone whoami', 'npm install -g chaperone', 'npx --yes chaperone@1.2.3 x', 'use `npx chaperone`'])
+    assert.match(one, said)
+  const found: string[] = []
+  for (const place of ['*.md', 'docs/**/*.md', 'examples/**/*', 'deploy/**/*', 'src/**/*.ts', 'test/transcripts/*.txt'])
+    for await (const path of glob(place, { cwd: fileURLToPath(root) })) {
+      const text = await readFile(new URL(path, root), 'utf8').catch(() => '')
+      found.push(...text.split('\n').flatMap((line) => (said.test(line) && !/\bnever\b/i.test(line) ? [`${path}: ${line.trim()}`] : [])))
+    }
+  assert.deepEqual(found, [])
 })

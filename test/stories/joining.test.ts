@@ -266,7 +266,7 @@ test('a store that was set back to a backup locks nobody', async (t) => {
 test('a machine that was away comes back as often as its document says, and a token gives it more', async (t) => {
   const { ask, token, own } = await machine(t, 'register: true\n    recoveries: 1')
   const first = await joinAs({ ...ask, register: await token() })
-  const end = (profile: Profile) => own.server.parts.sessions.end(profile.session, 'test')
+  const end = (profile: Profile) => own.server.parts.sessions.end(profile.session, 'killed')
   await joinAs(ask).then(end)
   await end(first)
   const back = await joinAs(ask)

@@ -1,42 +1,18 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import { canonicalJson } from '../../encoding/canonical-json.ts'
-import { ChaperoneError } from '../../errors.ts'
 import { makeLock } from '../../identity/locks.ts'
 import type { StoreLocation } from '../../store/open.ts'
 import type { Write } from '../../store/store.ts'
 import { RETRIES } from '../approvals.ts'
-import { admitAsking } from '../park.ts'
-import { Refusal } from '../types.ts'
-import { asking, callOf, type House, MINUTE, openHouse, refusedAs } from './house.fixture.ts'
+import type { Refusal } from '../types.ts'
+import { openCall } from './call.fixture.ts'
+import { asking, callOf, type House, MINUTE, refusedAs } from './house.fixture.ts'
 import type { CallWish } from './types.ts'
 
 /** One exact call: asked, answered, run once; on either store. */
 export function callsSuite(name: string, place: (t: TestContext) => Promise<StoreLocation>, options: { readonly skip?: string } = {}): void {
   describe(`an exact call over ${name}`, { skip: options.skip ?? false }, () => {
-    const opened = async (t: TestContext) => {
-      const house = await openHouse(t, await place(t))
-      const node = await house.startNode()
-      const bot = house.sessionOf('boris', 'bot')
-      const attempt = (tool = 'write_file', args: object = {}, session = bot, known?: string) => {
-        const { asking: about } = asking(tool, args)
-        return node.guard.admit(session, callOf(house.files, tool, args), { asking: { ...about!, ...(known === undefined ? {} : { known }) } })
-      }
-      const parked = async (...given: Parameters<typeof attempt>) => {
-        const refusal = await attempt(...given).then(
-          () => assert.fail('it was let through'),
-          (error: unknown) => error,
-        )
-        assert.ok(refusal instanceof Refusal && refusal.parked, String(refusal))
-        return refusal.parked
-      }
-      const approve = async (id: string, as = 'dana', verdict: 'approve' | 'deny' = 'approve') => {
-        const session = house.sessionOf(as)
-        const { seen } = await node.requests.show(session, id)
-        return node.requests.decide(session, id, { verdict, seen, how: 'cli' })
-      }
-      return { house, node, bot, attempt, parked, approve }
-    }
+    const opened = async (t: TestContext) => openCall(t, await place(t))
 
     test('rule 12: a call that a rule asks about waits, runs once after the yes, and not a second time', async (t) => {
       const { house, attempt, parked, approve, node } = await opened(t)
@@ -231,101 +207,6 @@ export function callsSuite(name: string, place: (t: TestContext) => Promise<Stor
       await again.guard.admit(bot, call, asking('write_file'))
     })
 
-    test('who waits for the answer is told when it comes, and looks at everything again', async (t) => {
-      const { house, node, parked, approve, attempt } = await opened(t)
-      const { request } = await parked()
-      const told: string[] = []
-      let attempts = 0
-      const waiting = admitAsking(
-        { requests: node.requests, clock: house.clock },
-        () => {
-          attempts++
-          return attempt()
-        },
-        { ms: MINUTE, parked: (question) => void told.push(question.request) },
-      )
-      await until(() => told.length > 0)
-      await approve(request)
-      assert.ok((await waiting).id)
-      assert.deepEqual([told, attempts], [[request], 2])
-    })
-
-    test('rule 6: who waits for an answer is refused when a lock comes, and not when his wait is over', async (t) => {
-      const { house, node, attempt, parked } = await opened(t)
-      await parked()
-      const asked = house.records.length
-      const told: string[] = []
-      const waiting = admitAsking({ requests: node.requests, clock: house.clock }, (known) => attempt('write_file', {}, undefined, known), {
-        ms: MINUTE,
-        parked: (question) => void told.push(question.request),
-      })
-      const refused = assert.rejects(waiting, refusedAs('locked'))
-      await until(() => told.length > 0)
-      // A change that is about something else wakes as well, and is no second question.
-      await house.reduce((trx) => trx.updateTable('documents').set({ digest: 'x' }).where('name', '=', 'viewer').execute())
-      await house.reduce((trx) => makeLock(trx, { kind: 'resource', target: house.files.id, reason: 'incident 7', now: house.clock.now() }))
-      await refused
-      assert.deepEqual(
-        house.records.slice(asked).map(({ type }) => type),
-        ['action.asked', 'action.refused'],
-      )
-      assert.equal(told.length, 1)
-    })
-
-    test('who waits for an answer goes on when his role lets him, without one', async (t) => {
-      const { house, node, attempt, parked } = await opened(t)
-      await parked()
-      const told: string[] = []
-      const waiting = admitAsking({ requests: node.requests, clock: house.clock }, (known) => attempt('write_file', {}, undefined, known), {
-        ms: MINUTE,
-        parked: (question) => void told.push(question.request),
-      })
-      await until(() => told.length > 0)
-      const spec = canonicalJson({ allow: [{ tool: 'files', tools: ['write_file'] }] })
-      await house.reduce((trx) => trx.updateTable('documents').set({ spec }).where('name', '=', 'worker').execute())
-      assert.equal((await waiting).decision.verdict, 'allow')
-    })
-
-    test('whose session has ended while he waits hears that, and not that he may try again', async (t) => {
-      const { house, node, attempt, parked } = await opened(t)
-      await parked()
-      const ended = new AbortController()
-      const waiting = admitAsking({ requests: node.requests, clock: house.clock }, () => attempt(), { ms: MINUTE, signal: ended.signal })
-      ended.abort(new ChaperoneError('session_ended', 'The session has ended.'))
-      await assert.rejects(waiting, refusedAs('session_ended'))
-    })
-
-    test('who waits on one node hears what is decided on another', async (t) => {
-      const { house, node, parked } = await opened(t)
-      const other = await house.startNode('nod_2')
-      const { request } = await parked()
-      const waiting = node.requests.decided(request, { ms: MINUTE })
-      const session = house.sessionOf('dana')
-      const { seen } = await other.requests.show(session, request)
-      await other.requests.decide(session, request, { verdict: 'approve', seen, how: 'cli' })
-      let state = 'pending'
-      void waiting.then((done) => {
-        state = done.state
-      })
-      await until(() => {
-        house.clock.advance(100)
-        return state !== 'pending'
-      })
-      assert.equal(state, 'approved')
-    })
-
-    test('a client that is gone runs nothing; its approval stays for the same call', async (t) => {
-      const { house, node, parked, approve, attempt } = await opened(t)
-      const { request } = await parked()
-      const gone = new AbortController()
-      const waiting = admitAsking({ requests: node.requests, clock: house.clock }, attempt, { ms: MINUTE, signal: gone.signal })
-      gone.abort()
-      await assert.rejects(waiting, refusedAs('approval_required'))
-      await approve(request)
-      assert.equal(house.records.filter((record) => record.type === 'action.intent').length, 0)
-      await attempt()
-    })
-
     test('where nobody can be asked it is refused, and says why', async (t) => {
       const { house, node, bot } = await opened(t)
       const call = callOf(house.files, 'write_file')
@@ -473,12 +354,4 @@ export function callsSuite(name: string, place: (t: TestContext) => Promise<Stor
       assert.ok(house.records.length > 0)
     })
   })
-}
-
-async function until(done: () => boolean): Promise<void> {
-  for (let i = 0; i < 500; i++) {
-    if (done()) return
-    await new Promise((turn) => setTimeout(turn, 5))
-  }
-  assert.fail('it never came')
 }

@@ -44,6 +44,8 @@ export interface Calls {
   ranUnder(session: LiveSession, permit: string): Promise<AccessRequest | undefined>
   /** The permit has used the approval up. */
   used(request: string): void
+  /** The identity's question waits for nobody any more, for this reason: the call went on without its answer, or is another one by now. */
+  notNeeded(identityId: string, request: string, why: string): void
   /** What came of it. `refused`: it was used up, and then something else stood in the way. */
   settled(request: string, permit: string, status: Outcome['status'] | 'refused'): void
 }
@@ -100,6 +102,24 @@ export function openCalls(parts: CallsParts): Calls {
     } catch (error) {
       // Somebody else has ended it, or found the same: it is not approved any more either way.
       if (!(error instanceof ChaperoneError && error.code === 'conflict')) throw error
+    }
+  }
+
+  /** By nobody: whoever waits for it as well asks the guard again (park.ts). */
+  const withdrawn = async (identityId: string, id: string, why: string): Promise<void> => {
+    const found = await book.find(id)
+    if (found?.identityId !== identityId || found.state !== 'pending') return
+    await audit.append({
+      type: 'request.ended',
+      request: id,
+      data: { request: id, kind: found.kind, state: 'withdrawn', askedBy: identityId, reason: why },
+    })
+    try {
+      await commit('withdrawn', (trx) => book.change(trx, found, { state: 'withdrawn', outcome: why }))
+    } catch (error) {
+      // Somebody answered in this very moment, and that holds.
+      if (!(error instanceof ChaperoneError && error.code === 'conflict')) throw error
+      await audit.append({ type: 'request.ended', request: id, data: { request: id, state: 'overtaken' } })
     }
   }
 
@@ -165,9 +185,17 @@ export function openCalls(parts: CallsParts): Calls {
 
   return {
     async answer(asked) {
+      const { session, digest } = asked
+      const { identityId } = session.principal
       const found = await known(asked)
-      if (found) return answerOf(found, asked)
-      return inTurn(`${asked.session.principal.identityId} ${asked.digest}`, () => make(asked))
+      const answer = await (found ? answerOf(found, asked) : inTurn(`${identityId} ${digest}`, () => make(asked)))
+      const now = 'parked' in answer ? answer.parked.request : 'approved' in answer ? answer.approved.id : answer.denied.id
+      if (asked.known !== undefined && asked.known !== now) this.notNeeded(identityId, asked.known, `asked again as ${now}`)
+      return answer
+    },
+
+    notNeeded(identityId, id, why) {
+      inTurn(id, () => withdrawn(identityId, id, why)).catch(failed)
     },
 
     async ranUnder({ principal }, permit) {

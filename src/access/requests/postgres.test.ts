@@ -9,6 +9,7 @@ import { toChaperoneError } from '../../errors.ts'
 import { accessSuite } from './access-suite.ts'
 import { callsSuite } from './calls-suite.ts'
 import { modelSuite } from './model-suite.ts'
+import { waitingSuite } from './waiting-suite.ts'
 
 const dir = await mkdtemp(join(tmpdir(), 'chaperone-requests-'))
 const server = await startPostgres({ dir, settings: { max_connections: '300' } }).catch(toChaperoneError)
@@ -30,5 +31,6 @@ const place = async () => {
 const options = 'stop' in server ? {} : { skip: `no PostgreSQL here: ${server.message} ${server.fix ?? ''}` }
 
 callsSuite('PostgreSQL', place, options)
+waitingSuite('PostgreSQL', place, options)
 accessSuite('PostgreSQL', place, options)
 modelSuite('PostgreSQL', place, { ...options, runs: 5 })

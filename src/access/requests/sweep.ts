@@ -75,7 +75,7 @@ export function makeSweep({ store, book, audit, clock, commit, nodeId, has }: Sw
     const due = await book.where((rows) => rows.where('review_due', '<=', now).where('reviewed_by', 'is', null))
     for (const request of due) {
       const set = { review_due: now + TIMES.overdueEveryMs }
-      await change(request, 'review_overdue', set, { type: 'request.overdue', data: { due: request.reviewDue } })
+      await change(request, 'review_overdue', set, { type: 'request.review_overdue', data: { due: request.reviewDue } })
     }
   }
 

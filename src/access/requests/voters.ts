@@ -2,7 +2,7 @@ import type { Clock } from '../../clock.ts'
 import { lockFor } from '../../identity/locks.ts'
 import { decide } from '../../policy/decide.ts'
 import type { Link, Question, Resource } from '../../policy/types.ts'
-import type { Database } from '../../store/store.ts'
+import type { Database, Write } from '../../store/store.ts'
 import { administer, type Verb } from '../administration.ts'
 import type { StateKeeper } from '../state.ts'
 import type { Asker, Voter } from './approvers.ts'
@@ -59,19 +59,22 @@ export function makeVoters({
     voter,
     stillCounting: (votes) =>
       votes.filter((vote) => vote.verdict === 'approve').flatMap(({ identityId, at, how }) => voter(identityId, { startedAt: at, how }) ?? []),
-    async askers(requests) {
-      const ids = [
-        ...new Set(requests.flatMap(({ identityId, chain, needs }) => [identityId, ...chain.map((l) => l.identity), ...needs.map((n) => n.link)])),
-      ]
-      const rows = ids.length === 0 ? [] : await db.selectFrom('identities').select(['id', 'kind', 'owner_id']).where('id', 'in', ids).execute()
-      const people = new Map(rows.map((row) => [row.id, { kind: row.kind, ownerId: row.owner_id ?? undefined }]))
-      const sessions = [...new Set(requests.flatMap(({ sessionId }) => sessionId ?? []))]
-      const issued =
-        sessions.length === 0
-          ? []
-          : await db.selectFrom('sessions').select(['id', 'issuer_id']).where('id', 'in', sessions).where('issuer_id', 'is not', null).execute()
-      const issuers = new Map(issued.map(({ id, issuer_id }) => [id, issuer_id!]))
-      return ({ identityId, chain, sessionId }) => ({ identityId, chain, issuer: issuers.get(sessionId ?? ''), person: (id) => people.get(id) })
-    },
+    askers: (requests) => askersOf(db, requests),
   }
+}
+
+/** see {@link Voters.askers} */
+export async function askersOf(db: Database | Write, requests: readonly AccessRequest[]): Promise<(request: AccessRequest) => Asker> {
+  const ids = [
+    ...new Set(requests.flatMap(({ identityId, chain, needs }) => [identityId, ...chain.map((l) => l.identity), ...needs.map((n) => n.link)])),
+  ]
+  const rows = ids.length === 0 ? [] : await db.selectFrom('identities').select(['id', 'kind', 'owner_id']).where('id', 'in', ids).execute()
+  const people = new Map(rows.map((row) => [row.id, { kind: row.kind, ownerId: row.owner_id ?? undefined }]))
+  const sessions = [...new Set(requests.flatMap(({ sessionId }) => sessionId ?? []))]
+  const issued =
+    sessions.length === 0
+      ? []
+      : await db.selectFrom('sessions').select(['id', 'issuer_id']).where('id', 'in', sessions).where('issuer_id', 'is not', null).execute()
+  const issuers = new Map(issued.map(({ id, issuer_id }) => [id, issuer_id!]))
+  return ({ identityId, chain, sessionId }) => ({ identityId, chain, issuer: issuers.get(sessionId ?? ''), person: (id) => people.get(id) })
 }

@@ -10,5 +10,5 @@ export const claudeCode: ClientForm = {
   file: ({ home, env }) => (env.CLAUDE_CONFIG_DIR ? join(env.CLAUDE_CONFIG_DIR, '.claude.json') : join(home, '.claude.json')),
   project: '.mcp.json',
   value: (entry) => (isShim(entry) ? { type: 'stdio', ...stdio(entry) } : { type: 'http', url: entry.url }),
-  after: 'Start Claude Code again; `claude mcp list` shows it.',
+  after: 'Start Claude Code again, then look with `claude mcp list`.',
 }

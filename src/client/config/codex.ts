@@ -9,5 +9,5 @@ export const codex: ClientForm = {
   file: ({ home, env }) => join(env.CODEX_HOME || join(home, '.codex'), 'config.toml'),
   project: '.codex/config.toml',
   value: (entry) => (isShim(entry) ? stdio(entry) : { url: entry.url }),
-  after: 'Start Codex again; `codex mcp list` shows it.',
+  after: 'Start Codex again, then look with `codex mcp list`.',
 }

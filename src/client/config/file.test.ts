@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { backupsOf, editClientFile } from './file.ts'
+import { assertEditable, backupsOf, editClientFile, readClientFile } from './file.ts'
 
 async function folder(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'client-file-'))
@@ -11,7 +11,7 @@ async function folder(t: TestContext): Promise<string> {
   return dir
 }
 
-test('a change keeps the mode and leaves what was there beside it; no change leaves nothing', async (t) => {
+test('a change keeps the mode and leaves what was there beside it, for its owner alone; no change leaves nothing', async (t) => {
   const file = join(await folder(t), 'mcp.json')
   await writeFile(file, 'one')
   await chmod(file, 0o640)
@@ -19,7 +19,7 @@ test('a change keeps the mode and leaves what was there beside it; no change lea
   assert.ok(changed)
   assert.equal(await readFile(backup!, 'utf8'), 'one')
   assert.equal((await stat(file)).mode & 0o777, 0o640)
-  assert.equal((await stat(backup!)).mode & 0o777, 0o640)
+  assert.equal((await stat(backup!)).mode & 0o777, 0o600)
   assert.deepEqual(await editClientFile(file, () => 'two'), { file, changed: false })
   assert.equal((await backupsOf(file)).length, 1)
 })
@@ -28,6 +28,19 @@ test('a new file is for its owner alone, and its folder is made', async (t) => {
   const file = join(await folder(t), 'a', 'b', 'mcp.json')
   assert.equal((await editClientFile(file, () => 'x')).backup, undefined)
   assert.equal((await stat(file)).mode & 0o777, 0o600)
+})
+
+test('a file that its owner made read-only is not written over, though a rename could', async (t) => {
+  const file = join(await folder(t), 'mcp.json')
+  await writeFile(file, 'one')
+  await chmod(file, 0o444)
+  await assert.rejects(
+    editClientFile(file, () => 'two'),
+    { code: 'unsupported', message: /is read-only/, fix: /chmod u\+w/ },
+  )
+  await assert.rejects(assertEditable(file), { code: 'unsupported' })
+  assert.equal(await readFile(file, 'utf8'), 'one')
+  assert.equal((await readClientFile(file)).text, 'one')
 })
 
 test('a link into another folder stays a link', async (t) => {

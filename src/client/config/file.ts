@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { copyFile, lstat, mkdir, readdir, readFile, realpath, rm, stat } from 'node:fs/promises'
+import { access, lstat, mkdir, readdir, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, sep } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
@@ -35,6 +35,7 @@ const LARGEST = 32 * 1024 * 1024
 const BACKUPS = 5
 const TRIES = 5
 const NEW_MODE = 0o600
+const COPY_MODE = 0o600
 
 const absent = (error: unknown) => (error as NodeJS.ErrnoException).code === 'ENOENT'
 
@@ -72,11 +73,14 @@ const refused = (path: string, why: string) => new ChaperoneError('unsupported',
 export async function editClientFile(path: string, edit: (text: string) => string, options: EditOptions = {}): Promise<Edited> {
   for (let attempt = 1; ; attempt++) {
     const before = await readClientFile(path, options.project)
-    const after = edit(before.text)
+    const after = edited(path, () => edit(before.text))
     if (after === before.text) return { file: before.file, changed: false }
-    if (before.absent) await mkdir(dirname(before.file), { recursive: true })
+    assertOwnersWish(path, before)
     await options.before?.(after)
-    const backup = before.absent || options.backup === false ? undefined : await copyAside(before, options.clock ?? systemClock)
+    const backup = await writable(path, async () => {
+      if (before.absent) await mkdir(dirname(before.file), { recursive: true })
+      return before.absent || options.backup === false ? undefined : copyAside(before, options.clock ?? systemClock)
+    })
     if ((await readClientFile(path, options.project)).text !== before.text) {
       if (backup !== undefined) await rm(backup, { force: true })
       if (attempt < TRIES) continue
@@ -84,9 +88,49 @@ export async function editClientFile(path: string, edit: (text: string) => strin
         fix: 'Quit the program that writes it, then try again.',
       })
     }
-    await writePrivately(before.file, after, before.mode)
+    await writable(path, () => writePrivately(before.file, after, before.mode))
     if (backup !== undefined) await thinOut(before.file)
     return { file: before.file, changed: true, ...(backup === undefined ? {} : { backup }) }
+  }
+}
+
+const OWNERS_WRITE = 0o200
+
+/** A rename would go over a file that its owner has made read-only, as people do with what another program manages. */
+function assertOwnersWish(path: string, { absent, mode }: ClientFile): void {
+  if (!absent && (mode & OWNERS_WRITE) === 0)
+    throw new ChaperoneError('unsupported', `${path} is read-only, so it is not touched.`, {
+      fix: `Where nothing else manages it: chmod u+w '${path}', then try again.`,
+    })
+}
+
+/** Throws `unsupported` for a file that could not be edited now; what would come of an edit is not looked at. */
+export async function assertEditable(path: string, project?: string): Promise<void> {
+  const there = await readClientFile(path, project)
+  assertOwnersWish(path, there)
+  if (!there.absent) await writable(path, () => access(dirname(there.file), constants.W_OK))
+}
+
+const NOT_WRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT', 'ENOTDIR'])
+
+async function writable<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (cause) {
+    const { code = '' } = cause as NodeJS.ErrnoException
+    if (!NOT_WRITABLE.has(code)) throw cause
+    throw new ChaperoneError('unsupported', `${path} cannot be written (${code}), so it is as it was.`, { cause })
+  }
+}
+
+/** What is wrong with a text is wrong with this file. */
+function edited(path: string, edit: () => string): string {
+  try {
+    return edit()
+  } catch (cause) {
+    if (!(cause instanceof ChaperoneError) || cause.code !== 'invalid_document') throw cause
+    const { message, fix } = cause
+    throw new ChaperoneError('invalid_document', `${path} is left as it is. ${message}`, { ...(fix === undefined ? {} : { fix }), cause })
   }
 }
 
@@ -97,8 +141,8 @@ async function copyAside({ file }: ClientFile, clock: Clock): Promise<string> {
   for (let i = 0; ; i++) {
     const backup = `${file}${MARK}${stamp}${i === 0 ? '' : `-${i}`}`
     try {
-      // Its mode comes along: what others could not read before they cannot read there.
-      await copyFile(file, backup, constants.COPYFILE_EXCL)
+      // Secrets may stand in it, and no client reads it: it is for its owner alone, whoever may read the file itself.
+      await writeFile(backup, await readFile(file), { flag: 'wx', mode: COPY_MODE })
       return backup
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || i >= 100) throw error
@@ -107,14 +151,19 @@ async function copyAside({ file }: ClientFile, clock: Clock): Promise<string> {
 }
 
 /** The copies of a file, oldest first. */
-export async function backupsOf(file: string): Promise<readonly string[]> {
-  const start = `${basename(file)}${MARK}`
+export const backupsOf = (file: string): Promise<readonly string[]> => beside(file, (rest) => rest.startsWith(MARK))
+
+/** What one of us was about to write when it was killed. */
+export const leftovers = (file: string): Promise<readonly string[]> => beside(file, (rest) => /^\.[0-9a-f]{12}\.tmp$/.test(rest))
+
+async function beside(file: string, is: (rest: string) => boolean): Promise<readonly string[]> {
+  const start = basename(file)
   const names = await readdir(dirname(file)).catch((error) => {
     if (absent(error)) return []
     throw error
   })
   return names
-    .filter((name) => name.startsWith(start))
+    .filter((name) => name.startsWith(start) && is(name.slice(start.length)))
     .sort()
     .map((name) => join(dirname(file), name))
 }

@@ -92,6 +92,24 @@ test('codex: servers that stand in a way that lines do not show are left alone',
   assert.throws(() => configText('codex', 'oops', [entry]), /line 1/)
 })
 
+test('a file from Windows keeps its line ends and its byte order mark, in every form', () => {
+  const texts: Partial<Record<Client, string>> = {
+    codex: '# mine\r\nmodel = "x"\r\n\r\n[mcp_servers.notes]\r\ncommand = "C:\\\\old.exe"\r\n\r\n[other]\r\na = 1\r\n',
+    cursor: '\uFEFF{\r\n  // mine\r\n  "mcpServers": {\r\n    "own": { "command": "C:\\\\own.cmd" },\r\n  },\r\n}\r\n',
+    zed: '{\r\n  "theme": "One",\r\n  "context_servers": {}\r\n}\r\n',
+  }
+  for (const [client, text] of Object.entries(texts) as [Client, string][]) {
+    const after = configText(client, text, [entryFor(client, 'notes', { command: 'C:\\Program Files\\chaperone.exe' })])
+    assert.doesNotMatch(after, /(?<!\r)\n/, client)
+    assert.ok(after.startsWith(text.slice(0, 3)))
+    assert.equal(configText(client, after, [entryFor(client, 'notes', { command: 'C:\\Program Files\\chaperone.exe' })]), after)
+    const [at] = FORMS[client].format.list(after).filter(({ name }) => name === 'notes')
+    assert.ok(isOurs(at!.value))
+    const gone = FORMS[client].format.remove(after, 'notes')
+    assert.doesNotMatch(gone, /(?<!\r)\n|notes/, client)
+  }
+})
+
 test('a name or value with quotes cannot break out of the file', () => {
   const evil = { ...entry, name: 'a"]\n[evil', args: ['"\n[x]'] }
   assert.deepEqual(parse(configText('codex', '', [evil])), { mcp_servers: { [evil.name]: { command: evil.command, args: evil.args } } })

@@ -9,5 +9,5 @@ export const gemini: ClientForm = {
   file: ({ home }) => join(home, '.gemini', 'settings.json'),
   project: '.gemini/settings.json',
   value: (entry) => (isShim(entry) ? stdio(entry) : { type: 'http', url: entry.url }),
-  after: 'Start Gemini CLI again, in a folder that it trusts; `gemini mcp list` shows it.',
+  after: 'Start Gemini CLI again, in a folder that it trusts, then look with `gemini mcp list`.',
 }

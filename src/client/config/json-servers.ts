@@ -1,4 +1,5 @@
 import { readJson, removeMember, setMember } from '../json-edit.ts'
+import { inItsLineEnds } from './line-ends.ts'
 import type { Format, Written } from './types.ts'
 
 type Path = readonly string[]
@@ -22,7 +23,7 @@ export function jsonServers(path: Path, more: (whole: unknown) => readonly Path[
       })
     },
     get: (text, at) => within(readJson(text), at),
-    set: (text, name, value, at = [...path, name]) => setMember(text, at, value),
-    remove: (text, name, at = [...path, name]) => removeMember(text, at),
+    set: (text, name, value, at = [...path, name]) => inItsLineEnds(text, (whole) => setMember(whole, at, value)),
+    remove: (text, name, at = [...path, name]) => inItsLineEnds(text, (whole) => removeMember(whole, at)),
   }
 }

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { parse, stringify } from 'smol-toml'
 import { ChaperoneError } from '../../errors.ts'
 import { within } from './json-servers.ts'
+import { inItsLineEnds } from './line-ends.ts'
 import type { Format } from './types.ts'
 
 /**
@@ -24,13 +25,14 @@ export function tomlServers(table: string): Format {
       // The parser's own writer begins with the empty table of all servers, where it has one.
       const block = lines[0] === `[${table}]` ? lines.slice(1) : lines
       while (block[0] === '') block.shift()
-      const after = placed(text, table, name, block)
+      const after = inItsLineEnds(text, (whole) => placed(whole, table, name, block))
       return checked(before, after, table, name, value)
     },
     remove(text, name) {
       const before = read(text)
       if (within(before, [table, name]) === undefined) return text
-      return checked(before, placed(text, table, name, []), table, name, undefined)
+      const after = inItsLineEnds(text, (whole) => placed(whole, table, name, []))
+      return checked(before, after, table, name, undefined)
     },
   }
 }
@@ -79,7 +81,7 @@ function heading(line: string): readonly string[] | undefined {
   if (!/^\s*\[/.test(line)) return undefined
   try {
     const path: string[] = []
-    let here: unknown = parse(line)
+    let here: unknown = parse(line.trimEnd())
     while (Array.isArray(here) || (typeof here === 'object' && here !== null && Object.keys(here).length > 0)) {
       if (Array.isArray(here)) here = here[0]
       else {

@@ -18,5 +18,5 @@ export const vscode: ClientForm = {
   project: '.vscode/mcp.json',
   value,
   link: (entry) => `vscode:mcp/install?${encodeURIComponent(JSON.stringify({ name: entry.name, ...value(entry) }))}`,
-  after: 'VS Code sees it at once; `MCP: List Servers` in the command palette shows it.',
+  after: 'VS Code sees it at once: `MCP: List Servers` in the command palette.',
 }

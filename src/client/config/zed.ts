@@ -13,5 +13,5 @@ export const zed: ClientForm = {
       : appData(place, place.platform === 'win32' ? 'Zed' : 'zed', 'settings.json'),
   project: '.zed/settings.json',
   value: (entry) => (isShim(entry) ? stdio(entry) : { url: entry.url }),
-  after: 'Zed sees it at once: the settings of the Agent Panel show it.',
+  after: 'Zed sees it at once: look at the settings of the Agent Panel.',
 }

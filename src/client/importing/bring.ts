@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto'
+import { readFile, rm } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
 import type { ServerWish } from '../../api/mcp-contract.ts'
 import { type Clock, systemClock } from '../../clock.ts'
-import { type ChaperoneError, toChaperoneError } from '../../errors.ts'
+import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import { entryFor, isOurs, type Way } from '../config/entries.ts'
-import { editClientFile } from '../config/file.ts'
+import { assertEditable, backupsOf, editClientFile } from '../config/file.ts'
 import { FORMS } from '../config/forms.ts'
 import type { FoundServer } from './find.ts'
 import type { ChangedFile, Journal, Journals } from './journal.ts'
+import { secretsIn } from './secrets.ts'
 import { type Cannot, catalogName, type Wish, wishOf } from './wish.ts'
 
 /** A server to bring along: one in the catalog, wherever it stands on this computer. */
@@ -79,13 +81,15 @@ export async function bringAlong(
   const { catalog, journals } = parts
   const at = (parts.clock ?? systemClock).now()
   const id = new Date(at).toISOString().replace(/[-:]|\.\d+/g, '')
-  let journal: Journal = { v: 1, id, at, server: parts.server, state: 'begun', files: [], secrets: [] }
+  // What was interrupted is gone on with: its journal knows what the files were before all of it.
+  const begun = (await journals.list()).filter(({ state, server }) => state === 'begun' && server === parts.server)
+  let journal: Journal = begun[0] ?? { v: 1, id, at, server: parts.server, state: 'begun', files: [], secrets: [] }
   const save = async (change: Partial<Journal>) => {
     journal = { ...journal, ...change }
     await journals.save(journal)
   }
   // What an import made that was interrupted is used by nothing else.
-  const mine = new Set((await journals.list()).filter(({ state }) => state === 'begun').flatMap(({ secrets }) => secrets))
+  const mine = new Set(begun.flatMap(({ secrets }) => secrets))
   const brought: Brought[] = []
   for (const offer of offers) {
     if (!('wish' in offer.is)) continue
@@ -95,14 +99,17 @@ export async function bringAlong(
       brought.push({ name: offer.name, state: 'failed', error: toChaperoneError(cause), files: [] })
     }
   }
+  for (const other of begun.slice(1)) await journals.save({ ...other, state: 'done' })
   if (journal.files.length > 0 || journal.secrets.length > 0) await save({ state: 'done' })
-  return { brought, ...(journal.files.length > 0 ? { journal: id } : {}) }
+  return { brought, ...(journal.files.length > 0 ? { journal: journal.id } : {}) }
 
   async function bringOne(offer: Offer, is: Wish): Promise<Brought> {
+    // Before anything is moved: a file that cannot be changed would keep its secret, and the vault would have another.
+    for (const { source } of offer.found) await assertEditable(source.file, source.project)
     const { name, wish, secrets } = await free(is)
     const there = await catalog.document(name)
     if (!there) {
-      if (secrets.size > 0) await save({ secrets: [...journal.secrets, ...secrets.keys()] })
+      if (secrets.size > 0) await save({ secrets: [...new Set([...journal.secrets, ...secrets.keys()])] })
       for (const [secret, value] of secrets) await catalog.putSecret(secret, value)
       if (!(await catalog.add(wish))) return { name, state: 'declined', files: [] }
     }
@@ -148,14 +155,15 @@ export async function bringAlong(
         ...(source.project === undefined ? {} : { project: source.project }),
         // Before the file is changed the way back is on the disk.
         async before(after) {
-          const clean = known === undefined || known.afters.includes(digest(before))
+          const clean = known === undefined || before === known.before || known.afters.includes(digest(before))
           const changed: ChangedFile = {
             client: source.client,
             file: source.file,
             ...(source.project === undefined ? {} : { project: source.project }),
             before: known?.before ?? before,
             afters: clean ? [...(known?.afters ?? []), digest(after)] : [],
-            entries: [...(known?.entries ?? []), { at, name, value }],
+            // Written down once already, where it was interrupted.
+            entries: [...(known?.entries ?? []).filter((entry) => !isDeepStrictEqual(entry.at, at)), { at, name, value }],
           }
           await save({ files: [...journal.files.filter((one) => one.file !== source.file), changed] })
         },
@@ -176,31 +184,57 @@ function unused(name: string, taken: Set<string>): string {
   }
 }
 
-/** Puts the files back: as they were to the byte, or, where somebody has changed one since, entry by entry. */
-export async function undo(
-  journal: Journal,
-  journals: Journals,
-): Promise<readonly { readonly file: string; readonly state: 'restored' | 'merged' | 'untouched' }[]> {
-  const done: { file: string; state: 'restored' | 'merged' | 'untouched' }[] = []
+export interface PutBack {
+  readonly file: string
+  readonly state: 'restored' | 'merged' | 'untouched'
+}
+
+/**
+ * Puts the files back: as they were to the byte, or, where somebody has changed one since, entry by entry. Then the copies
+ * go: what they hold stands in the files again. Only where a file has nothing left to put back they stay.
+ */
+export async function undo(journal: Journal, journals: Journals): Promise<readonly PutBack[]> {
+  const done: PutBack[] = []
   for (const { client, file, project, before, afters, entries } of journal.files) {
     const { format } = FORMS[client]
-    let state: 'restored' | 'merged' | 'untouched' = 'untouched'
+    let state: PutBack['state'] = 'untouched'
     await editClientFile(
       file,
       (text) => {
-        if (text === before) return text
-        if (afters.includes(digest(text))) {
+        if (text === before || afters.includes(digest(text))) {
           state = 'restored'
           return before
         }
         const back = entries.filter(({ at }) => isOurs(format.get(text, at)))
-        state = back.length > 0 ? 'merged' : 'untouched'
+        state = back.length > 0 || entries.every(({ at, value }) => isDeepStrictEqual(format.get(text, at), value)) ? 'merged' : 'untouched'
         return back.reduce((soFar, { at, name, value }) => format.set(soFar, name, value, at), text)
       },
       { backup: false, ...(project === undefined ? {} : { project }) },
     )
     done.push({ file, state })
   }
-  await journals.save({ ...journal, state: 'undone' })
+  if (done.some(({ state }) => state === 'untouched')) await journals.save({ ...journal, state: 'undone' })
+  else await journals.forget(journal.id)
   return done
+}
+
+/**
+ * Throws the way back away, and with it every older copy of these files that holds a secret. Resolves with those copies.
+ * Throws `conflict` for an import that was interrupted.
+ */
+export async function forget(journal: Journal, journals: Journals): Promise<readonly string[]> {
+  if (journal.state === 'begun')
+    throw new ChaperoneError('conflict', `The import ${journal.id} was interrupted.`, {
+      fix: 'Finish it (chaperone mcp import), or put the files back: chaperone mcp import --undo',
+    })
+  const gone: string[] = []
+  for (const { client, file } of journal.files) {
+    for (const copy of await backupsOf(file)) {
+      if (!FORMS[client].format.list(await readFile(copy, 'utf8')).some(({ value }) => secretsIn(value).length > 0)) continue
+      await rm(copy, { force: true })
+      gone.push(copy)
+    }
+  }
+  await journals.forget(journal.id)
+  return gone
 }

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { toChaperoneError } from '../../errors.ts'
 import { isOurs } from '../config/entries.ts'
-import { backupsOf, readClientFile } from '../config/file.ts'
+import { backupsOf, leftovers, readClientFile } from '../config/file.ts'
 import { type Source, sources } from '../config/forms.ts'
 import type { Place } from '../config/types.ts'
 import { type FoundSecret, secretsIn } from './secrets.ts'
@@ -15,7 +15,7 @@ export interface FoundServer {
   /** It goes through Chaperone already. */
   readonly ours: boolean
   readonly secrets: readonly FoundSecret[]
-  /** A copy that was made before a change: no client reads it, but what stands in it is still there. */
+  /** A copy that was made before a change, or what was left when one of us was killed: no client reads it, but what stands in it is still there. */
   readonly copy?: true
 }
 
@@ -49,7 +49,7 @@ export async function findServers(place: Place, projects: readonly string[], web
           secrets: secretsIn(value),
           ...(copy ? { copy: true as const } : {}),
         })
-      if (!copy) for (const backup of await backupsOf(file)) await look({ ...source, file: backup }, true)
+      if (!copy) for (const backup of [...(await backupsOf(file)), ...(await leftovers(file))]) await look({ ...source, file: backup }, true)
     } catch (cause) {
       if (existsSync(source.file)) faults.push({ file: source.file, message: toChaperoneError(cause).message })
     }

@@ -1,8 +1,10 @@
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ChaperoneError } from '../../errors.ts'
+import { leftovers } from '../config/file.ts'
 import type { Client } from '../config/types.ts'
 import { writePrivately } from '../profile.ts'
+import { alone } from '../turn.ts'
 
 /**
  * What an import did, written down before it does it: the way back. It holds whole files as they were, with the secrets in
@@ -14,6 +16,7 @@ export interface Journal {
   /** ms since 1970 */
   readonly at: number
   readonly server: string
+  /** `undone`: the files were put back, but one of them had changed too much: what it was is kept */
   readonly state: 'begun' | 'done' | 'undone'
   readonly files: readonly ChangedFile[]
   /** names in the vault that this import made */
@@ -35,16 +38,35 @@ export interface Journals {
   /** newest first */
   list(): Promise<readonly Journal[]>
   forget(id: string): Promise<void>
+  /** Runs `work` while nobody else brings along, undoes or forgets; what a killed one left half written goes. Throws `conflict`. */
+  alone<T>(work: () => Promise<T>): Promise<T>
   readonly folder: string
 }
 
 export function openJournals(home: string): Journals {
   const folder = join(home, 'imports')
   const fileOf = (id: string) => join(folder, `${id}.json`)
-  return {
+  const make = async () => {
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    // An older one, made by hand perhaps: whole files of clients lie in it.
+    if (process.platform !== 'win32') await chmod(folder, 0o700)
+  }
+  const journals: Journals = {
     folder,
+    async alone(work) {
+      await make()
+      const busy = () =>
+        new ChaperoneError('conflict', 'Another import is at work on this computer.', { fix: 'Wait until it has ended, then try again.' })
+      return alone(join(folder, 'at-work'), busy, async () => {
+        const all = await journals.list()
+        for (const file of all.flatMap(({ files }) => files.map(({ file }) => file)))
+          for (const one of await leftovers(file)) await rm(one, { force: true })
+        for (const name of await readdir(folder)) if (name.endsWith('.tmp')) await rm(join(folder, name), { force: true })
+        return work()
+      })
+    },
     async save(journal) {
-      await mkdir(folder, { recursive: true, mode: 0o700 })
+      await make()
       await writePrivately(fileOf(journal.id), `${JSON.stringify(journal, null, 1)}\n`)
     },
     async list() {
@@ -57,6 +79,7 @@ export function openJournals(home: string): Journals {
     },
     forget: (id) => rm(fileOf(id), { force: true }),
   }
+  return journals
 }
 
 async function read(file: string): Promise<Journal> {

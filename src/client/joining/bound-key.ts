@@ -57,7 +57,7 @@ export const presentBoundKey: Present = async (ask, show) => {
     if (ask.register === undefined)
       throw lacking(
         `There is no key file ${path}.`,
-        'The first time, bring a join token: --token TOKEN (chaperone agent token NAME --how DOCUMENT prints the whole line).',
+        'The first time, bring a join token: --register TOKEN (chaperone agent token NAME --how DOCUMENT prints the whole line).',
       )
     await ensureKeyFile(path)
   }

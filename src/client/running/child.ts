@@ -35,6 +35,9 @@ export interface RunningChild {
   signal(name: NodeJS.Signals): void
   /** What the terminal has sent to us: to all that stands before it, where it has not reached them already. */
   fromTerminal(name: NodeJS.Signals): void
+  /** Stands still, with what it started, until `resume`: a stop that reached us alone would leave it working at a closed door. */
+  suspend(): void
+  resume(): void
   /** SIGTERM, and when it does not go, SIGKILL to all that it started. */
   stop(): void
 }
@@ -86,9 +89,16 @@ export function startChild(ask: ChildAsk): RunningChild {
     }
   }
 
+  /** The group that the program leads, where it has one of its own; a terminal stops the others itself. */
+  const whole = () => {
+    if (bubblewrap) return ask.apart && first !== undefined ? -first : target()
+    return detached && child.pid !== undefined ? -child.pid : child.pid
+  }
+
   let forget = () => {}
   const ended = new Promise<number>((done, fail) => {
-    child.once('error', fail)
+    // It was there when it was looked for; a service that is being replaced is found again at the next start.
+    child.once('error', (error: NodeJS.ErrnoException) => (error.code === 'ENOENT' ? done(127) : error.code === 'EACCES' ? done(126) : fail(error)))
     child.once('exit', (code, signal) => done(code ?? 128 + (constants.signals[signal ?? 'SIGKILL'] ?? 9)))
   }).finally(async () => {
     forget()
@@ -105,6 +115,8 @@ export function startChild(ask: ChildAsk): RunningChild {
       // The first process of the namespace leads that session and its group; it takes no such signal itself.
       else if (bubblewrap && ask.apart && first !== undefined) kill(-first, name)
     },
+    suspend: () => kill(whole(), 'SIGSTOP'),
+    resume: () => kill(whole(), 'SIGCONT'),
     stop() {
       kill(target() ?? child.pid, 'SIGTERM')
       forget = clock.at(clock.now() + GRACE_MS, () =>

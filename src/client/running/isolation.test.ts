@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { ChaperoneError } from '../../errors.ts'
 import { type BwrapAsk, bwrapArguments, decideFence, probeAbility } from './isolation.ts'
 
 const ABLE = { bwrap: '/usr/bin/bwrap' }
@@ -35,8 +36,8 @@ test('elsewhere than on Linux there is none, and that is said', async () => {
 async function ask(t: { after(work: () => Promise<void>): void }, more: Partial<BwrapAsk> = {}): Promise<BwrapAsk> {
   const dir = await mkdtemp(join(tmpdir(), 'chaperone-fence-'))
   t.after(() => rm(dir, { recursive: true, force: true }))
-  for (const name of ['home/work', 'home/.ssh', 'secret', 'runs/own']) await mkdir(join(dir, name), { recursive: true })
-  await writeFile(join(dir, 'identity.json'), '{}')
+  for (const name of ['home/work', 'home/.ssh', 'home/secret', 'home/keys', 'runs/own']) await mkdir(join(dir, name), { recursive: true })
+  await writeFile(join(dir, 'home', 'keys', 'identity.json'), '{}')
   return {
     network: 'chaperone',
     program: '/usr/bin/true',
@@ -46,7 +47,7 @@ async function ask(t: { after(work: () => Promise<void>): void }, more: Partial<
     home: join(dir, 'home'),
     runs: join(dir, 'runs'),
     own: { read: [join(dir, 'runs', 'own')], write: [] },
-    hide: [join(dir, 'secret'), join(dir, 'identity.json'), join(dir, 'not-there')],
+    hide: [join(dir, 'home', 'secret'), join(dir, 'home', 'keys', 'identity.json'), join(dir, 'home', 'not-there', 'x')],
     read: [],
     write: [],
     newSession: true,
@@ -72,16 +73,37 @@ test('a home folder, or what holds one, is not given to a program that must not 
   }
 })
 
-test('Chaperone’s own files and those of other runs are covered in both', async (t) => {
+test('Chaperone’s own files and those of other runs are covered: of a file its folder, because a file is replaced when it is renewed', async (t) => {
   for (const network of ['chaperone', 'open'] as const) {
     const given = await ask(t, { network })
     const { options } = bwrapArguments(given)
     const at = (...words: readonly string[]) => options.findIndex((_, i) => words.every((word, j) => options[i + j] === word))
-    assert.ok(at('--tmpfs', given.hide[0]!) > 0)
-    assert.ok(at('--ro-bind', '/dev/null', given.hide[1]!) > 0)
+    // Where nothing is shown but what is needed, they are not there to begin with.
+    for (const folder of ['secret', 'keys']) assert.equal(at('--tmpfs', join(given.home, folder)) > 0, network === 'open', folder)
     // Covered first, then its own is put back.
     assert.ok(at('--tmpfs', given.runs) > 0 && at('--tmpfs', given.runs) < at('--ro-bind', given.own.read[0]!, given.own.read[0]!))
-    assert.equal(at(given.hide[2]!), -1)
+    assert.equal(at(join(given.home, 'not-there')), -1)
     assert.equal(at('--clearenv', '--setenv', 'TOKEN', 'of the program') > 0, true)
   }
+})
+
+test('rule 5: what cannot be kept from a program is refused before it starts, with where to put it', async (t) => {
+  const given = await ask(t)
+  const cases: readonly Partial<BwrapAsk>[] = [
+    { hide: [join(given.cwd, 'machine.key')] },
+    { hide: [join(given.cwd, 'profiles')] },
+    { write: [join(given.home, 'secret')] },
+    { read: [join(given.home, 'keys', 'identity.json')] },
+    { read: [join(given.home, 'secret')] },
+    { network: 'open', hide: [join(given.cwd, 'machine.key')] },
+    { network: 'open', hide: [join(given.home, 'machine.key')] },
+    { network: 'open', hide: ['/etc/machine.key'] },
+    { network: 'open', hide: [given.cwd] },
+  ]
+  for (const more of cases)
+    assert.throws(
+      () => bwrapArguments({ ...given, ...more }),
+      (error: ChaperoneError) => error.code === 'isolation_unavailable' && /could read/.test(error.message) && /mkdir/.test(error.fix ?? ''),
+      JSON.stringify(more),
+    )
 })

@@ -1,9 +1,11 @@
 import { execFile } from 'node:child_process'
-import { existsSync, realpathSync, statSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { ChaperoneError } from '../../errors.ts'
 import { isIn } from '../../gateways/mcp/stdio/isolation-paths.ts'
+import { covers, type HideAsk } from './hiding.ts'
+import { OUR_PARTS, programFolders, real, SYSTEM } from './shown.ts'
 
 export type Isolation = 'auto' | 'bubblewrap' | 'none'
 /** `chaperone`: nothing but the sockets of the run; `open`: as the machine has it. */
@@ -76,35 +78,23 @@ export async function probeAbility(platform: NodeJS.Platform = process.platform)
   }
 }
 
-const BASE = ['--die-with-parent']
-
-/** What programs need of /etc; not /etc itself, which holds keys and configuration of others. */
-const ETC = [
-  ...['ssl', 'ca-certificates', 'pki', 'resolv.conf', 'hosts', 'nsswitch.conf', 'passwd', 'group', 'ld.so.cache', 'ld.so.conf', 'ld.so.conf.d'],
-  ...['alternatives', 'localtime', 'gai.conf', 'protocols', 'services', 'host.conf', 'terminfo', 'bash.bashrc', 'profile', 'inputrc', 'mime.types'],
+/**
+ * Root keeps its capabilities in bubblewrap, and with CAP_SYS_ADMIN it takes away again what covers a folder (measured with 0.8.0).
+ * It is left those over files and its own processes; for everybody else there is nothing to drop.
+ */
+const ROOT_KEEPS = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'KILL', 'SETGID', 'SETUID', 'NET_BIND_SERVICE']
+const BASE = [
+  '--die-with-parent',
+  ...(process.getuid?.() === 0 ? ['--cap-drop', 'ALL', ...ROOT_KEEPS.flatMap((name) => ['--cap-add', `CAP_${name}`])] : []),
 ]
-const SYSTEM = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32', '/opt', '/nix', ...ETC.map((name) => `/etc/${name}`)]
 
-/** This package: the child starts `chaperone mcp connect` and `chaperone requests ask` from it. Not its folder, which in a checkout may hold anything. */
-const OURS = resolve(import.meta.dirname, '..', '..', '..')
-const OUR_PARTS = ['bin', 'src', 'dist', 'node_modules', 'package.json'].map((name) => join(OURS, name))
-
-export interface BwrapAsk {
-  readonly network: Network
-  /** absolute path of the program, and its arguments */
-  readonly program: string
+export interface BwrapAsk extends HideAsk {
+  /** of the program */
   readonly args: readonly string[]
   readonly env: Readonly<Record<string, string>>
-  readonly cwd: string
-  /** of the person */
-  readonly home: string
   /** the folder that holds those of all runs; of its own run the program sees what is listed, to read and to write */
   readonly runs: string
   readonly own: { readonly read: readonly string[]; readonly write: readonly string[] }
-  /** Chaperone's own: profiles, credential files, whatever speaks to the key store. Covered. */
-  readonly hide: readonly string[]
-  readonly read: readonly string[]
-  readonly write: readonly string[]
   /** coreutils' env, from the ability */
   readonly resetSignals?: string
   /** a terminal that could be typed into from inside (TIOCSTI, CVE-2017-5226), and is not given up */
@@ -119,7 +109,7 @@ export function bwrapArguments(ask: BwrapAsk): { readonly options: readonly stri
     ...BASE,
     ...(ask.newSession ? ['--new-session'] : []),
     ...(network === 'open' ? openBinds(ask) : closedBinds(ask)),
-    ...ask.hide.filter(existsSync).flatMap(covered),
+    ...covers(ask),
     // Of other runs the program sees nothing, and of its own not who ends it; and a covered folder may have had them in it.
     '--tmpfs',
     runs,
@@ -141,9 +131,7 @@ export const TERMINAL_SIGNALS = 'INT,QUIT'
 const openBinds = (_: BwrapAsk) => ['--dev-bind', '/', '/', '--proc', '/proc']
 
 /** Only what a program needs to run, the folder that it works in, and what was named. */
-function closedBinds({ program, cwd, home, read, write }: BwrapAsk): string[] {
-  refuseWide(cwd, home)
-  for (const folder of write) refuseWide(folder, home)
+function closedBinds({ program, cwd, read, write }: BwrapAsk): string[] {
   const system = SYSTEM.filter(existsSync).flatMap((path) => ['--ro-bind', real(path), path])
   const seen = [real(process.execPath), ...OUR_PARTS.filter(existsSync), ...programFolders(program), ...read]
   const outside = (path: string) => !['/usr', '/opt', '/nix'].some((folder) => isIn(path, folder))
@@ -155,23 +143,3 @@ function closedBinds({ program, cwd, home, read, write }: BwrapAsk): string[] {
     ...ordered([cwd, ...write]).flatMap((path) => ['--bind', path, path]),
   ]
 }
-
-/** A home folder has the keys of its person in it, and the whole file system has everybody's. */
-function refuseWide(folder: string, home: string): void {
-  if (!isIn(real(home), real(folder))) return
-  throw new ChaperoneError('isolation_unavailable', `${folder} holds the home folder, with keys that the program must not see.`, {
-    fix: 'Start it in the folder that it is to work in, or say --network open, or --isolation none.',
-  })
-}
-
-/** The program as it was named and as it is, with the modules that its own installation brings (a Node in a home folder, say). */
-function programFolders(program: string): string[] {
-  const is = real(program)
-  const at = is.indexOf('/node_modules/')
-  const modules = join(dirname(dirname(is)), 'lib', 'node_modules')
-  return [program, at >= 0 ? `${is.slice(0, at)}/node_modules` : is, ...(existsSync(modules) ? [modules] : [])]
-}
-
-const covered = (path: string): string[] => (statSync(path).isDirectory() ? ['--tmpfs', real(path)] : ['--ro-bind', '/dev/null', real(path)])
-
-const real = (path: string) => (existsSync(path) ? realpathSync(path) : resolve(path))

@@ -128,8 +128,9 @@ async function lives({ pid, began }: Owner): Promise<boolean> {
   return (await beganAt(pid)) === began
 }
 
-/** Field 22 of /proc/<pid>/stat, counted from behind the name, which may hold anything. */
+/** Field 22 of /proc/<pid>/stat, counted from behind the name, which may hold anything. One that is dead and not yet buried has none. */
 async function beganAt(pid: number): Promise<string> {
   const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')
-  return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? ''
+  const [state, ...fields] = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  return state === 'Z' || state === 'X' ? 'dead' : (fields[18] ?? '')
 }

@@ -20,7 +20,10 @@ test('the summary says what may be reached, what is asked about, what may be ask
         may_request: [{ role: 'writer', for_at_most: '10m', resources: ['mcp/files'] }],
       },
       services: [{ service: 'orders', database: { resource: 'orders', database: 'shop', user: 'reader' } }],
-      missing: [{ text: 'FOO is not set', fix: 'Set it.' }],
+      missing: [
+        { text: 'not isolated: bwrap is not installed', fix: 'Install bubblewrap.' },
+        { text: 'FOO is not set', fix: 'Set it.' },
+      ],
       limits: ['Only to read.'],
       stripped: ['AWS_PROFILE'],
     }),

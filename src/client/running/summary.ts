@@ -56,7 +56,7 @@ export function summaryLines(ask: SummaryAsk): readonly string[] {
     ...block('fence', [fenceText(fence), ...(ask.stripped.length > 0 ? [`not passed on: ${names(ask.stripped)} (--env NAME passes one on)`] : [])]),
     ...block(
       'missing',
-      [...(fence.note ? [fence.note] : []), ...missing].map(({ text, fix }) => `${text}. ${fix}`),
+      missing.map(({ text, fix }) => `${text}. ${fix}`),
     ),
   ]
 }

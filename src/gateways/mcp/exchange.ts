@@ -39,6 +39,8 @@ export interface McpCaller {
   readonly session: LiveSession
   /** Aborts when the proof that this request came with ends. */
   readonly connection: Connection
+  /** `WWW-Authenticate` of what this caller's token is too narrow for, where it could come back with a wider one. */
+  readonly stepUp?: string
 }
 
 /** What a message is sent for: who asks, in which MCP session, and where its answer goes. */

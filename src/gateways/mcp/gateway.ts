@@ -374,6 +374,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
       method: message.method,
       serverVisible: visible(),
       opensPages: opensPages(visit, message),
+      ...(caller.stepUp === undefined ? {} : { stepUp: caller.stepUp }),
       ...id,
       ...(typeof tool === 'string' ? { tool } : {}),
     }

@@ -28,6 +28,8 @@ export interface Asked {
   readonly serverVisible?: boolean
   /** The client has said that it can show a page to its person (elicitation by URL, 2025-11-25). */
   readonly opensPages?: boolean
+  /** see `McpCaller` */
+  readonly stepUp?: string
 }
 
 /** Codes that concern the request as HTTP: a client must authenticate, shrink or resend it. All others travel in the answer. */
@@ -54,8 +56,13 @@ export function replyTo(error: ChaperoneError, asked: Asked): Reply {
     const elicitations = [{ mode: 'url', elicitationId: randomUUID(), url: login.link, message: login.message }]
     return { status: 200, message: failure(asked.id, URL_REQUIRED, sentence(error), { ...dataOf(error), elicitations }) }
   }
-  if (error instanceof Refusal && asked.id !== undefined && asked.method === 'tools/call')
-    return { status: 200, message: toolRefusal(error, asked, asked.id) }
+  const told = error instanceof Refusal && asked.id !== undefined && asked.method === 'tools/call' ? toolRefusal(error, asked, asked.id) : undefined
+  // MCP authorization, scope challenge: only where a wider token would help, or a client would ask its person again and again.
+  if (asked.stepUp !== undefined && error instanceof Refusal && error.decision.limit?.alone === true) {
+    const message = told ?? failure(asked.id, REASONS[error.code].jsonrpc, sentence(error), dataOf(error))
+    return { status: 403, message, headers: { 'www-authenticate': asked.stepUp } }
+  }
+  if (told) return { status: 200, message: told }
   // An error with status 200 to the question of the era would answer it: "not modern" (reference clients).
   const status = BY_STATUS.has(error.code) || asked.id === undefined || asked.method === 'server/discover' ? REASONS[error.code].http : 200
   const message = failure(asked.id, REASONS[error.code].jsonrpc, sentence(error), dataOf(error))

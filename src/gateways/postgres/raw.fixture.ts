@@ -53,14 +53,14 @@ export async function logInRaw(socket: TLSSocket, parameters: Record<string, str
         if (frame[0] === 'E'.charCodeAt(0)) return readErrorFields(frame)
       }
     },
-    /** Up to the n-th ReadyForQuery: types with the values of rows, codes of errors and the status. */
-    async answers(readies = 1): Promise<string[]> {
+    /** Up to the n-th ReadyForQuery: types with the values of rows, codes of errors and the status. `shapes`: row descriptions too. */
+    async answers(readies = 1, shapes = false): Promise<string[]> {
       const said: string[] = []
       for (let left = readies; left > 0; ) {
         const frame = await next()
         const type = String.fromCharCode(frame[0]!)
         if (type === 'Z') left--
-        if (type === 'S' || type === 'T') continue
+        if (type === 'S' || (type === 'T' && !shapes)) continue
         said.push(
           type +
             (type === 'Z'
@@ -113,5 +113,6 @@ export const bind = (portal: string, statement: string, values: readonly string[
   )
 export const execute = (portal: string, most = 0) => message('E', cstring(portal), int32(most))
 export const close = (of: 'S' | 'P', name: string) => message('C', Buffer.from(of), cstring(name))
+export const describe = (of: 'S' | 'P', name: string) => message('D', Buffer.from(of), cstring(name))
 export const sync = () => message('S')
 export const flush = () => message('H')

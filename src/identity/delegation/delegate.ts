@@ -15,20 +15,22 @@ export interface DelegatingParts {
 }
 
 export interface Delegate {
-  /** In it somebody agrees: the person, or the agent that hands on. */
-  readonly session: LiveSession
+  /** In which session somebody agrees: the person, or the agent that hands on; or which directory speaks for him. */
+  readonly agreed: LiveSession | { readonly directory: string }
   readonly from: { readonly id: string; readonly name: string }
   readonly to: { readonly id: string; readonly name: string }
   readonly how: DelegationHow
   readonly limits?: Limits
   /** ms */
   readonly forMs?: number
-  /** It ends with the session in which it was agreed to. */
+  /** It ends with the session in which it was agreed to; a directory is none. */
   readonly bound?: boolean
   /** the delegation under which `from` acts itself */
   readonly parentId?: string
   /** `id`: of an OAuth client, beside what it calls itself; kept in the place of the name */
-  readonly client?: Consent['client'] & { readonly id?: string }
+  readonly client?: { readonly id: string } | (Consent['client'] & { readonly id?: string })
+  /** name of the profile that the limits are of */
+  readonly profile?: string
 }
 
 /** One giver: far more than a person looks through, far fewer than a loop would make (rule 11). */
@@ -40,24 +42,26 @@ const MOST_STANDING = 1000
  * `invalid_document`.
  */
 export async function delegate({ store, audit, clock }: DelegatingParts, ask: Delegate): Promise<Delegation> {
-  const { session, from, to, how, limits = {}, forMs, bound, parentId, client } = ask
+  const { agreed, from, to, how, limits = {}, forMs, bound, parentId, client, profile } = ask
+  const session = 'directory' in agreed ? undefined : agreed
+  const called = client === undefined ? undefined : (client.id ?? ('name' in client ? client.name : undefined))
   const now = clock.now()
   const words = consentWords({
     from: from.name,
     to: to.name,
     limits,
     how,
-    ...(client === undefined ? {} : { client }),
+    ...(client && 'name' in client ? { client } : {}),
     ...(forMs === undefined ? {} : { forMs }),
     ...(bound ? { bound } : {}),
   }).join(' ')
   await assertFew({ store }, from, now)
   const expiresAt = forMs === undefined ? undefined : now + forMs
-  const { actor, chain, session: id, credential } = actingIn(session, () => undefined)
   await audit.append({
     type: 'delegation.made',
-    ...{ actor, ...(chain ? { chain } : {}), session: id, credential },
+    ...(session ? actingIn(session, () => undefined) : { actor: from }),
     data: {
+      ...('directory' in agreed ? { by: agreed.directory } : {}),
       from: from.id,
       to: to.id,
       how,
@@ -65,7 +69,8 @@ export async function delegate({ store, audit, clock }: DelegatingParts, ask: De
       words,
       ...(expiresAt === undefined ? {} : { expiresAt }),
       ...(bound ? { bound } : {}),
-      ...(client === undefined ? {} : { client: client.id ?? client.name }),
+      ...(called === undefined ? {} : { client: called }),
+      ...(profile === undefined ? {} : { profile }),
     },
   })
   return store.write((trx) =>
@@ -74,13 +79,13 @@ export async function delegate({ store, audit, clock }: DelegatingParts, ask: De
       toId: to.id,
       how,
       limits,
-      madeBy: session.principal.identityId,
+      ...(session ? { madeBy: session.principal.identityId } : {}),
       words,
       now,
       ...(expiresAt === undefined ? {} : { expiresAt }),
-      ...(bound ? { sessionId: session.id } : {}),
+      ...(bound && session ? { sessionId: session.id } : {}),
       ...(parentId === undefined ? {} : { parentId }),
-      ...(client === undefined ? {} : { client: client.id ?? client.name }),
+      ...(called === undefined ? {} : { client: called }),
     }),
   )
 }

@@ -71,14 +71,14 @@ async function acting(
   from: LiveSession,
   given: { readonly forMs?: number; readonly bound?: boolean; readonly limits?: Limits; readonly lifeMs?: number } = {},
 ) {
-  const delegation = await delegate({ store, audit, clock }, { session: from, from: boris, to: bot, how: 'run', ...given })
+  const delegation = await delegate({ store, audit, clock }, { agreed: from, from: boris, to: bot, how: 'run', ...given })
   const chain = [{ identity: boris.id }, { identity: bot.id, delegation: delegation.id }]
   const { id, expiresAt } = await sessions.start({ identityId: bot.id, chain, how: 'run', parentId: from.id, lifeMs: given.lifeMs ?? 4 * HOUR })
   return { session: await live(bot, chain, id), delegation, expiresAt }
 }
 
 const handOn = (ask: Omit<ExchangeAsk, 'to'> & { readonly to?: string }): Promise<Exchanged> =>
-  exchange({ store, audit, clock, sessions, see: async () => {} }, { to: 'helper', ...ask })
+  exchange({ store, audit, clock, sessions, see: async () => {} }, { to: 'helper', ...ask }, async (made) => made)
 
 test('rule 4: a session lasts no longer than any delegation of its chain, and is cut at that minute by its own timer', async () => {
   const { session, expiresAt } = await acting(await person(), { forMs: 10 * MINUTE })
@@ -118,11 +118,11 @@ test('revoking a delegation ends what was handed on under it and every session o
   const below = await live(helper, one.chain, one.session.id)
   const two = await handOn({ session: below, to: 'boris/scout' })
   const connections = [session.connect('mcp'), below.connect('postgres')]
-  await sessions.endDelegations([delegation.id], 'revoked by boris', { id: boris.id, name: 'boris' })
+  await sessions.endDelegations([delegation.id], 'revoked', { id: boris.id, name: 'boris' })
   assert.ok(connections.every(({ signal }) => signal.aborted))
   assert.deepEqual(new Set(ended().map((data) => data.delegation)), new Set([delegation.id, one.delegation.id, two.delegation.id]))
-  assert.equal(ended().find((data) => data.delegation === delegation.id)?.reason, 'revoked by boris')
-  assert.match(String(ended().find((data) => data.delegation === two.delegation.id)?.reason), /^with what it rests on/)
+  assert.equal(ended().find((data) => data.delegation === delegation.id)?.reason, 'revoked')
+  assert.equal(ended().find((data) => data.delegation === two.delegation.id)?.with, delegation.id, 'with what it rests on')
   const rows = await store.db.selectFrom('sessions').select(['id', 'ended_at']).where('id', 'in', [session.id, below.id, two.session.id]).execute()
   assert.ok(rows.every((row) => row.ended_at !== null))
   await assert.rejects(handOn({ session }), { code: 'session_ended' })
@@ -132,7 +132,7 @@ test("the end of a person's session ends what is bound to it and everything belo
   const me = await person()
   const bound = await acting(me, { bound: true })
   const one = await handOn({ session: bound.session })
-  const free = await delegate({ store, audit, clock }, { session: me, from: boris, to: helper, how: 'consent' })
+  const free = await delegate({ store, audit, clock }, { agreed: me, from: boris, to: helper, how: 'consent' })
   await sessions.end(me.id, 'logout')
   const stand = await listDelegations(store.db, { fromId: boris.id, now: clock.now() })
   assert.deepEqual(
@@ -148,10 +148,10 @@ test("the end of a person's session ends what is bound to it and everything belo
 
 test('the sweep ends on record what nobody ended: time is over, somebody is deleted, its session has run out', async () => {
   const short = await person(30 * MINUTE)
-  const over = await delegate({ store, audit, clock }, { session: short, from: boris, to: bot, how: 'run', forMs: MINUTE })
-  const bound = await delegate({ store, audit, clock }, { session: short, from: boris, to: bot, how: 'run', bound: true })
-  const toGone = await delegate({ store, audit, clock }, { session: short, from: boris, to: helper, how: 'consent' })
-  const stays = await delegate({ store, audit, clock }, { session: short, from: boris, to: bot, how: 'consent' })
+  const over = await delegate({ store, audit, clock }, { agreed: short, from: boris, to: bot, how: 'run', forMs: MINUTE })
+  const bound = await delegate({ store, audit, clock }, { agreed: short, from: boris, to: bot, how: 'run', bound: true })
+  const toGone = await delegate({ store, audit, clock }, { agreed: short, from: boris, to: helper, how: 'consent' })
+  const stays = await delegate({ store, audit, clock }, { agreed: short, from: boris, to: bot, how: 'consent' })
   await sweepDelegations({ store, sessions, clock })
   assert.deepEqual(ended(), [])
   clock.advance(31 * MINUTE)
@@ -161,8 +161,8 @@ test('the sweep ends on record what nobody ended: time is over, somebody is dele
     new Map(ended().map((data) => [data.delegation, data.reason])),
     new Map([
       [over.id, 'expired'],
-      [bound.id, 'the session it was bound to is over'],
-      [toGone.id, 'an identity was deleted'],
+      [bound.id, 'unbound'],
+      [toGone.id, 'deleted'],
     ]),
   )
   await sweepDelegations({ store, sessions, clock })
@@ -176,7 +176,7 @@ test('the sweep ends on record what nobody ended: time is over, somebody is dele
 test('nothing is given under a session or a delegation that is over, and nothing with limits that cannot be read', async () => {
   const me = await person()
   const { delegation } = await acting(me)
-  await sessions.endDelegations([delegation.id], 'x')
+  await sessions.endDelegations([delegation.id], 'revoked')
   const ask = { fromId: bot.id, toId: helper.id, now: clock.now() }
   await assert.rejects(
     store.write((trx) => makeDelegation(trx, { ...ask, parentId: delegation.id })),
@@ -268,8 +268,8 @@ test("a client's first use never finds what was given for one run, or bound to a
   const me = await person()
   const made = await store.write((trx) => clientAgent(trx, boris, 'cursor', clock.now()))
   await sessions.endDelegations([made.delegationId], 'revoked')
-  await delegate({ store, audit, clock }, { session: me, from: boris, to: made.agent, how: 'run', limits: { effects: ['read'] } })
-  await delegate({ store, audit, clock }, { session: me, from: boris, to: made.agent, how: 'client', bound: true })
+  await delegate({ store, audit, clock }, { agreed: me, from: boris, to: made.agent, how: 'run', limits: { effects: ['read'] } })
+  await delegate({ store, audit, clock }, { agreed: me, from: boris, to: made.agent, how: 'client', bound: true })
   assert.deepEqual(await listDelegations(store.db, { fromId: boris.id, toId: made.agent.id, firstUse: true, now: clock.now() }), [])
   const again = await store.write((trx) => clientAgent(trx, boris, 'cursor', clock.now()))
   assert.equal((await listDelegations(store.db, { toId: made.agent.id, firstUse: true, now: clock.now() }))[0]?.id, again.delegationId)
@@ -279,7 +279,7 @@ test('the record of a delegation holds what it leaves and the words that were ag
   const delegation = await delegate(
     { store, audit, clock },
     {
-      session: await person(),
+      agreed: await person(),
       from: boris,
       to: bot,
       how: 'consent',

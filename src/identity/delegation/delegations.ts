@@ -1,4 +1,4 @@
-import type { Draft, Named } from '../../audit/record.ts'
+import type { Named } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { newId } from '../../ids.ts'
@@ -6,7 +6,8 @@ import { narrowingOf } from '../../policy/narrowing.ts'
 import type { Limits } from '../../policy/types.ts'
 import type { Database, Store, Write } from '../../store/store.ts'
 import type { DelegationTable } from '../../store/tables.ts'
-import type { EndingDelegation } from '../endings.ts'
+import type { EndReason } from '../end-reasons.ts'
+import { holdStanding } from '../endings.ts'
 import type { ChainLink, Sessions } from '../types.ts'
 
 /** `to` may act on behalf of `from`, within the limits; whatever its roles would allow beyond them it may not. */
@@ -85,56 +86,9 @@ export async function makeDelegation(trx: Write, ask: MakeDelegation): Promise<D
 
 async function assertStands(trx: Write, { sessionId, parentId }: MakeDelegation): Promise<void> {
   const over = (what: string) => new ChaperoneError('session_ended', `The ${what} that this would rest on is over.`)
-  if (sessionId !== undefined) {
-    const session = await trx.selectFrom('sessions').select('ended_at').where('id', '=', sessionId).executeTakeFirst()
-    if (!session || session.ended_at !== null) throw over('session')
-  }
-  if (parentId !== undefined) {
-    const parent = await trx.selectFrom('delegations').select('ended_at').where('id', '=', parentId).executeTakeFirst()
-    if (!parent || parent.ended_at !== null) throw over('delegation')
-  }
+  if (sessionId !== undefined && !(await holdStanding(trx, { sessions: [sessionId] }))) throw over('session')
+  if (parentId !== undefined && !(await holdStanding(trx, { delegations: [parentId] }))) throw over('delegation')
 }
-
-/** Who ended it: absent when nobody did, and it ended by itself. */
-export interface DelegationEnds {
-  readonly by?: { readonly id: string; readonly name: string }
-}
-
-/** The record of an end. */
-export const endedDraft = ({ id, from_id, to_id, how }: EndingDelegation, reason: string, by: DelegationEnds['by']): Draft => ({
-  type: 'delegation.ended',
-  ...(by ? { actor: by } : {}),
-  data: { delegation: id, from: from_id, to: to_id, ...(how === null ? {} : { how }), reason },
-})
-
-/** Ends these delegations, and those that are bound to these sessions. Call it inside `store.reduce`. */
-export async function endRows(
-  trx: Write,
-  {
-    ids,
-    sessions = [],
-    reason,
-    now,
-  }: { readonly ids: readonly string[]; readonly sessions?: readonly string[]; readonly reason: string; readonly now: number },
-): Promise<void> {
-  for (const [by, all] of [
-    ['id', ids],
-    ['parent_id', ids],
-    ['session_id', sessions],
-  ] as const) {
-    for (let from = 0; from < all.length; from += CHUNK) {
-      await trx
-        .updateTable('delegations')
-        .set({ ended_at: now, end_reason: reason })
-        .where(by, 'in', all.slice(from, from + CHUNK))
-        .where('ended_at', 'is', null)
-        .execute()
-    }
-  }
-}
-
-/** Rows in one statement. */
-const CHUNK = 500
 
 /** ms since 1970: when the first of the chain's delegations is over; infinity when none has an end. */
 export async function soonestEnd(db: Database | Write, chain: readonly ChainLink[]): Promise<number> {
@@ -148,7 +102,7 @@ export async function soonestEnd(db: Database | Write, chain: readonly ChainLink
  * Delegations that still stand though what they rest on does not: their time is over, one of the two is deleted, the session they are
  * bound to has ended or run out. Nothing can be done with them any more; the sweep ends them on record. Why each of them ends, by id.
  */
-export async function overDelegations(db: Database, now: number, limit = 500): Promise<ReadonlyMap<string, string>> {
+export async function overDelegations(db: Database, now: number, limit = 500): Promise<ReadonlyMap<string, EndReason>> {
   const rows = await db
     .selectFrom('delegations')
     .innerJoin('identities as giver', 'giver.id', 'delegations.from_id')
@@ -189,10 +143,10 @@ export async function sweepDelegations({
 function whyOver(
   row: { readonly expires_at: number | null; readonly giver_state: string; readonly taker_state: string; readonly above_ended: number | null },
   now: number,
-): string {
-  if (row.giver_state === 'deleted' || row.taker_state === 'deleted') return 'an identity was deleted'
+): EndReason {
+  if (row.giver_state === 'deleted' || row.taker_state === 'deleted') return 'deleted'
   if (row.expires_at !== null && row.expires_at <= now) return 'expired'
-  return row.above_ended === null ? 'the session it was bound to is over' : 'the delegation it was handed on under has ended'
+  return row.above_ended === null ? 'unbound' : 'uprooted'
 }
 
 /** The delegations that stand, from or to an identity, oldest first. */

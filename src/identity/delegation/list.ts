@@ -151,7 +151,7 @@ export async function revoke(
 ): Promise<void> {
   const row = await store.db.selectFrom('delegations').select('ended_at').where('id', '=', id).executeTakeFirst()
   if (!row || row.ended_at !== null) throw noSuch('It has ended already.')
-  await sessions.endDelegations([id], `revoked by ${principal.name}`, { id: principal.identityId, name: principal.name })
+  await sessions.endDelegations([id], 'revoked', { id: principal.identityId, name: principal.name })
 }
 
 /** The end of an id is enough where it is the only one; fewer characters could be a slip. */

@@ -1,9 +1,10 @@
 import { createPublicKey, type KeyObject } from 'node:crypto'
 import { z } from 'zod'
 import { ChaperoneError } from '../../errors.ts'
+import { newId } from '../../ids.ts'
 import type { Write } from '../../store/store.ts'
 import { lookAtInvitation, useInvitation } from '../invitations.ts'
-import { addKey, countOf, findKey, fingerprintOf, isRevoked, sessionsOfKey } from './join-keys.ts'
+import { addKey, busy, countOf, findKey, fingerprintOf, isRevoked, openSessionsOfKey, stillCounts, wasShown } from './join-keys.ts'
 import { KeyCopied } from './key-copied.ts'
 import type { Counted, JoinContext, JoinMethod } from './method.ts'
 import { JoinRefused } from './refused.ts'
@@ -115,29 +116,32 @@ async function count(trx: Write, { key, subject, joins, register, written, spec,
   if (await isRevoked(trx, key.spki)) throw refused('this key was shown by two, and opens nothing any more.', 'locked key')
   // A new row knows of no join: a machine whose document was applied again, or whose row a backup does not have, comes with a count.
   const row = known ?? (await addKey(trx, { document, agentId, spki: key.spki, recoveries, madeBy, now }))
-  const sessions = await sessionsOfKey(trx, { agentId, subject, now })
-  const kind = countOf(row, joins, sessions[0]?.shown ?? false)
+  const open = await openSessionsOfKey(trx, { agentId, subject, now })
+  const kind = countOf(row, joins, await wasShown(trx, row))
   if (kind === 'copy')
-    throw new KeyCopied(refused('this key was shown by two, and opens nothing any more.', 'copied key'), {
-      spki: key.spki,
-      subject,
-      sessions: sessions.filter((one) => one.open).map(({ id }) => id),
-    })
-  const recovers = known !== undefined && register === undefined && row.joins > 0 && !sessions.some((one) => one.open)
+    throw new KeyCopied(refused('this key was shown by two, and opens nothing any more.', 'copied key'), { agentId, spki: key.spki, subject })
+  const recovers = known !== undefined && register === undefined && row.joins > 0 && open.length === 0
   const left = register === undefined ? row.recoveries_left : recoveries
   if (recovers && left !== null && left <= 0)
     throw refused('this machine was away too often.', 'no recoveries left', 'Give it new ones: chaperone agent token NAME --how DOCUMENT.')
   const next = kind === 'lost' ? row.joins : Math.max(joins, row.joins) + 1
+  const session = newId('ses', now)
   // Two nodes may stand here at once (PostgreSQL): whoever is second finds another count, and asks again.
   const { numUpdatedRows } = await trx
     .updateTable('join_keys')
-    .set({ joins: next, recoveries_left: recovers && left !== null ? left - 1 : left, made_by: madeBy, last_used_at: now })
+    .set({ joins: next, recoveries_left: recovers && left !== null ? left - 1 : left, made_by: madeBy, newest_session: session, last_used_at: now })
     .where('id', '=', row.id)
     .where('joins', '=', row.joins)
+    .where('newest_session', 'is not distinct from', row.newest_session)
     .where('revoked_at', 'is', null)
     .executeTakeFirstOrThrow()
-  if (numUpdatedRows === 0n) throw new ChaperoneError('conflict', 'This key joins at another place at this moment.', { fix: 'Try again.' })
-  return { joins: next, instead: kind === 'lost' && sessions[0]?.open ? [sessions[0].id] : [], ...(madeBy === null ? {} : { issuerId: madeBy }) }
+  if (numUpdatedRows === 0n) throw busy()
+  return {
+    joins: next,
+    session: { id: session, credential: newId('crd', now), still: (last) => stillCounts(last, { document, agentId, spki: key.spki }, session) },
+    instead: kind === 'lost' ? open.filter((id) => id === row.newest_session) : [],
+    ...(madeBy === null ? {} : { issuerId: madeBy }),
+  }
 }
 
 /** Returns who made it. */

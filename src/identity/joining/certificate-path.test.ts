@@ -25,15 +25,19 @@ interface Wish {
   readonly from?: number
   readonly to?: number
   readonly hash?: string
+  /** its own key; default: P-256 */
+  readonly key?: Parameters<typeof webcrypto.subtle.generateKey>[0]
+  /** how the one above signs it */
+  readonly signing?: object
   readonly more?: lib.Extension[]
 }
 let serial = 0
 
 async function make(
   name: string,
-  { by, ca, pathLength, usage, purposes, dns, from = -DAY, to = DAY, hash = 'SHA-256', more = [] }: Wish = {},
+  { by, ca, pathLength, usage, purposes, dns, from = -DAY, to = DAY, hash = 'SHA-256', key = ec, signing = { ...ec, hash }, more = [] }: Wish = {},
 ): Promise<Made> {
-  const keys = (await webcrypto.subtle.generateKey(ec, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair
+  const keys = (await webcrypto.subtle.generateKey(key as typeof ec, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair
   const made = await lib.X509CertificateGenerator.create({
     serialNumber: String(++serial).padStart(4, '0'),
     subject: `CN=${name}`,
@@ -42,7 +46,7 @@ async function make(
     notAfter: new Date(NOW + to),
     publicKey: keys.publicKey as never,
     signingKey: (by?.keys ?? keys).privateKey as never,
-    signingAlgorithm: { ...ec, hash },
+    signingAlgorithm: signing as typeof ec,
     extensions: [
       ...(ca === undefined ? [] : [new lib.BasicConstraintsExtension(ca, pathLength, true)]),
       ...(usage === undefined ? [] : [new lib.KeyUsagesExtension(usage, true)]),
@@ -68,10 +72,10 @@ const path = (...chain: Made[]) =>
 const refused = (told: RegExp) => (error: unknown) => error instanceof PathFault && told.test(error.message)
 
 test('a leaf is believed by way of what stands between it and the authority, in any of its shapes', async () => {
-  assert.equal(path(leaf, between), leaf.cert)
-  assert.equal(path(leaf, between, root), leaf.cert)
+  assert.deepEqual(path(leaf, between), [leaf.cert, between.cert, root.cert])
+  assert.deepEqual(path(leaf, between, root), [leaf.cert, between.cert, root.cert])
   const direct = await make('direct', { by: root, ca: false })
-  assert.equal(path(direct), direct.cert)
+  assert.deepEqual(path(direct), [direct.cert, root.cert])
 })
 
 test('rule 1: a leaf does not sign another: what is no authority has no certificates', async () => {
@@ -138,6 +142,50 @@ test('rule 1: what is critical and not read here is refused, and so are name con
 test('rule 1: SHA-1 makes two certificates with one signature, and is not believed', async () => {
   const weak = await make('weak', { by: root, ca: false, hash: 'SHA-1' })
   assert.throws(() => path(weak), refused(/not believed/))
+})
+
+const rsa = (name: string, hash: string, modulusLength = 2048) => ({
+  ...{ name, hash, modulusLength, publicExponent: new Uint8Array([1, 0, 1]) },
+  ...(name === 'RSA-PSS' ? { saltLength: hash === 'SHA-1' ? 20 : 32 } : {}),
+})
+const rsaRoots = (await Promise.all(
+  ['RSASSA-PKCS1-v1_5', 'RSA-PSS'].map(async (name) => {
+    const kind = rsa(name, 'SHA-256')
+    return [name, await make(`root ${name}`, { ca: true, usage: keyCertSign, key: kind, signing: kind })] as const
+  }),
+)) as (readonly [string, Made])[]
+/** A key of one kind may sign with another hash: what is written down is what counts. */
+async function signedBy([name, by]: readonly [string, Made], hash: string): Promise<X509Certificate[]> {
+  const pkcs8 = await webcrypto.subtle.exportKey('pkcs8', by.keys.privateKey)
+  const privateKey = await webcrypto.subtle.importKey('pkcs8', pkcs8, { name, hash }, true, ['sign'])
+  const made = await make(`leaf ${hash}`, { by: { ...by, keys: { ...by.keys, privateKey } }, ca: false, signing: rsa(name, hash) })
+  return [made.cert]
+}
+
+test('rule 1: RSA by either padding is believed with SHA-256, and not with SHA-1 in the parameters or in the name', async () => {
+  for (const one of rsaRoots) {
+    const [, { cert }] = one
+    const good = await signedBy(one, 'SHA-256')
+    assert.deepEqual(validatePath(good, [cert], NOW), [...good, cert])
+    const weak = await signedBy(one, 'SHA-1')
+    assert.equal(weak[0]!.verify(cert.publicKey), true, 'OpenSSL has nothing against it')
+    assert.throws(() => validatePath(weak, [cert], NOW), refused(/not believed/), one[0])
+  }
+})
+
+test('rule 1: a key of RSA with 1024 bits vouches for nobody, and joins nowhere', async () => {
+  const kind = rsa('RSASSA-PKCS1-v1_5', 'SHA-256', 1024)
+  const short = await make('short', { ca: true, usage: keyCertSign, key: kind, signing: kind })
+  const end = await make('end', { by: short, ca: false, signing: kind })
+  assert.throws(() => validatePath([end.cert], [short.cert], NOW), refused(/too weak/))
+  const weakLeaf = await make('weak leaf', { by: root, ca: false, key: kind })
+  assert.throws(() => path(weakLeaf), refused(/too weak/))
+})
+
+test('rule 1: an extension that stands there twice is refused: one would be judged, the other believed', async () => {
+  const name = (value: string) => new lib.SubjectAlternativeNameExtension([{ type: 'dns', value }])
+  const twice = await make('twice', { by: root, ca: false, more: [name('a.example.com'), name('admin.example.com')] })
+  assert.throws(() => path(twice), refused(/twice/))
 })
 
 test('rule 11: a chain without end is not walked', () => {

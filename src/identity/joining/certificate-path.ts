@@ -13,6 +13,7 @@ import {
   KeyUsageFlags,
   SubjectAlternativeName,
 } from '@peculiar/asn1-x509'
+import { isBelieved, isStrong } from './signature-kinds.ts'
 
 /** A leaf, and an authority or two between it and the root. */
 const LONGEST_PATH = 5
@@ -21,18 +22,6 @@ const LONGEST_PATH = 5
 const UNDERSTOOD = new Set([id_ce_basicConstraints, id_ce_keyUsage, id_ce_extKeyUsage, id_ce_subjectAltName])
 const NAME_CONSTRAINTS = '2.5.29.30'
 const ANY_PURPOSE = '2.5.29.37.0'
-
-/** SHA-256 and longer; SHA-1 and MD5 make two certificates with one signature (RFC 8017, RFC 5758, RFC 8410). */
-const SIGNATURES = new Set([
-  '1.2.840.113549.1.1.10',
-  '1.2.840.113549.1.1.11',
-  '1.2.840.113549.1.1.12',
-  '1.2.840.113549.1.1.13',
-  '1.2.840.10045.4.3.2',
-  '1.2.840.10045.4.3.3',
-  '1.2.840.10045.4.3.4',
-  '1.3.101.112',
-])
 
 interface Read {
   readonly x509: X509Certificate
@@ -56,7 +45,11 @@ function read(x509: X509Certificate): Read {
   if (strange) throw new PathFault(`a certificate has a critical extension that is not read here (${strange.extnID})`)
   // Not critical it would be a mistake of its authority; skipped it would be one of ours.
   if (extensions.some(({ extnID }) => extnID === NAME_CONSTRAINTS)) throw new PathFault('an authority with name constraints is not supported')
-  if (!SIGNATURES.has(asn.signatureAlgorithm.algorithm)) throw new PathFault('a certificate is signed with an algorithm that is not believed')
+  // RFC 5280 section 4.2: one of a kind. Of two, one would be judged and the other believed.
+  if (new Set(extensions.map(({ extnID }) => extnID)).size < extensions.length) throw new PathFault('a certificate has an extension twice')
+  if (!isBelieved(asn.signatureAlgorithm) || !isBelieved(asn.tbsCertificate.signature))
+    throw new PathFault('a certificate is signed with an algorithm that is not believed')
+  if (!isStrong(x509.publicKey)) throw new PathFault('a certificate is of a key that is too weak, or of a kind that is not used here')
   return {
     x509,
     asn,
@@ -73,9 +66,14 @@ const signs = (issuer: Read, subject: Read): boolean => subject.x509.checkIssued
 /**
  * Path validation as RFC 5280 section 6 has it, for what companies have: names and signatures, times, who may sign and how far,
  * client authentication. What is not read here (name constraints, policies, anything else that is critical) is refused, never
- * skipped. Revocation lists are not read. `chain`: the leaf first. Throws PathFault. Returns the leaf.
+ * skipped. Whether something was revoked is asked by revocation-list.ts. `chain`: the leaf first. Throws PathFault. Returns the way from
+ * the leaf to the authority of the document, both included.
  */
-export function validatePath(chain: readonly X509Certificate[], authorities: readonly X509Certificate[], now: number): X509Certificate {
+export function validatePath(
+  chain: readonly X509Certificate[],
+  authorities: readonly X509Certificate[],
+  now: number,
+): readonly [X509Certificate, ...X509Certificate[]] {
   const [leaf, ...between] = chain.map(read)
   if (!leaf || chain.length > LONGEST_PATH) throw new PathFault(`a chain has one to ${LONGEST_PATH} certificates`)
   if (!holds(leaf.x509, now)) throw new PathFault(`the certificate holds from ${leaf.x509.validFrom} to ${leaf.x509.validTo}`)
@@ -85,13 +83,15 @@ export function validatePath(chain: readonly X509Certificate[], authorities: rea
     throw new PathFault('the certificate is not for client authentication')
 
   const roots = authorities.map(read)
+  const way: [X509Certificate, ...X509Certificate[]] = [leaf.x509]
   let at = leaf
   for (const [depth, next] of [...between, undefined].entries()) {
     // The shortest way to what the document names; what the client sent beyond is of no use.
     const root = roots.find((one) => mayHaveIssued(one, at, depth, now))
-    if (root) return leaf.x509
+    if (root) return [...way, root.x509]
     if (!next || !mayHaveIssued(next, at, depth, now)) break
     at = next
+    way.push(next.x509)
   }
   throw new PathFault('no authority of the document stands behind the certificate')
 }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { createLocalJWKSet, errors, type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose'
 import { z } from 'zod'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { parseStrict } from '../../encoding/strict-json.ts'
@@ -79,6 +80,51 @@ export function openIssuerKeys({ open, clock }: { readonly open: OpenFetch; read
       } else if (age >= STALE_MS) throw unreachable(place, undefined)
       return named(entry.keys, kid)
     },
+  }
+}
+
+/** Never `none`, and never a shared secret: with HS256 the issuer's public key would be the secret (RFC 8725 sections 2.1 and 3.1). */
+export const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA', 'Ed25519'] as const
+
+/** Clocks of two machines that keep time. */
+export const TOLERANCE_S = 10
+
+export interface Wanted {
+  readonly issuer: string
+  readonly audience: string
+  /** ms since 1970 */
+  readonly now: number
+  /** RFC 8725 section 3.11: what the token must call itself; undefined where its caller has looked at that */
+  readonly typ?: string
+  readonly requiredClaims?: readonly string[]
+}
+
+/**
+ * A signed token held against the keys of its issuer (`IssuerKeys.of`): signature, issuer, audience, times, type. Throws what jose
+ * throws. A token without a key id is tried with each key that could have made it: an issuer that rotates publishes two.
+ */
+export async function verifyWith(keys: readonly Jwk[], token: string, wants: Wanted): Promise<JWTPayload> {
+  const options: JWTVerifyOptions = {
+    issuer: wants.issuer,
+    audience: wants.audience,
+    algorithms: [...ALGORITHMS],
+    currentDate: new Date(wants.now),
+    clockTolerance: TOLERANCE_S,
+    ...(wants.typ === undefined ? {} : { typ: wants.typ }),
+    ...(wants.requiredClaims ? { requiredClaims: [...wants.requiredClaims] } : {}),
+  }
+  try {
+    return (await jwtVerify(token, createLocalJWKSet({ keys: keys as { kty: string }[] }), options)).payload
+  } catch (error) {
+    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
+    for await (const key of error) {
+      try {
+        return (await jwtVerify(token, key, options)).payload
+      } catch (cause) {
+        if (!(cause instanceof errors.JWSSignatureVerificationFailed)) throw cause
+      }
+    }
+    throw new errors.JWSSignatureVerificationFailed()
   }
 }
 

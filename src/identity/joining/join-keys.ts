@@ -1,10 +1,8 @@
 import { createHash } from 'node:crypto'
-import { newId } from '../../ids.ts'
+import { ChaperoneError } from '../../errors.ts'
 import type { Database, Write } from '../../store/store.ts'
 import type { JoinKeyTable } from '../../store/tables-identity.ts'
-
-/** What stands where a session's credential before the newest would: nobody has shown the first one yet. */
-export const UNSHOWN = 'unshown'
+import { UNSHOWN } from '../generations.ts'
 
 /** `SHA256:<base64url>` of the SPKI, as people compare keys. */
 export const fingerprintOf = (spki: Uint8Array): string => `SHA256:${createHash('sha256').update(spki).digest('base64url')}`
@@ -25,65 +23,90 @@ export function countOf(row: Pick<JoinKeyTable, 'joins'>, brought: number, shown
   return brought === row.joins - 1 && !shown ? 'lost' : 'copy'
 }
 
-export async function findKey(db: Database | Write, by: { readonly document: string; readonly agentId: string; readonly spki: Uint8Array }) {
-  return await db
-    .selectFrom('join_keys')
-    .selectAll()
-    .where('document', '=', by.document)
-    .where('identity_id', '=', by.agentId)
-    .where('public_key', '=', Buffer.from(by.spki))
-    .orderBy('created_at', 'desc')
-    .orderBy('id', 'desc')
-    .executeTakeFirst()
+/** Which row: one of a document, an agent and a key, on however many nodes they meet for the first time. */
+export interface WhichKey {
+  readonly document: string
+  readonly agentId: string
+  readonly spki: Uint8Array
+}
+const idOf = ({ document, agentId, spki }: WhichKey): string =>
+  `jky_${createHash('sha256').update(`${document}\n${agentId}\n`).update(spki).digest('hex')}`
+
+export async function findKey(db: Database | Write, by: WhichKey): Promise<JoinKeyTable | undefined> {
+  return await db.selectFrom('join_keys').selectAll().where('id', '=', idOf(by)).executeTakeFirst()
 }
 
+/** Throws `conflict` when it is made known at another place at this moment. */
 export async function addKey(
   trx: Write,
-  ask: {
-    readonly document: string
-    readonly agentId: string
-    readonly spki: Uint8Array
-    readonly recoveries: number | null
-    readonly madeBy: string | null
-    readonly now: number
-  },
+  ask: WhichKey & { readonly recoveries: number | null; readonly madeBy: string | null; readonly now: number },
 ): Promise<JoinKeyTable> {
   const row: JoinKeyTable = {
-    id: newId('jky', ask.now),
+    id: idOf(ask),
     document: ask.document,
     identity_id: ask.agentId,
     public_key: Buffer.from(ask.spki),
     joins: 0,
     recoveries_left: ask.recoveries,
     made_by: ask.madeBy,
+    newest_session: null,
     created_at: ask.now,
     last_used_at: null,
     revoked_at: null,
   }
-  await trx.insertInto('join_keys').values(row).execute()
+  const { numInsertedOrUpdatedRows } = await trx
+    .insertInto('join_keys')
+    .values(row)
+    .onConflict((conflict) => conflict.doNothing())
+    .executeTakeFirstOrThrow()
+  if (!numInsertedOrUpdatedRows) throw busy()
   return row
 }
 
-/** Sessions that are open and were begun with this key, the newest first. */
-export async function sessionsOfKey(trx: Database | Write, ask: { readonly agentId: string; readonly subject: string; readonly now: number }) {
+/** The nonce of whoever is told so is not used up: he may show the same proof again. */
+export const busy = () => new ChaperoneError('conflict', 'This key joins at another place at this moment.', { fix: 'Try again.' })
+
+/** Whether anybody has come in with what the newest join was given. A session that never began was shown by nobody. */
+export async function wasShown(trx: Database | Write, { newest_session }: Pick<JoinKeyTable, 'newest_session'>): Promise<boolean> {
+  if (newest_session === null) return false
+  const row = await trx
+    .selectFrom('sessions')
+    .select(['newest_credential', 'previous_credential'])
+    .where('id', '=', newest_session)
+    .executeTakeFirst()
+  return row !== undefined && row.newest_credential !== null && row.previous_credential !== UNSHOWN
+}
+
+/** Sessions that are open and were begun with this key, by whichever document. */
+export async function openSessionsOfKey(
+  trx: Database | Write,
+  ask: { readonly agentId: string; readonly subject: string; readonly now: number },
+): Promise<readonly string[]> {
   const rows = await trx
     .selectFrom('sessions')
-    .select(['id', 'joined', 'newest_credential', 'previous_credential', 'expires_at', 'ended_at'])
+    .select(['id', 'joined'])
     .where('identity_id', '=', ask.agentId)
     .where('how', '=', 'join')
-    .orderBy('started_at', 'desc')
-    .orderBy('id', 'desc')
-    .limit(MOST_SESSIONS)
+    .where('ended_at', 'is', null)
+    .where('expires_at', '>', ask.now)
     .execute()
-  return rows
-    .filter(({ joined }) => joined !== null && (JSON.parse(joined) as { subject?: unknown }).subject === ask.subject)
-    .map(({ id, newest_credential, previous_credential, expires_at, ended_at }) => ({
-      id,
-      open: ended_at === null && expires_at > ask.now,
-      shown: newest_credential !== null && previous_credential !== UNSHOWN,
-    }))
+  return rows.filter(({ joined }) => joined !== null && (JSON.parse(joined) as { subject?: unknown }).subject === ask.subject).map(({ id }) => id)
 }
-const MOST_SESSIONS = 1000
+
+/**
+ * In the transaction that begins the session: whoever found a copy meanwhile has revoked the key and ended what he saw, and whoever
+ * took the place of an answer that got lost has written his own session. The row is locked, so one of the two sees the other.
+ */
+export async function stillCounts(trx: Write, key: WhichKey, session: string): Promise<void> {
+  const { numUpdatedRows } = await trx
+    .updateTable('join_keys')
+    .set((row) => ({ joins: row.ref('joins') }))
+    .where('id', '=', idOf(key))
+    .where('newest_session', '=', session)
+    .where('revoked_at', 'is', null)
+    .executeTakeFirstOrThrow()
+  if (numUpdatedRows === 0n) throw busy()
+}
 
 /** Whether two have held this key, by whichever document it was shown. */
 export async function isRevoked(db: Database | Write, spki: Uint8Array): Promise<boolean> {

@@ -4,6 +4,7 @@ import { openIssuerKeys } from './issuer-keys.ts'
 import type { Joining } from './joins.ts'
 import type { JoinContext } from './method.ts'
 import { JoinRefused, UNKNOWN } from './refused.ts'
+import { openRevocationLists } from './revocation-lists.ts'
 
 /** For tests of other ways in: there is no `join` document. */
 export const noJoining: Joining = {
@@ -12,7 +13,7 @@ export const noJoining: Joining = {
     throw new JoinRefused(UNKNOWN, { why: 'unknown document' })
   },
   take: async () => undefined,
-  begun: async () => {},
+  endRevoked: async () => {},
   audienceOf: () => 'https://test',
 }
 
@@ -28,6 +29,7 @@ export function joinContext(over: Partial<JoinContext> = {}): JoinContext {
       throw new Error('nothing is fetched here')
     },
     keys: openIssuerKeys({ open: (to) => context.open(to), clock: { now: () => context.now } }),
+    lists: openRevocationLists({ open: (to) => context.open(to), clock: { now: () => context.now } }),
     challenge: () => undefined,
     servers: async () => [SERVER],
     store: undefined as never,

@@ -9,11 +9,13 @@ import type { Sessions } from '../types.ts'
 import { makeChallenge, readChallenge } from './challenge.ts'
 import { blockOf, type JoinSpec, lifeOf } from './document.ts'
 import { openIssuerKeys } from './issuer-keys.ts'
-import { revokeKey, UNSHOWN } from './join-keys.ts'
+import { openSessionsOfKey, revokeKey } from './join-keys.ts'
 import { KeyCopied } from './key-copied.ts'
 import type { Claims, Counted, OpenFetch, Proven } from './method.ts'
 import { METHODS } from './methods.ts'
 import { JoinRefused, shownValue, UNKNOWN } from './refused.ts'
+import { openRevocationLists } from './revocation-lists.ts'
+import { sessionsRevoked } from './revoked-sessions.ts'
 import { matchRules } from './rules.ts'
 import { useProof } from './used-proofs.ts'
 
@@ -60,8 +62,8 @@ export interface Joining {
   prove(ask: JoinAsk): Promise<Joined>
   /** Uses the proof up, and counts. Throws JoinRefused for one that was used; then whatever rests on a copied key was ended. */
   take(joined: Joined): Promise<Counted | undefined>
-  /** Marks that nobody has shown the first credential of a session yet, so that an answer that gets lost can be told from a copy. */
-  begun(sessionId: string, credentialId: string): Promise<void>
+  /** Ends the sessions that rest on a certificate that was revoked since. */
+  endRevoked(failed: (error: unknown) => void): Promise<void>
   /** Whom a proof for this document must be for. */
   audienceOf(spec: JoinSpec): string
 }
@@ -69,6 +71,7 @@ export interface Joining {
 export function openJoining(parts: JoiningParts): Joining {
   const { store, audit, keyring, clock, trustDomain, sessions, open, servers } = parts
   const keys = openIssuerKeys({ open, clock })
+  const lists = openRevocationLists({ open, clock })
   const challengeKey = () => keyring.derive('values', 'challenges of joining')
   const audienceOf = ({ audience }: JoinSpec) => audience ?? `https://${trustDomain}`
 
@@ -96,6 +99,7 @@ export function openJoining(parts: JoiningParts): Joining {
         now,
         open,
         keys,
+        lists,
         servers,
         store,
         challenge: (nonce) => readChallenge(key, nonce, now),
@@ -143,24 +147,22 @@ export function openJoining(parts: JoiningParts): Joining {
         })
       } catch (error) {
         if (!(error instanceof KeyCopied)) throw error
-        const { spki, subject: key, sessions: running } = error.key
+        const { agentId, spki, subject: key } = error.key
+        const now = clock.now()
+        const opened = () => openSessionsOfKey(store.db, { agentId, subject: key, now })
         const actor = { id: agent.id, name: agent.name, kind: agent.kind }
-        await audit.append({ type: 'credential.copied', actor, data: { document, key, sessions: running } })
-        await store.write((trx) => revokeKey(trx, spki, clock.now()))
+        await audit.append({ type: 'credential.copied', actor, data: { document, key, sessions: await opened() } })
+        await store.write((trx) => revokeKey(trx, spki, now))
+        // After it is revoked: what began meanwhile is seen here, and what begins later sees that.
+        const running = await opened()
         if (running.length > 0) await sessions.end(running, 'copied')
         throw error.refusal
       }
     },
 
-    async begun(sessionId, credentialId) {
-      await store.write((trx) =>
-        trx
-          .updateTable('sessions')
-          .set({ newest_credential: credentialId, previous_credential: UNSHOWN })
-          .where('id', '=', sessionId)
-          .where('newest_credential', 'is', null)
-          .execute(),
-      )
+    async endRevoked(failed) {
+      const ids = await sessionsRevoked({ db: store.db, now: clock.now(), document: parts.document, lists, failed })
+      if (ids.length > 0) await sessions.end(ids, 'certificate')
     },
   }
 }

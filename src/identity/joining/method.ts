@@ -1,5 +1,8 @@
 import type { z } from 'zod'
 import type { Database, Write } from '../../store/store.ts'
+import type { StartSession } from '../types.ts'
+import type { Vouched } from './revocation-list.ts'
+import type { RevocationLists } from './revocation-lists.ts'
 import type { Telling } from './telling.ts'
 
 /** What an agent may join by. A one-time token names its agent itself and needs no document. */
@@ -14,6 +17,8 @@ export interface Proven {
   /** who it is, in the words of whoever vouches for it: stands in the record and in lists */
   readonly subject: string
   readonly claims: Claims
+  /** certificates that it rests on: a session ends when one of them is revoked */
+  readonly certificates?: readonly Vouched[]
   /** The proof counts once: `key` names it among all others of its document, `until` (ms since 1970) is when nobody would believe it any more. */
   readonly once?: { readonly key: string; readonly until: number }
   /** Methods that keep count do so here, after the rules were met, in one transaction. Throws what the caller is told. */
@@ -28,6 +33,8 @@ export interface Counted {
   readonly instead: readonly string[]
   /** Who made the means to join, and could have joined with it himself: nobody decides about what he asks for by it. */
   readonly issuerId?: string
+  /** the session that this counts for, and its first credential */
+  readonly session: NonNullable<StartSession['counted']>
 }
 
 /** What a method is given beside its document and the proof. */
@@ -45,6 +52,8 @@ export interface JoinContext {
   readonly open: OpenFetch
   /** Keys of an issuer, kept and bounded. */
   readonly keys: IssuerKeys
+  /** What authorities have revoked, kept and bounded. */
+  readonly lists: RevocationLists
   /** When the nonce that this server gave out stops to count; undefined for one that is no longer good, or not ours. */
   readonly challenge: (nonce: string) => number | undefined
   /** sha256 hex of the authorities of this server: a proof names the one that its client believes. */
@@ -64,6 +73,8 @@ export interface Reached {
   readonly ca?: string | undefined
   /** whether it may lie inside our own network */
   readonly allowPrivate: boolean
+  /** default: what keys and tokens take */
+  readonly maxBytes?: number
 }
 
 /** Where the keys of an issuer are. */

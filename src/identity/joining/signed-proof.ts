@@ -2,9 +2,9 @@ import { createHash, type KeyObject } from 'node:crypto'
 import { compactVerify, decodeProtectedHeader, errors } from 'jose'
 import { z } from 'zod'
 import { parseStrict } from '../../encoding/strict-json.ts'
+import { ALGORITHMS } from './issuer-keys.ts'
 import type { JoinContext } from './method.ts'
 import { JoinRefused } from './refused.ts'
-import { ALGORITHMS } from './workload-token.ts'
 
 /** RFC 8725 section 3.11: what is signed to join is good for nothing else, and nothing else is good for joining. */
 export const PROOF_TYPE = 'chaperone-join+jwt'

@@ -1,17 +1,13 @@
 import { createHash } from 'node:crypto'
-import { createLocalJWKSet, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose'
+import { decodeProtectedHeader, errors, type JWTPayload } from 'jose'
 import { z } from 'zod'
 import { toChaperoneError } from '../../errors.ts'
+import { ALGORITHMS, TOLERANCE_S, verifyWith } from './issuer-keys.ts'
 import type { Claims, JoinContext, KeyPlace } from './method.ts'
 import { JoinRefused, shownValue } from './refused.ts'
 
-/** Never `none`, and never a shared secret: with HS256 the issuer's public key would be the secret (RFC 8725 sections 2.1 and 3.1). */
-export const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA', 'Ed25519'] as const
-
 /** A GitHub token is 2 KB; a claim of a few hundred groups may be ten times that. */
 const LONGEST_TOKEN = 16 * 1024
-/** Clocks of two machines that keep time. */
-const TOLERANCE_S = 10
 /** One that is good for weeks is a key, and belongs to the past that joining is to end. */
 const LONGEST_LIFE_S = 24 * 3600
 
@@ -51,12 +47,10 @@ export async function verifyWorkloadToken(token: string, place: KeyPlace, contex
   }
   const keys = await context.keys.of(place, header.kid)
   try {
-    const { payload } = await jwtVerify(token, createLocalJWKSet({ keys: keys as { kty: string }[] }), {
+    const payload = await verifyWith(keys, token, {
       issuer: place.issuer,
       audience: context.audience,
-      algorithms: [...ALGORITHMS],
-      currentDate: new Date(context.now),
-      clockTolerance: TOLERANCE_S,
+      now: context.now,
       requiredClaims: ['sub', 'iat', 'exp'],
     })
     const { exp = 0, iat = 0, sub, jti, aud } = payload

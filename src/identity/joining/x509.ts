@@ -4,6 +4,8 @@ import { certificateBlocks } from '../../ca/pem.ts'
 import { namesOf, PathFault, validatePath } from './certificate-path.ts'
 import type { Claims, JoinMethod } from './method.ts'
 import { JoinRefused } from './refused.ts'
+import { askLists, readRevocationList, vouchedBy } from './revocation-list.ts'
+import { listPlaces, noList } from './revocation-lists.ts'
 import { signedText, verifyStatement } from './signed-proof.ts'
 import { notEverything } from './telling.ts'
 
@@ -13,7 +15,13 @@ export const x509Spec = z.strictObject({
   authority: z
     .string()
     .max(64 * 1024)
-    .describe('PEM of the authorities whose certificates are believed. What they revoke is not asked for: their certificates should be short-lived'),
+    .describe('PEM of the authorities whose certificates are believed'),
+  crl: listPlaces
+    .optional()
+    .describe(
+      'what was revoked, one list for each authority between a certificate and the top: PEM, a `file` of the server, or a `url`; or several of these. Without it nothing is asked, and certificates should be short-lived',
+    ),
+  crl_overdue: z.enum(['refuse', 'believe']).default('refuse').describe('what a list counts for when its next one was due'),
 })
 
 const proof = z.strictObject({
@@ -45,31 +53,53 @@ export const x509: JoinMethod<z.infer<typeof x509Spec>, z.infer<typeof proof>> =
     fingerprint: notEverything,
   },
   provableAgain: true,
-  faults({ authority }) {
+  faults({ authority, crl = [] }) {
     try {
       const found = certificatesOf(authority)
       if (found.length === 0 || found.length > MOST_AUTHORITIES)
         return [{ path: ['authority'], message: `Between one and ${MOST_AUTHORITIES} certificates in PEM stand here.` }]
       if (found.some((one) => !one.ca)) return [{ path: ['authority'], message: 'One of these certificates is not of an authority.' }]
-      return []
     } catch {
       return [
         { path: ['authority'], message: 'This is not a certificate in PEM.', fix: 'Paste the whole block, from -----BEGIN CERTIFICATE----- on.' },
       ]
     }
+    return [crl].flat().flatMap((one) => {
+      if (typeof one !== 'string') return []
+      try {
+        readRevocationList(Buffer.from(one))
+        return []
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error)
+        return [
+          {
+            path: ['crl'],
+            message: `A revocation list here cannot be used: ${why}.`,
+            fix: 'openssl crl -inform DER -in list.crl writes one in PEM.',
+          },
+        ]
+      }
+    })
   },
-  async prove({ chain, signed }, { authority }, context) {
+  async prove({ chain, signed }, { authority, crl, crl_overdue: overdue }, context) {
     const refused = (told: string, why: string, cause?: unknown) =>
       new JoinRefused(told, { why, document: context.document, method: 'x509' }, cause === undefined ? {} : { cause })
-    let leaf: X509Certificate
+    let way: ReturnType<typeof validatePath>
     try {
-      leaf = validatePath(certificatesOf(chain), certificatesOf(authority), context.now)
+      way = validatePath(certificatesOf(chain), certificatesOf(authority), context.now)
     } catch (error) {
       if (error instanceof PathFault) throw refused(`${error.message}.`, error.message, error)
       throw refused('the certificate cannot be read.', error instanceof Error ? error.message : String(error), error)
     }
+    const [leaf] = way
     const { once } = await verifyStatement(signed, leaf.publicKey, context, 'x509')
-    return { subject: leaf.subject?.replaceAll('\n', ', ') || `serial ${leaf.serialNumber}`, claims: claimsOf(leaf), once }
+    if (crl !== undefined) {
+      const answer = askLists(way, await context.lists.of(crl), { now: context.now, overdue })
+      if (answer === 'revoked') throw refused('the certificate was revoked.', 'revoked')
+      if (answer === 'unknown') throw noList('no list of one of the authorities, or it is overdue')
+    }
+    const subject = leaf.subject?.replaceAll('\n', ', ') || `serial ${leaf.serialNumber}`
+    return { subject, claims: claimsOf(leaf), once, certificates: vouchedBy(way) }
   },
 }
 

@@ -20,6 +20,9 @@ export interface Told {
 
 const MOST_GROUPS = 2_000
 const LONGEST_TRAIT = 1_024
+/** How long ago he may have given his second factor at the provider, when he comes back from there. */
+const FACTOR_GIVEN_S = 90
+export const CLOCKS_APART_S = 30
 
 const own = (claims: Claims, name: string): unknown => (Object.hasOwn(claims, name) ? claims[name] : undefined)
 const textIn = (claims: Claims, name: string): string | undefined => {
@@ -40,7 +43,7 @@ export const claimsAsked = (spec: DirectorySpec): readonly string[] => [
  * What the claims say of the person, by the rules of the document. Throws `directory_refused`, which names the claim that did not fit as the
  * person's own token has it, and never the rule.
  */
-export function toldBy(spec: DirectorySpec, claims: Claims): Told {
+export function toldBy(spec: DirectorySpec, claims: Claims, now: number): Told {
   for (const [name, rule] of Object.entries(spec.allow)) {
     const value = own(claims, name)
     if (!fits(rule, value))
@@ -71,7 +74,7 @@ export function toldBy(spec: DirectorySpec, claims: Claims): Told {
     groups: spec.groups === 'scim' ? [] : groupsIn(spec.groups, claims),
     traits: traitsFrom(spec.traits, (name) => own(claims, name)),
     ...(match === undefined ? {} : { match }),
-    factor: spec.factor !== 'own' && factorIn(spec, claims),
+    factor: spec.factor !== 'own' && factorIn(spec, claims) && justNow(claims, now),
   }
 }
 
@@ -110,6 +113,13 @@ const isTrait = (value: unknown): boolean =>
 function factorIn({ factor_values }: DirectorySpec, claims: Claims): boolean {
   const said = [own(claims, 'amr') ?? [], own(claims, 'acr') ?? []].flat()
   return said.some((one) => typeof one === 'string' && factor_values.includes(one))
+}
+
+/** What somebody gave this morning, and a cookie at the provider has stood for since, is no factor of now: whoever sits down at his computer has that. */
+function justNow(claims: Claims, now: number): boolean {
+  const at = own(claims, 'auth_time')
+  const age = typeof at === 'number' ? now / 1000 - at : Number.NaN
+  return age <= FACTOR_GIVEN_S && age >= -CLOCKS_APART_S
 }
 
 /** A list of claims fits when one of its values does. */

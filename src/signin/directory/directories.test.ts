@@ -5,6 +5,7 @@ import { fakeAuthority } from '../../../test/fakes/authority.ts'
 import { type ForgingIssuer, forgingIssuer } from '../../../test/fakes/forging-issuer.ts'
 import { directorySpec } from '../../catalog/directory.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
+import { ChaperoneError } from '../../errors.ts'
 import { createIdentity, findIdentity } from '../../identity/directory.ts'
 import { newId } from '../../ids.ts'
 import { openOutgoing } from '../../vault/outbound.ts'
@@ -20,7 +21,7 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
   const here = await browserPlace(t)
   const forging = await forgingIssuer(authority)
   t.after(() => forging.close())
-  const documents = new Map<string, Record<string, unknown>>()
+  const documents = here.directories
   const document = (name: string, spec: Record<string, unknown>) =>
     documents.set(
       name,
@@ -47,6 +48,11 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
     sessions: here.sessions,
     raised: async (epoch) => void epochs.push(epoch),
     clock: here.clock,
+    async administratorLeft(trx) {
+      const left = (db: typeof trx | typeof here.store.db) =>
+        db.selectFrom('identities').select('id').where('state', '=', 'active').where('roles', 'like', '%"administrator"%').executeTakeFirst()
+      if ((await left(here.store.db)) && !(await left(trx))) throw new ChaperoneError('conflict', 'Nobody would be left.')
+    },
     providers: openProviders({
       outgoing: openOutgoing({ clock: here.clock, env: {} }),
       reveal: async () => 'a secret of the client',
@@ -213,11 +219,10 @@ test('metadata of another issuer, or without S256, is refused', async (t) => {
   assert.equal(await code(signIn()), 'directory_refused')
 })
 
-test('keys are read again when a token names a new one; pinned ones never are', async (t) => {
-  const { forging, signIn, document, clock } = await place(t)
+test('keys are read again at once when a token names a new one; pinned ones never are', async (t) => {
+  const { forging, signIn, document } = await place(t)
   await signIn()
   await forging.rotate()
-  clock.advance(11 * 60_000)
   assert.equal(await code(signIn()), 'ok')
   const { exportJWK, generateKeyPair } = await import('jose')
   const pinned = await generateKeyPair('ES256', { extractable: true })
@@ -280,7 +285,7 @@ test('a person links an account himself, from a session that still lives', async
   const linked = await go()
   assert.deepEqual([linked.linked, linked.identity.id], [true, dana.identity.id])
   assert.equal(await code(go({ sub: 'u-2' })), 'conflict', 'a second one')
-  await sessions.end(web.session.id, 'signed out')
+  await sessions.end(web.session.id, 'logout')
   assert.equal(await code(go({ sub: 'u-3' })), 'session_ended')
 })
 
@@ -363,14 +368,21 @@ test('who is disabled here does not come in, whatever the directory says', async
   assert.equal(await code(signIn()), 'identity_disabled')
 })
 
-test("the directory's second factor counts only where its document says so, and only when its token does", async (t) => {
-  const { signIn, document } = await place(t)
-  assert.equal((await signIn({ amr: ['pwd', 'mfa'] })).factor, false)
-  document('company', { factor: 'either' })
-  assert.equal((await signIn({ amr: ['pwd'] })).factor, false)
-  assert.equal((await signIn({ amr: 'mfa' })).factor, true)
-  assert.equal((await signIn({ amr: ['pwd', 'otp'] })).factor, true)
-  assert.equal((await signIn({ acr: '1' })).factor, false)
+test("the directory's second factor counts only where its document says so, when its token does, and of this moment", async (t) => {
+  const { signIn, document, clock } = await place(t)
+  const now = () => Math.floor(clock.now() / 1000)
+  const factor = async (claims: Record<string, unknown>) => (await signIn({ auth_time: now(), ...claims })).factor
+  assert.equal(await factor({ amr: ['pwd', 'mfa'] }), false)
+  for (const kind of ['either', 'directory']) {
+    document('company', { factor: kind })
+    assert.equal(await factor({ amr: ['pwd'] }), false)
+    assert.equal(await factor({ amr: 'mfa' }), true)
+    assert.equal(await factor({ amr: ['pwd', 'otp'] }), true)
+    assert.equal(await factor({ acr: '1' }), false)
+    // A cookie of this morning at the provider: its token still says `mfa`.
+    for (const auth_time of [now() - 91, now() + 31, undefined, Number.MAX_SAFE_INTEGER])
+      assert.equal(await factor({ amr: 'mfa', auth_time }), false, String(auth_time))
+  }
 })
 
 test('two first sign-ins at once make one person', async (t) => {
@@ -378,4 +390,19 @@ test('two first sign-ins at once make one person', async (t) => {
   const both = await Promise.all([signIn(), signIn()])
   assert.equal(new Set(both.map(({ identity }) => identity.id)).size, 1)
   assert.equal((await store.db.selectFrom('accounts').selectAll().execute()).length, 1)
+})
+
+test('the last administrator by a group of the directory keeps it when the directory says otherwise: he comes in, and it is a refusal in the record', async (t) => {
+  const { signIn, document, records, store } = await place(t, { roles: { Admins: ['administrator'] } })
+  const first = await signIn({ groups: ['Admins'] })
+  assert.deepEqual(first.identity.roles, ['administrator'])
+  const again = await signIn({ groups: [] })
+  assert.deepEqual(again.identity.roles, ['administrator'])
+  const last = records.filter(({ type }) => type === 'directory.changed').at(-1) as { outcome?: unknown; data?: Record<string, unknown> }
+  assert.deepEqual([last.outcome, last.data?.refused], [{ status: 'refused', reason: 'conflict' }, 'nobody would be left to administer'])
+  // What is known of his groups stays too: a document that is applied later must not take by itself what was refused here.
+  assert.equal((await store.db.selectFrom('accounts').select('groups').executeTakeFirstOrThrow()).groups, '["Admins"]')
+  document('company', { roles: { Admins: ['administrator'] } })
+  await signIn({ sub: 'u-2', preferred_username: 'other', groups: ['Admins'] })
+  assert.deepEqual((await signIn({ groups: [] })).identity.roles, [], 'with another one he goes')
 })

@@ -10,7 +10,7 @@ import { addAccount, namedByDocument, nameFrom, personFor, subjectKey } from './
 import { type Told, toldBy } from './claims.ts'
 import { type Flow, keepFlows } from './flows.ts'
 import { giveTo, groupsOf, rolesOfGroups } from './gifts.ts'
-import { changed, givesOther, isHere, type PeopleParts } from './people.ts'
+import { changed, givesOther, isHere, LastAdministrator, type PeopleParts, reduceRights } from './people.ts'
 import type { Providers } from './provider.ts'
 
 /** Signing in at the directories of the company (OpenID Connect). Every success and every refusal is a record. */
@@ -46,7 +46,7 @@ export interface Arrived {
   readonly linked: boolean
 }
 
-export interface DirectoriesParts extends Omit<PeopleParts, 'administratorLeft'> {
+export interface DirectoriesParts extends PeopleParts {
   readonly providers: Providers
   /** The `directory` documents that hold now. */
   readonly documents: () => readonly { readonly name: string; readonly spec: unknown }[]
@@ -156,15 +156,21 @@ export function openDirectories(parts: DirectoriesParts): Directories {
       return
     }
     const person = await findIdentity(store.db, { id: account.identity_id })
-    if (person)
-      await audit.append(
-        changed(name, person, 'roles and traits', { account: account.id, roles: gift.roles, traits: gift.traits, groups: told.groups.slice(0, 50) }),
-      )
-    const { epoch } = await store.reduce(async (trx) => {
-      await trx.updateTable('accounts').set(seen).where('id', '=', account.id).execute()
-      await giveTo(trx, name, spec, next, told.traits, now)
-    })
-    await raised(epoch)
+    if (!person) return
+    const more = { account: account.id, roles: gift.roles, traits: gift.traits, groups: told.groups.slice(0, 50) }
+    const change = changed(name, person, 'roles and traits', more)
+    await audit.append(change)
+    try {
+      const { epoch } = await reduceRights(parts, change, async (trx) => {
+        await trx.updateTable('accounts').set(seen).where('id', '=', account.id).execute()
+        await giveTo(trx, name, spec, next, told.traits, now)
+      })
+      await raised(epoch)
+    } catch (error) {
+      // The last administrator keeps what he had, and comes in: there is nobody else who could mend it.
+      if (!(error instanceof LastAdministrator)) throw error
+      await store.write((trx) => trx.updateTable('accounts').set({ last_login_at: now }).where('id', '=', account.id).execute())
+    }
   }
 
   return {
@@ -218,7 +224,7 @@ export function openDirectories(parts: DirectoriesParts): Directories {
         if (flow.directory !== directory || flow.issuer !== spec.issuer || flow.clientId !== spec.client_id)
           throw new ChaperoneError('directory_refused', 'This sign-in belongs to another directory.', { fix: 'Begin again on the sign-in page.' })
         const claims = await providers.redeem(directory, spec, { ...flow, state: state!, came })
-        const told = toldBy(spec, claims)
+        const told = toldBy(spec, claims, clock.now())
         const account = await (flow.link ? linkTo(directory, spec, told, flow.link) : twice(() => accountOf(directory, spec, told)))
         const before = await findIdentity(store.db, { id: account.identity_id })
         if (before?.state !== 'active' || !isHere(account))

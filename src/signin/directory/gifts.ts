@@ -36,13 +36,49 @@ export async function giveTo(
   traits: Readonly<Record<string, unknown>> | undefined,
   now: number,
 ): Promise<boolean> {
-  const here = spec !== undefined && account.active === 1 && account.deleted_at === null
-  const gift = here ? { roles: rolesOfGroups(spec, await groupsOf(trx, spec, account)), traits } : undefined
-  return give(trx, account.identity_id, directory, gift, now)
+  const gift = isGiven(spec, account) ? { roles: rolesOfGroups(spec, await groupsOf(trx, spec, account)), traits } : undefined
+  return (await give(trx, directory, new Map([[account.identity_id, gift]]), now)) > 0
+}
+
+const isGiven = (spec: DirectorySpec | undefined, { active, deleted_at }: Account): spec is DirectorySpec =>
+  spec !== undefined && active === 1 && deleted_at === null
+
+/** Accounts in one statement. */
+const CHUNK = 500
+
+/** The same for many at once; their traits stay. */
+export async function giveAgain(
+  trx: Write,
+  directory: string,
+  spec: DirectorySpec | undefined,
+  accounts: readonly Account[],
+  now: number,
+): Promise<void> {
+  const groups = new Map<string, string[]>()
+  if (spec?.groups === 'scim')
+    for (let from = 0; from < accounts.length; from += CHUNK) {
+      const rows = await trx
+        .selectFrom('directory_members')
+        .innerJoin('directory_groups', 'directory_groups.id', 'directory_members.group_id')
+        .select(['directory_members.account_id', 'directory_groups.display_name'])
+        .where(
+          'directory_members.account_id',
+          'in',
+          accounts.slice(from, from + CHUNK).map(({ id }) => id),
+        )
+        .orderBy('directory_groups.display_name')
+        .execute()
+      for (const row of rows) groups.set(row.account_id, [...(groups.get(row.account_id) ?? []), row.display_name])
+    }
+  const gifts = accounts.map((account) => {
+    const his = spec?.groups === 'scim' ? (groups.get(account.id) ?? []) : (JSON.parse(account.groups) as string[])
+    return [account.identity_id, isGiven(spec, account) ? { roles: rolesOfGroups(spec, his) } : undefined] as const
+  })
+  await give(trx, directory, new Map(gifts), now)
 }
 
 /** The directory's document has changed, or is gone: everybody's gifts follow. Traits follow at the next sign-in or SCIM change. Inside `store.reduce`. */
 export async function regrant(trx: Write, directory: string, spec: DirectorySpec | undefined, now: number): Promise<void> {
   const accounts = await trx.selectFrom('accounts').selectAll().where('directory', '=', directory).execute()
-  for (const account of accounts) await giveTo(trx, directory, spec, account, undefined, now)
+  await giveAgain(trx, directory, spec, accounts, now)
 }

@@ -3,6 +3,7 @@ import type { Clock } from '../../clock.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { IdentityRecord } from '../../identity/directory.ts'
+import type { EndReason } from '../../identity/end-reasons.ts'
 import { givenIn } from '../../identity/given.ts'
 import type { Sessions } from '../../identity/types.ts'
 import type { Database, Store, Write } from '../../store/store.ts'
@@ -14,14 +15,20 @@ export interface PeopleParts {
   readonly sessions: Pick<Sessions, 'end'>
   /** The epoch has risen: resolves when every node knows. */
   readonly raised: (epoch: number) => Promise<void>
-  /** Asked inside the transaction that stops somebody. Throws `conflict` when nobody would be left who could undo it. */
+  /** Asked inside the transaction that takes rights away. Throws `conflict` when nobody would be left who could undo it. */
   readonly administratorLeft: (trx: Write) => Promise<void>
   readonly clock: Clock
 }
 
-/** The directory wants to stop the last one who could undo it: whoever has stolen its token would lock the house. */
+/** The directory wants to take away the last one who could undo it: whoever has stolen its token would lock the house. */
 export class LastAdministrator extends Error {
   override readonly name = 'LastAdministrator'
+}
+
+export interface DirectoryChange {
+  readonly type: 'directory.changed'
+  readonly actor?: { readonly id: string; readonly name: string; readonly kind: 'user' }
+  readonly data: Readonly<Record<string, unknown>>
 }
 
 /** How a change by a directory stands in the record. */
@@ -42,15 +49,10 @@ export async function givesOther(
 }
 
 /**
- * Somebody has left, or is held back at the company: he is disabled, unless somebody did that already. Throws LastAdministrator. Inside `store.reduce`; then
+ * Somebody has left, or is held back at the company: he is disabled, unless somebody did that already. Inside `reduceRights`; then
  * `endSessionsOf`. His agents stop with the same epoch, for nobody answers for them any more (access/state.ts).
  */
-export async function stopPerson(
-  { administratorLeft }: Pick<PeopleParts, 'administratorLeft'>,
-  trx: Write,
-  identityId: string,
-  now: number,
-): Promise<void> {
+export async function stopPerson(trx: Write, identityId: string, now: number): Promise<void> {
   await trx
     .updateTable('identities')
     .set({ state: 'disabled', stopped: 'directory', updated_at: now })
@@ -59,11 +61,33 @@ export async function stopPerson(
     .execute()
   // What was sent to him while he was here opens nothing when he is back.
   await trx.deleteFrom('invitations').where('identity_id', '=', identityId).where('used_at', 'is', null).execute()
+}
+
+/**
+ * What takes rights away because a directory says so. A directory is believed, but for one thing: somebody must be left who can undo it.
+ * Otherwise nothing has changed, it is a record and told outside, and LastAdministrator is thrown. `what`: the record of the change.
+ */
+export async function reduceRights<T>(
+  { store, audit, administratorLeft }: Pick<PeopleParts, 'store' | 'audit' | 'administratorLeft'>,
+  what: DirectoryChange,
+  work: (trx: Write) => Promise<T>,
+): Promise<{ readonly result: T; readonly epoch: number }> {
   try {
-    await administratorLeft(trx)
+    return await store.reduce(async (trx) => {
+      const result = await work(trx)
+      await administratorLeft(trx).catch((error: unknown) => {
+        throw error instanceof ChaperoneError && error.code === 'conflict' ? new LastAdministrator(error.message, { cause: error }) : error
+      })
+      return result
+    })
   } catch (error) {
-    if (!(error instanceof ChaperoneError) || error.code !== 'conflict') throw error
-    throw new LastAdministrator(error.message, { cause: error })
+    if (error instanceof LastAdministrator)
+      await audit.append({
+        ...what,
+        data: { ...what.data, refused: 'nobody would be left to administer' },
+        outcome: { status: 'refused', reason: 'conflict' },
+      })
+    throw error
   }
 }
 
@@ -86,7 +110,11 @@ export async function revivePerson(trx: Write, identityId: string, now: number):
 }
 
 /** Everything that runs as him or on his behalf is over for good: whoever is let back in signs in again, and no certificate of before comes back with him. */
-export async function endSessionsOf({ store, sessions }: Pick<PeopleParts, 'store' | 'sessions'>, identityId: string, reason: string): Promise<void> {
+export async function endSessionsOf(
+  { store, sessions }: Pick<PeopleParts, 'store' | 'sessions'>,
+  identityId: string,
+  reason: EndReason,
+): Promise<void> {
   const rows = await store.db
     .selectFrom('sessions')
     .select('id')

@@ -1,10 +1,10 @@
 import * as client from 'openid-client'
 import type { DirectorySpec } from '../../catalog/directory.ts'
-import type { Clock } from '../../clock.ts'
+import { type Clock, systemClock } from '../../clock.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { Outgoing } from '../../vault/outbound.ts'
-import { type Claims, claimsAsked } from './claims.ts'
+import { CLOCKS_APART_S, type Claims, claimsAsked } from './claims.ts'
 
 /** The only file that speaks OpenID Connect: everything about its tokens is checked by the library, under the settings that stand here. */
 export interface Providers {
@@ -30,21 +30,20 @@ export interface ProvidersParts {
 const METADATA_MS = 10 * 60_000
 /** With `fresh`: how long ago the person may have shown himself to the provider, in seconds. */
 const FRESH_S = 60
-const CLOCKS_APART_S = 30
 
 export function openProviders({ outgoing, reveal, clock }: ProvidersParts): Providers {
-  const known = new Map<string, { readonly made: number; readonly of: string; readonly configuration: client.Configuration }>()
+  const known = new Map<string, Known>()
 
-  async function configured(name: string, spec: DirectorySpec): Promise<client.Configuration> {
+  async function configured(name: string, spec: DirectorySpec): Promise<Known> {
     if (spec.issuer === undefined || spec.client_id === undefined)
       throw new ChaperoneError('directory_refused', `Nobody signs in at ${name}.`, { detail: 'the document has no issuer' })
     const secret = spec.client_secret === undefined ? undefined : await reveal(spec.client_secret.secret)
     const of = canonicalJson([spec.issuer, spec.client_id, secret ?? null, spec.ca ?? null, spec.jwks ?? null, spec.allow_private])
     const there = known.get(name)
-    if (there?.of === of && clock.now() - there.made < METADATA_MS) return there.configuration
-    const configuration = await discover(name, spec, spec.issuer, spec.client_id, secret)
-    known.set(name, { made: clock.now(), of, configuration })
-    return configuration
+    if (there?.of === of && clock.now() - there.made < METADATA_MS) return there
+    const found: Known = { made: clock.now(), of, configuration: await discover(name, spec, spec.issuer, spec.client_id, secret), keys: undefined }
+    known.set(name, found)
+    return found
   }
 
   async function discover(
@@ -53,7 +52,7 @@ export function openProviders({ outgoing, reveal, clock }: ProvidersParts): Prov
     issuer: string,
     clientId: string,
     secret: string | undefined,
-  ): Promise<client.Configuration> {
+  ): Promise<() => client.Configuration> {
     const send = outgoing.asFetch({ ca: spec.ca, allowPrivate: spec.allow_private })
     let pinnedAt: string | undefined
     const fetch: client.CustomFetch = async (url, { method, headers, body }) => {
@@ -77,19 +76,21 @@ export function openProviders({ outgoing, reveal, clock }: ProvidersParts): Prov
       const basic =
         secret !== undefined && !(metadata.token_endpoint_auth_methods_supported ?? ['client_secret_basic']).includes('client_secret_post')
       const algorithms = (metadata.id_token_signing_alg_values_supported ?? ['RS256']).filter((one) => SIGNED.has(one))
-      const configuration = new client.Configuration(
-        // Neither `none` nor a MAC, whose key the client would know, ever signs for a provider.
-        { ...metadata, id_token_signing_alg_values_supported: algorithms },
-        clientId,
-        { [client.clockTolerance]: CLOCKS_APART_S },
-        basic ? client.ClientSecretBasic(secret) : auth,
-      )
-      configuration[client.customFetch] = fetch
-      configuration.timeout = 0
       pinnedAt = metadata.jwks_uri
-      // The library would trust TLS alone for what comes from the token endpoint (Core 3.1.3.7); a proxy that opens TLS is on that way.
-      client.enableNonRepudiationChecks(configuration)
-      return configuration
+      return () => {
+        const configuration = new client.Configuration(
+          // Neither `none` nor a MAC, whose key the client would know, ever signs for a provider.
+          { ...metadata, id_token_signing_alg_values_supported: algorithms },
+          clientId,
+          { [client.clockTolerance]: CLOCKS_APART_S },
+          basic ? client.ClientSecretBasic(secret) : auth,
+        )
+        configuration[client.customFetch] = fetch
+        configuration.timeout = 0
+        // The library would trust TLS alone for what comes from the token endpoint (Core 3.1.3.7); a proxy that opens TLS is on that way.
+        client.enableNonRepudiationChecks(configuration)
+        return configuration
+      }
     } catch (error) {
       throw told(name, error)
     }
@@ -97,8 +98,8 @@ export function openProviders({ outgoing, reveal, clock }: ProvidersParts): Prov
 
   return {
     async authorizationUrl(name, spec, { redirect, state, nonce, challenge, fresh }) {
-      const configuration = await configured(name, spec)
-      return client.buildAuthorizationUrl(configuration, {
+      const { configuration } = await configured(name, spec)
+      return client.buildAuthorizationUrl(configuration(), {
         redirect_uri: redirect,
         scope: spec.scopes.join(' '),
         state,
@@ -110,7 +111,8 @@ export function openProviders({ outgoing, reveal, clock }: ProvidersParts): Prov
     },
 
     async redeem(name, spec, { redirect, state, nonce, verifier, fresh, came }) {
-      const configuration = await configured(name, spec)
+      const there = await configured(name, spec)
+      const configuration = withKeys(there)
       // What our own address looked like to the browser is not asked again of the request: it is the one that we gave the provider.
       const at = new URL(redirect)
       at.search = came.search
@@ -131,9 +133,42 @@ export function openProviders({ outgoing, reveal, clock }: ProvidersParts): Prov
         return { ...more, ...claims }
       } catch (error) {
         throw told(name, error)
+      } finally {
+        keepKeys(there, configuration)
       }
     },
   }
+}
+
+interface Known {
+  readonly made: number
+  readonly of: string
+  readonly configuration: () => client.Configuration
+  /** its signing keys, and when they were fetched, in seconds */
+  keys: client.ExportedJWKSCache | undefined
+}
+
+/** The library's own: keys that are older are fetched again whatever a token says; for one of a key that is not known, keys of this age. */
+const KEYS_OLD_S = 300
+const KEYS_UNKNOWN_S = 60
+const seconds = () => Math.floor(systemClock.now() / 1000)
+
+/**
+ * A key that is not known is asked for at once. The library would wait for a minute, against tokens that strangers send; ours come from
+ * the provider itself, for a code that is used up by then: with a provider that has just changed its key nobody could sign in (measured
+ * with Keycloak).
+ */
+function withKeys({ configuration, keys }: Known): client.Configuration {
+  const made = configuration()
+  if (keys && seconds() - keys.uat < KEYS_OLD_S) client.setJwksCache(made, { ...keys, uat: Math.min(keys.uat, seconds() - KEYS_UNKNOWN_S) })
+  return made
+}
+
+function keepKeys(there: Known, configuration: client.Configuration): void {
+  const now = client.getJwksCache(configuration)
+  // Of the same keys the real age stays: the one that they were given here would never let them grow old.
+  if (now && canonicalJson(now.jwks) !== canonicalJson(there.keys?.jwks ?? null)) there.keys = now
+  else if (now && there.keys && seconds() - there.keys.uat >= KEYS_OLD_S) there.keys = now
 }
 
 /** RFC 7518 and 8037: everything that is signed with a private key. */

@@ -1,4 +1,3 @@
-import { FACTOR_FRESH_MS } from '../../access/administration.ts'
 import type { AuditLog } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
@@ -6,7 +5,7 @@ import { makeInvitation } from '../../identity/invitations.ts'
 import { actingIn } from '../../identity/named.ts'
 import type { LiveSession } from '../../identity/types.ts'
 import type { Store } from '../../store/store.ts'
-import { hasFactor } from '../factor.ts'
+import type { StandingOf } from '../standing.ts'
 
 /** The first factor of his own for somebody who came by a directory, and was never invited. */
 export interface SecondStep {
@@ -22,20 +21,14 @@ export function openSecondStep({
   store,
   audit,
   clock,
+  standingOf,
 }: {
   readonly store: Store
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
+  readonly standingOf: StandingOf
 }): SecondStep {
-  /** Only who has none: a cookie that was stolen must not put the thief's factor in the place of the person's. And only just after the directory vouched for him. */
-  const may: SecondStep['may'] = async (session) => {
-    const { principal } = session
-    if (principal.kind !== 'user' || principal.chain.length > 1) return 'no'
-    if (await hasFactor(store.db, principal.identityId)) return 'no'
-    const row = await store.db.selectFrom('sessions').select('joined').where('id', '=', session.id).executeTakeFirst()
-    const byDirectory = typeof row?.joined === 'string' && (JSON.parse(row.joined) as { method?: string }).method === 'directory'
-    return byDirectory && clock.now() - session.startedAt <= FACTOR_FRESH_MS ? 'yes' : 'late'
-  }
+  const may: SecondStep['may'] = async (session) => (await standingOf(session)).begin
   return {
     may,
     async begin(session) {

@@ -1,4 +1,4 @@
-import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, errors, jwtVerify } from 'jose'
+import { decodeJwt, decodeProtectedHeader, errors } from 'jose'
 import { z } from 'zod'
 import type { Resources } from '../../access/types.ts'
 import type { AuditLog } from '../../audit/record.ts'
@@ -8,24 +8,24 @@ import type { ProfileSpec } from '../../catalog/profile.ts'
 import type { Clock } from '../../clock.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
-import { consentWords } from '../../identity/delegation/consent.ts'
-import { listDelegations, makeDelegation } from '../../identity/delegation/delegations.ts'
-import { createIdentity, findIdentity } from '../../identity/directory.ts'
+import { actFor } from '../../identity/delegation/act-for.ts'
+import { listDelegations } from '../../identity/delegation/delegations.ts'
+import { makeOwnAgent } from '../../identity/delegation/own-agent.ts'
+import { shareOf } from '../../identity/delegation/share.ts'
+import { findIdentity } from '../../identity/directory.ts'
+import { TOLERANCE_S, verifyWith } from '../../identity/joining/issuer-keys.ts'
 import type { IssuerKeys } from '../../identity/joining/method.ts'
 import { useProof } from '../../identity/joining/used-proofs.ts'
-import type { ChainLink } from '../../identity/types.ts'
+import type { Sessions } from '../../identity/types.ts'
 import type { Store } from '../../store/store.ts'
 import { subjectKey } from '../directory/accounts.ts'
 import { usualAgent } from './agents.ts'
 import { type Grants, LONGEST_GRANT_MS } from './grants.ts'
 import type { GrantHandler } from './provider.ts'
-import { kindsOf, readResource } from './resources.ts'
-import { shareOf } from './share.ts'
+import { DEFAULT_SCOPE, kindsOf, readResource } from './resources.ts'
 
 /** RFC 8725 section 3.11: an ID token of the same issuer, which many applications get to see, is none. */
 const TYP = 'oauth-id-jag+jwt'
-const ALGORITHMS = ['ES256', 'RS256', 'PS256', 'EdDSA', 'Ed25519']
-const TOLERANCE_S = 10
 /** It is used at once; one that is good for hours would be a key that lies about. */
 const LONGEST_LIFE_S = 10 * 60
 const LARGEST = 16 * 1024
@@ -48,6 +48,7 @@ export interface AssertionParts {
   readonly clock: Clock
   readonly resources: Resources
   readonly grants: Grants
+  readonly sessions: Pick<Sessions, 'start' | 'end' | 'endDelegations'>
   readonly keys: IssuerKeys
   readonly places: { readonly web: string }
 }
@@ -60,7 +61,7 @@ export interface AssertionParts {
 export function assertionGrant(parts: AssertionParts): GrantHandler {
   const { store, audit, clock, resources, grants, places } = parts
 
-  return async ({ clientId, parameters }) => {
+  return async ({ clientId, parameters, holder }) => {
     const refuse = async (why: string, cause?: unknown): Promise<never> => {
       await audit.append({ type: 'delegation.refused', data: { how: 'consent', client: clientId.slice(0, 512), by: 'directory', why } })
       throw new ChaperoneError('delegation_refused', 'The assertion proves nothing here.', { detail: why, cause })
@@ -93,15 +94,10 @@ export function assertionGrant(parts: AssertionParts): GrantHandler {
     if (!directory) return refuse(`its issuer ${issuer.slice(0, 200)} does not speak for this client`)
 
     const keys = await parts.keys.of({ issuer, jwks: directory.spec.jwks, ca: directory.spec.ca, allowPrivate: directory.spec.allow_private }, kid)
-    const verified = await jwtVerify(assertion, createLocalJWKSet({ keys: keys as { kty: string }[] }), {
-      issuer,
-      audience: `https://${places.web}`,
-      algorithms: ALGORITHMS,
-      typ: TYP,
-      currentDate: new Date(clock.now()),
-      clockTolerance: TOLERANCE_S,
-    }).catch((error: unknown) => refuse(error instanceof errors.JOSEError ? error.message : 'it cannot be verified', error))
-    const parsed = claimsSchema.safeParse(verified.payload)
+    const payload = await verifyWith(keys, assertion, { issuer, audience: `https://${places.web}`, typ: TYP, now: clock.now() }).catch(
+      (error: unknown) => refuse(error instanceof errors.JOSEError ? error.message : 'it cannot be verified', error),
+    )
+    const parsed = claimsSchema.safeParse(payload)
     if (!parsed.success) return refuse(`its claim ${parsed.error.issues[0]?.path.join('.')} is not as it must be`)
     const claims = parsed.data
     if (claims.client_id !== clientId) return refuse('it is for another client')
@@ -133,41 +129,26 @@ export function assertionGrant(parts: AssertionParts): GrantHandler {
         ...(resource.server === undefined ? {} : { resources: kindsOf(resource.server) }),
         ...(readOnly ? { effects: ['read'] as const } : {}),
       },
-      forMs: LONGEST_GRANT_MS,
+      mostMs: LONGEST_GRANT_MS,
     })
     const name = await usualAgent(store, person, { id: clientId, name: client.client_name })
     const known = await findIdentity(store.db, { name })
     if (known && (known.kind !== 'agent' || known.ownerId !== person.id || known.state !== 'active')) return refuse(`${name} is disabled`)
     const by = { actor: { id: person.id, name: person.name, kind: person.kind } }
-    if (!known)
-      await audit.append({
-        ...by,
-        type: 'identity.changed',
-        data: { op: 'create', kind: 'agent', name, owner: person.name, why: 'its directory speaks for a client' },
-      })
-    const agent =
-      known ??
-      (await store.write((trx) =>
-        createIdentity(trx, { kind: 'agent', name, ownerId: person.id, roles: 'inherit', source: 'client', now: clock.now() }),
-      ))
-    const now = clock.now()
-    const before = (await listDelegations(store.db, { fromId: person.id, toId: agent.id, now })).find(
+    const to = known ?? (await makeOwnAgent(parts, { by, owner: person, name, why: 'its directory speaks for a client' }))
+    const before = (await listDelegations(store.db, { fromId: person.id, toId: to.id, now: clock.now() })).find(
       (one) => one.how === 'consent' && one.client === clientId && canonicalJson(one.limits) === canonicalJson(limits),
     )
-    const words = consentWords({ from: person.name, to: name, limits, how: 'consent', client: { name: client.client_name }, forMs }).join(' ')
-    if (!before)
-      await audit.append({
-        ...by,
-        type: 'delegation.made',
-        data: { from: person.id, to: agent.id, how: 'consent', client: clientId, by: directory.name, limits, words, expiresAt: now + forMs },
-      })
-    const delegation =
-      before ??
-      (await store.write((trx) =>
-        makeDelegation(trx, { fromId: person.id, toId: agent.id, limits, expiresAt: now + forMs, how: 'consent', client: clientId, words, now }),
-      ))
-    const chain: readonly ChainLink[] = [{ identity: person.id }, { identity: agent.id, delegation: delegation.id }]
-    const minted = await grants.mintOnce(chain, clientId, { audience: claims.resource })
-    return { minted, scope: readOnly ? 'mcp:read' : 'mcp' }
+    const scope = readOnly ? 'mcp:read' : DEFAULT_SCOPE
+    const minted = await actFor(
+      parts,
+      {
+        ...{ agreed: { directory: directory.name }, from: person, to, how: 'consent', limits, forMs },
+        client: { id: clientId, name: client.client_name },
+        ...(before ? { standing: before } : {}),
+      },
+      ({ chain }) => grants.mintOnce(chain, clientId, { audience: claims.resource, scope, ...(holder === undefined ? {} : { holder }) }),
+    )
+    return { minted, scope }
   }
 }

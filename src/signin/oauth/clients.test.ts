@@ -24,7 +24,7 @@ async function clients(t: { after(work: () => unknown): void }, outgoing: Outgoi
   const resources = { list: () => [] } as Pick<Resources, 'list'>
   const records: unknown[] = []
   const audit = { append: async (draft: unknown) => void records.push(draft) } as never
-  return { records, found: openClients({ store, audit, clock: systemClock, resources, outgoing, hosts }) }
+  return { records, found: openClients({ store, audit, clock: systemClock, resources, outgoing, hosts, trustDomain: 'test' }) }
 }
 
 describe('a metadata document of a client', () => {

@@ -8,9 +8,10 @@ import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { compileGlob } from '../../encoding/glob.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { makeLru } from '../../identity/lru.ts'
-import type { Store } from '../../store/store.ts'
+import type { Database, Store, Write } from '../../store/store.ts'
 import type { OauthClientTable } from '../../store/tables-identity.ts'
 import type { Outgoing } from '../../vault/outbound.ts'
+import { type Holder, uriOf } from './holder.ts'
 
 /** What is believed of a client, as RFC 7591 names it. */
 export interface ClientMetadata {
@@ -20,7 +21,8 @@ export interface ClientMetadata {
   readonly application_type: 'native' | 'web'
   readonly grant_types: readonly string[]
   readonly response_types: readonly string[]
-  readonly token_endpoint_auth_method: 'none' | 'private_key_jwt'
+  readonly token_endpoint_auth_method: 'none' | 'private_key_jwt' | 'tls_client_auth'
+  readonly tls_client_auth_san_uri?: string
   readonly jwks?: unknown
   readonly jwks_uri?: string
   readonly client_uri?: string
@@ -34,15 +36,20 @@ export interface ClientsParts {
   readonly outgoing: Outgoing
   /** globs of host names from which metadata documents are fetched */
   readonly hosts: readonly string[]
+  readonly trustDomain: string
 }
 
 export interface Clients {
-  /** Undefined when it is unknown. Throws `upstream_unavailable`, `upstream_timeout`, `malformed` for a document that cannot be had or believed. */
-  find(clientId: string): Promise<ClientMetadata | undefined>
+  /** Undefined when it is unknown. `holder`: whose certificate was shown; an agent is a client by that alone. Throws `upstream_unavailable`, `upstream_timeout`, `malformed` for a document that cannot be had or believed. */
+  find(clientId: string, holder?: Holder): Promise<ClientMetadata | undefined>
   /** The agent that a client is when it comes by itself. */
   agentOf(clientId: string): string | undefined
   /** A client that registers itself (RFC 7591), with what it says. Throws `malformed`. */
   register(said: Readonly<Record<string, unknown>>): Promise<void>
+  /** A person has agreed to it: it is no stranger's any more, and stays. */
+  agreedTo(clientId: string): Promise<void>
+  /** Forgets who registered and was never used, or not for long. */
+  sweep(): Promise<void>
 }
 
 export const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
@@ -55,8 +62,12 @@ const FRESH = { shortestMs: 5 * 60_000, longestMs: 24 * 3_600_000 }
 const FAILED_MS = 60_000
 const MOST_BYTES = 32 * 1024
 const FETCH_MS = 5_000
-/** Clients that were met by themselves; with more, those seen longest ago are forgotten. */
-const MOST_MET = 2_000
+/** Clients whose documents were fetched; with more, those seen longest ago are forgotten, and fetched again when they come. */
+const MOST_FETCHED = 2_000
+/** Clients that registered themselves. They cannot be asked again who they are, so none makes room for another: when it is full, it is full. */
+const MOST_REGISTERED = 2_000
+/** Whoever registers goes on to a person at once; who comes back signs in again within a day. */
+const KEPT = { unusedMs: 3_600_000, usedMs: 30 * 24 * 3_600_000 }
 
 /** What we read of a document; the rest may be whatever it likes. */
 const documentSchema = z.object({
@@ -91,15 +102,16 @@ const registrationSchema = z.object({
     .optional(),
 })
 
-export function openClients({ store, audit, clock, resources, outgoing, hosts }: ClientsParts): Clients {
+export function openClients({ store, audit, clock, resources, outgoing, hosts, trustDomain }: ClientsParts): Clients {
   const trusted = hosts.map(compileGlob)
   const failed = makeLru<{ readonly until: number; readonly error: ChaperoneError }>(256)
   const under = new Map<string, Promise<ClientMetadata>>()
 
   const documents = () => resources.list('oauth-client').map(({ spec }) => spec as OauthClientSpec)
-  const written = (clientId: string): ClientMetadata | undefined => {
+  const written = (clientId: string, holder: Holder | undefined): ClientMetadata | undefined => {
     const spec = documents().find((one) => one.client_id === clientId)
-    return spec ? ofDocument(spec) : ofAgent(clientId)
+    if (spec) return ofDocument(spec)
+    return holder && isItself(clientId, holder) ? byCertificate(clientId, uriOf(holder, trustDomain)) : ofAgent(clientId)
   }
   const agents = () => resources.list('agent').map(({ resource, spec }) => ({ name: resource.name, spec: spec as { oauth?: AgentOauthSpec } }))
   const ofAgent = (clientId: string): ClientMetadata | undefined => {
@@ -108,11 +120,11 @@ export function openClients({ store, audit, clock, resources, outgoing, hosts }:
   }
 
   return {
-    async find(clientId) {
-      const known = written(clientId)
+    async find(clientId, holder) {
+      const known = written(clientId, holder)
       if (known) return known
       const row = await store.db.selectFrom('oauth_clients').selectAll().where('client_id', '=', clientId).executeTakeFirst()
-      if (row?.source === 'registered') return JSON.parse(row.metadata) as ClientMetadata
+      if (row?.source === 'registered') return (row.fresh_until ?? 0) > clock.now() ? (JSON.parse(row.metadata) as ClientMetadata) : undefined
       const url = documentUrl(clientId)
       if (!url) return undefined
       // Looked at each time: who is no longer trusted is not let in by what was once fetched.
@@ -136,7 +148,34 @@ export function openClients({ store, audit, clock, resources, outgoing, hosts }:
       const issue = parsed.error?.issues[0]
       if (!parsed.success)
         throw new ChaperoneError('malformed', 'A client cannot be registered like this.', { detail: `${issue?.path.join('.')}: ${issue?.message}` })
-      await keep(forPeople(parsed.data), 'registered', null, undefined)
+      const metadata = forPeople(parsed.data)
+      await assertRoom(store.db)
+      await tell(metadata, 'registered', false)
+      await store.write(async (trx) => {
+        // Once more where nobody can come between.
+        await assertRoom(trx)
+        const now = clock.now()
+        const values = { source: 'registered' as const, metadata: canonicalJson(metadata), created_at: now, updated_at: now }
+        await trx
+          .insertInto('oauth_clients')
+          .values({ client_id: metadata.client_id, ...values, fresh_until: now + KEPT.unusedMs })
+          .execute()
+      })
+    },
+
+    async agreedTo(clientId) {
+      await store.write((trx) =>
+        trx
+          .updateTable('oauth_clients')
+          .set({ updated_at: clock.now(), fresh_until: clock.now() + KEPT.usedMs })
+          .where('client_id', '=', clientId)
+          .where('source', '=', 'registered')
+          .execute(),
+      )
+    },
+
+    async sweep() {
+      await store.write((trx) => trx.deleteFrom('oauth_clients').where('source', '=', 'registered').where('fresh_until', '<=', clock.now()).execute())
     },
   }
 
@@ -146,7 +185,7 @@ export function openClients({ store, audit, clock, resources, outgoing, hosts }:
       // A redirect is one of the answers that are none: where it leads nobody has looked.
       if (answer.status !== 200) throw unbelieved(clientId, `it was answered with ${answer.status}`)
       const metadata = readDocument(clientId, await answer.text())
-      await keep(metadata, 'fetched', clock.now() + freshFor(answer.headers), row)
+      await keep(metadata, clock.now() + freshFor(answer.headers), row)
       return metadata
     } catch (thrown) {
       const error = thrown instanceof ChaperoneError ? thrown : unbelieved(clientId, String(thrown))
@@ -155,41 +194,62 @@ export function openClients({ store, audit, clock, resources, outgoing, hosts }:
     }
   }
 
-  async function keep(
-    metadata: ClientMetadata,
+  async function assertRoom(db: Database | Write): Promise<void> {
+    const { count } = await db
+      .selectFrom('oauth_clients')
+      .select((row) => row.fn.countAll<number>().as('count'))
+      .where('source', '=', 'registered')
+      .where('fresh_until', '>', clock.now())
+      .executeTakeFirstOrThrow()
+    if (Number(count) >= MOST_REGISTERED) throw new ChaperoneError('too_many', 'Too many clients have registered themselves.')
+  }
+
+  async function tell(
+    { client_id, client_name, redirect_uris }: ClientMetadata,
     source: OauthClientTable['source'],
-    freshUntil: number | null,
-    before: OauthClientTable | undefined,
+    changed: boolean,
   ): Promise<void> {
+    await audit.append({ type: 'client.registered', data: { client: client_id, name: client_name, source, redirects: redirect_uris, changed } })
+  }
+
+  async function keep(metadata: ClientMetadata, freshUntil: number, before: OauthClientTable | undefined): Promise<void> {
     const now = clock.now()
     const text = canonicalJson(metadata)
-    if (before?.metadata !== text) {
-      const { client_id, client_name, redirect_uris } = metadata
-      await audit.append({
-        type: 'client.registered',
-        data: { client: client_id, name: client_name, source, redirects: redirect_uris, changed: before !== undefined },
-      })
-    }
+    if (before?.metadata !== text) await tell(metadata, 'fetched', before !== undefined)
     await store.write(async (trx) => {
-      const values = { source, metadata: text, updated_at: now, fresh_until: freshUntil }
+      const values = { source: 'fetched' as const, metadata: text, updated_at: now, fresh_until: freshUntil }
       await trx
         .insertInto('oauth_clients')
         .values({ client_id: metadata.client_id, created_at: now, ...values })
         .onConflict((conflict) => conflict.column('client_id').doUpdateSet(values))
         .execute()
-      const surplus = await trx.selectFrom('oauth_clients').select('client_id').orderBy('updated_at', 'desc').offset(MOST_MET).limit(100).execute()
-      if (surplus.length > 0)
-        await trx
-          .deleteFrom('oauth_clients')
-          .where(
-            'client_id',
-            'in',
-            surplus.map((one) => one.client_id),
-          )
-          .execute()
+      const surplus = await trx
+        .selectFrom('oauth_clients')
+        .select('client_id')
+        .where('source', '=', 'fetched')
+        .orderBy('updated_at', 'desc')
+        .offset(MOST_FETCHED)
+        .limit(100)
+        .execute()
+      const ids = surplus.map((one) => one.client_id)
+      if (ids.length > 0) await trx.deleteFrom('oauth_clients').where('client_id', 'in', ids).execute()
     })
   }
 }
+
+/** A person's own certificate is not for tools: what he runs has one of its own. */
+export const isItself = (clientId: string, { session: { principal } }: Holder): boolean => principal.kind === 'agent' && principal.name === clientId
+
+const byCertificate = (name: string, uri: string): ClientMetadata => ({
+  client_id: name,
+  client_name: name,
+  redirect_uris: [],
+  application_type: 'web',
+  grant_types: BY_ITSELF,
+  response_types: [],
+  token_endpoint_auth_method: 'tls_client_auth',
+  tls_client_auth_san_uri: uri,
+})
 
 const byItself = ({ jwks, jwks_uri, ...given }: Pick<ClientMetadata, 'client_id' | 'client_name'> & AgentOauthSpec): ClientMetadata => ({
   ...given,

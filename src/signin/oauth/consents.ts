@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { hasFreshFactor } from '../../access/administration.ts'
 import type { Resources } from '../../access/types.ts'
 import type { AuditLog } from '../../audit/record.ts'
@@ -6,20 +7,21 @@ import type { ProfileSpec } from '../../catalog/profile.ts'
 import type { Clock } from '../../clock.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
+import { actFor } from '../../identity/delegation/act-for.ts'
 import { consentWords } from '../../identity/delegation/consent.ts'
-import { delegate } from '../../identity/delegation/delegate.ts'
 import { type Delegation, listDelegations } from '../../identity/delegation/delegations.ts'
-import { createIdentity, findIdentity, type IdentityRecord, listIdentities } from '../../identity/directory.ts'
+import { makeOwnAgent } from '../../identity/delegation/own-agent.ts'
+import { type Share, shareOf } from '../../identity/delegation/share.ts'
+import { findIdentity, type IdentityRecord, listIdentities } from '../../identity/directory.ts'
 import { actingIn } from '../../identity/named.ts'
 import { isName } from '../../identity/names.ts'
-import type { ChainLink } from '../../identity/types.ts'
+import type { Sessions } from '../../identity/types.ts'
 import type { Limits } from '../../policy/types.ts'
 import type { Store } from '../../store/store.ts'
 import type { WebSession } from '../browser.ts'
 import { usualAgent } from './agents.ts'
 import { type Grants, LONGEST_GRANT_MS } from './grants.ts'
-import { kindsOf, type McpResource } from './resources.ts'
-import { type Share, shareOf } from './share.ts'
+import { DEFAULT_SCOPE, kindsOf, type McpResource, type Scope } from './resources.ts'
 
 /** An authorization that waits for its person. */
 export interface Waiting {
@@ -59,6 +61,8 @@ export interface Asked {
   readonly remembered: boolean
   /** ms since 1970 */
   readonly until: number
+  /** digest of all that he is asked: it goes back with his yes, which holds for this and nothing else */
+  readonly seen: string
 }
 
 export interface ConsentsParts {
@@ -67,24 +71,34 @@ export interface ConsentsParts {
   readonly clock: Clock
   readonly resources: Pick<Resources, 'find' | 'list'>
   readonly grants: Pick<Grants, 'keep'>
+  readonly sessions: Pick<Sessions, 'start' | 'end' | 'endDelegations'>
 }
 
 export interface Consents {
   ask(web: WebSession, waiting: Waiting, chosen?: Chosen): Promise<Asked>
   /**
-   * Makes (or finds) the agent and the delegation, and keeps them for the grant. Throws `factor_required` where this is agreed to for
-   * the first time and the session has no fresh second factor; `usage`, `not_found`, `identity_disabled`, `conflict`.
+   * Makes (or finds) the agent and the delegation, and keeps them for the grant. `seen`: of what he read. Returns what the client is told
+   * that it holds. Throws `conflict` when it is no longer what he read; `factor_required` where this is agreed to for the first time and
+   * the session has no fresh second factor; `usage`, `not_found`, `identity_disabled`.
    */
-  agree(web: WebSession, waiting: Waiting, chosen: Chosen, grantId: string): Promise<void>
+  agree(web: WebSession, waiting: Waiting, chosen: Chosen, seen: string, grantId: string): Promise<Scope>
   /** He said no. */
   refuse(web: WebSession, waiting: Waiting): Promise<void>
 }
+
+/** Not the minutes that are left of his sign-in: they run on while he reads. */
+const seenOf = ({ client, redirectUri, resource }: Waiting, { agent, readOnly }: Chosen, { limits, lifeMs, bound }: Share): string =>
+  createHash('sha256')
+    .update(
+      canonicalJson({ client: client.id, name: client.name, redirectUri, server: resource.server ?? null, agent, readOnly, limits, lifeMs, bound }),
+    )
+    .digest('hex')
 
 const MINUTE = 60_000
 /** Each new client name is an identity for ever. */
 const MOST_AGENTS = 100
 
-export function openConsents({ store, audit, clock, resources, grants }: ConsentsParts): Consents {
+export function openConsents({ store, audit, clock, resources, grants, sessions }: ConsentsParts): Consents {
   const profiles = () => resources.list('profile').map(({ resource }) => resource.name)
 
   /** What is left: of the profile, only the server that was asked for, and only reading where no more was asked for. */
@@ -101,7 +115,7 @@ export function openConsents({ store, audit, clock, resources, grants }: Consent
     const forMs = Math.floor(Math.min(signedIn.expires_at - now, LONGEST_GRANT_MS) / MINUTE) * MINUTE
     if (forMs <= 0)
       throw new ChaperoneError('session_ended', 'Your sign-in is about to end.', { fix: 'Sign in again, and begin anew in the client.' })
-    return shareOf(found?.spec as ProfileSpec | undefined, { limits, forMs })
+    return shareOf(found?.spec as ProfileSpec | undefined, { limits, mostMs: forMs })
   }
 
   /** The agents of the person, the one for this client first. */
@@ -122,7 +136,8 @@ export function openConsents({ store, audit, clock, resources, grants }: Consent
   async function standing(fromId: string, toId: string, clientId: string, { limits }: Share): Promise<Delegation | undefined> {
     const wanted = canonicalJson(limits)
     const all = await listDelegations(store.db, { fromId, toId, now: clock.now() })
-    return all.find((one) => one.how === 'consent' && one.client === clientId && canonicalJson(one.limits) === wanted)
+    // What a directory said in his place is no yes of his own.
+    return all.find((one) => one.how === 'consent' && one.madeBy === fromId && one.client === clientId && canonicalJson(one.limits) === wanted)
   }
 
   const wordsFor = ({ session }: WebSession, waiting: Waiting, chosen: Chosen, { limits, forMs, bound }: Share): readonly string[] =>
@@ -137,17 +152,6 @@ export function openConsents({ store, audit, clock, resources, grants }: Consent
     })
 
   const clientOf = ({ client, redirectUri }: Waiting) => ({ name: client.name, host: new URL(redirectUri).host })
-
-  async function makeAgent(session: WebSession['session'], name: string, person: IdentityRecord): Promise<IdentityRecord> {
-    await audit.append({
-      ...actingIn(session, () => undefined),
-      type: 'identity.changed',
-      data: { op: 'create', kind: 'agent', name, owner: person.name, why: 'consent to a client' },
-    })
-    return store.write((trx) =>
-      createIdentity(trx, { kind: 'agent', name, ownerId: person.id, roles: 'inherit', source: 'client', now: clock.now() }),
-    )
-  }
 
   /** Only of a person, in his own browser: what acts for him agrees to nothing. */
   function assertPerson({ session: { principal } }: WebSession): void {
@@ -177,10 +181,11 @@ export function openConsents({ store, audit, clock, resources, grants }: Consent
         words: wordsFor(web, waiting, chosen, left),
         remembered,
         until: clock.now() + left.forMs,
+        seen: seenOf(waiting, chosen, left),
       }
     },
 
-    async agree(web, waiting, chosen, grantId) {
+    async agree(web, waiting, chosen, seen, grantId) {
       assertPerson(web)
       const { session } = web
       const { principal } = session
@@ -189,6 +194,9 @@ export function openConsents({ store, audit, clock, resources, grants }: Consent
       if (person?.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
       if (waiting.readOnly && !chosen.readOnly) throw new ChaperoneError('usage', 'The client asked for reading alone.')
       const left = await given(web, waiting, chosen)
+      // Asked here, of what is given now: between his page and his yes somebody may have widened the profile.
+      if (seen !== seenOf(waiting, chosen, left))
+        throw new ChaperoneError('conflict', 'What it gets is no longer what you read.', { fix: 'Read it again, then agree.' })
       const agent = await agentFor(web, waiting, chosen)
       const before = agent.known && (await standing(person.id, agent.known.id, waiting.client.id, left))
       // Remembered for as long as he stays signed in; then it is asked for again, as he is.
@@ -197,16 +205,23 @@ export function openConsents({ store, audit, clock, resources, grants }: Consent
           'factor_required',
           'Give a code of your authenticator app, or use a passkey: this client is new, or gets something else.',
         )
-      const self = agent.known ?? (await makeAgent(session, agent.name, person))
-      const delegation =
-        before ??
-        (await delegate(
-          { store, audit, clock },
-          { session, from: person, to: self, how: 'consent', ...left, client: { id: waiting.client.id, ...clientOf(waiting) } },
-        ))
-      const chain: readonly ChainLink[] = [{ identity: person.id }, { identity: self.id, delegation: delegation.id }]
-      const until = Math.min(clock.now() + left.forMs, delegation.expiresAt ?? Number.POSITIVE_INFINITY)
-      await grants.keep(grantId, { client: waiting.client.id, chain, until, ...(left.bound ? { parent: session.id } : {}) })
+      const by = actingIn(session, () => undefined)
+      const parts = { store, audit, clock, sessions }
+      const to = agent.known ?? (await makeOwnAgent(parts, { by, owner: person, name: agent.name, why: 'consent to a client' }))
+      const { limits, forMs, bound } = left
+      await actFor(
+        parts,
+        {
+          ...{ agreed: session, from: person, to, how: 'consent', limits, forMs, bound },
+          client: { id: waiting.client.id, ...clientOf(waiting) },
+          ...(before ? { standing: before } : {}),
+        },
+        ({ chain, delegation }) => {
+          const until = Math.min(clock.now() + forMs, delegation.expiresAt ?? Number.POSITIVE_INFINITY)
+          return grants.keep(grantId, { client: waiting.client.id, chain, until, givenIn: session.id, ...(bound ? { parent: session.id } : {}) })
+        },
+      )
+      return left.limits.effects?.every((effect) => effect === 'read') ? 'mcp:read' : DEFAULT_SCOPE
     },
 
     async refuse({ session }, waiting) {

@@ -6,10 +6,10 @@ import { exchange } from '../../identity/delegation/exchange.ts'
 import type { Tokens } from '../../identity/tokens.ts'
 import type { ChainLink, Sessions } from '../../identity/types.ts'
 import type { Store } from '../../store/store.ts'
-import type { Clients } from './clients.ts'
+import { type Clients, isItself } from './clients.ts'
 import type { Grants } from './grants.ts'
 import type { GrantHandler } from './provider.ts'
-import { readResource, readsOnly } from './resources.ts'
+import { DEFAULT_SCOPE, readResource, readsOnly } from './resources.ts'
 
 export interface ExchangePartsOfOauth {
   readonly store: Store
@@ -36,8 +36,9 @@ export function exchangeGrant(parts: ExchangePartsOfOauth): GrantHandler {
   const refused = (why: string) => new ChaperoneError('delegation_refused', 'This token cannot be exchanged.', { detail: why })
   const house = `https://${trustDomain}`
 
-  return async ({ clientId, parameters }) => {
-    const to = clients.agentOf(clientId)
+  return async ({ clientId, parameters, holder }) => {
+    // Found by its certificate or by its key, and proven by it: that is for the library to see.
+    const to = clients.agentOf(clientId) ?? (holder && isItself(clientId, holder) ? clientId : undefined)
     if (to === undefined) throw refused('the client is no agent')
     const { subject_token: given, subject_token_type: type, requested_token_type: wanted = ACCESS_TOKEN_TYPE } = parameters
     if (typeof given !== 'string' || type !== ACCESS_TOKEN_TYPE || wanted !== ACCESS_TOKEN_TYPE) throw refused('only access tokens are exchanged')
@@ -57,14 +58,12 @@ export function exchangeGrant(parts: ExchangePartsOfOauth): GrantHandler {
     if (audience === house) throw refused('say which resource')
     const session = await sessions.open(principal)
     const less = readsOnly(parameters.scope)
-    const made = await exchange(parts, {
-      session,
-      to,
-      until: principal.notAfter,
-      client: clientId,
-      ...(less ? { limits: { effects: ['read'] } } : {}),
-    })
-    const minted = await grants.mintIn(made.session, made.chain, clientId, { audience })
+    const scope = less ? 'mcp:read' : DEFAULT_SCOPE
+    const minted = await exchange(
+      parts,
+      { session, to, until: principal.notAfter, client: clientId, ...(less ? { limits: { effects: ['read'] } } : {}) },
+      (made) => grants.mintIn(made.session, made.chain, clientId, { audience, scope, ...(holder === undefined ? {} : { holder }) }),
+    )
     return { minted, issuedTokenType: ACCESS_TOKEN_TYPE, ...(less ? { scope: 'mcp:read' } : {}) }
   }
 }

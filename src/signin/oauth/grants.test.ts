@@ -33,6 +33,8 @@ test('a code that is shown again while its first token is being made takes that 
     sessions: sessions as never,
     tokens: { mint: async () => ({ token: 'x', notAfter: clock.now() + 60_000 }) } as never,
     copied: async () => assert.fail('there is no session yet'),
+    stopCredential: async () => assert.fail('nothing was given back'),
+    places: { web: 'x' },
   })
   await grants.keep('grant', { client: 'c', chain: [{ identity: boris.id }], until: clock.now() + 60_000 })
   await assert.rejects(grants.mint('grant', { audience: 'https://x/mcp' }), { code: 'session_ended' })

@@ -1,3 +1,4 @@
+import { decodeJwt, errors } from 'jose'
 import type { AuditLog } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError, REASONS } from '../../errors.ts'
@@ -9,7 +10,9 @@ import type { Tokens } from '../../identity/tokens.ts'
 import type { ChainLink, LiveSession, Principal, Sessions } from '../../identity/types.ts'
 import { newId } from '../../ids.ts'
 import type { Store } from '../../store/store.ts'
+import type { Holder } from './holder.ts'
 import { openRecords } from './records.ts'
+import { readResource, type Scope } from './resources.ts'
 
 /** An access token lives so long; what is longer is the refresh token's business. */
 const ACCESS_TOKEN_MS = 10 * 60_000
@@ -24,6 +27,10 @@ export interface HouseGrant {
   readonly until: number
   /** It ends with this session of the person. */
   readonly parent?: string
+  /** the session in which he agreed: a lock on it falls on what came of it */
+  readonly givenIn?: string
+  /** Only with a certificate of this session it is refreshed: the one with which its client came (RFC 8705 section 4). */
+  readonly holder?: string
   readonly session?: string
   /** of the newest access token */
   readonly credential?: string
@@ -43,13 +50,18 @@ export interface GrantsParts {
   readonly tokens: Tokens
   /** Locks a session of which somebody holds a copy. */
   readonly copied: (session: LiveSession, credential: string) => Promise<void>
+  /** Locks one credential until its end. */
+  readonly stopCredential: (principal: Principal, reason: string) => Promise<void>
+  readonly places: { readonly web: string }
 }
 
 /** Who asks, and for what. */
 export interface MintFor {
   readonly audience: string
-  /** sha256 of the client's certificate: only with it the token opens anything (RFC 8705 section 3) */
-  readonly thumbprint?: string
+  /** what the client is told that it holds */
+  readonly scope?: Scope
+  /** Only with his certificate the token opens anything. */
+  readonly holder?: Holder
 }
 
 /** The house's side of what the OAuth server hands out: sessions, and tokens as everybody else's. */
@@ -60,19 +72,23 @@ export interface Grants {
   mint(grantId: string, ask: MintFor): Promise<Minted>
   /** For an agent that comes by itself: a session as long as its token. */
   mintForAgent(name: string, client: string, ask: MintFor): Promise<Minted>
-  /** The same for whoever ends the chain. */
+  /** One more credential of the session whose certificate is shown: its chain, its end, its locks. */
+  mintForHolder(holder: Holder, client: string, ask: MintFor): Promise<Minted>
+  /** The same as for an agent, for whoever ends the chain. */
   mintOnce(chain: readonly ChainLink[], client: string, ask: MintFor): Promise<Minted>
   /** In a session that there is already. */
   mintIn(session: { readonly id: string; readonly expiresAt: number }, chain: readonly ChainLink[], client: string, ask: MintFor): Promise<Minted>
-  /** Throws when the session is over, locked, or somebody of its chain may not act: asked before a refresh token is used up. */
-  assertLive(grantId: string): Promise<void>
+  /** Throws when the session is over, locked, or somebody of its chain may not act: asked before a refresh token is used up; and when it is held by another. */
+  assertLive(grantId: string, holder?: Holder): Promise<void>
   /** A code or a refresh token of it was shown twice: the session is locked, for whoever holds the other copy. */
   reused(grantId: string): Promise<void>
   /** Its client gave it back. */
   end(grantId: string): Promise<void>
+  /** The same with an access token. What is none, is over, or was made for another client is nobody's business here: nothing happens. */
+  giveBack(token: string, client: string): Promise<void>
 }
 
-export function openGrants({ store, audit, clock, sessions, tokens, copied }: GrantsParts): Grants {
+export function openGrants({ store, audit, clock, sessions, tokens, copied, stopCredential, places }: GrantsParts): Grants {
   const records = openRecords(store, clock, 'HouseGrant')
 
   const keep: Grants['keep'] = (grantId, grant) => records.upsert(grantId, { ...grant }, Math.max(1, Math.ceil((grant.until - clock.now()) / 1000)))
@@ -104,13 +120,15 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied }: Gr
   async function minting(
     { id, until }: { readonly id: string; readonly until: number },
     { chain, client }: Pick<HouseGrant, 'chain' | 'client'>,
-    { audience, thumbprint }: MintFor,
+    { audience, scope, holder }: MintFor,
   ): Promise<Minted & { readonly credential: string }> {
     const now = clock.now()
     const credential = newId('crd', now)
     const [named, self] = await Promise.all([loadChain(store.db, chain), findIdentity(store.db, { id: chain.at(-1)!.identity })])
     if (!self) throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
-    const notAfter = Math.min(now + ACCESS_TOKEN_MS, until)
+    const notAfter = Math.min(now + ACCESS_TOKEN_MS, until, holder?.notAfter ?? until)
+    if (notAfter <= now)
+      throw new ChaperoneError('credential_expired', 'The certificate is past its end.', { fix: 'Connect anew with the newest one.' })
     // Recorded before anybody holds it.
     await audit.append({
       type: 'credential.issued',
@@ -118,11 +136,29 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied }: Gr
       session: id,
       credential,
       ...(chain.length > 1 ? { chain: named } : {}),
-      data: { how: 'oauth', form: 'token', client, audience, notAfter, ...(thumbprint === undefined ? {} : { boundTo: thumbprint }) },
+      data: { how: 'oauth', form: 'token', client, audience, notAfter, ...(holder === undefined ? {} : { boundTo: holder.thumbprint }) },
     })
     const claims = claimsOf({ identityId: self.id, credentialId: credential, sessionId: id, chain })
-    const bound = thumbprint === undefined ? {} : { thumbprint }
-    return { ...(await tokens.mint({ kind: self.kind, name: self.name, claims, audience, notAfter, ...bound })), credential }
+    const more = { ...(holder === undefined ? {} : { thumbprint: holder.thumbprint }), ...(scope === undefined ? {} : { scope }) }
+    return { ...(await tokens.mint({ kind: self.kind, name: self.name, claims, audience, notAfter, ...more })), credential }
+  }
+
+  /** To the session, and not to the one certificate: that is renewed every few minutes, and is another one then. */
+  function assertHeldBy(grant: HouseGrant, holder: Holder | undefined): void {
+    if (grant.holder !== undefined && grant.holder !== holder?.session.id)
+      throw new ChaperoneError('credential_invalid', 'This sign-in goes on only with the certificate of the session that it was made for.')
+  }
+
+  /** Whose token it is; undefined when it is none that opens something here now. */
+  async function issued(token: string): Promise<Principal | undefined> {
+    try {
+      const { aud } = decodeJwt(token)
+      return typeof aud === 'string' && readResource(places.web, aud) ? await tokens.verify(token, aud) : undefined
+    } catch (error) {
+      if (error instanceof ChaperoneError && REASONS[error.code].http >= 500) throw error
+      if (error instanceof ChaperoneError || error instanceof errors.JOSEError) return undefined
+      throw error
+    }
   }
 
   return {
@@ -131,6 +167,7 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied }: Gr
 
     async mint(grantId, ask) {
       let grant = await existing(grantId)
+      assertHeldBy(grant, ask.holder)
       if (grant.session === undefined) {
         const started = await sessions.start({
           identityId: grant.chain.at(-1)!.identity,
@@ -139,16 +176,17 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied }: Gr
           client: grant.client,
           lifeMs: Math.max(1, grant.until - clock.now()),
           ...(grant.parent === undefined ? {} : { parentId: grant.parent }),
+          ...(grant.givenIn === undefined ? {} : { givenIn: grant.givenIn }),
         })
         grant = { ...grant, session: started.id, until: Math.min(grant.until, started.expiresAt) }
       }
       const { credential, ...minted } = await minting({ id: grant.session!, until: grant.until }, grant, ask)
       // Its code was shown again meanwhile: written down once more, the grant would outlive that.
       if (!(await find(grantId))) {
-        await sessions.end(grant.session!, 'what was agreed to was taken back')
+        await sessions.end(grant.session!, 'withdrawn')
         throw new ChaperoneError('session_ended', 'What was agreed to is over.', { fix: 'Sign in from the client again.' })
       }
-      await keep(grantId, { ...grant, credential })
+      await keep(grantId, { ...grant, credential, ...(ask.holder === undefined ? {} : { holder: ask.holder.session.id }) })
       return minted
     },
 
@@ -156,6 +194,11 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied }: Gr
       const agent = await findIdentity(store.db, { name })
       if (agent?.kind !== 'agent' || agent.state !== 'active') throw new ChaperoneError('identity_disabled', 'The agent is disabled or deleted.')
       return this.mintOnce([{ identity: agent.id }], client, ask)
+    },
+
+    async mintForHolder(holder, client, ask) {
+      const { id, provenUntil, principal } = holder.session
+      return this.mintIn({ id, expiresAt: provenUntil }, principal.chain, client, { ...ask, holder })
     },
 
     async mintOnce(chain, client, ask) {
@@ -171,8 +214,9 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied }: Gr
       return { token, notAfter }
     },
 
-    async assertLive(grantId) {
+    async assertLive(grantId, holder) {
       const grant = await existing(grantId)
+      assertHeldBy(grant, holder)
       if (grant.session !== undefined) (await live(grant)).assertLive()
     },
 
@@ -195,6 +239,15 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied }: Gr
       if (!grant) return
       await records.destroy(grantId)
       if (grant.session !== undefined) await sessions.end(grant.session, 'logout')
+    },
+
+    async giveBack(token, client) {
+      const principal = await issued(token)
+      if (!principal) return
+      const row = await store.db.selectFrom('sessions').select(['how', 'client']).where('id', '=', principal.sessionId).executeTakeFirst()
+      if (row?.client === client && (row.how === 'oauth' || row.how === 'exchange')) await sessions.end(principal.sessionId, 'logout')
+      // The session is the agent's own, and goes on.
+      else if (principal.boundTo !== undefined && principal.name === client) await stopCredential(principal, 'Its client gave this token back.')
     },
   }
 }

@@ -6,6 +6,7 @@ declare module 'oidc-provider' {
     readonly clientId: string
     readonly clientName?: string
     readonly redirectUris: readonly string[]
+    readonly clientAuthMethod: string
     grantTypeAllowed(type: string): boolean
   }
 
@@ -32,7 +33,6 @@ declare module 'oidc-provider' {
     readonly grantId?: string
     readonly aud?: string | readonly string[]
     readonly scope?: string
-    readonly 'x5t#S256'?: string
   }
 
   export interface OidcContext {

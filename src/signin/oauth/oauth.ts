@@ -5,17 +5,19 @@ import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { openIssuerKeys } from '../../identity/joining/issuer-keys.ts'
 import type { Tokens } from '../../identity/tokens.ts'
-import type { ChainLink, LiveSession, Sessions } from '../../identity/types.ts'
+import type { ChainLink, LiveSession, Principal, Sessions } from '../../identity/types.ts'
 import type { Keyring } from '../../keys/types.ts'
 import { addressOf } from '../../network/forwarded.ts'
 import type { Store } from '../../store/store.ts'
 import type { Outgoing } from '../../vault/outbound.ts'
 import type { WebSession } from '../browser.ts'
 import { assertionGrant } from './assertions.ts'
+import { boundBody } from './body.ts'
 import { JWT_BEARER, openClients, TOKEN_EXCHANGE } from './clients.ts'
 import { type Asked, type Chosen, openConsents, type Waiting } from './consents.ts'
 import { exchangeGrant } from './exchanges.ts'
 import { openGrants } from './grants.ts'
+import type { Holder } from './holder.ts'
 import type { OauthServer } from './provider.ts'
 import { sweepRecords } from './records.ts'
 import { isMetadataPath, metadataAt, readResource, resourceMetadata } from './resources.ts'
@@ -30,15 +32,16 @@ export interface OauthParts {
   readonly tokens: Tokens
   readonly resources: Resources
   readonly outgoing: Outgoing
-  /** the web listener as others reach it, once it listens */
-  readonly places: { readonly web: string }
+  /** as others reach them, once they listen: the web listener, and the one where certificates are shown */
+  readonly places: { readonly web: string; readonly data: string }
   readonly options: { readonly oauthClients: readonly string[]; readonly oauthRegistration: boolean }
   readonly trustDomain: string
   /** Makes what is new known to this node's state. */
   readonly see: (chain: readonly ChainLink[]) => Promise<void>
   readonly copied: (session: LiveSession, credential: string) => Promise<void>
-  /** Count what is asked for, by the address it comes from: what begins a sign-in, and what clients bring. They throw `too_many`. */
-  readonly throttle: { strangers(address: string): void; clients(address: string): void }
+  readonly stopCredential: (principal: Principal, reason: string) => Promise<void>
+  /** Count what is asked for, by the address it comes from: what begins a sign-in, what clients bring, and who registers. They throw `too_many`. */
+  readonly throttle: { strangers(address: string): void; clients(address: string): void; registrations(address: string): void }
   readonly log: (error: unknown, where: string) => void
 }
 
@@ -49,11 +52,13 @@ export interface Oauth {
   anyOrigin(path: string): boolean
   /** Answers errors too, and never rejects. */
   handle(request: IncomingMessage, response: ServerResponse): Promise<void>
+  /** What of it is served where certificates are shown (RFC 8705), for whoever showed one. */
+  readonly mutual: { has(path: string): boolean; handle(request: IncomingMessage, response: ServerResponse, holder: Holder): Promise<void> }
   /** What waits for a person; undefined when it is over, or began in another browser. `cookies` is the browser's header. */
   waiting(uid: string, cookies: string | null): Promise<Waiting | undefined>
   ask(web: WebSession, waiting: Waiting, chosen?: Chosen): Promise<Asked>
-  /** Both return where the browser goes on. `agree` throws `factor_required`, `usage`, `not_found`. */
-  agree(web: WebSession, waiting: Waiting, chosen: Chosen): Promise<string>
+  /** Both return where the browser goes on. `agree` throws `conflict`, `factor_required`, `usage`, `not_found`. */
+  agree(web: WebSession, waiting: Waiting, chosen: Chosen, seen: string): Promise<string>
   refuse(web: WebSession, waiting: Waiting): Promise<string>
   /** Deletes what is over. */
   sweep(): Promise<void>
@@ -85,7 +90,8 @@ export function openOauth(parts: OauthParts): Oauth {
       // Loaded when the first client comes: half a second, and tens of megabytes.
       const { openProvider } = await import('./provider.ts')
       return openProvider({
-        web: places.web,
+        places,
+        trustDomain: parts.trustDomain,
         store,
         clock,
         clients,
@@ -111,32 +117,36 @@ export function openOauth(parts: OauthParts): Oauth {
 
   /** A whole company may stand behind one address, and each of its clients comes every ten minutes. */
   const countFor = (path: string) =>
-    path === ROUTES.authorization || path === ROUTES.registration ? parts.throttle.strangers : parts.throttle.clients
+    path === ROUTES.registration ? parts.throttle.registrations : path === ROUTES.authorization ? parts.throttle.strangers : parts.throttle.clients
+
+  async function handle(request: IncomingMessage, response: ServerResponse, holder?: Holder): Promise<void> {
+    const path = (request.url ?? '/').split('?', 1)[0]!
+    try {
+      if (isMetadataPath(path)) return describe(request, response, path)
+      countFor(path)(addressOf(request))
+      if ((request.url ?? '').length > MOST_URL || Number(request.headers['content-length'] ?? 0) > MOST_BODY)
+        return answer(response, 413, { error: 'invalid_request', error_description: 'too large' })
+      boundBody(request, MOST_BODY)
+      await (await serving()).handle(request, response, holder)
+    } catch (error) {
+      const tooMany = error instanceof ChaperoneError && error.code === 'too_many'
+      if (!tooMany) parts.log(error, path)
+      if (response.headersSent) return void response.destroy()
+      answer(
+        response,
+        tooMany ? 429 : 500,
+        tooMany ? { error: 'slow_down', error_description: 'too many requests from this address' } : { error: 'server_error' },
+      )
+    }
+  }
 
   return {
     anyOrigin: (path) =>
       isMetadataPath(path) || path.startsWith('/.well-known/') || path === ROUTES.token || path === ROUTES.revocation || path === ROUTES.registration,
     has: (path) => SERVED.has(path) || resumes(path) || isMetadataPath(path),
 
-    async handle(request, response) {
-      const path = (request.url ?? '/').split('?', 1)[0]!
-      try {
-        if (isMetadataPath(path)) return describe(request, response, path)
-        countFor(path)(addressOf(request))
-        if ((request.url ?? '').length > MOST_URL || Number(request.headers['content-length'] ?? 0) > MOST_BODY)
-          return answer(response, 413, { error: 'invalid_request', error_description: 'too large' })
-        await (await serving()).handle(request, response)
-      } catch (error) {
-        const tooMany = error instanceof ChaperoneError && error.code === 'too_many'
-        if (!tooMany) parts.log(error, path)
-        if (response.headersSent) return void response.destroy()
-        answer(
-          response,
-          tooMany ? 429 : 500,
-          tooMany ? { error: 'slow_down', error_description: 'too many requests from this address' } : { error: 'server_error' },
-        )
-      }
-    },
+    handle: (request, response) => handle(request, response),
+    mutual: { has: (path) => path === ROUTES.token || path === ROUTES.revocation, handle },
 
     async waiting(uid, cookies) {
       const pending = await (await serving()).pending(uid, cookieOf(cookies))
@@ -153,14 +163,22 @@ export function openOauth(parts: OauthParts): Oauth {
       }
     },
     ask: consents.ask,
-    async agree(web, waiting, chosen) {
-      return (await serving()).agree(waiting.uid, web.session.principal.identityId, (grantId) => consents.agree(web, waiting, chosen, grantId))
+    async agree(web, waiting, chosen, seen) {
+      const server = await serving()
+      return server.agree(waiting.uid, web.session.principal.identityId, async (grantId) => {
+        const scope = await consents.agree(web, waiting, chosen, seen, grantId)
+        await clients.agreedTo(waiting.client.id)
+        return scope
+      })
     },
     async refuse(web, waiting) {
       await consents.refuse(web, waiting)
       return (await serving()).refuse(waiting.uid)
     },
-    sweep: () => sweepRecords(store, clock),
+    async sweep() {
+      await sweepRecords(store, clock)
+      await clients.sweep()
+    },
   }
 
   /** Anybody may read it, from any page, in any version of the protocol: it says the same for servers that exist and for others (rule 8). */

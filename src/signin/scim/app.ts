@@ -9,9 +9,11 @@ import type { PeopleParts } from '../directory/people.ts'
 import { errorBody, invalid, ScimError, unknown } from './errors.ts'
 import { parseFilter } from './filter.ts'
 import { openGroups } from './groups.ts'
+import type { Listed, Page } from './listing.ts'
 import { type Attributes, isObject, operationsIn } from './patch.ts'
 import { LIST, MOST_RESULTS, resourceTypes, schemas, serviceProviderConfig } from './schemas.ts'
-import { type Listed, openUsers, type Page, type Speaking } from './users.ts'
+import { makeTurns } from './turns.ts'
+import { openUsers, type Speaking } from './users.ts'
 
 /** SCIM 2.0 (RFC 7643, 7644): a company's directory says here who comes, changes and leaves. One tree of addresses a directory, each with its own token. */
 export interface Scim {
@@ -46,8 +48,9 @@ const SHORTEST_TOKEN = 24
 
 export function createScim(parts: ScimParts): Scim {
   const { audit, places, reveal, throttle } = parts
-  const users = openUsers(parts)
-  const groups = openGroups(parts)
+  const turn = makeTurns()
+  const users = openUsers(parts, turn)
+  const groups = openGroups(parts, turn)
   const app = new Hono<Env>().basePath('/scim/v2/:directory')
 
   app.use('*', async (context, next) => {

@@ -9,7 +9,7 @@ export interface Comparison {
 
 const LONGEST = 1024
 const MOST = 8
-const ONE = /^([A-Za-z$][\w$:.-]*)(?:\[([A-Za-z]+)\s+eq\s+("(?:[^"\\]|\\.)*")\])?\s*(?:eq\s+("(?:[^"\\]|\\.)*"|true|false))?/i
+const ONE = /^([A-Za-z$][\w$:.-]*)(?:\[([A-Za-z]+)\s+eq\s+("(?:[^"\\]|\\.)*")\](?:\.([A-Za-z]+))?)?\s*(?:eq\s+("(?:[^"\\]|\\.)*"|true|false))?/i
 
 /** RFC 7644 section 3.4.2.2, of it `eq` and `and`. Throws `invalidFilter`. */
 export function parseFilter(text: string): readonly Comparison[] {
@@ -18,12 +18,13 @@ export function parseFilter(text: string): readonly Comparison[] {
   let rest = text.trim()
   while (true) {
     const match = ONE.exec(rest)
-    const [whole = '', name = '', inner, innerValue, value] = match ?? []
+    const [whole = '', name = '', inner, innerValue, sub, value] = match ?? []
     // `members[value eq "..."]`, as Entra asks whether somebody is in a group.
     const literal = value ?? innerValue
-    if (!match || literal === undefined || (inner !== undefined && value !== undefined))
+    // And `emails[type eq "work"].value eq "..."`, as it looks for a person by an address: ours has one that counts.
+    if (!match || literal === undefined || (inner !== undefined && (value === undefined) !== (sub === undefined)))
       throw invalid('Only `eq`, and `and` between, are understood.', 'invalidFilter')
-    const attribute = inner === undefined ? name : `${name}.${inner}`
+    const attribute = inner === undefined ? name : `${name}.${sub ?? inner}`
     found.push({ attribute: bare(attribute).toLowerCase(), value: literalOf(literal) })
     if (found.length > MOST) throw invalid('The filter is too long.', 'invalidFilter')
     rest = rest.slice(whole.length).trim()

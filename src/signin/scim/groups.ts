@@ -1,14 +1,16 @@
 import { newId } from '../../ids.ts'
 import type { Write } from '../../store/store.ts'
-import type { DirectoryGroupTable } from '../../store/tables-identity.ts'
-import { giveTo } from '../directory/gifts.ts'
-import type { PeopleParts } from '../directory/people.ts'
+import type { Tables } from '../../store/tables.ts'
+import type { AccountTable, DirectoryGroupTable } from '../../store/tables-identity.ts'
+import { giveAgain } from '../directory/gifts.ts'
+import { type PeopleParts, reduceRights } from '../directory/people.ts'
 import { invalid, ScimError, takenAlready, unknown } from './errors.ts'
 import type { Comparison } from './filter.ts'
+import { listed, type Page, type Searches, searched } from './listing.ts'
 import { type Attributes, isObject, type Json, keyIn, type Operation, patched } from './patch.ts'
 import { GROUP } from './schemas.ts'
-import { inTurn } from './turns.ts'
-import type { Listed, Page, Speaking } from './users.ts'
+import { inTurn, Overtaken, onceMore, overtaken, type Turns, unlessLast } from './turns.ts'
+import type { Speaking } from './users.ts'
 
 const MOST_MEMBERS = 20_000
 const MOST_GROUPS = 10_000
@@ -44,7 +46,17 @@ function read(body: Attributes): Written {
   }
 }
 
-export function openGroups({ store, audit, clock, raised }: PeopleParts) {
+const SEARCHES: Searches<Tables, 'directory_groups', DirectoryGroupTable> = {
+  displayname: (query, value) => query.where('display_name', '=', String(value)),
+  externalid: (query, value) => query.where('external_id', '=', String(value)),
+  id: (query, value) => query.where('id', '=', String(value)),
+  members: (query, value) =>
+    query.where('id', 'in', (db) => db.selectFrom('directory_members').select('group_id').where('account_id', '=', String(value))),
+  'members.value': (query, value) => SEARCHES.members!(query, value),
+}
+
+export function openGroups(parts: PeopleParts, turn: Turns) {
+  const { store, audit, clock, raised } = parts
   const all = (directory: string) => store.db.selectFrom('directory_groups').selectAll().where('directory', '=', directory)
 
   async function find(directory: string, id: string): Promise<DirectoryGroupTable> {
@@ -114,9 +126,10 @@ export function openGroups({ store, audit, clock, raised }: PeopleParts) {
       external_id: external,
       display_name: displayName,
       created_at: before?.created_at ?? now,
-      updated_at: now,
+      // Two changes of one millisecond are two.
+      updated_at: before ? Math.max(now, before.updated_at + 1) : now,
     }
-    await audit.append({
+    const change = {
       type: 'directory.changed',
       data: {
         directory,
@@ -127,10 +140,11 @@ export function openGroups({ store, audit, clock, raised }: PeopleParts) {
         removed: removed.slice(0, NAMED),
         ...(added.length > NAMED || removed.length > NAMED ? { more: true } : {}),
       },
-    })
+    } as const
+    await audit.append(change)
     // Another name is another group, as far as roles go.
     const touched = before && before.display_name !== displayName ? [...new Set([...old, ...added])] : [...added, ...removed]
-    const { epoch } = await store.reduce(async (trx) => {
+    const put = async (trx: Write) => {
       await inTurn(trx, directory)
       if (before) {
         const { numUpdatedRows } = await trx
@@ -139,7 +153,7 @@ export function openGroups({ store, audit, clock, raised }: PeopleParts) {
           .where('id', '=', row.id)
           .where('updated_at', '=', before.updated_at)
           .executeTakeFirstOrThrow()
-        if (numUpdatedRows !== 1n) throw new ScimError(409, 'Somebody else changed this group at the same moment.')
+        if (numUpdatedRows !== 1n) throw new Overtaken('group')
       } else {
         const { numInsertedOrUpdatedRows } = await trx
           .insertInto('directory_groups')
@@ -160,46 +174,32 @@ export function openGroups({ store, audit, clock, raised }: PeopleParts) {
           .values(added.slice(from, from + CHUNK).map((account_id) => ({ group_id: row.id, account_id })))
           .onConflict((conflict) => conflict.doNothing())
           .execute()
-      if (spec.groups === 'scim') await giveAgain(trx, speaking, touched, now)
-    })
+      if (spec.groups === 'scim') await giveMembers(trx, speaking, touched, now)
+    }
+    const renamed = before !== undefined && before.display_name !== displayName
+    // Whoever only joins a group loses nothing: nobody is asked then whether an administrator is left.
+    const done = renamed || removed.length > 0 ? unlessLast(reduceRights(parts, change, put)) : store.reduce(put)
+    const { epoch } = await done.catch((error: unknown) => overtaken(audit, change, error))
     await raised(epoch)
     return row
   }
 
-  async function giveAgain(trx: Write, { directory, spec }: Speaking, ids: readonly string[], now: number): Promise<void> {
-    for (let from = 0; from < ids.length; from += CHUNK) {
-      const rows = await trx
-        .selectFrom('accounts')
-        .selectAll()
-        .where('id', 'in', ids.slice(from, from + CHUNK))
-        .execute()
-      for (const account of rows) await giveTo(trx, directory, spec, account, undefined, now)
-    }
+  async function giveMembers(trx: Write, { directory, spec }: Speaking, ids: readonly string[], now: number): Promise<void> {
+    const accounts: AccountTable[] = []
+    for (let from = 0; from < ids.length; from += CHUNK)
+      accounts.push(
+        ...(await trx
+          .selectFrom('accounts')
+          .selectAll()
+          .where('id', 'in', ids.slice(from, from + CHUNK))
+          .execute()),
+      )
+    await giveAgain(trx, directory, spec, accounts, now)
   }
 
   return {
-    async list(speaking: Speaking, filter: readonly Comparison[], { startIndex, count }: Page, withMembers: boolean): Promise<Listed> {
-      let query = all(speaking.directory)
-      for (const { attribute, value } of filter) {
-        const text = String(value)
-        if (attribute === 'displayname') query = query.where('display_name', '=', text)
-        else if (attribute === 'externalid') query = query.where('external_id', '=', text)
-        else if (attribute === 'id') query = query.where('id', '=', text)
-        else if (attribute === 'members' || attribute === 'members.value')
-          query = query.where('id', 'in', (db) => db.selectFrom('directory_members').select('group_id').where('account_id', '=', text))
-        else throw invalid(`Groups cannot be searched by ${JSON.stringify(attribute.slice(0, 60))}.`, 'invalidFilter')
-      }
-      const { total } = await query
-        .clearSelect()
-        .select((row) => row.fn.countAll<number>().as('total'))
-        .executeTakeFirstOrThrow()
-      const rows = await query
-        .orderBy('id')
-        .limit(count)
-        .offset(startIndex - 1)
-        .execute()
-      return { total: Number(total), resources: await Promise.all(rows.map((row) => shown(speaking, row, withMembers))) }
-    },
+    list: (speaking: Speaking, filter: readonly Comparison[], page: Page, withMembers: boolean) =>
+      listed(searched('Groups', SEARCHES, all(speaking.directory), filter), page, (row) => shown(speaking, row, withMembers)),
     get: async (speaking: Speaking, id: string, withMembers: boolean) => shown(speaking, await find(speaking.directory, id), withMembers),
     async create(speaking: Speaking, body: Attributes) {
       const { count } = await store.db
@@ -210,32 +210,34 @@ export function openGroups({ store, audit, clock, raised }: PeopleParts) {
       if (Number(count) >= MOST_GROUPS) throw new ScimError(413, `A directory has at most ${MOST_GROUPS} groups here.`)
       return shown(speaking, await save(speaking, undefined, read(body)))
     },
-    async replace(speaking: Speaking, id: string, body: Attributes) {
-      return shown(speaking, await save(speaking, await find(speaking.directory, id), read(body)))
-    },
-    async patch(speaking: Speaking, id: string, operations: readonly Operation[]) {
-      const row = await find(speaking.directory, id)
-      const before: Attributes = {
-        displayName: row.display_name,
-        externalId: row.external_id,
-        members: (await membersOf(id)).map((one) => ({ value: one.id })),
-      }
-      return shown(speaking, await save(speaking, row, read(patched(before, operations))))
-    },
+    replace: (speaking: Speaking, id: string, body: Attributes) =>
+      onceMore(turn, speaking.directory, async () => shown(speaking, await save(speaking, await find(speaking.directory, id), read(body)))),
+    patch: (speaking: Speaking, id: string, operations: readonly Operation[]) =>
+      onceMore(turn, speaking.directory, async () => {
+        const row = await find(speaking.directory, id)
+        const before: Attributes = {
+          displayName: row.display_name,
+          externalId: row.external_id,
+          members: (await membersOf(id)).map((one) => ({ value: one.id })),
+        }
+        return shown(speaking, await save(speaking, row, read(patched(before, operations))))
+      }),
     async remove(speaking: Speaking, id: string) {
       const { directory, spec } = speaking
       const row = await find(directory, id)
       const members = (await membersOf(id)).map((one) => one.id)
-      await audit.append({
+      const change = {
         type: 'directory.changed',
         data: { directory, what: 'group deleted', group: row.display_name, removed: members.slice(0, NAMED) },
-      })
-      const { epoch } = await store.reduce(async (trx) => {
+      } as const
+      await audit.append(change)
+      const put = async (trx: Write) => {
         await inTurn(trx, directory)
         await trx.deleteFrom('directory_members').where('group_id', '=', id).execute()
         await trx.deleteFrom('directory_groups').where('id', '=', id).execute()
-        if (spec.groups === 'scim') await giveAgain(trx, speaking, members, clock.now())
-      })
+        if (spec.groups === 'scim') await giveMembers(trx, speaking, members, clock.now())
+      }
+      const { epoch } = await unlessLast(reduceRights(parts, change, put))
       await raised(epoch)
     },
   }

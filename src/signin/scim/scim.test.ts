@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { directorySpec } from '../../catalog/directory.ts'
 import { ChaperoneError } from '../../errors.ts'
+import { makeDelegation } from '../../identity/delegation/delegations.ts'
 import { createIdentity, findIdentity } from '../../identity/directory.ts'
 import { newId } from '../../ids.ts'
 import { browserPlace } from '../place.fixture.ts'
@@ -15,7 +16,7 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
     ['scim', TOKEN],
     ['short', 'short'],
   ])
-  const documents = new Map<string, Record<string, unknown>>()
+  const documents = here.directories
   const document = (name: string, spec: Record<string, unknown> = {}) =>
     documents.set(
       name,
@@ -143,12 +144,22 @@ test('a person comes, is read, found by filter, and comes only once', async (t) 
     'externalId eq "ext-mara"',
     'userName eq "mara@example.com" and active eq true',
     'emails.value eq "mara@example.com"',
+    'emails[type eq "work"].value eq "mara@example.com"',
     `id eq "${made.body.id}"`,
   ])
     assert.equal((await ask('GET', `/Users?filter=${encodeURIComponent(filter)}`)).body.totalResults, 1, filter)
   for (const filter of ['externalId eq "EXT-MARA"', 'active eq false'])
     assert.equal((await ask('GET', `/Users?filter=${encodeURIComponent(filter)}`)).body.totalResults, 0, filter)
-  for (const filter of ['userName sw "m"', 'userName eq "x" or id eq "y"', 'password eq "x"', 'userName', '(', 'userName eq "x" and'])
+  for (const filter of [
+    'userName sw "m"',
+    'userName eq "x" or id eq "y"',
+    'password eq "x"',
+    'userName',
+    '(',
+    'userName eq "x" and',
+    'emails[type eq "work"].value',
+    'members[value eq "x"] eq "y"',
+  ])
     assert.equal((await ask('GET', `/Users?filter=${encodeURIComponent(filter)}`)).body.scimType, 'invalidFilter', filter)
   const again = await user('mara')
   assert.deepEqual([again.status, again.body.scimType, again.body.schemas], [409, 'uniqueness', ['urn:ietf:params:scim:api:messages:2.0:Error']])
@@ -195,9 +206,10 @@ for (const [who, operations] of Object.entries(LEAVING)) {
     const agent = await store.write((trx) =>
       createIdentity(trx, { kind: 'agent', name: 'mara/claude', ownerId: mara.id, roles: 'inherit', source: 'client', now: clock.now() }),
     )
+    const delegation = await store.write((trx) => makeDelegation(trx, { fromId: mara.id, toId: agent.id, now: clock.now() }))
     const acting = await sessions.start({
       identityId: agent.id,
-      chain: [{ identity: mara.id }, { identity: agent.id, delegation: 'dlg_x' }],
+      chain: [{ identity: mara.id }, { identity: agent.id, delegation: delegation.id }],
       how: 'oauth',
       lifeMs: 60_000,
     })
@@ -412,4 +424,135 @@ test('an externalId that another user has, or had, is not given to a second one'
   assert.deepEqual(((answer) => [answer.status, answer.body.scimType])(await patch(`/Users/${boris.id}`, take)), [409, 'uniqueness'])
   await ask('DELETE', `/Users/${mara.id}`)
   assert.equal((await patch(`/Users/${boris.id}`, take)).status, 409)
+})
+
+test('the last administrator by a group keeps it: taken out, renamed or deleted is refused, recorded, and nothing has changed', async (t) => {
+  const { ask, user, patch, person, store, records } = await place(t, { roles: { Admins: ['administrator'], Staff: ['reader'] } })
+  const { body: mara } = await user('mara')
+  const { body: boris } = await user('boris')
+  const { body: group } = await ask('POST', '/Groups', { displayName: 'Admins', members: [{ value: mara.id }] })
+  const at = `/Groups/${group.id}`
+  const epoch = await store.epoch()
+  for (const answer of [
+    await patch(at, { op: 'remove', path: `members[value eq "${mara.id}"]` }),
+    await patch(at, { op: 'replace', path: 'displayName', value: 'Former' }),
+    await ask('PUT', at, { displayName: 'Admins', members: [{ value: boris.id }].slice(1) }),
+    await ask('DELETE', at),
+  ]) {
+    assert.equal(answer.status, 409, JSON.stringify(answer.body))
+    assert.match(answer.body.detail, /Nobody would be left/)
+    const last = records.at(-1) as { outcome?: unknown; data?: Record<string, unknown> }
+    assert.deepEqual([last.outcome, last.data?.refused], [{ status: 'refused', reason: 'conflict' }, 'nobody would be left to administer'])
+  }
+  assert.deepEqual((await person('mara'))?.roles, ['administrator'])
+  assert.equal(await store.epoch(), epoch)
+  // In one request somebody else becomes one: then she goes.
+  assert.equal((await ask('PUT', at, { displayName: 'Admins', members: [{ value: boris.id }] })).status, 200)
+  assert.deepEqual([(await person('mara'))?.roles, (await person('boris'))?.roles], [[], ['administrator']])
+})
+
+test('of two changes at the same moment none is lost, and neither sender has to come again', async (t) => {
+  const { ask, user, patch, scim: _ } = await place(t)
+  const ids: string[] = []
+  for (const name of ['u1', 'u2', 'u3', 'u4']) ids.push((await user(name)).body.id)
+  const { body: group } = await ask('POST', '/Groups', { displayName: 'All' })
+  const answers = await Promise.all(ids.map((value) => patch(`/Groups/${group.id}`, { op: 'Add', path: 'members', value: [{ value }] })))
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [200, 200, 200, 200],
+  )
+  assert.deepEqual((await ask('GET', `/Groups/${group.id}`)).body.members.map((one: { value: string }) => one.value).sort(), [...ids].sort())
+  const both = await Promise.all([
+    patch(`/Users/${ids[0]}`, { op: 'Replace', path: 'title', value: 'lead' }),
+    patch(`/Users/${ids[0]}`, { op: 'Replace', path: 'displayName', value: 'One' }),
+  ])
+  assert.deepEqual(
+    both.map(({ status }) => status),
+    [200, 200],
+  )
+  const { body } = await ask('GET', `/Users/${ids[0]}`)
+  assert.deepEqual([body.title, body.displayName], ['lead', 'One'])
+})
+
+// As both send it, from their own documentation and what people report of them.
+test("Okta's whole user by PUT, and its pushed groups", async (t) => {
+  const { ask, patch, person } = await place(t, { roles: { Engineering: ['developer'] } })
+  const okta = {
+    schemas: ['urn:ietf:params:scim:schemas:core:2.0:User'],
+    userName: 'test.user@example.com',
+    name: { givenName: 'Test', familyName: 'User' },
+    emails: [{ primary: true, value: 'test.user@example.com', type: 'work' }],
+    displayName: 'Test User',
+    locale: 'en-US',
+    externalId: '00ujl29u0le5T6Aj10h7',
+    groups: [],
+    password: '1mz050nq',
+    active: true,
+  }
+  assert.equal(
+    (await ask('GET', `/Users?filter=${encodeURIComponent('userName eq "test.user@example.com"')}&startIndex=1&count=100`)).body.totalResults,
+    0,
+  )
+  const { body: made, status } = await ask('POST', '/Users', okta)
+  assert.equal(status, 201)
+  const put = await ask('PUT', `/Users/${made.id}`, {
+    ...made,
+    ...okta,
+    id: made.id,
+    name: { givenName: 'Another', familyName: 'User' },
+    meta: made.meta,
+  })
+  assert.deepEqual([put.status, put.body.name.givenName, put.body.id], [200, 'Another', made.id])
+  const { body: group } = await ask('POST', '/Groups', {
+    schemas: ['urn:ietf:params:scim:schemas:core:2.0:Group'],
+    displayName: 'Engineering',
+    members: [{ value: made.id, display: 'test.user@example.com' }],
+  })
+  assert.deepEqual((await person('test.user'))?.roles, ['developer'])
+  await patch(`/Groups/${group.id}`, { op: 'replace', value: { id: group.id, displayName: 'Engineering' } })
+  assert.deepEqual((await person('test.user'))?.roles, ['developer'])
+  await patch(
+    `/Groups/${group.id}`,
+    { op: 'remove', path: `members[value eq "${made.id}"]` },
+    { op: 'add', path: 'members', value: [{ value: made.id, display: 'test.user@example.com' }] },
+  )
+  assert.deepEqual((await person('test.user'))?.roles, ['developer'])
+  assert.equal((await ask('GET', '/Groups?startIndex=1&count=100')).body.Resources[0].displayName, 'Engineering')
+  assert.equal((await ask('PUT', `/Users/${made.id}`, { ...okta, id: made.id, active: false })).body.active, false)
+  assert.equal((await person('test.user'))?.state, 'disabled')
+})
+
+test("Entra's question whether the address works, its user, and its lists of operations", async (t) => {
+  const { ask, patch, person } = await place(t)
+  const probe = await ask('GET', `/Users?filter=${encodeURIComponent('userName eq "non-existent user"')}`)
+  assert.deepEqual([probe.status, probe.body.totalResults, probe.body.Resources], [200, 0, []])
+  const enterprise = 'urn:ietf:params:scim:schemas:extension:enterprise:2.0:User'
+  const { body: made } = await ask('POST', '/Users', {
+    schemas: ['urn:ietf:params:scim:schemas:core:2.0:User', enterprise],
+    externalId: '0a21f0f2-8d2a-4f8e-bf98-7363c4aed4ef',
+    userName: 'test_user@example.com',
+    active: true,
+    addresses: [{ primary: false, type: 'work', country: 'x' }],
+    emails: [{ primary: true, type: 'work', value: 'test_user@example.com' }],
+    meta: { resourceType: 'User' },
+    name: { formatted: 'given family', familyName: 'family', givenName: 'given' },
+    roles: [],
+  })
+  const after = await patch(
+    `/Users/${made.id}`,
+    { op: 'Replace', path: 'emails[type eq "work"].value', value: 'updated@example.com' },
+    { op: 'Replace', path: 'name.familyName', value: 'updated' },
+    { op: 'Add', path: 'addresses[type eq "work"].formatted', value: 'a street' },
+    { op: 'Add', path: `${enterprise}:manager`, value: 'acc_of_somebody' },
+    { op: 'Add', path: 'roles', value: [{ value: 'x', primary: 'True' }] },
+    { op: 'Replace', value: { displayName: 'New', 'name.givenName': 'newer', [`${enterprise}:department`]: 'payments' } },
+  )
+  assert.equal(after.status, 200, JSON.stringify(after.body))
+  assert.deepEqual(
+    [after.body.emails[0].value, after.body.name.familyName, after.body.name.givenName, after.body.displayName, after.body[enterprise].department],
+    ['updated@example.com', 'updated', 'newer', 'New', 'payments'],
+  )
+  assert.equal((await patch(`/Users/${made.id}`, { op: 'Replace', path: 'active', value: 'False' })).body.active, false)
+  assert.equal((await person('test_user'))?.state, 'disabled')
+  assert.equal((await ask('DELETE', `/Users/${made.id}`)).status, 204)
 })

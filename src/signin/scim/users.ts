@@ -3,16 +3,28 @@ import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { findIdentity, type IdentityRecord } from '../../identity/directory.ts'
 import type { Database, Write } from '../../store/store.ts'
+import type { Tables } from '../../store/tables.ts'
 import type { AccountTable } from '../../store/tables-identity.ts'
 import { addAccount, namedByDocument, nameFrom, personFor } from '../directory/accounts.ts'
 import { traitsFrom } from '../directory/claims.ts'
 import { giveTo, groupsOf, rolesOfGroups } from '../directory/gifts.ts'
-import { changed, endSessionsOf, givesOther, isHere, LastAdministrator, type PeopleParts, revivePerson, stopPerson } from '../directory/people.ts'
+import {
+  changed,
+  type DirectoryChange,
+  endSessionsOf,
+  givesOther,
+  isHere,
+  type PeopleParts,
+  reduceRights,
+  revivePerson,
+  stopPerson,
+} from '../directory/people.ts'
 import { invalid, ScimError, takenAlready, unknown } from './errors.ts'
 import type { Comparison } from './filter.ts'
+import { listed, type Page, type Searches, searched } from './listing.ts'
 import { type Attributes, isObject, type Json, keyIn, type Operation, patched } from './patch.ts'
 import { ENTERPRISE, USER } from './schemas.ts'
-import { inTurn } from './turns.ts'
+import { inTurn, Overtaken, onceMore, overtaken, type Turns, unlessLast } from './turns.ts'
 
 /** The directory that speaks, and what its document says. */
 export interface Speaking {
@@ -20,16 +32,6 @@ export interface Speaking {
   readonly spec: DirectorySpec
   /** `https://<web>/scim/v2/<directory>` */
   readonly base: string
-}
-
-export interface Page {
-  readonly startIndex: number
-  readonly count: number
-}
-
-export interface Listed {
-  readonly total: number
-  readonly resources: readonly Attributes[]
 }
 
 /** Beside the bound of a body: what one person may take up in the store. */
@@ -82,7 +84,16 @@ function traitsOf(spec: DirectorySpec, data: Attributes): Readonly<Record<string
   return traitsFrom(spec.traits, (name) => data[keyIn(data, name)] ?? (isObject(enterprise) ? enterprise[keyIn(enterprise, name)] : undefined))
 }
 
-export function openUsers(parts: PeopleParts) {
+const SEARCHES: Searches<Tables, 'accounts', AccountTable> = {
+  username: (query, value) => query.where((row) => row(row.fn<string>('lower', ['user_name']), '=', String(value).toLowerCase())),
+  externalid: (query, value) => query.where('external_id', '=', String(value)),
+  id: (query, value) => query.where('id', '=', String(value)),
+  active: (query, value) => query.where('active', '=', truthIn(value) ? 1 : 0),
+  emails: (query, value) => query.where('email', '=', String(value)),
+  'emails.value': (query, value) => query.where('email', '=', String(value)),
+}
+
+export function openUsers(parts: PeopleParts, turn: Turns) {
   const { store, audit, clock, raised } = parts
 
   async function shown({ base }: Speaking, row: AccountTable): Promise<Attributes> {
@@ -122,39 +133,8 @@ export function openUsers(parts: PeopleParts) {
   const named = (db: Database | Write, directory: string, userName: string) =>
     all(db, directory).where((row) => row(row.fn<string>('lower', ['user_name']), '=', userName.toLowerCase()))
 
-  async function list(speaking: Speaking, filter: readonly Comparison[], { startIndex, count }: Page): Promise<Listed> {
-    let query = all(store.db, speaking.directory)
-    for (const { attribute, value } of filter) {
-      const text = String(value)
-      if (attribute === 'username') query = query.where((row) => row(row.fn<string>('lower', ['user_name']), '=', text.toLowerCase()))
-      else if (attribute === 'externalid') query = query.where('external_id', '=', text)
-      else if (attribute === 'id') query = query.where('id', '=', text)
-      else if (attribute === 'active') query = query.where('active', '=', truthIn(value) ? 1 : 0)
-      else if (attribute === 'emails.value' || attribute === 'emails') query = query.where('email', '=', text)
-      else throw invalid(`Users cannot be searched by ${JSON.stringify(attribute.slice(0, 60))}.`, 'invalidFilter')
-    }
-    const { total } = await query
-      .clearSelect()
-      .select((row) => row.fn.countAll<number>().as('total'))
-      .executeTakeFirstOrThrow()
-    const rows = await query
-      .orderBy('id')
-      .limit(count)
-      .offset(startIndex - 1)
-      .execute()
-    return { total: Number(total), resources: await Promise.all(rows.map((row) => shown(speaking, row))) }
-  }
-
-  /** What takes rights away. The last administrator is not stopped from outside: that is a record of its own, and 409. */
-  async function reduce<T>(directory: string, person: Pick<IdentityRecord, 'id' | 'name'>, work: (trx: Write) => Promise<T>) {
-    try {
-      return await store.reduce(work)
-    } catch (error) {
-      if (!(error instanceof LastAdministrator)) throw error
-      await audit.append({ ...changed(directory, person, 'is the last administrator'), outcome: { status: 'refused', reason: 'conflict' } })
-      throw new ScimError(409, error.message)
-    }
-  }
+  /** What takes rights away; said in the form of SCIM when it is refused. */
+  const reduce = <T>(what: DirectoryChange, work: (trx: Write) => Promise<T>) => unlessLast(reduceRights(parts, what, work))
 
   async function create(speaking: Speaking, body: Attributes): Promise<Attributes> {
     const { directory, spec } = speaking
@@ -190,23 +170,22 @@ export function openUsers(parts: PeopleParts) {
     const person: Pick<IdentityRecord, 'id' | 'name'> = known ?? { id: 'new', name: await asScim(async () => nameFrom(spec, userName)) }
     if (!known && (await findIdentity(store.db, { name: person.name })))
       throw takenAlready(`The name ${person.name} is somebody's here already, or was. An administrator links it with a document.`)
-    await audit.append(
-      changed(directory, person, known ? 'linked' : 'came', { userName, active, ...(externalId === undefined ? {} : { externalId }) }),
-    )
-    const { result, epoch } = await asScim(
-      reduce(directory, person, async (trx) => {
-        await inTurn(trx, directory)
-        if (await named(trx, directory, userName).executeTakeFirst()) throw takenAlready('There is a user with this userName.')
-        const ask = { userName, ...(externalId === undefined ? {} : { externalId }), ...(emailIn(data) === null ? {} : { email: emailIn(data)! }) }
-        const identity = await personFor(trx, directory, spec, ask, undefined, now)
-        const row = await addAccount(trx, directory, ask, identity, { data: canonicalJson(data), groups: '[]', active, now })
-        await giveTo(trx, directory, spec, row, traitsOf(spec, data), now)
-        if (!active) await stopPerson(parts, trx, identity.id, now)
-        return row
-      }),
-    )
+    const what = changed(directory, person, known ? 'linked' : 'came', { userName, active, ...(externalId === undefined ? {} : { externalId }) })
+    await audit.append(what)
+    const put = async (trx: Write) => {
+      await inTurn(trx, directory)
+      if (await named(trx, directory, userName).executeTakeFirst()) throw takenAlready('There is a user with this userName.')
+      const ask = { userName, ...(externalId === undefined ? {} : { externalId }), ...(emailIn(data) === null ? {} : { email: emailIn(data)! }) }
+      const identity = await personFor(trx, directory, spec, ask, undefined, now)
+      const row = await addAccount(trx, directory, ask, identity, { data: canonicalJson(data), groups: '[]', active, now })
+      await giveTo(trx, directory, spec, row, traitsOf(spec, data), now)
+      if (!active) await stopPerson(trx, identity.id, now)
+      return row
+    }
+    // Whoever comes takes nothing from anybody: nobody is asked then whether an administrator is left.
+    const { result, epoch } = await asScim(active ? store.reduce(put) : reduce(what, put))
     await raised(epoch)
-    if (!active) await endSessionsOf(parts, result.identity_id, 'gone from the directory')
+    if (!active) await endSessionsOf(parts, result.identity_id, 'directory')
     return shown(speaking, result)
   }
 
@@ -221,7 +200,8 @@ export function openUsers(parts: PeopleParts) {
       email: emailIn(data),
       data: canonicalJson(data),
       active: (active ?? row.active === 1) ? 1 : 0,
-      updated_at: now,
+      // Two changes of one millisecond are two.
+      updated_at: Math.max(now, row.updated_at + 1),
     }
     const essence = ({ updated_at: _, ...rest }: AccountTable) => canonicalJson(rest)
     const there = await store.db.selectFrom('accounts').selectAll().where('id', '=', row.id).executeTakeFirstOrThrow()
@@ -242,13 +222,12 @@ export function openUsers(parts: PeopleParts) {
     const [was, is] = [isHere(there), isHere(next)]
     const gift = { roles: is ? rolesOfGroups(spec, await groupsOf(store.db, spec, next)) : [], traits: is ? traitsOf(spec, data) : {} }
     const rights = was !== is || (await givesOther(store.db, person.id, directory, gift))
-    await audit.append(
-      changed(directory, person, what ?? (was === is ? 'changed' : is ? 'came back' : 'left'), {
-        account: row.id,
-        userName,
-        active: next.active === 1,
-      }),
-    )
+    const change = changed(directory, person, what ?? (was === is ? 'changed' : is ? 'came back' : 'left'), {
+      account: row.id,
+      userName,
+      active: next.active === 1,
+    })
+    await audit.append(change)
     const put = async (trx: Write) => {
       await inTurn(trx, directory)
       const { id, ...values } = next
@@ -256,57 +235,58 @@ export function openUsers(parts: PeopleParts) {
         .updateTable('accounts')
         .set(values)
         .where('id', '=', id)
-        .where('updated_at', '=', there.updated_at)
+        .where('updated_at', '=', row.updated_at)
         .executeTakeFirstOrThrow()
       // Two providers, or two workers of one: whoever was later looks again, and neither undoes what it has not seen.
-      if (numUpdatedRows !== 1n) throw new ScimError(409, 'Somebody else changed this user at the same moment.')
+      if (numUpdatedRows !== 1n) throw new Overtaken('user')
       if (!rights) return
       await giveTo(trx, directory, spec, next, gift.traits, now)
-      if (was && !is) await stopPerson(parts, trx, person.id, now)
+      if (was && !is) await stopPerson(trx, person.id, now)
       if (!was && is) await revivePerson(trx, person.id, now)
     }
-    if (rights) {
-      const { epoch } = await reduce(directory, person, put)
-      await raised(epoch)
-    } else await store.write(put)
-    if (was && !is) await endSessionsOf(parts, person.id, 'gone from the directory')
+    const done = rights ? reduce(change, put) : store.write(put).then(() => undefined)
+    const raisedTo = await done.catch((error: unknown) => overtaken(audit, change, error))
+    if (raisedTo) await raised(raisedTo.epoch)
+    if (was && !is) await endSessionsOf(parts, person.id, 'directory')
     return shown(speaking, next)
   }
 
   return {
-    list,
+    list: (speaking: Speaking, filter: readonly Comparison[], page: Page) =>
+      listed(searched('Users', SEARCHES, all(store.db, speaking.directory), filter), page, (row) => shown(speaking, row)),
     create,
     get: async (speaking: Speaking, id: string) => shown(speaking, await find(speaking.directory, id)),
-    async replace(speaking: Speaking, id: string, body: Attributes) {
-      const row = await find(speaking.directory, id)
-      return save(speaking, row, read(body))
-    },
-    async patch(speaking: Speaking, id: string, operations: readonly Operation[]) {
-      const row = await find(speaking.directory, id)
-      const before: Attributes = {
-        userName: row.user_name,
-        externalId: row.external_id,
-        active: row.active === 1,
-        ...(JSON.parse(row.data) as Attributes),
-      }
-      return save(speaking, row, read(patched(before, operations)))
-    },
+    replace: (speaking: Speaking, id: string, body: Attributes) =>
+      onceMore(turn, speaking.directory, async () => save(speaking, await find(speaking.directory, id), read(body))),
+    patch: (speaking: Speaking, id: string, operations: readonly Operation[]) =>
+      onceMore(turn, speaking.directory, async () => {
+        const row = await find(speaking.directory, id)
+        const before: Attributes = {
+          userName: row.user_name,
+          externalId: row.external_id,
+          active: row.active === 1,
+          ...(JSON.parse(row.data) as Attributes),
+        }
+        return save(speaking, row, read(patched(before, operations)))
+      }),
     async remove(speaking: Speaking, id: string) {
       const row = await find(speaking.directory, id)
       const person = await findIdentity(store.db, { id: row.identity_id })
       const now = clock.now()
       const whom = person ?? { id: row.identity_id, name: row.user_name }
-      await audit.append(changed(speaking.directory, whom, 'deleted', { account: id, userName: row.user_name }))
-      const { epoch } = await reduce(speaking.directory, whom, async (trx) => {
+      const change = changed(speaking.directory, whom, 'deleted', { account: id, userName: row.user_name })
+      await audit.append(change)
+      const { epoch } = await reduce(change, async (trx) => {
+        await inTurn(trx, speaking.directory)
         // The row stays: it says whose the name was, so that nobody else inherits it.
         const gone = { ...row, active: 0, deleted_at: now }
         await trx.updateTable('accounts').set({ active: 0, deleted_at: now, updated_at: now }).where('id', '=', id).execute()
         await trx.deleteFrom('directory_members').where('account_id', '=', id).execute()
         await giveTo(trx, speaking.directory, speaking.spec, gone, {}, now)
-        await stopPerson(parts, trx, row.identity_id, now)
+        await stopPerson(trx, row.identity_id, now)
       })
       await raised(epoch)
-      await endSessionsOf(parts, row.identity_id, 'gone from the directory')
+      await endSessionsOf(parts, row.identity_id, 'directory')
     },
   }
 }

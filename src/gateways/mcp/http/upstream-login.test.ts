@@ -36,7 +36,7 @@ test('rule 11: a request is sent at most twice, however often another token turn
     log() {},
   })
   const stop = new AbortController()
-  const login = { token: async () => `token-${asked}`, refused: async () => true }
+  const login = { token: async () => ({ value: `token-${asked}`, prover: undefined }), refused: async () => true }
   const response = await http.as(login).channel({ method: 'GET', headers: {}, stop: stop.signal })
   assert.deepEqual([response.statusCode, asked], [401, 2])
   response.destroy()

@@ -5,8 +5,10 @@ import { urlToHttpOptions } from 'node:url'
 import type { Permit } from '../../../access/types.ts'
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
+import { type ProxyEnvironment, proxyFor, proxyName } from '../../../network/proxy.ts'
 import { agentFor } from '../../../network/tunnel.ts'
-import type { UpstreamLogin } from '../../../vault/logins.ts'
+import { readChallenge } from '../../../vault/challenge.ts'
+import type { UpstreamLogin, UpstreamToken } from '../../../vault/logins.ts'
 import type { McpLimits } from '../limits.ts'
 import { NotSent } from '../types.ts'
 import { failedToReach } from './unreachable.ts'
@@ -17,6 +19,8 @@ export interface UpstreamHttpParts {
   readonly ca: string | undefined
   /** Headers of the catalog, secrets included; asked for with every request, so that a rotated secret counts at once. */
   readonly headers: () => Promise<Readonly<Record<string, string>>>
+  /** where HTTPS_PROXY and NO_PROXY are read; default: of the process */
+  readonly env?: ProxyEnvironment
   /** The document names something that says who we are: a header that does, or a login. */
   readonly credential: boolean
   readonly clock: Clock
@@ -53,6 +57,8 @@ export class UpstreamHttp {
   readonly #target: RequestOptions & { readonly servername: string }
   readonly #fixed: Readonly<Record<string, string>>
   readonly #connections: Connections
+  /** The proxy that would read a request as it is: plain http is not tunnelled. */
+  readonly #reader: URL | undefined
   readonly #login: UpstreamLogin | undefined
   readonly #request: typeof http.request
 
@@ -67,11 +73,11 @@ export class UpstreamHttp {
       maxHeaderSize: parts.limits.headerBytes,
     }
     this.#fixed = { host: url.host, ...(auth ? { authorization: `Basic ${Buffer.from(auth).toString('base64')}` } : {}) }
+    const to = { host: this.#target.hostname as string, port: Number(this.#target.port), secure }
+    const env = parts.env ?? process.env
+    this.#reader = secure ? undefined : proxyFor(to, env)
     const agentOf = (options: http.AgentOptions) =>
-      agentFor(
-        { host: this.#target.hostname as string, port: Number(this.#target.port), secure },
-        secure ? { ...options, ...(parts.ca === undefined ? {} : { ca: parts.ca }), minVersion: 'TLSv1.2' } : options,
-      )
+      agentFor(to, secure ? { ...options, ...(parts.ca === undefined ? {} : { ca: parts.ca }), minVersion: 'TLSv1.2' } : options, env)
     this.#connections = as?.connections ?? {
       calls: agentOf({ keepAlive: true, maxSockets: MOST_CALLS, maxFreeSockets: 64 }),
       streams: agentOf({ maxSockets: MOST_STREAMS }),
@@ -138,17 +144,27 @@ export class UpstreamHttp {
     this.#connections.streams.destroy()
   }
 
-  /** With the login's token. A request that was refused for its token surely was not executed, so it may be asked once more. */
+  /**
+   * With the login's token. A request that was refused for its token, or for the proof that goes with it, surely was not
+   * executed, so it may be asked once more: with another token, and once a token with another proof.
+   */
   async #authorized(ask: Ask, permit: AbortSignal | undefined): Promise<IncomingMessage> {
-    if (!this.#login) return this.#open(ask, permit, undefined)
-    for (let tries = 1; ; tries++) {
+    if (!this.#login) return this.#open(ask, permit, {})
+    let proven: string | undefined
+    for (let tokens = 1; ; ) {
       const token = await this.#login.token().catch(notSent)
-      const incoming = await this.#open(ask, permit, token)
+      const incoming = await this.#open(ask, permit, token ? await this.#shown(ask, token) : {})
+      const anew = token?.prover?.heard(this.#parts.url, proofAnswer(incoming)) === true && proven !== token.value
       const status = incoming.statusCode
       if (status !== 401 && status !== 403) return incoming
+      if (anew) {
+        proven = token.value
+        incoming.destroy()
+        continue
+      }
       try {
-        const again = await this.#login.refused(status, incoming.headers['www-authenticate'], token).catch(notSent)
-        if (!again || tries === 2) return incoming
+        const again = await this.#login.refused(status, incoming.headers['www-authenticate'], token?.value).catch(notSent)
+        if (!again || tokens++ === 2) return incoming
       } catch (error) {
         incoming.destroy()
         throw error
@@ -157,10 +173,18 @@ export class UpstreamHttp {
     }
   }
 
+  /** As `Bearer`, or bound to a key: then never without its proof, which is good for this request and this address alone (RFC 9449 section 7.1). */
+  async #shown({ method, path }: Ask, { value, prover }: UpstreamToken): Promise<Readonly<Record<string, string>>> {
+    if (!prover) return { authorization: `Bearer ${value}` }
+    const url = path === undefined ? this.#parts.url : new URL(path, this.#parts.url)
+    return { authorization: `DPoP ${value}`, dpop: await prover.prove({ method, url, token: value }) }
+  }
+
   /** The response once its headers are there. The body ends with an error when the permit, `stop`, or a long silence ends it. */
-  async #open(ask: Ask, permit: AbortSignal | undefined, token: string | undefined): Promise<IncomingMessage> {
+  async #open(ask: Ask, permit: AbortSignal | undefined, shown: Readonly<Record<string, string>>): Promise<IncomingMessage> {
     const { name, limits, clock, log } = this.#parts
     const ours = await this.#parts.headers()
+    if (this.#reader && (this.#parts.credential || this.#fixed.authorization !== undefined)) throw readable(name, this.#reader)
     if (permit?.aborted) throw permit.reason
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
     const request = this.#request({
@@ -168,7 +192,7 @@ export class UpstreamHttp {
       path: ask.path ?? this.#target.path,
       method: ask.method,
       agent: ask.method === 'GET' ? this.#connections.streams : this.#connections.calls,
-      headers: outgoing([this.#fixed, ask.headers, ours], token, ask.body),
+      headers: outgoing([this.#fixed, ask.headers, ours, shown], ask.body),
     })
     let heard = clock.now()
     let response: IncomingMessage | undefined
@@ -227,6 +251,22 @@ export class UpstreamHttp {
   }
 }
 
+/** RFC 6750 section 5.3: no token without TLS; a proxy of the company is somebody else all the same. */
+const readable = (name: string, proxy: URL) =>
+  new NotSent(
+    'upstream_unavailable',
+    `The MCP server ${name} is reached by plain http, and the proxy ${proxyName(proxy)} would read the credential for it.`,
+    {
+      fix: 'Use https, or name the host in NO_PROXY if it is reached without the proxy.',
+    },
+  )
+
+function proofAnswer({ statusCode, headers }: IncomingMessage) {
+  const nonce = headers['dpop-nonce']
+  const error = statusCode === 401 ? readChallenge(headers['www-authenticate'])?.error : undefined
+  return { error, nonce: typeof nonce === 'string' ? nonce : undefined, date: headers.date }
+}
+
 /** Whatever is wrong with a login, the request itself was refused or never sent. */
 const notSent = (error: unknown): never => {
   if (!(error instanceof ChaperoneError)) throw error
@@ -238,10 +278,9 @@ const notSent = (error: unknown): never => {
  * Names and values in turn, which node:http writes as they are: given an object it looks each header up several times. Of two
  * with one name, however it is written, the later one counts.
  */
-function outgoing(given: readonly Readonly<Record<string, string>>[], token: string | undefined, body: string | undefined): string[] {
+function outgoing(given: readonly Readonly<Record<string, string>>[], body: string | undefined): string[] {
   const headers: Record<string, string> = {}
   for (const some of given) for (const name in some) headers[name.toLowerCase()] = some[name]!
-  if (token !== undefined) headers.authorization = `Bearer ${token}`
   // Compressed answers could not be looked into, nor streamed event by event.
   headers['accept-encoding'] = 'identity'
   if (body !== undefined) headers['content-length'] = String(Buffer.byteLength(body))

@@ -1,7 +1,7 @@
 import type { z } from 'zod'
 import { whoDecides } from '../../../access/requests/approvers.ts'
 import type { AccessRequest } from '../../../access/requests/types.ts'
-import { formatDuration } from '../../../encoding/duration.ts'
+import { askedInSentence, askedOf } from '../../../access/requests/words.ts'
 import { instantText } from '../../../encoding/moment.ts'
 import type { RESULTS } from './definitions.ts'
 
@@ -15,7 +15,7 @@ export function toldOf(request: AccessRequest, page: string): Told {
   return {
     id,
     kind,
-    what: whatOf(request),
+    what: askedInSentence(askedOf(request)),
     state,
     next: nextOf(request),
     page,
@@ -25,18 +25,6 @@ export function toldOf(request: AccessRequest, page: string): Told {
     created_at: instantText(createdAt),
     ...(until !== undefined && (state === 'pending' || state === 'approved') ? { until: instantText(until) } : {}),
   }
-}
-
-function whatOf({ kind, body }: AccessRequest): string {
-  if (kind === 'access') {
-    const { role, resource, forMs } = body
-    return `the role ${role}${resource ? ` on ${resource.kind}/${resource.name}` : ''} for ${formatDuration(forMs)}`
-  }
-  if (kind === 'call') {
-    const { summary, resource } = body
-    return `${summary} on ${resource.name}`
-  }
-  return `the MCP server ${body.name}`
 }
 
 function nextOf({ kind, state, startsAt }: AccessRequest): string {
@@ -59,7 +47,7 @@ function nextOf({ kind, state, startsAt }: AccessRequest): string {
     case 'unknown':
       return 'The approved call was sent, and nobody can say what came of it. Look before you ask again.'
     case 'withdrawn':
-      return 'It was taken back.'
+      return 'It was taken back, or is needed no more.'
     case 'revoked':
       return 'It was taken away again.'
   }

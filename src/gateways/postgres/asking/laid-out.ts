@@ -1,3 +1,4 @@
+import type { Shown } from '../../../access/types.ts'
 import { seenWhole } from '../../../encoding/unseen.ts'
 import { loadParser } from '../sql/parse.ts'
 import { layOut } from './layout.ts'
@@ -22,6 +23,12 @@ export async function laidOut(sql: string): Promise<LaidOut> {
   await loadParser()
   return laidOutBy(layOut, sql)
 }
+
+/** What is shown of a call, its SQL laid out: for everybody who reads it before a yes, wherever that is. */
+export const readably = <Part extends Shown>(
+  shown: readonly Part[],
+): Promise<(Part & { readonly formatted?: string; readonly unformatted?: string })[]> =>
+  Promise.all(shown.map(async (part) => (part.form === 'sql' ? { ...part, ...(await laidOut(part.text)) } : part)))
 
 /** `by` is another one only in tests. */
 export function laidOutBy(by: (tokens: readonly Token[]) => string, sql: string): LaidOut {

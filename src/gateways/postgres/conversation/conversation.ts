@@ -9,7 +9,8 @@ import { Intake } from './intake.ts'
 import { Noted } from './noted.ts'
 import { Parking, type Reading } from './parking.ts'
 import type { ConversationParts } from './parts.ts'
-import { type Item, isSimple, itemOf, Names, type Outcome, type Portal, type Run } from './prepared.ts'
+import { Portals } from './portals.ts'
+import { type Item, isSimple, itemOf, type Outcome, type Run } from './prepared.ts'
 import { NOTHING, Question, type Rows, statement } from './question.ts'
 import { Replies } from './replies.ts'
 import { Rights } from './rights.ts'
@@ -112,7 +113,7 @@ export class Conversation {
       },
       goOn: () => this.#goOn(),
     })
-    const portals = new Names<Portal>(({ parameters }) => parameters.length)
+    const portals = new Portals((run) => this.#settle(run, { status: 'failed', sent: false }))
     this.#replies = new Replies({
       clock: parts.clock,
       portals,
@@ -375,6 +376,7 @@ export class Conversation {
     if (!simple) this.#dropping = true
     const { status, inFlight } = this.#replies
     if (inFlight === 0 && out.length === 0 && !this.#segmentOpen && status !== 'T') {
+      item.name?.failed?.()
       this.#parts.toClient(simple ? Buffer.concat([bytes, readyForQuery(status)]) : bytes)
       return
     }
@@ -386,7 +388,7 @@ export class Conversation {
       type: simple ? query : parse,
       frame,
       runs: [],
-      name: undefined,
+      name: item.name?.failed && { confirm() {}, withdraw() {}, failed: item.name.failed },
       refusal: undefined,
       copiesIn: false,
       marker: bytes,

@@ -1,6 +1,7 @@
 import { EFFECTS } from '../../../policy/types.ts'
 import type { Described } from '../describe.ts'
-import type { Names, Portal, Prepared } from './prepared.ts'
+import type { Portals } from './portals.ts'
+import type { Names, Prepared } from './prepared.ts'
 
 /** What the statements of one text have made and taken away before the one that is looked at: they run in order, or not at all. */
 export class Overlay {
@@ -61,17 +62,13 @@ export const mustBeOver = (described: Described): boolean =>
 
 /** What is true of the names once the server has run the statement; undefined: nothing changes. */
 export function whenDone(
-  { prepares, forgets, declares, closes }: Described,
+  { prepares, forgets, declares, closes, marks, releases, undoes }: Described,
   statements: Names<Prepared>,
-  portals: Names<Portal>,
+  portals: Portals,
   prepared: () => Prepared,
-  neverRan: (portal: Portal | undefined) => void,
 ): (() => void) | undefined {
-  if (prepares === undefined && forgets === undefined && declares === undefined && closes === undefined) return undefined
-  const drop = (name: string) => {
-    neverRan(portals.known(name))
-    portals.know(name, undefined)
-  }
+  if ([prepares, forgets, declares, closes, marks, releases, undoes].every((name) => name === undefined)) return undefined
+  const drop = (name: string) => portals.know(name, undefined)
   return () => {
     if (prepares !== undefined) statements.know(prepares, prepared())
     if (forgets === null) statements.clearNamed()
@@ -80,6 +77,10 @@ export function whenDone(
     else if (closes !== undefined) drop(closes)
     // The name was free on the server, whatever was believed here.
     if (declares !== undefined) drop(declares)
+    if (marks !== undefined) portals.savepoint(marks)
+    if (releases !== undefined) portals.release(releases)
+    if (undoes === null) portals.clear()
+    else if (undoes !== undefined) portals.rollBackTo(undoes)
   }
 }
 

@@ -15,7 +15,8 @@ import { movesPortals, movesStatements, mustBeOver, Overlay, whenDone } from './
 import { Meanings } from './meanings.ts'
 import { needsNames } from './own-statements.ts'
 import type { Reading } from './parking.ts'
-import { assertRoom, type Item, isSimple, Names, type Portal, type Prepared, parametersOf } from './prepared.ts'
+import type { Portals } from './portals.ts'
+import { assertRoom, type Item, isSimple, Names, type Naming, type Portal, type Prepared, parametersOf } from './prepared.ts'
 import type { Replies } from './replies.ts'
 import type { Sight } from './sight.ts'
 
@@ -37,7 +38,7 @@ export interface IntakeParts extends Omit<BearingsParts, 'statements'> {
   readonly cache: DescriptionCache
   readonly replies: Replies
   readonly sight: Sight
-  readonly portals: Names<Portal>
+  readonly portals: Portals
   readonly limits: { readonly statementBytes: number; readonly names: number }
   judge(action: Action): Decision
   /** Puts a message into the line. */
@@ -234,7 +235,7 @@ export class Intake {
     }
     this.#bearings.assertHeld(asked)
     const wasInSegment = this.#inSegment
-    const item = this.#parts.add(query, frame, { copiesIn: asked.some(({ described }) => described.copiesIn) })
+    const item = this.#parts.add(query, frame, { copiesIn: asked.some(({ described }) => described.copiesIn), name: this.#takesUnnamed() })
     this.#endSegment()
     for (const { described } of asked) this.#unsettles(described)
     this.#unsettledBefore ||= this.#unsettledHere
@@ -249,6 +250,25 @@ export class Intake {
       else this.#parts.park(item, () => this.#queryAgain(text))
     } else if (asked.length > 0) this.#parts.admit(item, asked)
     return true
+  }
+
+  /** Every Query takes away the unnamed statement, and most the unnamed portal (see Portals); which is known when it is answered. */
+  #takesUnnamed(): Naming | undefined {
+    const { portals } = this.#parts
+    const statements = this.#statements
+    if (!statements.mayHave('') && !portals.mayHave('')) return undefined
+    statements.propose('', undefined)
+    portals.propose('', undefined)
+    const withdraw = () => {
+      statements.withdraw()
+      portals.withdraw()
+    }
+    const failed = () => statements.know('', undefined)
+    const confirm = () => {
+      withdraw()
+      failed()
+    }
+    return { confirm, withdraw, failed }
   }
 
   /** What a rule wants a human asked about. When that cannot be told, the guard refuses it. */
@@ -294,12 +314,12 @@ export class Intake {
   }
 
   #whenDone(described: Described, text: string, source: string): (() => void) | undefined {
-    const { portals, replies, place } = this.#parts
+    const { portals, place } = this.#parts
     const context = this.#bearings.context
     if (described.prepares !== undefined) assertRoom(this.#statements, this.#parts.limits.names, 'prepared statements')
     const shape = { fields: undefined }
     const prepared = (): Prepared => ({ described, action: statementAction(place, described, context), text, source, context, shape })
-    return whenDone(described, this.#statements, portals, prepared, (portal) => replies.neverRan(portal))
+    return whenDone(described, this.#statements, portals, prepared)
   }
 
   #parse(frame: Buffer): boolean {
@@ -315,10 +335,12 @@ export class Intake {
       first && this.#meanings.follow(second ? { ...first, unclear: 'a prepared statement is one statement', unread: 'syntax' } : first)
     if (described === 'wait') return false
     this.#inSegment = true
+    // The server lets the unnamed one go before it reads the text of the next.
+    const failed = () => name === '' && this.#statements.know('', undefined)
     const action = described && this.#actionOf(described)
     // What a human must be asked about is asked when it is to run.
     if (described && action && this.#parts.judge(action).verdict === 'deny') {
-      this.#parts.admit(this.#parts.add(parse, frame), [
+      this.#parts.admit(this.#parts.add(parse, frame, { name: { confirm() {}, withdraw() {}, failed } }), [
         { described, action, context: this.#bearings.context, bodies: this.#bodies(described, text) },
       ])
       this.#skipping = true
@@ -335,7 +357,9 @@ export class Intake {
       shape: { fields: undefined },
     }
     this.#statements.propose(name, prepared)
-    this.#parts.add(parse, frame, { name: { confirm: () => this.#statements.confirm(name, prepared), withdraw: () => this.#statements.withdraw() } })
+    this.#parts.add(parse, frame, {
+      name: { confirm: () => this.#statements.confirm(name, prepared), withdraw: () => this.#statements.withdraw(), failed },
+    })
     return true
   }
 
@@ -347,7 +371,7 @@ export class Intake {
     if (found.described && !this.#parts.sight.knows([found.described], frame)) return false
     if (this.#statementsMoved && statement !== '') this.#assertReadable()
     if (!this.#bearings.isAtHand(found.text)) return false
-    const { portals, replies } = this.#parts
+    const { portals } = this.#parts
     assertRoom(portals, this.#parts.limits.names, 'portals')
     this.#inSegment = true
     const prepared = this.#meanings.again(found)
@@ -361,11 +385,10 @@ export class Intake {
       saidCut: false,
     }
     portals.propose(name, portal)
-    const confirm = () => {
-      replies.neverRan(portals.known(name))
-      portals.confirm(name, portal)
-    }
-    const item = this.#parts.add(bind, frame, { portal, name: { confirm, withdraw: () => portals.withdraw() } })
+    const item = this.#parts.add(bind, frame, {
+      portal,
+      name: { confirm: () => portals.confirm(name, portal), withdraw: () => portals.withdraw() },
+    })
     const asked = this.#askedBy(portal)
     const isFirst = this.#alone.isFirst()
     if (!asked) return true
@@ -401,6 +424,8 @@ export class Intake {
     const { of, name } = readTarget(frame)
     const found = (of === 'statement' ? this.#statements : this.#parts.portals).find(name)
     if (found === 'wait') return false
+    // A cursor of DECLARE has a name, and clients ask for its columns.
+    if (!found && of === 'portal' && name === '') throw new UnknownName('portal', name)
     this.#inSegment = true
     const portal = found && 'prepared' in found ? found : undefined
     const shape = portal ? portal.prepared.shape : found && 'shape' in found ? found.shape : undefined
@@ -411,16 +436,11 @@ export class Intake {
   #close(frame: Buffer): void {
     const { of, name } = readTarget(frame)
     this.#inSegment = true
-    const { portals, replies } = this.#parts
-    const names: Pick<Names<unknown>, 'propose' | 'confirm' | 'withdraw' | 'sinceSync'> = of === 'statement' ? this.#statements : portals
+    const names: Pick<Names<unknown>, 'propose' | 'confirm' | 'withdraw' | 'sinceSync'> = of === 'statement' ? this.#statements : this.#parts.portals
     // With no Sync among them they would be remembered without end.
     assertRoom(names.sinceSync, this.#parts.limits.names, 'names that are closed without a Sync')
     names.propose(name, undefined)
-    const confirm = () => {
-      if (of === 'portal') replies.neverRan(portals.known(name))
-      names.confirm(name, undefined)
-    }
-    this.#parts.add(close, frame, { name: { confirm, withdraw: () => names.withdraw() } })
+    this.#parts.add(close, frame, { name: { confirm: () => names.confirm(name, undefined), withdraw: () => names.withdraw() } })
   }
 
   #actionOf(described: Described): Action {

@@ -54,6 +54,16 @@ export interface Outcome {
   readonly [fact: string]: unknown
 }
 
+/** What a message does to a name. */
+export interface Naming {
+  /** The server has done it. */
+  confirm(): void
+  /** It never will. */
+  withdraw(): void
+  /** What is so although it was refused, here or there. */
+  failed?(): void
+}
+
 /** A message of the client on its way: read, perhaps waiting for its permit, then sent, then answered. */
 export interface Item {
   readonly type: number
@@ -63,8 +73,7 @@ export interface Item {
   readonly runs: Run[]
   /** which of its runs the server is at (a Query with several statements) */
   at: number
-  /** what it does to a name, once the server has done it, or if it never will */
-  readonly name: { confirm(): void; withdraw(): void } | undefined
+  readonly name: Naming | undefined
   readonly portal: Portal | undefined
   /** a Describe of it */
   readonly shape: Shape | undefined
@@ -206,6 +215,11 @@ export class Names<T> {
     if (this.#sinceSync.has(name)) return this.#sinceSync.get(name)
     if (this.#pending > this.#pendingSinceSync) return 'wait'
     return this.#confirmed.get(name)
+  }
+
+  /** False: it certainly does not have the name, and nobody has asked to give it. */
+  mayHave(name: string): boolean {
+    return this.#pending > 0 || this.#confirmed.has(name)
   }
 
   /** What the server has confirmed. */

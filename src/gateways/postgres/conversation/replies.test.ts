@@ -8,7 +8,8 @@ import { loadParser } from '../sql/parse.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
 import { commandComplete, copyDoneMessage, errorMessage, parameterStatus, readyForQuery } from '../wire/write.ts'
 import { Masking } from './masking.ts'
-import { itemOf, Names, type Portal, type Run } from './prepared.ts'
+import { Portals } from './portals.ts'
+import { itemOf, type Run } from './prepared.ts'
 import { Question, statement } from './question.ts'
 import { Replies } from './replies.ts'
 
@@ -26,7 +27,7 @@ function start() {
   const seen = { cancels: 0, moved: 0, out: [] as string[] }
   const replies = new Replies({
     clock: manualClock(0),
-    portals: new Names<Portal>(() => 0),
+    portals: new Portals(() => {}),
     settle: () => {},
     cancel: () => seen.cancels++,
     emit: (bytes) => seen.out.push(bytes.toString('latin1')),

@@ -7,12 +7,13 @@ import { readErrorFields, readParameterStatus, readTag } from '../wire/server.ts
 import { type CopyFormat, copyHead, cutEnd, isCopyEnd, mayStop, passes, stoppedEnd, wordsWithin } from './caps.ts'
 import { Masking } from './masking.ts'
 import { CANCELED, Outcomes, wasTimedOut } from './outcome.ts'
-import type { Item, Names, Outcome, Portal, Run } from './prepared.ts'
+import type { Portals } from './portals.ts'
+import type { Item, Outcome, Portal, Run } from './prepared.ts'
 import { busyIn, Stopwatch } from './stopwatch.ts'
 
 export interface RepliesParts {
   readonly clock: Clock
-  readonly portals: Names<Portal>
+  readonly portals: Portals
   settle(run: Run, outcome: Outcome): void
   /** Stop what the server is at. */
   cancel(): void
@@ -147,7 +148,7 @@ export class Replies {
   abandon(): void {
     this.#stopwatch.stop()
     this.#outcomes.abandon(this.#waiting.flatMap((item) => item.runs))
-    for (const portal of this.#parts.portals.values()) this.neverRan(portal)
+    this.#parts.portals.clear()
     this.#waiting.length = 0
   }
 
@@ -271,7 +272,10 @@ export class Replies {
     if (head?.type !== FROM_CLIENT.query && head?.type !== FROM_CLIENT.execute) throw outOfStep('a completion of nothing')
     const run = head.runs[head.at]
     if (head.type === FROM_CLIENT.execute) this.#shift()
-    else head.at++
+    else {
+      head.at++
+      this.#parts.portals.queryRan()
+    }
     if (!run) return 'keep'
     const tag = readTag(frame)
     if (!run.cut && (run.rows === 0 || this.#copyOut)) run.rows = Number(/ (\d+)$/.exec(tag)?.[1] ?? 0)
@@ -301,6 +305,7 @@ export class Replies {
     if (!head) return 'keep'
     const current = this.#current()
     const speaking = this.#speaking
+    head.name?.failed?.()
     if (current?.stopped && sqlstate === CANCELED && !this.sawFatal) return this.#stopped(head, current)
     this.#outcomes.failed = true
     this.#copyOut = undefined
@@ -310,6 +315,7 @@ export class Replies {
       // What stands behind it in the same text never ran.
       for (const run of head.runs.slice(head.at + 1)) this.#answer(run, 'failed')
       head.at = head.runs.length
+      this.#parts.portals.queryFailed(sqlstate, this.status === 'E')
     } else if (head.type !== FROM_CLIENT.sync) {
       this.failedInSegment = true
       this.#answer(head.runs[0], 'failed', sqlstate)
@@ -327,8 +333,10 @@ export class Replies {
     const end = stoppedEnd(run, head.portal, this.#copyOut)
     this.#copyOut = undefined
     this.#answer(run, 'ok')
-    if (head.type === FROM_CLIENT.query) head.at++
-    else this.#shift()
+    if (head.type === FROM_CLIENT.query) {
+      head.at++
+      this.#parts.portals.queryFailed(CANCELED, false)
+    } else this.#shift()
     return end
   }
 
@@ -354,6 +362,7 @@ export class Replies {
       return 'drop'
     }
     if (head && head.type !== FROM_CLIENT.query && head.type !== FROM_CLIENT.sync) throw outOfStep(`ready, when ${head.type} was asked`)
+    if (head?.type === FROM_CLIENT.query) head.name?.confirm()
     this.#outcomes.ready(this.status === 'I')
     this.#skipping = false
     this.#copying = false
@@ -361,16 +370,9 @@ export class Replies {
     if (this.status === 'I') {
       this.#outcomes.transaction++
       this.#masking.transactionOver()
-      for (const portal of this.#parts.portals.values()) this.neverRan(portal)
       this.#parts.portals.clear()
     }
     return 'keep'
-  }
-
-  /** A portal was bound, and so admitted, and goes without having been executed. */
-  neverRan(portal: Portal | undefined): void {
-    const run = portal?.run
-    if (run && !run.sent) this.#parts.settle(run, { status: 'failed', sent: false })
   }
 
   #setting(frame: Buffer): Passage {

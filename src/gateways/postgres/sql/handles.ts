@@ -9,6 +9,11 @@ export interface Handles {
   readonly executes?: string
   readonly forgets?: string | null
   readonly closes?: string | null
+  /** SAVEPOINT, RELEASE of one */
+  readonly marks?: string
+  readonly releases?: string
+  /** ROLLBACK TO. `null`: the whole transaction is over, one way or the other. */
+  readonly undoes?: string | null
 }
 
 const NONE: Handles = {}
@@ -26,10 +31,29 @@ export function handlesOf(statement: Tree): Handles {
       return tree.target === 'DISCARD_ALL' ? { forgets: null, closes: null } : NONE
     case 'ClosePortalStmt':
       return { closes: tree.portalname === undefined ? null : String(tree.portalname) }
+    case 'TransactionStmt':
+      return inTransaction(String(tree.kind), String(tree.savepoint_name ?? ''))
     case 'CreateTableAsStmt':
     case 'ExplainStmt':
       // CREATE TABLE x AS EXECUTE p; EXPLAIN ANALYZE CREATE TABLE x AS EXECUTE p
       return tree.query === undefined ? NONE : onlyUses(handlesOf(tree.query as Tree))
+    default:
+      return NONE
+  }
+}
+
+function inTransaction(kind: string, savepoint: string): Handles {
+  switch (kind) {
+    case 'TRANS_STMT_SAVEPOINT':
+      return { marks: savepoint }
+    case 'TRANS_STMT_RELEASE':
+      return { releases: savepoint }
+    case 'TRANS_STMT_ROLLBACK_TO':
+      return { undoes: savepoint }
+    case 'TRANS_STMT_COMMIT':
+    case 'TRANS_STMT_ROLLBACK':
+    case 'TRANS_STMT_PREPARE':
+      return { undoes: null }
     default:
       return NONE
   }

@@ -3,9 +3,13 @@ import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { makeKeyPair } from './key-pair.ts'
-import { keychain, keyFile, keyStores, type RunProgram, runProgram, secretService } from './key-store.ts'
-import { openProfiles, type Profile, readProfile } from './profile.ts'
+import { makeKeyPair } from '../key-pair.ts'
+import { openProfiles, type Profile, readProfile } from '../profile.ts'
+import { keyStores } from './choose.ts'
+import { keychain } from './keychain.ts'
+import { type RunProgram, runProgram } from './program.ts'
+import { sealedFile } from './sealed-file.ts'
+import { secretService } from './secret-service.ts'
 
 const ADDRESS = 'gate.example:7443'
 const { key } = makeKeyPair()
@@ -38,23 +42,23 @@ function fakePrograms() {
   let broken = false
   const run: RunProgram = async (program, given, input) => {
     args.push(program, ...given)
-    if (broken) return { status: 1, stdout: '' }
+    if (broken) return { status: 1, stdout: '', stderr: '' }
     if (program === 'secret-tool') {
       const of = given.slice(-4).join(' ')
       if (given[0] === 'store') kept.set(of, input)
       if (given[0] === 'clear') kept.delete(of)
-      if (given[0] === 'lookup') return kept.has(of) ? { status: 0, stdout: kept.get(of)! } : { status: 1, stdout: '' }
-      return { status: 0, stdout: '' }
+      if (given[0] === 'lookup') return kept.has(of) ? { status: 0, stdout: kept.get(of)!, stderr: '' } : { status: 1, stdout: '', stderr: '' }
+      return { status: 0, stdout: '', stderr: '' }
     }
     if (given[0] === '-i') {
       const [, account, hex] = /^add-generic-password -U -a "([^"]+)" -s "chaperone" -l "[^"]+" -X ([0-9a-f]+)\n$/.exec(input) ?? []
-      if (account === undefined) return { status: 1, stdout: '' }
+      if (account === undefined) return { status: 1, stdout: '', stderr: '' }
       kept.set(account, Buffer.from(hex!, 'hex').toString())
-      return { status: 0, stdout: '' }
+      return { status: 0, stdout: '', stderr: '' }
     }
     const account = given[2]!
     if (given[0] === 'delete-generic-password') kept.delete(account)
-    return kept.has(account) ? { status: 0, stdout: `${kept.get(account)}\n` } : { status: 44, stdout: '' }
+    return kept.has(account) ? { status: 0, stdout: `${kept.get(account)}\n`, stderr: '' } : { status: 44, stdout: '', stderr: '' }
   }
   return {
     run,
@@ -84,7 +88,7 @@ for (const make of [secretService, keychain]) {
 
 test('rule 5: in a file the key is encrypted, bound to its address, and its wrapping key is for its owner alone', async (t) => {
   const dir = await folder(t)
-  const store = keyFile(join(dir, 'wrapping-key'))
+  const store = sealedFile(join(dir, 'wrapping-key'))
   const kept = await store.put(ADDRESS, key)
   assert.doesNotMatch(JSON.stringify(kept), /PRIVATE/)
   assert.equal((await stat(join(dir, 'wrapping-key'))).mode & 0o777, 0o600)
@@ -114,7 +118,7 @@ test("rule 5: a person's profile holds no key, an agent's holds its own, and bot
 test('a profile of before is moved when it is used', async (t) => {
   const dir = await folder(t)
   const { run, kept } = fakePrograms()
-  const profiles = openProfiles(dir, [secretService(run), keyFile(join(dir, 'w'))])
+  const profiles = openProfiles(dir, [secretService(run), sealedFile(join(dir, 'w'))])
   await profiles.save(profile('agent'))
   const file = profiles.file(ADDRESS)
   await writeFile(file, JSON.stringify(profile('user')))
@@ -132,7 +136,7 @@ test('a key store that does not answer keeps nobody from signing in: the key is 
   const dir = await folder(t)
   const programs = fakePrograms()
   programs.break()
-  const profiles = openProfiles(dir, [secretService(programs.run), keyFile(join(dir, 'w'))])
+  const profiles = openProfiles(dir, [secretService(programs.run), sealedFile(join(dir, 'w'))])
   await profiles.save(profile('user'))
   assert.match(await readFile(profiles.file(ADDRESS), 'utf8'), /"in": "file"/)
   assert.equal((await profiles.load()).key, key)
@@ -152,7 +156,11 @@ test('the key store of the desktop is used where there is one, and never in a ho
 })
 
 test('a program is given its input, and its status is told', async () => {
-  assert.deepEqual(await runProgram(process.execPath, ['-e', 'process.stdin.pipe(process.stdout)'], 'text'), { status: 0, stdout: 'text' })
+  assert.deepEqual(await runProgram(process.execPath, ['-e', 'process.stdin.pipe(process.stdout)'], 'text'), {
+    status: 0,
+    stdout: 'text',
+    stderr: '',
+  })
   assert.equal((await runProgram(process.execPath, ['-e', 'process.exit(3)'], 'text')).status, 3)
   await assert.rejects(runProgram('/nothing/here', [], ''))
 })

@@ -1,0 +1,25 @@
+import { existsSync, realpathSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+
+/** What of this machine a program is shown that sees only what it needs. */
+
+/** What programs need of /etc; not /etc itself, which holds keys and configuration of others. */
+const ETC = [
+  ...['ssl', 'ca-certificates', 'pki', 'resolv.conf', 'hosts', 'nsswitch.conf', 'passwd', 'group', 'ld.so.cache', 'ld.so.conf', 'ld.so.conf.d'],
+  ...['alternatives', 'localtime', 'gai.conf', 'protocols', 'services', 'host.conf', 'terminfo', 'bash.bashrc', 'profile', 'inputrc', 'mime.types'],
+]
+export const SYSTEM = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32', '/opt', '/nix', ...ETC.map((name) => `/etc/${name}`)]
+
+/** This package: the child starts `chaperone mcp connect` and `chaperone requests ask` from it. Not its folder, which in a checkout may hold anything. */
+const OURS = resolve(import.meta.dirname, '..', '..', '..')
+export const OUR_PARTS = ['bin', 'src', 'dist', 'node_modules', 'package.json'].map((name) => join(OURS, name))
+
+export const real = (path: string) => (existsSync(path) ? realpathSync(path) : resolve(path))
+
+/** The program as it was named and as it is, with the modules that its own installation brings (a Node in a home folder, say). */
+export function programFolders(program: string): string[] {
+  const is = real(program)
+  const at = is.indexOf('/node_modules/')
+  const modules = join(dirname(dirname(is)), 'lib', 'node_modules')
+  return [program, at >= 0 ? `${is.slice(0, at)}/node_modules` : is, ...(existsSync(modules) ? [modules] : [])]
+}

@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { bind, close, describe, execute, sync } from '../raw.fixture.ts'
+import { ANYTHING, type Rig, startRig } from '../rig.test.ts'
+import { parseMessage as parse, queryMessage as query } from '../wire/write.ts'
+import { Portals } from './portals.ts'
+import type { Portal, Run } from './prepared.ts'
+
+let rig: Rig
+before(async () => {
+  rig = await startRig({ roles: [ANYTHING] })
+})
+after(() => rig.stop())
+
+/** What writes over the memory that the server has let go. */
+const LONG = `select ${Array.from({ length: 3000 }, (_, i) => `'x${i}'`).join()}`
+const overwrite = [parse('', LONG), sync()]
+const whole = (sql: string) => [parse('', sql), bind('', ''), execute(''), sync()]
+const bound = (portal: string, sql: string) => [parse('', sql), bind(portal, ''), sync()]
+const runs = (portal: string) => [execute(portal), sync()]
+const FAILS = 'select 1 / (select 0)'
+
+/** The last answer to each; somebody else's connection is there all the while. */
+async function lastAnswer(...sent: Buffer[][]): Promise<string> {
+  const somebody = await rig.raw('reader')
+  const raw = await rig.raw('writer')
+  let said: string[] = []
+  for (const frames of sent) {
+    raw.send(...frames)
+    said = await raw.answers()
+  }
+  raw.end()
+  somebody.send(query('select 1'))
+  assert.deepEqual(await somebody.answers(), ['D:1', 'C:SELECT 1', 'ZI'], 'the server lives, and so do the connections of others')
+  somebody.end()
+  return said.join(' ')
+}
+
+// Sent to 18.4 itself each of the first five ends it: signal 11, in every one of ten tries.
+const KILLS: readonly (readonly [string, Buffer[][]])[] = [
+  ['a portal was bound before', [whole('begin'), [query(FAILS)], overwrite, overwrite, runs('')]],
+  ['of a text with a BEGIN', [whole('begin'), [query('commit')], [query(`begin; ${FAILS}`)], overwrite, runs('')]],
+  ['DISCARD ALL, which no transaction takes', [whole('begin'), [query('discard all')], [query(`select '${'x'.repeat(9000)}'`)], runs('')]],
+  ['the Bind of another one fails', [whole('begin'), [query(FAILS)], overwrite, [parse('', LONG), bind('', ''), sync()], runs('')]],
+  ['a savepoint that is not there', [[query('begin')], [query('1')], bound('', 'rollback'), [query('rollback to nowhere')], overwrite, runs('')]],
+]
+
+for (const [what, sent] of KILLS)
+  test(`rule 11: the portal that a failed Query left is never executed, for that ends the server for everybody: ${what}`, async () => {
+    assert.equal(await lastAnswer(...sent), 'E:34000 ZE')
+    assert.equal(await lastAnswer(...sent.slice(0, -1), [describe('P', ''), sync()]), 'E:34000 ZE')
+    assert.equal(await lastAnswer(...sent.slice(0, -1), [close('P', ''), sync()]), '3 ZE')
+    // What the client binds itself it may run.
+    assert.equal(await lastAnswer(...sent.slice(0, -1), whole('rollback')), '1 2 C:ROLLBACK ZI')
+  })
+
+test('the unnamed statement goes with every Query and every Parse of it; the unnamed portal with a Query that runs, and it stays with one that does not come to it, as on the server', async () => {
+  const five = bound('', 'select 5')
+  assert.equal(await lastAnswer([query('begin')], five, [query('select 1')], runs('')), 'E:34000 ZE')
+  assert.equal(await lastAnswer([query('begin')], five, [query('')], runs('')), 'D:5 C:SELECT 1 ZT')
+  const end = bound('', 'rollback')
+  assert.equal(await lastAnswer([query('begin')], [query(FAILS)], end, [query('select 1')], [query('1')], runs('')), 'C:ROLLBACK ZI')
+  assert.equal(await lastAnswer([query('begin')], five, [query('select 1')], [bind('', ''), sync()]), 'E:26000 ZE')
+  assert.equal(await lastAnswer(five, [parse('', 'selec'), sync()], [bind('', ''), sync()]), 'E:26000 ZI')
+  assert.equal(await lastAnswer(five, [query('selec')], [bind('', ''), sync()]), 'E:26000 ZI')
+})
+
+test('rule 2: what was bound since a savepoint, or in a transaction that is over, is not there', async () => {
+  const start = [query('begin; savepoint a')]
+  const s = bound('s', 'select 5')
+  assert.equal(await lastAnswer(start, s, [query('rollback to a')], runs('s')), 'E:34000 ZE')
+  assert.equal(await lastAnswer(start, s, [query('release a')], runs('s')), 'D:5 C:SELECT 1 ZT')
+  assert.equal(await lastAnswer([query('begin')], s, [query('savepoint a; rollback to a')], runs('s')), 'D:5 C:SELECT 1 ZT')
+  assert.equal(await lastAnswer([query('begin')], s, [query('commit; begin')], runs('s')), 'E:34000 ZE')
+  assert.equal(await lastAnswer([query('begin')], s, [query('commit and chain')], runs('s')), 'E:34000 ZE')
+})
+
+test('of savepoints with one name the newest counts, and what is never executed is said once', () => {
+  const never: unknown[] = []
+  const portals = new Portals((run) => never.push(run))
+  const made = (name: string, sent = false) => {
+    const run = { sent } as Run
+    portals.know(name, { parameters: '', run } as Portal)
+    return run
+  }
+  made('before', true)
+  portals.savepoint('a')
+  const first = made('first')
+  portals.savepoint('a')
+  const second = made('second')
+  portals.rollBackTo('a')
+  assert.deepEqual([...portals.names()], ['before', 'first'])
+  portals.release('a')
+  portals.rollBackTo('a')
+  assert.deepEqual([...portals.names()], ['before'])
+  portals.clear()
+  assert.deepEqual(never, [second, first])
+})
+
+test('rule 11: savepoints without end are not remembered without end, and what they undo is not there', () => {
+  const portals = new Portals(() => {})
+  portals.know('before', { parameters: '' } as Portal)
+  for (let i = 0; i < 5000; i++) portals.savepoint(`s${i}`)
+  portals.know('since', { parameters: '' } as Portal)
+  portals.rollBackTo('s4999')
+  assert.deepEqual([...portals.names()], ['before'])
+})
