@@ -31,10 +31,12 @@ for (const line of lines) {
   } else if (word === 'COPY') {
     const parts = rest.split(/\s+/)
     const from = parts[0].startsWith('--from=') ? stages.find(({ name }) => name === parts.shift().slice(7)).root : repository
+    // Whose it is cannot be followed without being root.
+    if (parts[0].startsWith('--chown=')) parts.shift()
     const to = parts.pop()
     for (const one of parts) {
       const source = join(from, one)
-      const target = join(stage.root, stage.at, to)
+      const target = join(stage.root, resolve(stage.at, to))
       cpSync(source, statSync(source).isDirectory() ? target : join(target, one.split('/').at(-1)), { recursive: true, verbatimSymlinks: true })
     }
   } else if (word === 'RUN') {

@@ -1,3 +1,4 @@
+import { ChaperoneError } from '../errors.ts'
 import type { GovernedAgent } from '../identity/govern.ts'
 import { type Instance, type InstancesAsk, listInstances, placeOf, todayOf } from '../identity/instances.ts'
 import { lockFor } from '../identity/locks.ts'
@@ -33,7 +34,7 @@ export async function instancesOf(parts: RowParts, ask: Pick<InstancesAsk, 'agen
       ...given('client', client),
       ...given('purpose', purpose),
       ...given('cameFrom', cameFrom),
-      ...(joined === null ? {} : { joined: JSON.parse(joined) as NonNullable<InstanceRow['joined']> }),
+      ...(joined === null ? {} : { joined: joinedOf(joined) }),
       roles: rolesOf(one),
       startedAt,
       ...given('lastSeenAt', lastUsedAt),
@@ -50,12 +51,16 @@ export async function instancesOf(parts: RowParts, ask: Pick<InstancesAsk, 'agen
     try {
       const lock = lockFor(current.locks, { ...facts, links: current.links(chainOf(one), now) })
       return lock ? { state: 'locked', why: lock.reason } : { state: 'live' }
-    } catch {
+    } catch (error) {
       // A link is disabled, or the delegation has ended: it can do nothing, and that is what is shown.
-      return { state: 'stopped' }
+      if (!(error instanceof ChaperoneError) || !STOPPING.has(error.code)) throw error
+      return { state: 'stopped', why: error.message }
     }
   }
 }
+
+/** What `links` says of a chain of which somebody may not act. */
+const STOPPING: ReadonlySet<string> = new Set(['identity_disabled', 'session_ended'])
 
 const chainOf = ({ chain }: Instance) => JSON.parse(chain) as readonly ChainLink[]
 
@@ -106,3 +111,9 @@ export async function countInstances({ store, clock }: Pick<ApiParts, 'store' | 
 
 const given = <Name extends string, Value>(name: Name, value: Value | null): { [key in Name]?: NonNullable<Value> } =>
   (value === null ? {} : { [name]: value }) as { [key in Name]?: NonNullable<Value> }
+
+/** The row keeps more than people are shown: which certificates a session rests on. */
+function joinedOf(text: string): NonNullable<InstanceRow['joined']> {
+  const { method, document, subject } = JSON.parse(text) as NonNullable<InstanceRow['joined']>
+  return { method, document, subject }
+}

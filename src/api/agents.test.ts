@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { describeMcp } from '../gateways/mcp/describe.ts'
 import type { LiveSession } from '../identity/types.ts'
 import type { AgentDetail, AgentRow, InstanceList } from './agents-contract.ts'
-import { csr, openHouse } from './house.test.ts'
+import { csr, openHouse } from './house.fixture.ts'
 
 const DAY = 24 * 3_600_000
 

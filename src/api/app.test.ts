@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { FACTOR_FRESH_MS, FACTOR_VERBS } from '../access/administration.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { LiveSession } from '../identity/types.ts'
-import { csr, openHouse } from './house.test.ts'
+import { csr, openHouse } from './house.fixture.ts'
 import type { Route } from './route.ts'
 
 const at = (route: Route) => route.path.replace(':kind', 'mcp').replace(/:\w+/g, 'x')

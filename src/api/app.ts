@@ -4,7 +4,7 @@ import { Hono } from 'hono'
 import { administer, FACTOR_VERBS, factorRequired, hasFreshFactor, type Verb } from '../access/administration.ts'
 import { draftAction } from '../access/drafts.ts'
 import type { Permit } from '../access/types.ts'
-import { ChaperoneError, toChaperoneError } from '../errors.ts'
+import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
 import type { Connection, LiveSession } from '../identity/types.ts'
 import { addressOf } from '../network/forwarded.ts'
 import { knocking } from '../signin/knocking.ts'
@@ -155,7 +155,12 @@ export function createApi(parts: ApiParts): Api {
         if (who.own.factor) await assertFactor(session, who.anyOf[0], route, value, route.summary?.({ ...asked, body: value }) ?? title)
         return respond(await route.handle({ ...asked, body: value, session, ...on }))
       }
-      return withPermit(value, text)
+      const unseen = allowed === undefined ? await who.own.unseen?.({ ...asked, body: value, session } as Asked<unknown>) : undefined
+      if (!unseen) return withPermit(value, text)
+      // Recorded as what it is: a refusal.
+      return withPermit(value, text).catch((error: unknown) => {
+        throw REASONS[toChaperoneError(error).code].http >= 500 ? error : unseen
+      })
     }
     // Recorded as refused; what was sent is of no interest.
     if (allowed === undefined) return withPermit(undefined, '')

@@ -6,7 +6,7 @@ import { describeSql, ORDINARY, statementAction } from '../gateways/postgres/des
 import { loadParser } from '../gateways/postgres/sql/parse.ts'
 import type { Action } from '../policy/types.ts'
 import type { AuditDetail, AuditPage, AuditRule } from './audit-contract.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 
 before(loadParser)
 

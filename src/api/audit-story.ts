@@ -1,5 +1,6 @@
 import type { Envelope, RecordType } from '../audit/record.ts'
 import { formatDuration } from '../encoding/duration.ts'
+import { endWords } from '../identity/end-reasons.ts'
 import type { AuditRow } from './audit-contract.ts'
 
 /** `mcp/files` of the id of a resource that is still there. */
@@ -75,6 +76,8 @@ const TELL: Partial<Record<RecordType, (data: Data) => string>> = {
   'request.ended': ({ state, kind, reason }) => joined(': ', joined(' ', text(state), text(kind)), text(reason)),
   'request.reviewed': ({ note }) => text(note),
   'agent.reviewed': ({ decision, agent, reason }) => joined(': ', joined(' ', text(decision), isData(agent) ? text(agent.name) : ''), text(reason)),
+  'session.ended': ({ reason, by }) => joined(' by ', endWords(text(reason)), text(by)),
+  'delegation.ended': ({ reason }) => endWords(text(reason)),
   'agent.stopped': ({ why }) => text(why),
 }
 

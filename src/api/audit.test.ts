@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { VerifyReport } from '../audit/verify.ts'
 import { newId } from '../ids.ts'
 import type { AuditDetail, AuditPage } from './audit-contract.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 
 const USER = 'kind: user\nname: eve\nspec: {}\n'
 

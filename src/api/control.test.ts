@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Applied, AuthorityRow, Document, Explained, IdentityRow, LockRow, ResourceRow, SessionRow } from './contract.ts'
-import { csr, openHouse } from './house.test.ts'
+import { csr, openHouse } from './house.fixture.ts'
 
 const WORLD = `
 kind: mcp

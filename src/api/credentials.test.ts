@@ -5,7 +5,7 @@ import { principalFromCertificate } from '../identity/credential.ts'
 import { parseInvitation } from '../identity/invitations.ts'
 import type { LiveSession, Principal } from '../identity/types.ts'
 import type { Credential, Invitation, Token, WhoAmI } from './contract.ts'
-import { csr, openHouse } from './house.test.ts'
+import { csr, openHouse } from './house.fixture.ts'
 
 async function house(t: TestContext) {
   const open = await openHouse(t)

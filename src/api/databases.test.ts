@@ -3,7 +3,7 @@ import { X509Certificate } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
 import type { LiveSession } from '../identity/types.ts'
 import type { DatabaseChecked, DatabaseSetupSteps, DatabaseSigned } from './databases-contract.ts'
-import { csr, openHouse } from './house.test.ts'
+import { csr, openHouse } from './house.fixture.ts'
 
 const DOCUMENTS = `kind: postgres
 name: orders

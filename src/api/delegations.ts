@@ -5,7 +5,7 @@ import { parseDuration } from '../encoding/duration.ts'
 import { ChaperoneError } from '../errors.ts'
 import { claimsOf } from '../identity/credential.ts'
 import { exchange } from '../identity/delegation/exchange.ts'
-import { delegationNamed, inNames, listGiven, ownOf, revoke, type Side, sidesOf } from '../identity/delegation/list.ts'
+import { delegationNamed, inNames, listGiven, noSuch, ownOf, revoke, type Side, sidesOf } from '../identity/delegation/list.ts'
 import { TOKEN_LONGEST_MS } from '../identity/tokens.ts'
 import { newId } from '../ids.ts'
 import { durationSchema } from '../policy/approval.ts'
@@ -26,8 +26,9 @@ const MOST = 1000
 /** Everybody sees what he, and what his agents, gave and were given, and ends what he gave; with the verbs, all. */
 export function delegationRoutes(parts: ApiParts): readonly Route[] {
   const { store, sessions, lease, clock } = parts
-  const seen = { when: 'first', test: async (asked: Asked<unknown>) => (await sides(asked)).length > 0 } as const
-  const given = { when: 'first', test: async (asked: Asked<unknown>) => (await sides(asked)).includes('from') } as const
+  const unseen = async (asked: Asked<unknown>) => ((await sides(asked)).length > 0 ? undefined : noSuch())
+  const seen = { when: 'first', test: async (asked: Asked<unknown>) => (await sides(asked)).length > 0, unseen } as const
+  const given = { when: 'first', test: async (asked: Asked<unknown>) => (await sides(asked)).includes('from'), unseen } as const
 
   return [
     signedIn({

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 
 test('behind a node listener: the caller given there is the one that counts, errors are answered, a watch ends with its socket', async (t) => {
   const native = globalThis.Request

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { newId } from '../ids.ts'
 import type { LockRow } from './contract.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 
 const WORLD = `
 kind: mcp

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { type FakeOAuth, fakeOAuth } from '../../test/fakes/oauth-server.ts'
 import { FACTOR_FRESH_MS } from '../access/administration.ts'
-import { csr, openHouse } from './house.test.ts'
+import { csr, openHouse } from './house.fixture.ts'
+import type { UpstreamCredentials } from './upstream-credentials-contract.ts'
 
 const REDIRECT = 'http://127.0.0.1:4711/callback'
 
@@ -101,4 +102,24 @@ test('a server without OAuth in its document is said to have none', async (t) =>
   const { code, value } = await begin(dana, 'plain')
   assert.equal(code, 'usage')
   assert.match(value.error!.message, /auth/)
+})
+
+test('the list of credentials says which login is bound to a key, is used by nobody, is over, or was given for another document', async (t) => {
+  const { fake, dana, begin, finish, clock, ask, signIn } = await place(t)
+  fake.knobs.bound = true
+  fake.proofs.login.knobs.aheadMs = clock.now() - Date.now()
+  const rows = async (who = dana) => {
+    const { value } = await ask<UpstreamCredentials>(who, 'GET', '/v1/upstream-credentials')
+    return value.credentials.map(({ name, over = false, bound = false, hints }) => [name, over, bound, hints.join()])
+  }
+  await finish(dana, (await begin(dana, 'wiki')).value.url)
+  assert.deepEqual(await rows(), [['mcp/wiki', false, true, '']])
+  clock.advance(31 * 24 * 3_600_000)
+  const later = await signIn('dana')
+  assert.deepEqual(await rows(later), [['mcp/wiki', false, true, 'not used for 31 days']])
+  const text = `kind: mcp\nname: wiki\nspec: { url: "${fake.url}", auth: { oauth: { dpop: never } } }`
+  assert.equal((await ask(later, 'POST', '/v1/apply', { files: [{ path: 'a.yaml', text }] })).status, 200)
+  assert.deepEqual(await rows(later), [
+    ['mcp/wiki', true, true, 'it was given for what the document said before; log in again: chaperone mcp login wiki'],
+  ])
 })

@@ -3,7 +3,7 @@ import { describe, type TestContext, test } from 'node:test'
 import { definitionOf } from '../catalog/pins.ts'
 import type { Listed, ScanAsk } from '../gateways/mcp/offers/scan.ts'
 import type { LiveSession } from '../identity/types.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 import type { McpLooked, McpScan } from './mcp-contract.ts'
 
 const tool = (name: string, more: object = {}): Listed => {

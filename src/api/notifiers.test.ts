@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { NotifierList } from './contract.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 
 const DOCUMENT = `kind: notifier
 name: ops

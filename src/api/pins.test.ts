@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { definitionOf } from '../catalog/pins.ts'
 import type { Explained } from './contract.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 import type { PinRow } from './pins-contract.ts'
 
 const WORLD = `

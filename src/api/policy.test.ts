@@ -7,7 +7,7 @@ import { describeStatement } from '../gateways/postgres/explain.ts'
 import { loadParser } from '../gateways/postgres/sql/parse.ts'
 import type { Action } from '../policy/types.ts'
 import type { AuditPage } from './audit-contract.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 import type { PolicyDiff, Replayed, Suggested } from './policy-contract.ts'
 import { changedDemands } from './policy-demands.ts'
 

@@ -51,7 +51,7 @@ export function registryEntry(offered: Offered, { trustDomain, web }: { readonly
   const { resource, description, updatedAt } = offered
   const [name = '', database] = cut(resource.name)
   const at = new Date(updatedAt).toISOString()
-  const said = description ?? `${resource.name}, through Chaperone of ${trustDomain}`
+  const said = description || `${resource.name}, through Chaperone of ${trustDomain}`
   return {
     server: {
       $schema: SCHEMA,

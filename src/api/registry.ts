@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
 import { type ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
@@ -25,8 +26,10 @@ export interface RegistryParts extends Pick<ApiParts, 'state' | 'store' | 'trust
 const HEADERS = {
   'Access-Control-Allow-Origin': '*',
   'Access-Control-Allow-Methods': 'GET, OPTIONS',
-  'Access-Control-Allow-Headers': 'Authorization, Content-Type',
-  'Cache-Control': 'no-store',
+  'Access-Control-Allow-Headers': 'Authorization, Content-Type, If-None-Match',
+  'Access-Control-Expose-Headers': 'ETag',
+  // Kept by whoever asked and nobody between, and asked about each time: a right that ended is gone with the next look.
+  'Cache-Control': 'private, no-cache',
   Vary: 'Authorization',
 }
 const LONGEST_URL = 4096
@@ -102,8 +105,13 @@ export function createRegistry(parts: RegistryParts): Registry {
     async handle(request, response) {
       const send = ([status, body]: Answer, more: Readonly<Record<string, string>> = {}) => {
         const text = body === undefined ? '' : JSON.stringify(body)
+        const tag = status === 200 ? { ETag: `"${createHash('sha256').update(text).digest('base64url')}"` } : {}
+        if (tag.ETag !== undefined && knows(request.headers['if-none-match'], tag.ETag)) {
+          response.writeHead(304, { ...HEADERS, ...tag, ...more })
+          return void response.end()
+        }
         const about = body === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': String(Buffer.byteLength(text)) }
-        response.writeHead(status, { ...HEADERS, ...about, ...more })
+        response.writeHead(status, { ...HEADERS, ...about, ...tag, ...more })
         response.end(request.method === 'HEAD' ? '' : text)
       }
       try {
@@ -127,6 +135,10 @@ export function createRegistry(parts: RegistryParts): Registry {
     },
   }
 }
+
+/** RFC 9110 section 13.1.2: weak or not is no difference here. */
+const knows = (asked: string | undefined, tag: string): boolean =>
+  (asked ?? '').split(',').some((one) => one.trim() === '*' || one.trim().replace(/^W\//, '') === tag)
 
 const notFound: Answer = [404, { error: 'Server not found' }]
 const unknownPath: Answer = [404, { error: 'Not found' }]

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { ChaperoneError } from '../errors.ts'
 import type { LiveSession } from '../identity/types.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 import type { RequestRow } from './requests-contract.ts'
 
 const WISH = { name: 'files', spec: { command: ['npx', '-y', 'files-server'] } }

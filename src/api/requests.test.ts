@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import type { LiveSession } from '../identity/types.ts'
 import type { AuditPage } from './audit-contract.ts'
 import type { RequestNotice, RequestRow, RequestWay } from './requests-contract.ts'
-import { openRequestHouse, readUntil } from './requests-house.test.ts'
+import { openRequestHouse, readUntil } from './requests-house.fixture.ts'
 import { STREAM_LIMITS } from './stream.ts'
 
 const NOBODY = 'req_00000000000000000000000000'

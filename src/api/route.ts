@@ -1,6 +1,7 @@
 import type { z } from 'zod'
 import type { Verb } from '../access/administration.ts'
 import type { Permit } from '../access/types.ts'
+import type { ChaperoneError } from '../errors.ts'
 import type { Connection, LiveSession } from '../identity/types.ts'
 
 /**
@@ -20,6 +21,8 @@ export type Who =
       readonly own?: {
         readonly when: 'first' | 'otherwise'
         test(asked: Asked<unknown>): boolean | Promise<boolean>
+        /** What whoever has no verb hears of what is not his own: that it is not there, where he may not know of it (rule 8). */
+        unseen?(asked: Asked<unknown>): ChaperoneError | undefined | Promise<ChaperoneError | undefined>
         /** A person needs a fresh second factor for his own, too. */
         readonly factor?: true
       }

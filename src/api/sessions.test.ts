@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { LiveSession } from '../identity/types.ts'
 import type { SessionDetail, SessionNotice, SessionRow } from './contract.ts'
-import { csr, openHouse } from './house.test.ts'
+import { csr, openHouse } from './house.fixture.ts'
 import { STREAM_LIMITS } from './stream.ts'
 
 const WORLD = `

@@ -24,8 +24,12 @@ export interface UpstreamCredentialRow {
   readonly setAt?: number
   /** ms since 1970, to the hour */
   readonly usedAt?: number
-  /** ms since 1970 */
+  /** ms since 1970; not of what renews itself */
   readonly expiresAt?: number
+  /** of logins: somebody must log in again before it can be used */
+  readonly over?: true
+  /** of logins: its tokens are worth nothing without a key that only Chaperone has */
+  readonly bound?: true
   /** what somebody should look at, each with the line that helps */
   readonly hints: readonly string[]
 }

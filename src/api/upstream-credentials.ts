@@ -76,15 +76,19 @@ async function credentialsOf({ vault, logins, notes, state, store, clock }: ApiP
   }
 
   const servers = new Map(current.list('mcp').map(({ resource, spec }) => [resource.id, { name: resource.name, spec: spec as McpServerSpec }]))
-  for (const { key, issuer, expiresAt, obtainedAt, over } of await logins.list()) {
+  for (const { key, issuer, expiresAt, obtainedAt, over, bound, fits } of await logins.list()) {
     const server = servers.get(key.resource)
     const note = noted.get(aboutLogin(key))
     const name = server ? `mcp/${server.name}` : `mcp/${key.resource}`
     const of = key.subject === '*' ? undefined : nameOf(key.subject)
+    const wanted = server?.spec.auth?.oauth !== undefined
     const ended = over || (expiresAt !== undefined && expiresAt <= now)
+    const changed = wanted && !(fits(server.spec) && (server.spec.auth!.oauth!.for === 'everybody') === (key.subject === '*'))
+    const again = `log in again: chaperone mcp login ${server?.name}`
     const hints = [
-      ...(server?.spec.auth?.oauth ? [] : ['its server is gone, or wants no login any more']),
-      ...(ended && server ? [`it is over; log in again: chaperone mcp login ${server.name}`] : []),
+      ...(wanted ? [] : ['its server is gone, or wants no login any more']),
+      ...(wanted && changed ? [`it was given for what the document said before; ${again}`] : wanted && ended ? [`it is over; ${again}`] : []),
+      ...(wanted && !changed && !ended ? idle(note, note?.setAt ?? obtainedAt, now) : []),
       ...(of !== undefined && current.identity(key.subject)?.state !== 'active' ? ['whose it is, is disabled or gone'] : []),
     ]
     rows.push({
@@ -95,6 +99,8 @@ async function credentialsOf({ vault, logins, notes, state, store, clock }: ApiP
       usedBy: server ? [name] : [],
       ...facts(note, note?.setAt ?? obtainedAt),
       ...(expiresAt === undefined ? {} : { expiresAt }),
+      ...(ended || changed ? { over: true as const } : {}),
+      ...(bound ? { bound: true as const } : {}),
       hints,
     })
   }

@@ -40,7 +40,7 @@ const signIn = {
     .enum(['own', 'directory', 'either'])
     .default('own')
     .describe(
-      "own: deciding takes a code or a passkey of Chaperone. either: the directory's second factor counts too, when its token says so. directory: only that one",
+      "own: deciding takes a code or a passkey of Chaperone. either: the directory's second factor of a moment ago counts too, when its token says so. directory: only that one, and no code or passkey of Chaperone",
     ),
   factor_values: z
     .array(z.string().min(1).max(256))

@@ -22,6 +22,7 @@ const TOLD = [
   'lock.lifted',
   'agent.due',
   'agent.stopped',
+  'directory.refused',
 ] as const
 export type Told = (typeof TOLD)[number]
 

@@ -23,7 +23,8 @@ export const register: Register = (command) => {
           { title: 'SET', of: (row) => (row.setAt === undefined ? '-' : moment(row.setAt)) },
           { title: 'BY', of: (row) => row.setBy ?? '-' },
           { title: 'LAST USED', of: (row) => (row.usedAt === undefined ? '-' : moment(row.usedAt)) },
-          { title: 'FROM', of: (row) => row.from ?? '' },
+          { title: 'UNTIL', of: (row) => (row.over ? 'over' : row.expiresAt === undefined ? '-' : moment(row.expiresAt)) },
+          { title: 'FROM', of: (row) => [row.from, row.bound && '(bound to a key)'].filter(Boolean).join(' ') },
         ],
         { json: flags.json, none: flags.hints ? 'Nothing needs a look.' : 'There is none.' },
       )

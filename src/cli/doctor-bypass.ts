@@ -22,29 +22,33 @@ export function bypass(command: Command): void {
     .option('--project <folder>', "also this project's client files; may be repeated; default: this folder", collect)
     .addHelpText(
       'after',
-      '\nTried are the addresses of the catalog (as far as you may read it: verb apply) and the files of MCP clients on this computer.\nExit code 8 when a door is open.\n\nExamples:\n  chaperone doctor bypass\n  chaperone doctor bypass --json --project ~/src/shop',
+      '\nTried are the addresses of the catalog (as far as you may read it: verb apply) the files of MCP clients on this computer, the variables of this terminal, and the password file of PostgreSQL.\nNothing secret is sent or shown. Exit code 8 when a door is open.\n\nExamples:\n  chaperone doctor bypass\n  chaperone doctor bypass --json --project ~/src/shop',
     )
-    .action(run)
+    // `doctor` itself has some of these options, and Commander gives them to it.
+    .action((_: Flags, command: Command) => run(command.optsWithGlobals<Flags>()))
 }
 
 async function run(flags: Flags): Promise<void> {
   const { PROBE, eachOf } = await import('../client/bypass/finding.ts')
   const { tryMcp } = await import('../client/bypass/mcp-door.ts')
   const { tryPostgres } = await import('../client/bypass/postgres-door.ts')
-  const { fileDoors, normal } = await import('../client/bypass/file-doors.ts')
+  const { asCommand, fileDoors, normal } = await import('../client/bypass/file-doors.ts')
   const { findServers } = await import('../client/importing/find.ts')
   const { thisPlace } = await import('../client/config/places.ts')
   const documents = await catalog(flags)
   const tries: (() => Promise<Finding>)[] = []
   const upstreams = new Map<string, string>()
+  const addresses = new Map<string, string>()
   for (const { kind, name, spec } of documents) {
     if (kind === 'mcp') {
-      const { url } = spec as McpServerSpec
+      const { url, command } = spec as McpServerSpec
+      if (command !== undefined) upstreams.set(asCommand(command), name)
       if (url === undefined) continue
       upstreams.set(normal(url), name)
       tries.push(() => tryMcp(name, url))
     } else {
       const { address, databases, users } = spec as PostgresDatabaseSpec
+      addresses.set(name, address)
       // Every server has this one, and it may do everything.
       tries.push(() => tryPostgres(name, { address, database: databases[0]!, users: [...new Set([...(users ?? []).slice(0, 8), 'postgres'])] }))
     }
@@ -54,7 +58,26 @@ async function run(flags: Flags): Promise<void> {
   const projects = (flags.project ?? ['.']).map((folder) => resolve(folder))
   const found = await findServers(thisPlace(), projects, await webIfKnown(flags))
   for (const { file, message } of found.faults) say(`${file} was not looked at: ${message}`)
-  conclude([...tried, ...fileDoors(found.servers, upstreams)], flags)
+  const { environmentDoors } = await import('../client/bypass/password-doors.ts')
+  conclude([...tried, ...fileDoors(found.servers, upstreams), ...environmentDoors(process.env, addresses), ...(await passwords(addresses))], flags)
+}
+
+/** Passwords that `psql` and every library of PostgreSQL would find by themselves. */
+async function passwords(databases: ReadonlyMap<string, string>): Promise<readonly Finding[]> {
+  const { homedir } = await import('node:os')
+  const { join } = await import('node:path')
+  const { readFile } = await import('node:fs/promises')
+  const { pgpassDoors } = await import('../client/bypass/password-doors.ts')
+  const windows = process.platform === 'win32'
+  const usual = windows ? join(process.env.APPDATA ?? homedir(), 'postgresql', 'pgpass.conf') : join(homedir(), '.pgpass')
+  const file = process.env.PGPASSFILE || usual
+  try {
+    return pgpassDoors(file, await readFile(file, 'utf8'), databases)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'ENOENT' && code !== 'ENOTDIR') say(`${file} was not looked at: ${code ?? error}`)
+    return []
+  }
 }
 
 /** What of the catalog he may read; nothing where he may not, and it is said. */

@@ -1,6 +1,7 @@
 import { openProfiles, type Profile } from '../client/profile.ts'
 import { beginEnrolment, type Enrolment, signInAgain } from '../client/sign-in.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
+import { parseServer } from '../identity/invitations.ts'
 import type { Register } from './commands.ts'
 import { type ServerFlags, totpCode } from './connection.ts'
 import { fail, line, moment, printable } from './output.ts'
@@ -33,6 +34,10 @@ Examples:
         await profiles.save(profile, { use: true })
         return line(`Signed in as ${profile.identity.name} at ${profile.address} until ${moment(profile.notAfter)}.`)
       }
+      if (invitation !== undefined && parseServer(invitation))
+        throw new ChaperoneError('usage', 'This line names a server, and holds no invitation.', {
+          fix: 'Sign in from a browser: chaperone login --device LINE, or at the directory of the company: chaperone login --with NAME LINE',
+        })
       const profile = invitation === undefined ? await again(await profiles.load(flags.server), flags) : await first(invitation, flags)
       await profiles.save(profile, { use: true })
       line(`Signed in as ${profile.identity.name} at ${profile.address} until ${moment(profile.notAfter)}.`)

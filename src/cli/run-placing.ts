@@ -162,7 +162,11 @@ interface Kept {
 /** Where this person's own credentials are, and what the machine joins by: the program acts with less, and must not find more. */
 export async function hidden({ identity, keyFile, tokenFile }: Kept): Promise<readonly string[]> {
   const { profileHome } = await import('../client/profile.ts')
-  const bus = process.env.XDG_RUNTIME_DIR ? [`${process.env.XDG_RUNTIME_DIR}/bus`] : []
-  // Who can speak to the key store of the session is given what is in it.
-  return [profileHome(), ...[identity, keyFile, tokenFile].filter((path) => path !== undefined), ...bus]
+  const { existsSync } = await import('node:fs')
+  const runtime = process.env.XDG_RUNTIME_DIR
+  const [, named] = /(?:^|;)unix:path=([^,;]+)/.exec(process.env.DBUS_SESSION_BUS_ADDRESS ?? '') ?? []
+  // Who can speak to the key store of the session is given what is in it; and the service manager starts, for whoever asks, a
+  // program that nothing is kept from.
+  const doors = [...(runtime ? ['bus', 'keyring', 'systemd'].map((name) => `${runtime}/${name}`) : []), ...(named ? [named] : [])]
+  return [profileHome(), ...[identity, keyFile, tokenFile].filter((path) => path !== undefined), ...doors.filter((path) => existsSync(path))]
 }

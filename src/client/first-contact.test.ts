@@ -25,7 +25,7 @@ test('no trust on first use: another server learns nothing, not even that somebo
   const secret = 'a'.repeat(43)
   await assert.rejects(beginEnrolment(`chaperone://${impostor.address}/${secret}?ca=${fingerprint}`), {
     code: 'credential_invalid',
-    message: /is not the one that the invitation names/,
+    message: /is not the one that the line names/,
   })
   assert.deepEqual(impostor.seen, [])
 })

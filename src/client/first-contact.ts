@@ -48,8 +48,8 @@ export async function fetchAuthority(contact: Pick<InvitationLine, 'address' | '
   } finally {
     socket.destroy()
   }
-  throw new ChaperoneError('credential_invalid', `The server at ${contact.address} is not the one that the invitation names.`, {
-    fix: `What answers there shows a certificate of ${authorityName(shown)}. If that is a proxy of your company that opens TLS, ask for an exception for this address (docs/company-network.md); else ask your administrator for a new invitation.`,
+  throw new ChaperoneError('credential_invalid', `The server at ${contact.address} is not the one that the line names.`, {
+    fix: `What answers there shows a certificate of ${authorityName(shown)}. If that is a proxy of your company that opens TLS, ask for an exception for this address (docs/company-network.md); else ask your administrator for a new line.`,
   })
 }
 

@@ -5,7 +5,7 @@ import { ChaperoneError } from '../errors.ts'
 import { findIdentity, setIdentityState } from '../identity/directory.ts'
 import { addAccount } from '../signin/directory/accounts.ts'
 import { applyDocuments, deleteDocument } from './apply.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 import { getDocument, listDocuments } from './list.ts'
 import { InvalidDocuments } from './plan.ts'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { applyDocuments } from './apply.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 import { InvalidDocuments } from './plan.ts'
 import { readDocuments } from './read.ts'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { applyDocuments } from './apply.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 import { noticesFor } from './offers.ts'
 import { InvalidDocuments } from './plan.ts'
 

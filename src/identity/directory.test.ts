@@ -131,7 +131,7 @@ describe('the directory', () => {
     const { delegationId } = await store.write((trx) => clientAgent(trx, leaver, 'cursor', now))
     await store.reduce((trx) => setIdentityState(trx, leaver.id, 'deleted', now))
     assert.deepEqual(await listDelegations(store.db, { fromId: leaver.id, now }), [])
-    assert.equal((await overDelegations(store.db, now)).get(delegationId), 'an identity was deleted', 'the sweep will end it on record')
+    assert.equal((await overDelegations(store.db, now)).get(delegationId), 'deleted', 'the sweep will end it on record')
   })
 
   test('a delegation has an end, and nobody delegates to himself', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { START } from './house.test.ts'
+import { START } from './house.fixture.ts'
 import { mailOf } from './mail.ts'
 import { cleaned, cut, disarmed } from './plain-text.ts'
 import { slackBody } from './slack.ts'

@@ -46,6 +46,7 @@ const LOUD: ReadonlySet<Told> = new Set(['request.broke_glass', 'request.review_
 
 const toldOf = (notice: Notice): Told => {
   if ('request' in notice) return `request.${notice.type}`
+  if ('directory' in notice) return `directory.${notice.type}`
   return 'lock' in notice ? `lock.${notice.type}` : `agent.${notice.type}`
 }
 

@@ -15,6 +15,7 @@ const QUESTIONS: readonly string[] = [
   'lock.made',
   'agent.due',
   'agent.stopped',
+  'directory.refused',
 ] satisfies readonly Told[]
 export const NO_ROOM = `more than ${MOST_WAITING} messages waited`
 /** `next_at` of a row that was lost for want of room, until the record says so. */

@@ -3,7 +3,7 @@ import { createServer as createPlainServer } from 'node:http'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { test } from 'node:test'
 import { ChaperoneError } from '../errors.ts'
-import { receiver } from './house.test.ts'
+import { receiver } from './house.fixture.ts'
 import { type Post, post } from './post.ts'
 import { checkedLookup, systemResolve } from './reach.ts'
 

@@ -42,6 +42,11 @@ export interface About {
 /** Reads the names that belong to it, as of this transaction. */
 export async function storyOf(trx: Write, notice: Notice, at: number, parts: StoryParts): Promise<ToldStory> {
   if ('agent' in notice) return agentStory(trx, notice, at)
+  if ('directory' in notice) {
+    const on: Told = `directory.${notice.type}`
+    const summary: Story = { on, at, directory: { name: notice.directory, what: notice.what } }
+    return { summary, full: async () => summary, source: undefined, about: { on, approvers: [], identities: [], labels: undefined } }
+  }
   return 'lock' in notice ? lockStory(trx, notice, at, parts) : requestStory(trx, notice, at, parts)
 }
 
@@ -147,9 +152,11 @@ async function shownOf(call: CallWish, mask: StoryParts['mask']): Promise<NonNul
   // What the record must not keep is kept by no receiver either.
   if (call.fleeting) return []
   let left = LONGEST_SHOWN
-  return (await readably(call.shown.slice(0, MOST_SHOWN))).flatMap(({ title, text, formatted }) => {
+  // Masked first: laid out, what is written without quotes would have spaces in it that no secret has.
+  const masked = call.shown.slice(0, MOST_SHOWN).map((part) => ({ ...part, text: mask(part.text) }))
+  return (await readably(masked)).flatMap(({ title, text, formatted }) => {
     if (left <= 0) return []
-    const shown = { title: cut(cleaned(title, false), LONGEST_LINE), text: cut(cleaned(mask(formatted ?? text)), left) }
+    const shown = { title: cut(cleaned(title, false), LONGEST_LINE), text: cut(cleaned(formatted ?? text), left) }
     left -= shown.text.length
     return [shown]
   })

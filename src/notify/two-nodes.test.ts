@@ -8,7 +8,7 @@ import { startPostgres } from '../demo/postgres.ts'
 import { toChaperoneError } from '../errors.ts'
 import { openStore } from '../store/open.ts'
 import type { Store } from '../store/store.ts'
-import { openHouse, receiver, START } from './house.test.ts'
+import { openHouse, receiver, START } from './house.fixture.ts'
 import { claim, put, settle } from './outbox.ts'
 
 const dir = await mkdtemp(join(tmpdir(), 'chaperone-notify-'))

@@ -32,7 +32,15 @@ export interface AgentEvent {
   readonly stopsAt?: number
 }
 
-export type Notice = RequestEvent | LockEvent | AgentEvent
+/** A directory would have taken away the last administrator, and was not believed. */
+export interface DirectoryEvent {
+  readonly type: 'refused'
+  readonly directory: string
+  /** as the record calls the change: `left`, `group changed` */
+  readonly what: string
+}
+
+export type Notice = RequestEvent | LockEvent | AgentEvent | DirectoryEvent
 
 /**
  * Writes down what is to be told, in the transaction of the change itself: told if and only if it happened. It sends
@@ -54,6 +62,7 @@ export interface Story {
   readonly request?: RequestStory
   readonly lock?: LockStory
   readonly agent?: AgentStory
+  readonly directory?: { readonly name: string; readonly what: string }
   /** Set on the last one before further ones about the same identity are held back until then (ms since 1970). */
   readonly heldBackUntil?: number
 }

@@ -4,7 +4,7 @@ import { createHmac } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { ChaperoneError } from '../errors.ts'
-import { newSecret, START } from './house.test.ts'
+import { newSecret, START } from './house.fixture.ts'
 import { signingKey, webhookBody, webhookHeaders } from './webhook.ts'
 
 const page = readFileSync(new URL('../../docs/notifications.md', import.meta.url), 'utf8')

@@ -6,7 +6,7 @@ import type { Story } from './types.ts'
  * The body of a webhook: `{type, timestamp, data}` as Standard Webhooks has it. Times are ISO 8601; what is not known is
  * not there.
  */
-export function webhookBody({ on, at, request, lock, agent, heldBackUntil }: Story): string {
+export function webhookBody({ on, at, request, lock, agent, directory, heldBackUntil }: Story): string {
   const iso = (ms: number | undefined) => (ms === undefined ? undefined : new Date(ms).toISOString())
   const about = request
     ? (({ id, startsAt, endsAt, createdAt, expiresAt, reviewDue, ...rest }) => ({
@@ -22,7 +22,9 @@ export function webhookBody({ on, at, request, lock, agent, heldBackUntil }: Sto
       ? (({ id, expiresAt, ...rest }) => ({ lock: id, ...rest, expiresAt: iso(expiresAt) }))(lock)
       : agent
         ? (({ id, stopsAt, ...rest }) => ({ agent: id, ...rest, stopsAt: iso(stopsAt) }))(agent)
-        : {}
+        : directory
+          ? { directory: directory.name, what: directory.what }
+          : {}
   return JSON.stringify({ type: on, timestamp: iso(at), data: { ...about, heldBackUntil: iso(heldBackUntil) } })
 }
 

@@ -1,4 +1,4 @@
-import { type Asked, askedInSentence } from '../access/requests/words.ts'
+import { askedInSentence } from '../access/requests/words.ts'
 import { momentText } from '../encoding/moment.ts'
 import { cut } from './plain-text.ts'
 import type { RequestStory, Story } from './types.ts'
@@ -23,16 +23,18 @@ const SAID: Readonly<Record<Story['on'], (who: string, what: string, by: string)
   'lock.lifted': (who, what, by) => `Lock lifted by ${by}: ${what}${who}`,
   'agent.due': (who, what) => `Will be stopped: the agent ${who}, ${what}`,
   'agent.stopped': (who, what) => `Stopped: the agent ${who}, ${what}`,
+  'directory.refused': (who, what) => `Refused: the directory ${who} would have taken away the last administrator (${what})`,
   'notifier.test': () => 'A test from Chaperone',
 }
 
 /** One line. Its words are ours, names, and what is asked for; nothing that the one who asks has written as a text. */
-export function titleOf({ on, request, lock, agent }: Story): string {
+export function titleOf({ on, request, lock, agent, directory }: Story): string {
   const say = SAID[on]
   if (request) return cut(say(request.who.name, whatOf(request), request.by?.name ?? 'a rule'), 300)
   if (lock)
     return cut(say('', `${lock.kind} ${lock.name}`, lock.by?.name ?? (lock.madeBy === undefined ? 'Chaperone' : `the rule ${lock.madeBy}`)), 300)
   if (agent) return cut(say(agent.name, WHY[agent.why], ''), 300)
+  if (directory) return cut(say(directory.name, directory.what, ''), 300)
   return say('', '', '')
 }
 
@@ -43,6 +45,7 @@ export function factsOf({
   request,
   lock,
   agent,
+  directory,
   heldBackUntil,
 }: Story): readonly { readonly label: string; readonly text: string; readonly free?: true }[] {
   const facts: { label: string; text: string; free?: true }[] = []
@@ -71,6 +74,11 @@ export function factsOf({
     add('Reason', lock.reason, true)
     add('Until', lock.expiresAt === undefined ? 'it is lifted' : momentText(lock.expiresAt))
     add('By', lock.by?.name ?? lock.madeBy)
+  }
+  if (directory) {
+    add('Directory', directory.name)
+    add('Change', directory.what)
+    add('To let it', 'make somebody else an administrator, then send it again')
   }
   if (agent) {
     add('Agent', agent.name)

@@ -65,7 +65,8 @@ export function deviceRoutes(app: Hono<Env>, { devices, passkeys, signin, places
     '/device/decide',
     form(async (visit, fields) => {
       const code = fields.get('user_code') ?? ''
-      const verdict = fields.get('verdict') === 'yes' ? 'yes' : 'no'
+      // What a passkey sends has no button in it; it has signed a yes to this terminal, and is no way to say no.
+      const verdict = (fields.get('verdict') ?? (passkeyIn(fields) ? 'yes' : 'no')) === 'yes' ? 'yes' : 'no'
       try {
         const { id, host } = await devices.look(visit.web.session, code)
         const factor = verdict === 'yes' ? await factorIn(visit, fields, id) : undefined

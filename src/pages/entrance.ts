@@ -28,7 +28,9 @@ export function signInBody({ name, next, passkeys, elsewhere, full, directories 
       (one) =>
         html`<form method="post" action="/signin/with"><input type="hidden" name="next" value="${next}"><input type="hidden" name="directory" value="${one.name}"><div class="buttons"><button>Sign in with ${one.title}</button></div></form>`,
     )
+  const unknown = wanted !== undefined && !directories.some(({ name }) => name === wanted)
   return html`<div class="narrow"><h1>Sign in</h1>
+${unknown && html`<p class="hint">There is no directory <strong>${wanted}</strong> to sign in at here${directories.length > 0 && ': take one of these'}.</p>`}
 ${company}
 ${
   name === undefined

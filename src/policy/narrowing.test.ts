@@ -56,9 +56,26 @@ test('rule 7: each part of the limits refuses what it does not leave, and says w
     assert.equal(decision.reason, 'delegation_exceeded', JSON.stringify(left))
     assert.match(decision.message, message)
     assert.equal(decision.link, 'client')
-    assert.deepEqual(decision.limit, { link: 'client', delegation: 'dlg_1', part: Object.keys(left)[0] })
+    const part = Object.keys(left)[0]
+    assert.deepEqual(decision.limit, { link: 'client', delegation: 'dlg_1', part, ...(part === 'effects' ? { alone: true } : {}) })
     assert.equal(decision.ways, undefined, 'nothing that can be asked for widens a delegation')
   }
+})
+
+test('effects stand alone in the way only where everything else would leave it', () => {
+  const read: Limits = { effects: ['read'] }
+  const asked: Call = { tool: 'write', effects: ['write'] }
+  assert.equal(under(read, asked).limit?.alone, true)
+  assert.equal(under({ ...read, tools: ['files/read_*'] }, asked).limit?.alone, undefined)
+  assert.equal(under({ ...read, where: 'args.n < 3' }, asked).limit?.alone, undefined)
+  const helper = { identity: identityOf('helper', { kind: 'agent', roles: ['all'] }), delegationId: 'dlg_2' }
+  const chain = (last: Partial<Link>, of = boris) =>
+    decide(policy, questionOf([{ identity: of }, { identity: client, delegationId: 'dlg_1', limits: read }, { ...helper, ...last }], asked))
+  assert.equal(chain({}).limit?.alone, true)
+  assert.equal(chain({ limits: read }).limit?.alone, undefined, 'two links leave only reading')
+  assert.equal(chain({ identity: identityOf('helper', { kind: 'agent', roles: [] }) }).limit?.alone, undefined)
+  assert.equal(chain({}, identityOf('boris', { roles: ['all', 'careful'] })).limit?.alone, true)
+  assert.equal(chain({}, identityOf('boris', { roles: [] })).limit?.alone, undefined)
 })
 
 test('what the limits leave is allowed as before', () => {

@@ -10,7 +10,7 @@ interface CompanyParts
   extends Omit<DirectoriesParts, 'providers'>,
     ProvidersParts,
     DeviceSigninParts,
-    Pick<ScimParts, 'places' | 'administratorLeft'> {
+    Pick<ScimParts, 'places' | 'administratorLeft' | 'told'> {
   readonly sessions: DirectoriesParts['sessions'] & DeviceSigninParts['sessions']
   readonly guesses: (address: string) => void
   readonly log: (error: ChaperoneError, where: string) => void

@@ -14,6 +14,9 @@ const CLIENTS = { burst: 300, perSecond: 20 }
 /** Of clients that register themselves: a team that begins on one morning, and no more than a few dozen that nobody uses. */
 const REGISTRATIONS = { burst: 30, perSecond: 1 / 60 }
 
+/** Of one session; each is a lock for the minutes that its token would have lived. */
+const GIVEN_BACK = { burst: 10, perSecond: 1 / 60 }
+
 interface Parts extends Omit<OauthParts, 'throttle' | 'copied' | 'stopCredential'> {
   readonly raised: (epoch: number) => Promise<void>
   readonly told: (trx: Write, made: LockTable, name: string) => Promise<void>
@@ -22,6 +25,7 @@ interface Parts extends Omit<OauthParts, 'throttle' | 'copied' | 'stopCredential
 /** The OAuth server, and what must be waited for when it stops. */
 export function serveOauth(parts: Parts): { readonly oauth: Oauth; readonly stop: () => Promise<void> } {
   const { store, audit, clock, told, raised, log } = parts
+  const givenBack = makeThrottle(clock, GIVEN_BACK)
   const oauth = openOauth({
     ...parts,
     throttle: { strangers: makeThrottle(clock), clients: makeThrottle(clock, CLIENTS), registrations: makeThrottle(clock, REGISTRATIONS) },
@@ -29,7 +33,9 @@ export function serveOauth(parts: Parts): { readonly oauth: Oauth; readonly stop
       const { epoch } = await lockCopied({ store, audit, clock, told }, session, credential)
       if (epoch !== undefined) await raised(epoch)
     },
-    async stopCredential({ credentialId, notAfter, identityId, kind, name }, reason) {
+    async stopCredential({ credentialId, notAfter, identityId, kind, name, sessionId }, reason) {
+      // Every decision looks through the locks in force: one agent that takes tokens and gives them back is not to fill them.
+      givenBack(sessionId)
       await audit.append({
         type: 'lock.made',
         actor: { id: identityId, kind, name },

@@ -212,6 +212,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       places,
       documents: directoryDocuments,
       standingOf: signedInHow,
+      told: (trx, notice) => notifications.announce(trx, notice),
       log: (error, where) => logError(log, where, error),
     })
     const passkeys = openPasskeys({ store, sessions, browsers, audit: strangers, clock, trustDomain, ownCounts })

@@ -122,6 +122,10 @@ export interface HeldRow {
   readonly expiresAt: number | undefined
   /** somebody must log in again */
   readonly over: boolean
+  /** its tokens are worth nothing without a key (RFC 9449) */
+  readonly bound: boolean
+  /** Whether it may still be used at the server as its document is. */
+  readonly fits: (spec: McpServerSpec) => boolean
 }
 
 /** One login for all, or one of the person (or agent) on whose behalf it is done: the first link of the chain. */

@@ -1,5 +1,6 @@
 import type { OAuthClientInformationMixed } from '@modelcontextprotocol/client'
 import type { JWK } from 'jose'
+import type { McpServerSpec } from '../catalog/mcp-server.ts'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Keyring } from '../keys/types.ts'
@@ -42,6 +43,13 @@ export interface HeldLogin extends LoginAt {
   readonly wanted?: string
   /** the server has turned the refresh token down */
   readonly over?: boolean
+}
+
+/** Whatever it was given for, a token goes only to the server that it was given for, and as its document says it now. */
+export function fitsDocument({ url, auth }: McpServerSpec, held: Pick<HeldLogin, 'url' | 'client' | 'key'>): boolean {
+  const { client_id: registered, dpop } = auth?.oauth ?? {}
+  if (dpop !== undefined && (dpop === 'required') !== (held.key !== undefined)) return false
+  return held.url === url && (registered === undefined || registered === held.client.client_id)
 }
 
 export interface LoginRow {

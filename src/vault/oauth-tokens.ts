@@ -4,15 +4,18 @@ import { readChallenge, scopesOf } from './challenge.ts'
 import { aboutLogin } from './credential-notes.ts'
 import { connectPage, keyText, type LoginContext, LoginRequired, type LoginServer, subjectOf, type UpstreamLogins } from './logins.ts'
 import { grantOf, masked, NotBound } from './oauth-grant.ts'
-import type { HeldLogin, LoginKey, LoginRow } from './oauth-rows.ts'
+import { fitsDocument, type HeldLogin, type LoginKey, type LoginRow } from './oauth-rows.ts'
 
 /** A row that was read is believed for so long: short enough that a removed login counts at once, long enough for a burst. */
 const KEPT_MS = 1_000
 const MOST_KEPT = 10_000
 /** A token is refreshed so long before its end, or when a quarter of its life is left. */
 const AHEAD_MS = 60_000
-/** A node that claimed a refresh and died keeps the others from it for so long. */
-const CLAIM_MS = 20_000
+/**
+ * A node that claimed a refresh and died keeps the others from it for so long: longer than it may take to read the client's
+ * secret and to ask twice (with another proof), since two that use one refresh token end the login (RFC 9700 section 4.14).
+ */
+const CLAIM_MS = 40_000
 /** How often a node looks whether another one has finished. */
 const LOOK_MS = 200
 /** After a failure of the authorization server a token that still works is used for so long without asking again. */
@@ -29,6 +32,8 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
   const kept = new Map<string, Kept>()
   const refreshing = new Map<string, Promise<LoginRow | undefined>>()
   const notBefore = new Map<string, number>()
+  /** What was given and could not be stored yet: the refresh token before it is used up, so losing this one would lose the login. */
+  const unsaved = new Map<string, { readonly next: HeldLogin; readonly version: number }>()
 
   const forget = (key: LoginKey) => void kept.delete(keyText(key))
 
@@ -46,12 +51,7 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
     return row
   }
 
-  /** Whatever it was given for, a token goes only to the server that it was given for. */
-  const fits = ({ spec }: LoginServer, { held }: LoginRow): boolean => {
-    const { client_id: registered, dpop } = spec.auth?.oauth ?? {}
-    if (dpop !== undefined && (dpop === 'required') !== (held.key !== undefined)) return false
-    return held.url === spec.url && (registered === undefined || registered === held.client.client_id)
-  }
+  const fits = ({ spec }: LoginServer, { held }: LoginRow): boolean => fitsDocument(spec, held)
 
   const refresh = (server: LoginServer, key: LoginKey, row: LoginRow): Promise<LoginRow | undefined> => {
     const text = keyText(key)
@@ -69,41 +69,57 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
   const refreshOnce = async (server: LoginServer, key: LoginKey, row: LoginRow): Promise<LoginRow | undefined> => {
     const { held, version } = row
     if (held.refresh === undefined || held.over) return row
-    if (!(await rows.claim(key, version, CLAIM_MS)))
-      return expired(held, clock.now()) ? await awaitOther(key, version) : ((await rows.read(key)) ?? undefined)
-    try {
-      const tokens = await refreshAuthorization(held.issuer, {
-        ...(held.metadata ? { metadata: held.metadata } : {}),
-        clientInformation: await context.withSecret(server, held.client),
-        refreshToken: held.refresh,
-        ...(held.resource === undefined ? {} : { resource: held.resource }),
-        fetchFn: await context.tokenFetch(server, held),
-      })
-      const grant = grantOf(tokens, {
-        asked: held.granted ?? held.scope,
-        now: clock.now(),
-        key: held.key,
-        // What was bound once stays bound: a bearer token in its place would be a step down that nobody asked for.
-        binding: held.key === undefined ? 'none' : 'required',
-      })
-      audit.addSecrets(masked(grant))
-      const next: HeldLogin = { ...held, ...grant, granted: grant.granted ?? held.granted }
-      // Removed or replaced meanwhile: what was just given is for nobody.
-      if (!(await rows.change(key, next, version))) return await rows.read(key)
-      await record(server, key, 'refreshed', held)
-      return await rows.read(key)
-    } catch (error) {
-      if (!endsLogin(error) && !(error instanceof NotBound)) {
-        await rows.release(key, version)
-        if (notBefore.size >= MOST_KEPT) notBefore.clear()
-        notBefore.set(keyText(key), clock.now() + BACKOFF_MS)
-        if (expired(held, clock.now())) throw unavailable(held.issuer, error)
-        return row
+    const text = keyText(key)
+    if (unsaved.get(text)?.version !== version) {
+      unsaved.delete(text)
+      if (!(await rows.claim(key, version, CLAIM_MS)))
+        return expired(held, clock.now()) ? await awaitOther(key, version) : ((await rows.read(key)) ?? undefined)
+      try {
+        const next = await ask(server, held)
+        if (unsaved.size >= MOST_KEPT) unsaved.delete(unsaved.keys().next().value!)
+        unsaved.set(text, { next, version })
+      } catch (error) {
+        return await failed(server, key, row, error)
       }
-      await rows.change(key, { ...held, over: true }, version)
-      await record(server, key, 'ended', held)
-      return await rows.read(key)
     }
+    // Removed or replaced meanwhile: what was just given is for nobody.
+    const saved = await rows.change(key, unsaved.get(text)!.next, version)
+    unsaved.delete(text)
+    if (saved) await record(server, key, 'refreshed', held)
+    return await rows.read(key)
+  }
+
+  const ask = async (server: LoginServer, held: HeldLogin): Promise<HeldLogin> => {
+    const tokens = await refreshAuthorization(held.issuer, {
+      ...(held.metadata ? { metadata: held.metadata } : {}),
+      clientInformation: await context.withSecret(server, held.client),
+      refreshToken: held.refresh!,
+      ...(held.resource === undefined ? {} : { resource: held.resource }),
+      fetchFn: await context.tokenFetch(server, held),
+    })
+    const grant = grantOf(tokens, {
+      asked: held.granted ?? held.scope,
+      now: clock.now(),
+      key: held.key,
+      // What was bound once stays bound: a bearer token in its place would be a step down that nobody asked for.
+      binding: held.key === undefined ? 'none' : 'required',
+    })
+    audit.addSecrets(masked(grant))
+    return { ...held, ...grant, granted: grant.granted ?? held.granted }
+  }
+
+  const failed = async (server: LoginServer, key: LoginKey, row: LoginRow, error: unknown): Promise<LoginRow | undefined> => {
+    const { held, version } = row
+    if (!endsLogin(error) && !(error instanceof NotBound)) {
+      await rows.release(key, version)
+      if (notBefore.size >= MOST_KEPT) notBefore.clear()
+      notBefore.set(keyText(key), clock.now() + BACKOFF_MS)
+      if (expired(held, clock.now())) throw unavailable(held.issuer, error)
+      return row
+    }
+    await rows.change(key, { ...held, over: true }, version)
+    await record(server, key, 'ended', held)
+    return await rows.read(key)
   }
 
   const awaitOther = async (key: LoginKey, version: number): Promise<LoginRow | undefined> => {

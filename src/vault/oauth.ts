@@ -1,10 +1,11 @@
+import type { McpServerSpec } from '../catalog/mcp-server.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Challenge } from './challenge.ts'
 import { openProvers, provingFetch } from './dpop.ts'
 import { type HeldRow, keyText, type LoginContext, type LoginsParts, type UpstreamLogins } from './logins.ts'
 import { machineLogins } from './machine-logins.ts'
 import { loginFlows } from './oauth-login.ts'
-import { loginRows } from './oauth-rows.ts'
+import { fitsDocument, loginRows } from './oauth-rows.ts'
 import { loginTokens } from './oauth-tokens.ts'
 import { openOutbound } from './outbound.ts'
 import { tokenEndpoint } from './token-endpoint.ts'
@@ -60,7 +61,9 @@ export function openLogins(parts: LoginsParts): UpstreamLogins {
         const row = await context.rows.read(key)
         if (!row) continue
         const { issuer, scope, granted, obtainedAt, expiresAt, refresh, over = false } = row.held
-        found.push({ key, issuer, scope: granted ?? scope, obtainedAt, expiresAt: refresh === undefined ? expiresAt : undefined, over })
+        const fits = (spec: McpServerSpec) => fitsDocument(spec, row.held)
+        const bound = row.held.key !== undefined
+        found.push({ key, issuer, scope: granted ?? scope, obtainedAt, expiresAt: refresh === undefined ? expiresAt : undefined, over, bound, fits })
       }
       return found
     },

@@ -8,6 +8,7 @@ import { test } from 'node:test'
 import type { Page } from 'playwright-core'
 import { beginDeviceSignIn } from '../../src/client/device-sign-in.ts'
 import { findIdentity } from '../../src/identity/directory.ts'
+import { stepAt, totpCode } from '../../src/signin/totp.ts'
 import { launch, noChromium, profile } from '../pages/chromium.ts'
 import { apply, governed } from '../parts/governed.ts'
 import { type Keycloak, keycloakHome, startKeycloak } from './keycloak-process.ts'
@@ -44,9 +45,27 @@ async function realm(keycloak: Keycloak, web: string) {
       'userinfo.token.claim': 'false',
     },
   })
+  // As the guide says it under "Second factor": the form for a code says `otp`, and a mapper puts that into `amr`.
+  await keycloak.admin('POST', `${REALM}/clients/${client}/protocol-mappers/models`, {
+    name: 'amr',
+    protocol: 'openid-connect',
+    protocolMapper: 'oidc-amr-mapper',
+    config: { 'id.token.claim': 'true', 'access.token.claim': 'false' },
+  })
+  const executions = await keycloak.admin<{ id: string; providerId?: string }[]>('GET', `${REALM}/authentication/flows/browser/executions`)
+  const form = executions.find(({ providerId }) => providerId === 'auth-otp-form')!
+  await keycloak.admin('POST', `${REALM}/authentication/executions/${form.id}/config`, {
+    alias: 'otp',
+    config: { 'default.reference.value': 'otp', 'default.reference.maxAge': '300' },
+  })
   const groups: Record<string, string> = {}
   for (const name of ['engineering', 'ops']) groups[name] = await keycloak.admin<string>('POST', `${REALM}/groups`, { name })
-  const user = async (username: string, member?: string) => {
+  const otp = {
+    type: 'otp',
+    secretData: JSON.stringify({ value: OTP }),
+    credentialData: JSON.stringify({ subType: 'totp', period: 30, digits: 6, algorithm: 'HmacSHA1' }),
+  }
+  const user = async (username: string, member?: string, more: readonly unknown[] = []) => {
     const id = await keycloak.admin<string>('POST', `${REALM}/users`, {
       username,
       enabled: true,
@@ -54,15 +73,16 @@ async function realm(keycloak: Keycloak, web: string) {
       emailVerified: true,
       firstName: username,
       lastName: 'Example',
-      credentials: [{ type: 'password', value: PASSWORD, temporary: false }],
+      credentials: [{ type: 'password', value: PASSWORD, temporary: false }, ...more],
     })
     if (member) await keycloak.admin('PUT', `${REALM}/users/${id}/groups/${groups[member]}`)
     return id
   }
-  return { secret, groups, mara: await user('mara', 'engineering'), outsider: await user('outsider') }
+  return { secret, groups, mara: await user('mara', 'engineering'), outsider: await user('outsider'), otto: await user('otto', 'engineering', [otp]) }
 }
 
 const PASSWORD = 'a-password-of-the-test'
+const OTP = 'a-secret-of-an-app-20'
 
 /** The document of the guide itself, with this Keycloak in it. */
 async function fromGuide(keycloak: Keycloak): Promise<string> {
@@ -123,6 +143,36 @@ test('people of a real Keycloak come in by a real browser, get what their groups
     const signedIn = await terminal.finish(new AbortController().signal)
     terminal.close()
     assert.equal(signedIn.identity.name, 'mara')
+  })
+
+  await t.test('factor: directory: a code given at Keycloak itself is the second step for a terminal, and a password alone is none', async () => {
+    const document = await fromGuide(keycloak)
+    await apply(dana, document.replace('  create: true\n', '  create: true\n  factor: directory\n'))
+    const terminal = await beginDeviceSignIn({ address: dana.profile.address, authorities: dana.profile.bundles.server })
+    const open = async (page: Page) => {
+      await page.fill('#user_code', terminal.code)
+      await page.click('button:text-is("Go on")')
+      await page.waitForSelector('h1:text-is("Sign in this terminal?")')
+    }
+    const plain = await signIn('mara', '/device')
+    await open(plain)
+    assert.match((await plain.textContent('main'))!, /said nothing of a second factor/)
+    const page = await (await profile(browser)).newPage()
+    await press(page, '/device')
+    await page.fill('#username', 'otto')
+    await page.fill('#password', PASSWORD)
+    await page.click('#kc-login')
+    await page.fill('#otp', totpCode(Buffer.from(OTP), stepAt(Date.now())))
+    await page.click('#kc-login')
+    await page.waitForURL((url) => url.host === web && url.pathname === '/device')
+    await open(page)
+    await page.click('button:text-is("Yes, this is my terminal")')
+    await page.waitForSelector('h1:text-is("Done")')
+    const held = await terminal.finish(new AbortController().signal)
+    terminal.close()
+    const row = await db.selectFrom('sessions').select('factor_by').where('id', '=', held.session).executeTakeFirstOrThrow()
+    assert.deepEqual([held.identity.name, row.factor_by], ['otto', 'directory'])
+    await apply(dana, document)
   })
 
   await t.test('a group that is lost takes its role with it at the next sign-in', async () => {

@@ -15,6 +15,8 @@ export interface FakeAuthority {
     names?: readonly string[],
     life?: { readonly notBefore: Date; readonly notAfter: Date },
   ): Promise<{ readonly key: string; readonly certificate: string; readonly chain: string }>
+  /** A list of what it has revoked (serial numbers in hex), due again at `until`. PEM. */
+  revoked(serials: readonly string[], until: number): Promise<string>
 }
 
 const toWebKeys = async (pair: { privateKey: KeyObject; publicKey: KeyObject }) => ({
@@ -35,13 +37,24 @@ export async function fakeAuthority(name = 'fake'): Promise<FakeAuthority> {
     name: `CN=${name}`,
     keys,
     signingAlgorithm: algorithm,
-    extensions: [new x509.BasicConstraintsExtension(true, undefined, true), new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true)],
+    extensions: [
+      new x509.BasicConstraintsExtension(true, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+    ],
   })
   const certificate = root.toString('pem')
   const spki = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' })
   return {
     certificate,
     fingerprint: createHash('sha256').update(spki).digest('hex'),
+    async revoked(serials, until) {
+      const list = await x509.X509CrlGenerator.create({
+        ...{ issuer: root.subject, thisUpdate: new Date(now - 60_000), nextUpdate: new Date(until) },
+        ...{ signingAlgorithm: algorithm, signingKey: keys.privateKey },
+        entries: serials.map((serialNumber) => ({ serialNumber, revocationDate: new Date(now) })),
+      })
+      return list.toString('pem').replaceAll(/(?<=BEGIN|END) CRL/g, ' X509 CRL')
+    },
     async issue(names = [], own = life) {
       const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
       const web = await toWebKeys(pair)

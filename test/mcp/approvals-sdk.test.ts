@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
-import { type Harness, harness } from '../../src/gateways/mcp/harness.test.ts'
+import { type Harness, harness } from '../../src/gateways/mcp/harness.fixture.ts'
 import { startFixture } from './fixture/fixture.ts'
 import type { Era } from './fixture/rpc.ts'
 

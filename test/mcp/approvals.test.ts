@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { CallWish } from '../../src/access/requests/types.ts'
 import { manualClock, systemClock } from '../../src/clock.ts'
-import { answerOf, eventually, type Harness, harness, initialize, type Json, openSession } from '../../src/gateways/mcp/harness.test.ts'
+import { answerOf, eventually, type Harness, harness, initialize, type Json, openSession } from '../../src/gateways/mcp/harness.fixture.ts'
 import { openStore } from '../../src/store/open.ts'
 import { rawServer } from './raw-server.ts'
 

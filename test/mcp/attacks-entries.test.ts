@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { openHouse } from '../../src/api/house.test.ts'
+import { openHouse } from '../../src/api/house.fixture.ts'
 import { definitionOf } from '../../src/catalog/pins.ts'
 import { fakeAuthority } from '../fakes/authority.ts'
 import { fakeOAuth } from '../fakes/oauth-server.ts'

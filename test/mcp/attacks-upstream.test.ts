@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createServer, type ServerResponse } from 'node:http'
 import { test } from 'node:test'
-import { answerOf, harness, listen, openSession } from '../../src/gateways/mcp/harness.test.ts'
+import { answerOf, harness, listen, openSession } from '../../src/gateways/mcp/harness.fixture.ts'
 import { type Got, rawServer } from './raw-server.ts'
 
 const ANYTHING = { allow: [{ mcp: 'any', can: 'any' }] }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { answerOf, eventually, type Harness, harness, initialize, type Json, openSession } from '../../src/gateways/mcp/harness.test.ts'
+import { answerOf, eventually, type Harness, harness, initialize, type Json, openSession } from '../../src/gateways/mcp/harness.fixture.ts'
 import { type Got, type RawServer, rawServer, tool } from './raw-server.ts'
 
 const ANYTHING = { allow: [{ mcp: 'any', can: 'any' }] }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { answerOf, type Harness, harness, type Json, openSession } from '../../src/gateways/mcp/harness.test.ts'
+import { answerOf, type Harness, harness, type Json, openSession } from '../../src/gateways/mcp/harness.fixture.ts'
 import { type Fixture, startFixture } from './fixture/fixture.ts'
 
 const EVERYTHING = { allow: [{ mcp: 'any', can: 'any' }] }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createServer, type Server } from 'node:http'
 import { after, before, describe, test } from 'node:test'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
-import { answerOf, eventually, type Harness, harness, listen, openSession } from '../../src/gateways/mcp/harness.test.ts'
+import { answerOf, eventually, type Harness, harness, listen, openSession } from '../../src/gateways/mcp/harness.fixture.ts'
 import { type Fixture, startFixture } from './fixture/fixture.ts'
 
 const EVERYTHING = { allow: [{ mcp: 'any', can: 'any' }] }

@@ -1,5 +1,5 @@
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http'
-import { listen } from '../../src/gateways/mcp/harness.test.ts'
+import { listen } from '../../src/gateways/mcp/harness.fixture.ts'
 import type { Era } from './fixture/rpc.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: what a test looks into is not worth a type

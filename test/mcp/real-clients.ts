@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -12,6 +13,7 @@ import { type TestContext, test } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { strFromU8, unzipSync } from 'fflate'
 import { bundle } from '../../src/client/config/bundle.ts'
+import { managedSettings } from '../../src/client/config/managed.ts'
 import { folder } from '../parts/process.ts'
 import { startFakeModels } from './fake-models.ts'
 import { startFixture } from './fixture/fixture.ts'
@@ -209,6 +211,8 @@ test('the MCP Inspector lists and calls in both eras over HTTP and through the s
   }
 })
 
+const BWRAP = '/usr/bin/bwrap'
+
 /** How each client says which servers it has, and that it has ours. */
 const LISTS = {
   'claude-code': { spec: '@anthropic-ai/claude-code@2.1.330', scripts: true, args: ['mcp', 'list'], shows: /fixture: .*Connected/ },
@@ -238,6 +242,33 @@ for (const [client, { spec, scripts, args, shows }] of Object.entries(LISTS)) {
     assert.doesNotMatch((await run(program, args, home)).out, /fixture/)
   })
 }
+
+test('with the managed settings of `chaperone mcp export`, Claude Code has nothing but Chaperone', {
+  skip: !existsSync(BWRAP) && `there is no ${BWRAP}`,
+}, async (t) => {
+  const { spec, scripts } = LISTS['claude-code']
+  const prepared = await prepare(t, spec, scripts)
+  if (prepared === undefined) return
+  const home = await prepared.newHome()
+  const shim = { type: 'stdio', command: 'chaperone', args: ['mcp', 'connect', '--client', 'claude-code'] }
+  const others = { foreign: { type: 'stdio', command: 'npx', args: ['thing'] }, web: { type: 'http', url: 'http://127.0.0.1:9/mcp' } }
+  await writeFile(join(home, '.claude.json'), json({ mcpServers: { ...others, shim } }))
+  const managed = join(home, 'managed')
+  await mkdir(managed)
+  await writeFile(
+    join(managed, 'managed-settings.json'),
+    json(managedSettings('https://gw.example.com', [], ['claude-code'], { command: 'chaperone' })),
+  )
+  const [program = ''] = CLIENTS.find((one) => one.spec === spec)!.program(prepared.installed)
+  // Its folder is the computer's: here it is one that only this process sees.
+  const fence = ['--dev-bind', '/', '/', '--tmpfs', '/etc', '--ro-bind', '/etc/passwd', '/etc/passwd', '--unshare-net']
+  const list = async (...more: readonly string[]) => (await run([BWRAP], [...fence, ...more, program, 'mcp', 'list'], home)).out
+  const free = await list()
+  for (const name of ['foreign', 'web', 'shim']) assert.match(free, new RegExp(`^${name}: `, 'm'))
+  const bound = await list('--ro-bind', managed, '/etc/claude-code')
+  assert.match(bound, /^shim: /m)
+  assert.doesNotMatch(bound, /foreign|web/)
+})
 
 test('the publisher of the format reads the manifest', async (t) => {
   let installed: Installed

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
-import { type Harness, harness, type Json, openSession } from '../../src/gateways/mcp/harness.test.ts'
+import { type Harness, harness, type Json, openSession } from '../../src/gateways/mcp/harness.fixture.ts'
 import { MCP_LIMITS } from '../../src/gateways/mcp/limits.ts'
 import { type RawServer, rawServer } from './raw-server.ts'
 import { MODERN } from './whole.ts'

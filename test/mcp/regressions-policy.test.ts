@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Explained } from '../../src/api/contract.ts'
 import { ChaperoneError } from '../../src/errors.ts'
-import { answerOf, eventually, harness, type Json, openSession } from '../../src/gateways/mcp/harness.test.ts'
+import { answerOf, eventually, harness, type Json, openSession } from '../../src/gateways/mcp/harness.fixture.ts'
 import { rawServer, tool } from './raw-server.ts'
 import { byCertificate, type Door, legacy, modern, shakeHands, type Whole, whole } from './whole.ts'
 

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import type { Draft } from '../../src/audit/record.ts'
-import { eventually, type Harness, harness, openSession } from '../../src/gateways/mcp/harness.test.ts'
+import { eventually, type Harness, harness, openSession } from '../../src/gateways/mcp/harness.fixture.ts'
 import { type RawServer, rawServer } from './raw-server.ts'
 import { legacy, modern } from './whole.ts'
 

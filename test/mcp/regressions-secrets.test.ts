@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { eventually } from '../../src/gateways/mcp/harness.test.ts'
+import { eventually } from '../../src/gateways/mcp/harness.fixture.ts'
 import { type RawServer, rawServer, tool } from './raw-server.ts'
 import { byCertificate, byNothing, byToken, type Door, ENVELOPE, legacy, MODERN, modern, shakeHands, type Whole, whole } from './whole.ts'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { manualClock } from '../../src/clock.ts'
-import { answerOf, eventually, type Harness, harness, openSession } from '../../src/gateways/mcp/harness.test.ts'
+import { answerOf, eventually, type Harness, harness, openSession } from '../../src/gateways/mcp/harness.fixture.ts'
 import { type RawServer, rawServer } from './raw-server.ts'
 import { byCertificate, byToken, legacy, modern, shakeHands, whole } from './whole.ts'
 

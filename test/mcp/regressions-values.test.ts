@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { harness, openSession } from '../../src/gateways/mcp/harness.test.ts'
+import { harness, openSession } from '../../src/gateways/mcp/harness.fixture.ts'
 import type { Era } from './fixture/rpc.ts'
 import { rawServer, tool } from './raw-server.ts'
 import { legacy, MODERN, modern } from './whole.ts'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Held } from '../../src/client/credential.ts'
-import { eventually } from '../../src/gateways/mcp/harness.test.ts'
+import { eventually } from '../../src/gateways/mcp/harness.fixture.ts'
 import {
   byCertificate,
   byNothing,

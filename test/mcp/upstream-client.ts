@@ -13,7 +13,7 @@ import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/cli
 import { mcpServerSpec } from '../../src/catalog/mcp-server.ts'
 import { systemClock } from '../../src/clock.ts'
 import { REASONS } from '../../src/errors.ts'
-import { harness } from '../../src/gateways/mcp/harness.test.ts'
+import { harness } from '../../src/gateways/mcp/harness.fixture.ts'
 import { openKeyring } from '../../src/keys/keyring.ts'
 import { loadRootKey } from '../../src/keys/root-key.ts'
 import { openStore } from '../../src/store/open.ts'

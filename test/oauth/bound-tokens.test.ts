@@ -244,5 +244,11 @@ describe('a token that is bound to a certificate (RFC 8705)', () => {
     assert.equal((await post('/oauth/revoke', { client_id: 'robot', token: access_token }, robot)).status, 200)
     assert.notEqual((await mcp(access_token, robot)).status, 200)
     assert.equal((await mcp((await own(robot)).access_token, robot)).status, 200)
+    // Each is a lock, through which every decision looks.
+    const statuses: number[] = []
+    for (let i = 0; i < 12; i++)
+      statuses.push((await post('/oauth/revoke', { client_id: 'robot', token: (await own(robot)).access_token }, robot)).status)
+    assert.equal(statuses.filter((status) => status === 200).length, 9)
+    assert.equal(statuses.at(-1), 503)
   })
 })

@@ -63,7 +63,7 @@ const isReadOnly = (scope: string | undefined) => scope?.includes('mcp:read') ==
 
 const scope = fc.constantFrom('mcp', 'mcp:read', 'mcp mcp:read', undefined)
 const server = fc.constantFrom<Server | undefined>('files', 'other', undefined)
-const step = fc.record({ how: fc.constantFrom('refresh', 'exchange' as const), scope, server, named: fc.boolean() })
+const step = fc.record({ how: fc.constantFrom<'refresh' | 'exchange'>('refresh', 'exchange'), scope, server, named: fc.boolean() })
 const sign = fc.record({
   scope,
   server,
@@ -71,6 +71,15 @@ const sign = fc.record({
   read: fc.boolean(),
   steps: fc.array(step, { maxLength: 3 }),
 })
+
+type Sign = typeof sign extends fc.Arbitrary<infer One> ? One : never
+/** The widest there is, and then less of it in each of the ways. */
+const WIDEST = { scope: 'mcp', server: undefined, profile: '', read: false } as const
+const EXAMPLES: [Sign][] = [
+  [{ ...WIDEST, steps: [{ how: 'exchange', scope: 'mcp:read', server: undefined, named: false }] }],
+  [{ ...WIDEST, server: 'files', steps: [{ how: 'exchange', scope: 'mcp', server: 'other', named: true }] }],
+  [{ ...WIDEST, read: true, steps: [{ how: 'refresh', scope: 'mcp', server: 'files', named: true }] }],
+]
 
 describe('rule 7: no token of OAuth opens more than person, profile, consent and scope leave, all together', () => {
   let r: Rig
@@ -165,7 +174,7 @@ describe('rule 7: no token of OAuth opens more than person, profile, consent and
           }
         }
       }),
-      { numRuns: 15 },
+      { numRuns: 15, examples: EXAMPLES },
     )
     // It says something only if some were given, and some of them were wide.
     assert.ok(made > 15 && wide > 0, `${made} ${wide}`)

@@ -1,5 +1,5 @@
 import { after, before, test } from 'node:test'
-import { ANYTHING, type Rig, startRig } from '../../src/gateways/postgres/rig.test.ts'
+import { ANYTHING, type Rig, startRig } from '../../src/gateways/postgres/rig.fixture.ts'
 import { assertSameLogin, assertTransparent, SCRIPTS } from '../../src/gateways/postgres/transparency-suite.ts'
 import { NotInstalled } from '../mcp/on-demand.ts'
 import { binariesOf, VERSIONS } from './binaries.ts'

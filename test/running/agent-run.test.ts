@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, watch } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -106,9 +106,31 @@ for (const flags of WAYS) {
   })
 }
 
-test('a runner that is killed leaves nothing for long: its program dies with it, and the next start ends its session and takes its files away', async (t) => {
+test('a runner that is killed leaves nothing: its program, what that started, its files and its session end within a moment', async (t) => {
+  const { rig, runner } = await agent(t, ['--isolation', 'none'], `tail -f /dev/null & ${STAY}`)
+  const { run, folder } = await folderOf(runner)
+  assert.equal(processesOf(run).length, 2)
+  const gone = new Promise<void>((done) => {
+    const watcher = watch(join(folder, '..'), () => {
+      if (existsSync(folder)) return
+      watcher.close()
+      done()
+    })
+  })
+  runner.child.kill('SIGKILL')
+  await gone
+  await runner.ended
+  assert.deepEqual(processesOf(run), [])
+  assert.deepEqual(await sessionsOf(rig, 'first'), [])
+})
+
+test('what nobody could take away, because everything was killed at once, the next start does: session and files', async (t) => {
   const { rig, runner } = await agent(t, ['--isolation', 'none'], STAY)
   const { run, folder } = await folderOf(runner)
+  const children = readFileSync(`/proc/${runner.child.pid}/task/${runner.child.pid}/children`, 'utf8').trim().split(' ').map(Number)
+  const waiting = children.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('read -r _'))
+  assert.ok(waiting, 'somebody waits for the end of the runner')
+  process.kill(waiting, 'SIGKILL')
   runner.child.kill('SIGKILL')
   await runner.ended
   if (ability.setpriv !== undefined || ability.bwrap !== undefined) assert.deepEqual(processesOf(run), [])

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { connect as connectTcp } from 'node:net'
 import { after, before, test } from 'node:test'
 import type pg from 'pg'
-import { READER, type Rig, startRig } from '../../src/gateways/postgres/rig.test.ts'
+import { READER, type Rig, startRig } from '../../src/gateways/postgres/rig.fixture.ts'
 import { cancelRequest, parseMessage, queryMessage } from '../../src/gateways/postgres/wire/write.ts'
 import { BY_MESSAGES, BYPASSES, type Bypass } from './bypasses.ts'
 

@@ -1,5 +1,5 @@
 import { bind, close, execute, message, type RawClient, sync } from '../../src/gateways/postgres/raw.fixture.ts'
-import type { Rig } from '../../src/gateways/postgres/rig.test.ts'
+import type { Rig } from '../../src/gateways/postgres/rig.fixture.ts'
 import { readErrorFields } from '../../src/gateways/postgres/wire/server.ts'
 import { parseMessage, queryMessage } from '../../src/gateways/postgres/wire/write.ts'
 import type { User } from './world.ts'

@@ -44,10 +44,12 @@ test('a person goes through his agents at a terminal: one is narrowed to what it
     ...{ notAfter: row.expires_at, proof: 'mtls' },
   })
   const { resource, spec } = state.current().find('mcp', 'files')!
-  for (const name of ['read_file', 'list_files', 'read_file']) {
-    const action = describeMcp({ resource, spec: spec as never }, { method: 'tools/call', params: { name, arguments: { path: '/a' } } })
-    guard.settle(await guard.admit(session, action, { bodies: [{ name: 'arguments', bytes: '{"path":"/a"}' }] }), { status: 'ok' })
-  }
+  const done = ['read_file', 'list_files', 'read_file']
+  const asks = (method: string, name: string) =>
+    describeMcp({ resource, spec: spec as never }, { method, params: { name, arguments: { path: '/a' } } })
+  const does = async (method: string, name: string) =>
+    guard.settle(await guard.admit(session, asks(method, name), { bodies: [{ name: 'arguments', bytes: '{"path":"/a"}' }] }), { status: 'ok' })
+  for (const name of done) await does('tools/call', name)
 
   await t.test('who may apply narrows it there and then, once he has seen what would change', async () => {
     const dana = running(t, ['agent', 'review', 'boris/cursor'], { env: asDana, terminal: { rows: 60 } })
@@ -70,6 +72,13 @@ test('a person goes through his agents at a terminal: one is narrowed to what it
       [['developer'], ['boris-cursor-just-enough']],
       'both must allow it',
     )
+    for (const name of done) await does('tools/call', name)
+    for (const [method, name] of [
+      ['tools/call', 'write_file'],
+      ['tools/call', 'read_files'],
+      ['prompts/get', 'read_file'],
+    ] as const)
+      await assert.rejects(does(method, name), `${method} ${name}: just enough is no more than that`)
   })
 
   await t.test('its owner keeps one and stops one, without any verb; the second factor is his', async () => {

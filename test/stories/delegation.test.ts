@@ -171,9 +171,13 @@ test('rule 7: a chain of three acts on both protocols within every link, is on r
       ['boris', 'nobody-at-all'].map((of) => olga.api.call('GET', `/v1/delegations?of=${of}`).catch((e: Error) => e.message.replace(of, 'X'))),
     )
     assert.equal(heard[0], heard[1], 'whether there is somebody of that name is not told (rule 8)')
-    await assert.rejects(olga.api.call('GET', `/v1/delegations/${run!.id}`), { code: 'no_rule' })
-    await assert.rejects(olga.api.call('DELETE', `/v1/delegations/${run!.id}`))
-    await assert.rejects(helper.api.call('DELETE', `/v1/delegations/${run!.id}`))
+    for (const method of ['GET', 'DELETE'] as const) {
+      for (const id of [run!.id, `dlg_${'0'.repeat(26)}`, 'zzzzzzzz'])
+        await assert.rejects(olga.api.call(method, `/v1/delegations/${id}`), { code: 'not_found' }, `${method} ${id}`)
+    }
+    // Who may see it hears why he may not end it.
+    await assert.rejects(helper.api.call('DELETE', `/v1/delegations/${handedOn!.id}`), { code: 'no_rule' })
+    await assert.rejects(helper.api.call('DELETE', `/v1/delegations/${run!.id}`), { code: 'not_found' })
   })
 
   await t.test('revoking the first delegation cuts what is live on both protocols at once, and every session on it', async () => {

@@ -127,7 +127,7 @@ test('a key that its issuer has rotated is found; the old one is no longer belie
   const before = issuer.asked.length
   issuer.rotate()
   // Asked again at a limited rate: the last time was a moment ago.
-  for (let i = 0; i < 5; i++) await assert.rejects(shown(own, 'ci', await issuer.token(claims)), refusedWith('join_refused', /does not publish/))
+  for (let i = 0; i < 5; i++) await assert.rejects(shown(own, 'ci', await issuer.token(claims)), refusedWith('join_refused', /no such way/))
   assert.equal(issuer.asked.length, before)
   await shown(own, 'ci', old)
 })
@@ -286,7 +286,7 @@ test('a key that the document names needs no token; another key does not get in,
   await whoami(t, await joinAs(ask))
   const other = join(own.dir, 'other.json')
   await ensureKeyFile(other)
-  await assert.rejects(joinAs({ ...ask, keyFile: other }), refusedWith('join_refused', /not known/))
+  await assert.rejects(joinAs({ ...ask, keyFile: other }), refusedWith('join_refused', /no such way/))
   const { invitation } = await own.dana.api.call<Invitation>('POST', '/v1/invitations', { name: 'report-bot' })
   await assert.rejects(
     joinAs({ ...ask, keyFile: other, register: parseInvitation(invitation).secret }),
@@ -313,12 +313,12 @@ test('a certificate of an authority that a company has already lets in by its na
   await assert.rejects(joinAs({ ...ask, ...(await issue(['a.people.example.com'])) }), refusedWith('join_refused', /`dns` is "a.people.example.com"/))
   await assert.rejects(
     joinAs({ ...ask, ...(await issue(['a.bots.example.com'], await fakeAuthority('company'))) }),
-    refusedWith('join_refused', /no authority/),
+    refusedWith('join_refused', /no such way/),
   )
   // The certificate is no secret; without its key it is nothing.
   await assert.rejects(
     joinAs({ ...ask, certFile: good.certFile, keyFile: (await issue(['x.bots.example.com'])).keyFile }),
-    refusedWith('join_refused', /signature/),
+    refusedWith('join_refused', /no such way/),
   )
 })
 

@@ -130,10 +130,21 @@ test('the registry API shows what one may see', async (t) => {
       method: 'OPTIONS',
       headers: { origin: 'https://vscode.dev', 'access-control-request-headers': 'authorization' },
     })
-    assert.deepEqual([before.status, before.headers['access-control-allow-headers']], [204, 'Authorization, Content-Type'])
+    assert.deepEqual([before.status, before.headers['access-control-allow-headers']], [204, 'Authorization, Content-Type, If-None-Match'])
     assert.equal((await get('/signin', undefined, origin)).status, 403)
     assert.equal((await get('/v0.1/servers', undefined, { headers: { host: 'rebound.example' } })).status, 403)
     assert.equal((await get('/v0.1/servers', undefined, { method: 'POST' })).status, 405)
+  })
+
+  await t.test('what has not changed is not sent again, and what another may see is another page', async () => {
+    const first = await get('/v0.1/servers', token)
+    const { etag } = first.headers
+    assert.match(etag!, /^"[\w-]{43}"$/)
+    const again = await get('/v0.1/servers', token, { headers: { 'if-none-match': `"other", W/${etag}` } })
+    assert.deepEqual([again.status, again.text, again.headers.etag], [304, '', etag])
+    assert.equal((await get('/v0.1/servers', undefined, { headers: { 'if-none-match': etag! } })).status, 200)
+    assert.equal(first.headers['cache-control'], 'private, no-cache')
+    assert.equal((await get('/v0.1/servers?limit=0', token)).headers.etag, undefined)
   })
 
   await t.test('a token that is no good is said so, not taken for nobody', async () => {

@@ -8,8 +8,9 @@ import { folder } from '../../../test/parts/process.ts'
 import { startPostgres } from '../../demo/postgres.ts'
 import { FORMS } from '../config/forms.ts'
 import { secretsIn } from '../importing/secrets.ts'
-import { fileDoors, normal } from './file-doors.ts'
+import { asCommand, fileDoors, normal } from './file-doors.ts'
 import { tryMcp } from './mcp-door.ts'
+import { environmentDoors, pgpassDoors } from './password-doors.ts'
 import { tryPostgres } from './postgres-door.ts'
 
 const answering = async (t: TestContext, status: number, text: string) => {
@@ -83,19 +84,63 @@ test('client files: what goes around Chaperone is open, with the line that close
     [
       server('gh', { url: 'https://gh.example/mcp/', headers: { Authorization: `Bearer ${secret}` } }),
       server('own', { command: 'own' }),
+      server('pdf', { command: 'npx', args: ['pdf-server'] }),
       server('fine', { command: 'chaperone' }, { ours: true }),
       server('was', { command: 'x', env: { T: secret } }, { copy: true }),
       server('clean', { command: 'x' }, { copy: true }),
     ],
-    new Map([[normal('https://gh.example/mcp'), 'github']]),
+    new Map([
+      [normal('https://gh.example/mcp'), 'github'],
+      [asCommand(['npx', 'pdf-server']), 'documents'],
+    ]),
   )
   assert.deepEqual(
     found.map(({ where, fix }) => [where, fix]),
     [
       ['gh', 'chaperone mcp config cursor github, and take gh out of the file'],
       ['own', 'chaperone mcp import own'],
+      ['pdf', 'chaperone mcp config cursor documents, and take pdf out of the file'],
       ['was', "rm '/home/b/.cursor/mcp.json'"],
     ],
   )
   assert.doesNotMatch(JSON.stringify(found), new RegExp(secret))
+})
+
+test('passwords and tokens that lie about on this computer are doors: by the name of the variable or the line, never by value', () => {
+  const secret = 'ghp_0123456789abcdefghijABCDEFGHIJ456789'
+  const databases = new Map([['orders', 'db.example:5433']])
+  const env = environmentDoors(
+    {
+      GITHUB_TOKEN: secret,
+      PGPASSWORD: 'correct-horse',
+      REPORTS: 'postgres://app:s3cret-horse@db.example:5433/orders',
+      SSH_AUTH_SOCK: '/run/user/1000/keyring/ssh',
+      CHAPERONE_TOTP: '123456789',
+      AWS_ACCESS_KEY_FILE: '/home/b/key',
+      PATH: '/usr/bin:/bin',
+      TOKEN: `${'$'}{elsewhere}`,
+      EDITOR: 'vim',
+      MAX_TOKENS: '1000000000',
+    },
+    databases,
+  )
+  assert.deepEqual(
+    env.map(({ where, state }) => [where, state]),
+    [
+      ['GITHUB_TOKEN', 'open'],
+      ['PGPASSWORD', 'open'],
+      ['REPORTS', 'open'],
+    ],
+  )
+  assert.match(env[2]!.says, /around Chaperone to postgres\/orders/)
+  const text = '# mine\ndb.example:5433:*:app:a\\:b:c\nelse.example:5432:*:app:x\n*:*:*:postgres:y\ndb.example:5432:*:app:z\n\nhalf:a:line\n'
+  const files = pgpassDoors('/home/b/.pgpass', text, databases)
+  assert.deepEqual(
+    files.map(({ fix }) => fix),
+    [
+      "sed -i '2d' '/home/b/.pgpass', and at the server: ALTER ROLE app PASSWORD NULL. See: chaperone db setup orders",
+      "sed -i '4d' '/home/b/.pgpass', and at the server: ALTER ROLE postgres PASSWORD NULL. See: chaperone db setup orders",
+    ],
+  )
+  assert.doesNotMatch(JSON.stringify([...env, ...files]), /ghp_|horse|a:b:c/)
 })

@@ -1,5 +1,5 @@
+import { isShim } from './entries.ts'
 import { jsonServers } from './json-servers.ts'
-import { isShim } from './places.ts'
 import type { ClientForm } from './types.ts'
 
 /** It has no file, and its servers are called from OpenAI's side. */

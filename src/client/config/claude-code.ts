@@ -1,6 +1,6 @@
 import { join } from 'node:path'
+import { isShim, stdio } from './entries.ts'
 import { jsonServers, within } from './json-servers.ts'
-import { isShim, stdio } from './places.ts'
 import type { ClientForm } from './types.ts'
 
 /** Claude Code 2.1: the user's servers, and those of one folder each (`claude mcp add -s local`), are in one file. */

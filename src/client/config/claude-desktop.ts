@@ -1,5 +1,6 @@
+import { isShim, stdio } from './entries.ts'
 import { jsonServers } from './json-servers.ts'
-import { appData, isShim, stdio } from './places.ts'
+import { appData } from './places.ts'
 import type { ClientForm } from './types.ts'
 
 /** Its file takes programs only. What has a URL is a connector, which Anthropic's own servers call: it must be public. */

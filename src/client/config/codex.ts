@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { isShim, stdio } from './places.ts'
+import { isShim, stdio } from './entries.ts'
 import { tomlServers } from './toml-servers.ts'
 import type { ClientForm } from './types.ts'
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
+import { isShim, stdio } from './entries.ts'
 import { jsonServers } from './json-servers.ts'
-import { isShim, stdio } from './places.ts'
 import type { ClientForm, Entry } from './types.ts'
 
 const value = (entry: Entry) => (isShim(entry) ? stdio(entry) : { url: entry.url })

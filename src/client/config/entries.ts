@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { prefixOf } from '../../gateways/mcp/many/exposed-names.ts'
-import type { Client, Entry } from './types.ts'
+import type { Client, Entry, ShimEntry } from './types.ts'
 
 /** What the one entry for all servers is called in a client's file. */
 export const ONE = 'chaperone'
@@ -51,6 +51,11 @@ export function entryFor(client: Client, server: string | undefined, way: Way): 
   ]
   return { name, command, args, env: way.home === undefined ? {} : { CHAPERONE_HOME: way.home } }
 }
+
+export const isShim = (entry: Entry): entry is ShimEntry => 'command' in entry
+
+/** `command`, `args`, and `env` where there is any: what nearly all clients call them. */
+export const stdio = ({ command, args, env }: ShimEntry) => ({ command, args, ...(Object.keys(env).length > 0 ? { env } : {}) })
 
 /** What a client's file says of a server, in whatever words that client has. */
 export interface Reached {

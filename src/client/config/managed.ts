@@ -1,5 +1,4 @@
-import { entryFor, type Way } from './entries.ts'
-import { isShim } from './places.ts'
+import { entryFor, isShim, type Way } from './entries.ts'
 import type { Client } from './types.ts'
 
 /** What an administrator rolls out so that clients reach MCP servers through the gateway alone. */

@@ -1,6 +1,6 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import type { Entry, Place, ShimEntry } from './types.ts'
+import type { Place } from './types.ts'
 
 export const thisPlace = (): Place => ({ home: homedir(), env: process.env, platform: process.platform })
 
@@ -10,8 +10,3 @@ export function appData({ home, env, platform }: Place, ...rest: string[]): stri
   if (platform === 'win32') return join(env.APPDATA ?? join(home, 'AppData', 'Roaming'), ...rest)
   return join(env.XDG_CONFIG_HOME || join(home, '.config'), ...rest)
 }
-
-export const isShim = (entry: Entry): entry is ShimEntry => 'command' in entry
-
-/** `command`, `args`, and `env` where there is any: what nearly all clients call them. */
-export const stdio = ({ command, args, env }: ShimEntry) => ({ command, args, ...(Object.keys(env).length > 0 ? { env } : {}) })

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
+import { isShim, stdio } from './entries.ts'
 import { jsonServers } from './json-servers.ts'
-import { isShim, stdio } from './places.ts'
 import type { ClientForm } from './types.ts'
 
 export const windsurf: ClientForm = {

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
+import { isShim, stdio } from './entries.ts'
 import { jsonServers } from './json-servers.ts'
-import { appData, isShim, stdio } from './places.ts'
+import { appData } from './places.ts'
 import type { ClientForm } from './types.ts'
 
 export const zed: ClientForm = {

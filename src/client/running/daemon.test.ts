@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { manualClock } from '../../clock.ts'
 import { ChaperoneError, type ReasonCode } from '../../errors.ts'
 import type { Keeper } from '../credential.ts'
@@ -8,12 +8,12 @@ import { runDaemon } from './daemon.ts'
 const away = () => new ChaperoneError('upstream_unavailable', 'The server cannot be reached.')
 
 /** A daemon whose every join and start is answered by the test, on a clock that stands still. */
-function daemon(joinsAgain = true) {
+function daemon(t: TestContext, { joinsAgain = true, first = () => {} }: { readonly joinsAgain?: boolean; readonly first?: () => void } = {}) {
   const clock = manualClock(0)
   const stop = new AbortController()
   const lines: string[] = []
   const sessions: { end(code: ReasonCode): void; closed: boolean }[] = []
-  let answer: () => void | Promise<void> = () => {}
+  let answer: () => void | Promise<void> = first
   let program: (keeper: Keeper) => Promise<number> = async () => 0
   const join = async (): Promise<Keeper> => {
     await answer()
@@ -39,6 +39,7 @@ function daemon(joinsAgain = true) {
     say: (line) => void lines.push(line),
     clock,
   })
+  t.after(() => stop.abort('SIGTERM'))
   const turns = async () => {
     for (let i = 0; i < 20; i++) await new Promise((done) => setImmediate(done))
   }
@@ -62,8 +63,8 @@ function daemon(joinsAgain = true) {
   }
 }
 
-test('a program that ends is started again in the same session, after a second, then two, up to a minute', async () => {
-  const one = daemon()
+test('a program that ends is started again in the same session, after a second, then two, up to a minute', async (t) => {
+  const one = daemon(t)
   const starts: number[] = []
   one.onRun(async () => starts.push(0))
   for (const s of [0, 1, 2, 4, 8, 16, 32, 60]) {
@@ -79,12 +80,13 @@ test('a program that ends is started again in the same session, after a second, 
   assert.ok(one.sessions[0]!.closed, 'its session ends with it')
 })
 
-test('a server that is away is waited for, and told once', async () => {
-  const one = daemon()
+test('a server that is away is waited for, and told once', async (t) => {
   let tries = 0
-  one.onJoin(() => {
-    tries++
-    throw away()
+  const one = daemon(t, {
+    first: () => {
+      tries++
+      throw away()
+    },
   })
   for (const s of [1, 2, 4]) await one.pass(s * 1000)
   assert.equal(tries, 4)
@@ -95,12 +97,12 @@ test('a server that is away is waited for, and told once', async () => {
   assert.equal(one.ready(), 1)
 })
 
-test('rule 4: an agent that is locked or disabled stays so, whatever it could prove; a session that is over is followed by another', async () => {
+test('rule 4: an agent that is locked or disabled stays so, whatever it could prove; a session that is over is followed by another', async (t) => {
   for (const [code, exit] of [
     ['locked', 3],
     ['identity_disabled', 4],
   ] as const) {
-    const one = daemon()
+    const one = daemon(t)
     one.onRun(async () => {
       one.sessions[0]!.end(code)
       return 143
@@ -108,7 +110,7 @@ test('rule 4: an agent that is locked or disabled stays so, whatever it could pr
     assert.equal(await one.ended, exit)
     assert.equal(one.sessions.length, 1)
   }
-  const two = daemon()
+  const two = daemon(t)
   two.onRun(async () => {
     two.sessions.at(-1)!.end('session_ended')
     return 143
@@ -124,8 +126,8 @@ test('rule 4: an agent that is locked or disabled stays so, whatever it could pr
   await refused
 })
 
-test('what cannot join again ends with its session, and says what it needs', async () => {
-  const one = daemon(false)
+test('what cannot join again ends with its session, and says what it needs', async (t) => {
+  const one = daemon(t, { joinsAgain: false })
   one.onRun(async () => {
     one.sessions[0]!.end('credential_expired')
     return 143
@@ -134,8 +136,8 @@ test('what cannot join again ends with its session, and says what it needs', asy
   assert.match(one.lines.at(-1)!, /--method/)
 })
 
-test('a start that fails because the server is away is tried again in the same session; one that fails otherwise is told', async () => {
-  const one = daemon()
+test('a start that fails because the server is away is tried again in the same session; one that fails otherwise is told', async (t) => {
+  const one = daemon(t)
   let starts = 0
   one.onRun(async () => {
     starts++

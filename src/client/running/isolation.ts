@@ -127,8 +127,20 @@ export function bwrapArguments(ask: BwrapAsk): { readonly options: readonly stri
 /** What a terminal sends to all that stands before it. The runner and bwrap are not who is meant. */
 export const TERMINAL_SIGNALS = 'INT,QUIT'
 
-/** The machine as it is, but with processes of its own: nobody else's memory or environment can be read. */
-const openBinds = (_: BwrapAsk) => ['--dev-bind', '/', '/', '--proc', '/proc']
+/**
+ * Processes of its own: nobody else's memory or environment can be read. What root may write there is the whole machine's
+ * (core_pattern names a program that the kernel starts, outside), and bubblewrap leaves it so where it makes no user namespace.
+ */
+const OWN_PROC = [
+  ...['--proc', '/proc'],
+  ...(process.getuid?.() === 0 ? ['sys', 'sysrq-trigger', 'irq', 'bus'] : [])
+    .map((name) => `/proc/${name}`)
+    .filter(existsSync)
+    .flatMap((path) => ['--ro-bind', path, path]),
+]
+
+/** The machine as it is. */
+const openBinds = (_: BwrapAsk) => ['--dev-bind', '/', '/', ...OWN_PROC]
 
 /** Only what a program needs to run, the folder that it works in, and what was named. */
 function closedBinds({ program, cwd, read, write }: BwrapAsk): string[] {
@@ -137,7 +149,8 @@ function closedBinds({ program, cwd, read, write }: BwrapAsk): string[] {
   const outside = (path: string) => !['/usr', '/opt', '/nix'].some((folder) => isIn(path, folder))
   const ordered = (paths: readonly string[]) => [...new Set(paths.map((path) => resolve(path)))].sort((a, b) => a.length - b.length)
   return [
-    ...['--proc', '/proc', '--dev', '/dev', '--tmpfs', '/tmp'],
+    ...OWN_PROC,
+    ...['--dev', '/dev', '--tmpfs', '/tmp'],
     ...system,
     ...ordered(seen.filter(outside)).flatMap((path) => ['--ro-bind', path, path]),
     ...ordered([cwd, ...write]).flatMap((path) => ['--bind', path, path]),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createServer, request as open } from 'node:http'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import { answerOf, eventually, type Harness, harness, initialize, listen, openSession } from './harness.test.ts'
+import { answerOf, eventually, type Harness, harness, initialize, listen, openSession } from './harness.fixture.ts'
 
 const ping = { jsonrpc: '2.0', id: 1, method: 'ping' }
 

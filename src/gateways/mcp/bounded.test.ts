@@ -5,7 +5,7 @@ import type { Socket } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { answerOf, eventually, type Harness, harness, initialize, type Json, listen, openSession } from './harness.test.ts'
+import { answerOf, eventually, type Harness, harness, initialize, type Json, listen, openSession } from './harness.fixture.ts'
 
 /** What the server does when a tool of this name is called. All of it harms nobody else (rule 11). */
 type Behaviour = (response: ServerResponse, id: Json) => void

@@ -58,7 +58,7 @@ export function replyTo(error: ChaperoneError, asked: Asked): Reply {
   }
   const told = error instanceof Refusal && asked.id !== undefined && asked.method === 'tools/call' ? toolRefusal(error, asked, asked.id) : undefined
   // MCP authorization, scope challenge: only where a wider token would help, or a client would ask its person again and again.
-  if (asked.stepUp !== undefined && error instanceof Refusal && error.decision.limit?.alone === true) {
+  if (asked.stepUp !== undefined && error instanceof Refusal && error.code === 'delegation_exceeded' && error.decision.limit?.alone) {
     const message = told ?? failure(asked.id, REASONS[error.code].jsonrpc, sentence(error), dataOf(error))
     return { status: 403, message, headers: { 'www-authenticate': asked.stepUp } }
   }

@@ -3,7 +3,7 @@ import { after, before, beforeEach, test } from 'node:test'
 import type pg from 'pg'
 import { Refusal } from '../../access/types.ts'
 import { bind, execute, flush, sync } from './raw.fixture.ts'
-import { type Rig, startRig, until } from './rig.test.ts'
+import { type Rig, startRig, until } from './rig.fixture.ts'
 import { sit, structured, toolsOf } from './tools/tools.fixture.ts'
 import { describeMessage, parseMessage as parse } from './wire/write.ts'
 

@@ -7,7 +7,7 @@ import { manualClock } from '../../clock.ts'
 import { makeAuthority } from './authority.fixture.ts'
 import { postgresGateway } from './gateway.ts'
 import { message, sync } from './raw.fixture.ts'
-import { READER, type Rig, startRig, until } from './rig.test.ts'
+import { READER, type Rig, startRig, until } from './rig.fixture.ts'
 import { readErrorFields } from './wire/server.ts'
 import { cancelRequest, parseMessage as parse, queryMessage as query, sslRequest, startupPacket } from './wire/write.ts'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, test } from 'node:test'
 import { bind, execute, flush, type RawClient, sync } from './raw.fixture.ts'
-import { ANYTHING, READER, type Rig, startRig, until } from './rig.test.ts'
+import { ANYTHING, READER, type Rig, startRig, until } from './rig.fixture.ts'
 import { readErrorFields } from './wire/server.ts'
 import { parseMessage as parse, queryMessage as query } from './wire/write.ts'
 

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import type { Rig } from './rig.test.ts'
+import type { Rig } from './rig.fixture.ts'
 
 /** Puts a slow way between the gateway of the rig and its database: each piece of either direction waits `ms()`, in order. */
 export async function delayUpstream(rig: Rig, ms: () => number) {

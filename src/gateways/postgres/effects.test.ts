@@ -3,7 +3,7 @@ import { after, before, test } from 'node:test'
 import pg from 'pg'
 import { UNKNOWN_MS } from './mirror/mirrors.ts'
 import { bind, execute, message, sync } from './raw.fixture.ts'
-import { type Rig, startRig } from './rig.test.ts'
+import { type Rig, startRig } from './rig.fixture.ts'
 
 /**
  * B18 whole: code that a statement runs without naming it. The role may read everything and insert into one table, so the

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, beforeEach, test } from 'node:test'
 import type pg from 'pg'
 import { bind, execute, message, sync } from './raw.fixture.ts'
-import { type Rig, startRig } from './rig.test.ts'
+import { type Rig, startRig } from './rig.fixture.ts'
 import { parseMessage, queryMessage } from './wire/write.ts'
 
 /** Ways round a rule that somebody found by trying: each once got a write, a hidden value or another table. */

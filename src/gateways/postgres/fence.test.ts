@@ -6,7 +6,7 @@ import type { Connection } from '../../identity/types.ts'
 import { Crowd } from './crowd.ts'
 import { postgresGateway } from './gateway.ts'
 import { bind, execute, type RawClient, sync } from './raw.fixture.ts'
-import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.test.ts'
+import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query } from './wire/write.ts'
 
 /** The second fence: what the session itself is held to, whatever its statements. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, test } from 'node:test'
 import { close, message, sync } from './raw.fixture.ts'
-import { ANYTHING, type Rig, startRig, until } from './rig.test.ts'
+import { ANYTHING, type Rig, startRig, until } from './rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query, startupPacket } from './wire/write.ts'
 
 /** What one client asks of the gateway's memory, of its record and of the database, without end. */

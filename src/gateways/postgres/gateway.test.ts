@@ -4,7 +4,7 @@ import { connect as connectTcp } from 'node:net'
 import { after, before, beforeEach, test } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import { ChaperoneError } from '../../errors.ts'
-import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.test.ts'
+import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.fixture.ts'
 import { cancelRequest, queryMessage, sslRequest, startupPacket } from './wire/write.ts'
 
 let rig: Rig

@@ -3,7 +3,7 @@ import { after, before, beforeEach, test } from 'node:test'
 import { systemClock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { bind, execute, flush, message, sync } from './raw.fixture.ts'
-import { READER, type Rig, startRig, until, WRITER } from './rig.test.ts'
+import { READER, type Rig, startRig, until, WRITER } from './rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query } from './wire/write.ts'
 
 /** A role that was granted until a minute: in the connection that is open it begins, works, and ends. */

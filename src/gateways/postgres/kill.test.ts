@@ -4,7 +4,7 @@ import { type AddressInfo, connect as connectTcp, createServer, type Server } fr
 import { after, before, beforeEach, test } from 'node:test'
 import { type PostgresGateway, postgresGateway } from './gateway.ts'
 import { bind, execute, flush, message, type RawClient, sync } from './raw.fixture.ts'
-import { ANYTHING, type Rig, startRig, until } from './rig.test.ts'
+import { ANYTHING, type Rig, startRig, until } from './rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query, sslRequest } from './wire/write.ts'
 
 /**

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { after, before, beforeEach, test } from 'node:test'
 import { bind, close, execute, message, type RawClient, sync } from './raw.fixture.ts'
-import { ANYTHING, type Rig, startRig, WRITER } from './rig.test.ts'
+import { ANYTHING, type Rig, startRig, WRITER } from './rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query } from './wire/write.ts'
 
 /** Names that move while a connection is open: where tables are looked for, and what was prepared under a name. */

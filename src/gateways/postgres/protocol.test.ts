@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, test } from 'node:test'
 import { bind, close, execute, flush, message, type RawClient, sync } from './raw.fixture.ts'
-import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.test.ts'
+import { ANYTHING, READER, type Rig, startRig, until, WRITER } from './rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query } from './wire/write.ts'
 
 /** The protocol as no driver speaks it on purpose: pipelines, names that change hands, refusals at every place. */

@@ -8,7 +8,7 @@ import { withDeadline } from './database/deadline.ts'
 import { secureSocket } from './database/upstream.ts'
 import { delayUpstream } from './delays.fixture.ts'
 import { bind, close, execute, flush, sync } from './raw.fixture.ts'
-import { ANYTHING, type Rig, startRig, until } from './rig.test.ts'
+import { ANYTHING, type Rig, startRig, until } from './rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query, sslRequest, startupPacket } from './wire/write.ts'
 
 /** Nothing here may wait for ever: states in which nothing is in flight, and the client waits all the same. */

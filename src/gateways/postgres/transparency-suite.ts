@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { bind, close, execute, flush, message, type RawClient, sync } from './raw.fixture.ts'
-import type { Rig } from './rig.test.ts'
+import type { Rig } from './rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query } from './wire/write.ts'
 
 /**

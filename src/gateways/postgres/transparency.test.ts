@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { after, before, test } from 'node:test'
-import { ANYTHING, type Rig, startRig } from './rig.test.ts'
+import { ANYTHING, type Rig, startRig } from './rig.fixture.ts'
 import { assertSameLogin, assertTransparent, hashOfResult, SCRIPTS } from './transparency-suite.ts'
 
 /** Debian's versions, where they are installed; `npm run test:postgres-versions` fetches 13 to 17. */

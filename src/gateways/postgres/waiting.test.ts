@@ -6,7 +6,7 @@ import { after, before, beforeEach, test } from 'node:test'
 import { ChaperoneError } from '../../errors.ts'
 import { postgresGateway } from './gateway.ts'
 import { bind, execute, message, sync } from './raw.fixture.ts'
-import { type Rig, startRig, until } from './rig.test.ts'
+import { type Rig, startRig, until } from './rig.fixture.ts'
 import { cancelRequest, parseMessage as parse, queryMessage as query } from './wire/write.ts'
 
 /** A connection that waits for a human: what ends it, what waits behind it, and what must still be true when the answer comes. */

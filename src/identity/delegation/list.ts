@@ -3,6 +3,7 @@ import { isId } from '../../ids.ts'
 import { limitsInWords } from '../../policy/narrowing-words.ts'
 import type { Limits } from '../../policy/types.ts'
 import type { Database, Store } from '../../store/store.ts'
+import { endWords } from '../end-reasons.ts'
 import type { LiveSession, Sessions } from '../types.ts'
 import { type Delegation, toDelegation } from './delegations.ts'
 
@@ -25,6 +26,7 @@ export interface DelegationRow {
   readonly createdAt: number
   readonly expiresAt?: number
   readonly endedAt?: number
+  /** in words */
   readonly endReason?: string
   /** the session with which it ends */
   readonly session?: string
@@ -137,7 +139,7 @@ export async function inNames(db: Database, delegations: readonly Delegation[], 
     ...(one.madeBy === undefined ? {} : { madeBy: nameOf(one.madeBy) }),
     ...(one.expiresAt === undefined ? {} : { expiresAt: one.expiresAt }),
     ...(one.endedAt === undefined ? {} : { endedAt: one.endedAt }),
-    ...(one.endReason === undefined ? {} : { endReason: one.endReason }),
+    ...(one.endReason === undefined ? {} : { endReason: endWords(one.endReason) }),
     ...(one.sessionId === undefined ? {} : { session: one.sessionId }),
     ...(one.parentId === undefined ? {} : { under: one.parentId }),
   }))
@@ -159,4 +161,6 @@ const FEWEST = 6
 const CHUNK = 500
 const SEE = 'See: chaperone delegations ls'
 
-const noSuch = (more = '') => new ChaperoneError('not_found', ['There is no such delegation for you.', more].filter(Boolean).join(' '), { fix: SEE })
+/** The same of one that is not there, and of one that is nobody's business here. */
+export const noSuch = (more = '') =>
+  new ChaperoneError('not_found', ['There is no such delegation for you.', more].filter(Boolean).join(' '), { fix: SEE })

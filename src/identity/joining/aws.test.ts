@@ -7,8 +7,7 @@ import type { Obtaining } from '../../client/joining/obtain.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { type AwsProof, aws, claimsOf, stsHost } from './aws.ts'
 import { makeChallenge, readChallenge } from './challenge.ts'
-import { joinContext, NOW, SERVER } from './joining.fixture.ts'
-import { JoinRefused } from './refused.ts'
+import { joinContext, NOW, refusedFor as refused, SERVER } from './joining.fixture.ts'
 
 const ROLE: AwsPrincipal = {
   secret: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY',
@@ -47,11 +46,6 @@ async function place(t: TestContext) {
   }
   const line = { address: 'x:1', fingerprint: SERVER, audience: 'https://test' }
   return { sts, context, proof, line, prove: (one: AwsProof, spec = {}) => aws.prove(one, aws.spec.parse(spec), context) }
-}
-const refused = (told: RegExp) => (error: unknown) => {
-  assert.ok(error instanceof JoinRefused, String(error))
-  assert.match(error.message, told)
-  return true
 }
 
 test('who signed for us is who STS says he is; the secret key never comes here', async (t) => {

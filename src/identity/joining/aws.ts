@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { parseStrict } from '../../encoding/strict-json.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import type { Claims, JoinContext, JoinMethod } from './method.ts'
-import { JoinRefused } from './refused.ts'
+import { type JoinRefused, unproven } from './refused.ts'
 import { statement } from './signed-proof.ts'
 import { afterAccount, whole } from './telling.ts'
 
@@ -69,36 +69,37 @@ export const aws: JoinMethod<z.infer<typeof awsSpec>, AwsProof> = {
   telling: { account: whole, arn: afterAccount, user_id: whole },
   provableAgain: true,
   async prove(proof, spec, context) {
-    const refused = (told: string, why: string) => new JoinRefused(told, { why, document: context.document, method: 'aws' })
-    if (spec.regions && !spec.regions.includes(proof.region)) throw refused(`the region ${proof.region} is not asked here.`, 'region')
+    // Until STS has said who it is, it is anybody.
+    const refused = (why: string) => unproven(why, { document: context.document, method: 'aws' })
+    if (spec.regions && !spec.regions.includes(proof.region)) throw refused(`the region ${proof.region} is not asked here`)
     const signature = AUTHORIZATION.exec(proof.authorization)?.groups
     if (!signature || signature.region !== proof.region || signature.day !== proof.date.slice(0, 8))
-      throw refused('the request was not signed for STS in that region.', 'authorization')
+      throw refused('the request was not signed for STS in that region')
     const signed = new Set(signature.headers!.split(';'))
     for (const name of ['host', 'x-amz-date', STATEMENT_HEADER, ...(proof.security_token === undefined ? [] : ['x-amz-security-token'])])
-      if (!signed.has(name)) throw refused(`the header \`${name}\` is not signed.`, `unsigned ${name}`)
+      if (!signed.has(name)) throw refused(`the header \`${name}\` is not signed`)
     const once = await readStatement(proof.statement, context, refused)
     const { Account, Arn, UserId } = await askSts(proof, spec.ca, context, refused)
     return { subject: Arn, claims: claimsOf(Account, Arn, UserId), once }
   },
 }
 
-async function readStatement(text: string, context: JoinContext, refused: (told: string, why: string) => JoinRefused) {
+async function readStatement(text: string, context: JoinContext, refused: (why: string) => JoinRefused) {
   let said: z.infer<typeof statement>
   try {
     said = statement.parse(parseStrict(Buffer.from(text, 'base64url')).value)
   } catch {
-    throw refused('what was signed cannot be read.', 'statement')
+    throw refused('what was signed cannot be read')
   }
-  if (said.aud !== context.audience || !(await context.servers()).includes(said.ca)) throw refused('it was signed for another server.', 'aud or ca')
-  if (said.join !== context.document) throw refused('it was signed for another way to join.', 'join')
-  if (said.key !== createHash('sha256').update(context.spki).digest('base64url')) throw refused('it was signed for another key.', 'key')
+  if (said.aud !== context.audience || !(await context.servers()).includes(said.ca)) throw refused('it was signed for another server')
+  if (said.join !== context.document) throw refused('it was signed for another way to join')
+  if (said.key !== createHash('sha256').update(context.spki).digest('base64url')) throw refused('it was signed for another key')
   const until = context.challenge(said.nonce)
-  if (until === undefined) throw refused('it was signed too long ago, or not for this server.', 'nonce')
+  if (until === undefined) throw refused('it was signed too long ago, or not for this server')
   return { key: `nonce ${said.nonce}`, until }
 }
 
-async function askSts(proof: AwsProof, ca: string | undefined, context: JoinContext, refused: (told: string, why: string) => JoinRefused) {
+async function askSts(proof: AwsProof, ca: string | undefined, context: JoinContext, refused: (why: string) => JoinRefused) {
   const host = stsHost(proof.region)
   const fetch = context.open({ name: 'STS', origin: new URL(`https://${host}`), ca, allowPrivate: false })
   let answer: Response
@@ -124,7 +125,7 @@ async function askSts(proof: AwsProof, ca: string | undefined, context: JoinCont
       cause,
     })
   }
-  if (answer.status === 403 || answer.status === 400) throw refused('AWS does not know who signed this.', `STS answered ${answer.status}`)
+  if (answer.status === 403 || answer.status === 400) throw refused(`AWS does not know who signed this: STS answered ${answer.status}`)
   if (answer.status !== 200) {
     throw new ChaperoneError('upstream_unavailable', 'STS of AWS cannot say who this is at the moment.', {
       detail: `${host}: status ${answer.status}`,

@@ -2,12 +2,12 @@ import { createPublicKey, type KeyObject } from 'node:crypto'
 import { z } from 'zod'
 import { ChaperoneError } from '../../errors.ts'
 import { newId } from '../../ids.ts'
-import type { Write } from '../../store/store.ts'
+import type { Database, Write } from '../../store/store.ts'
 import { lookAtInvitation, useInvitation } from '../invitations.ts'
 import { addKey, busy, countOf, findKey, fingerprintOf, isRevoked, openSessionsOfKey, stillCounts, wasShown } from './join-keys.ts'
 import { KeyCopied } from './key-copied.ts'
 import type { Counted, JoinContext, JoinMethod } from './method.ts'
-import { JoinRefused } from './refused.ts'
+import { JoinRefused, unproven } from './refused.ts'
 import { signedText, verifyStatement } from './signed-proof.ts'
 
 const MOST_KEYS = 100
@@ -72,14 +72,19 @@ export const boundKey: JoinMethod<BoundKeySpec, z.infer<typeof proof>> = {
       new JoinRefused(told, { why, document: context.document, method: 'bound-key', subject }, fix === undefined ? {} : { fix })
     const key = readPublicKey(pem)
     const subject = key ? fingerprintOf(key.spki) : 'unreadable'
-    if (!key) throw refused('the key is no ordinary public key.', 'key')
+    const stranger = (why: string, cause?: unknown) => unproven(why, { document: context.document, method: 'bound-key', subject }, cause)
+    if (!key) throw stranger('the key is no ordinary public key')
+    const written = spec.keys.some((one) => readPublicKey(one)?.spki.equals(key.spki))
+    const row = await findKey(context.store.db, { ...context, spki: key.spki })
+    if (register !== undefined)
+      await lookAtToken(context.store.db, register, context).catch((error: unknown) =>
+        Promise.reject(stranger('the join token is unknown, used or over', error)),
+      )
+    else if (!row && !written) throw stranger('this key is not known')
+    // Whoever signs with a key of his own has shown nothing; from here on he holds one that is known, or a token for it.
     const { said, once } = await verifyStatement(signed, key.key, context, 'bound-key')
     const { joins } = said
     if (joins === undefined) throw refused('the count is missing.', 'joins')
-    const written = spec.keys.some((one) => readPublicKey(one)?.spki.equals(key.spki))
-    const row = await findKey(context.store.db, { ...context, spki: key.spki })
-    if (register === undefined && !row && !written)
-      throw refused('this key is not known.', 'unknown key', 'Make it known: chaperone agent token NAME --how DOCUMENT.')
     if (await isRevoked(context.store.db, key.spki))
       throw refused(
         'this key was shown by two, and opens nothing any more.',
@@ -139,15 +144,21 @@ async function count(trx: Write, { key, subject, joins, register, written, spec,
   return {
     joins: next,
     session: { id: session, credential: newId('crd', now), still: (last) => stillCounts(last, { document, agentId, spki: key.spki }, session) },
-    instead: kind === 'lost' ? open.filter((id) => id === row.newest_session) : [],
+    // Whether it has begun or not: it may be beginning at this moment, at another node.
+    instead: kind === 'lost' && row.newest_session !== null ? [row.newest_session] : [],
     ...(madeBy === null ? {} : { issuerId: madeBy }),
   }
 }
 
+async function lookAtToken(db: Database | Write, token: string, { agentId, now }: Pick<JoinContext, 'agentId' | 'now'>) {
+  const invitation = await lookAtInvitation(db, token, 'join', now)
+  if (invitation.identityId !== agentId) throw new ChaperoneError('invitation_invalid', 'The invitation or join token is unknown, used or expired.')
+  return invitation
+}
+
 /** Returns who made it. */
 async function useToken(trx: Write, token: string, { agentId, now }: JoinContext): Promise<string | null> {
-  const invitation = await lookAtInvitation(trx, token, 'join', now)
-  if (invitation.identityId !== agentId) throw new ChaperoneError('invitation_invalid', 'The invitation or join token is unknown, used or expired.')
+  const invitation = await lookAtToken(trx, token, { agentId, now })
   await useInvitation(trx, token, 'join', now)
   return invitation.createdBy ?? null
 }

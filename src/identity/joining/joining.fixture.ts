@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto'
 import { CompactSign } from 'jose'
 import { openIssuerKeys } from './issuer-keys.ts'
@@ -73,4 +74,12 @@ export function issuerOf(issuer: string, type: 'rsa' | 'p256' | 'ed25519' = 'p25
         .setProtectedHeader({ alg, kid, typ: 'JWT', ...header })
         .sign(key),
   }
+}
+
+/** A refusal: what its caller hears of it, or, where he has proven nothing yet and hears nothing, what the record keeps. */
+export const refusedFor = (why: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof JoinRefused, String(error))
+  assert.equal(error.code, 'join_refused')
+  assert.match(error.message.endsWith(UNKNOWN) ? error.facts.why : error.message, why)
+  return true
 }

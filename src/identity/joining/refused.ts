@@ -30,7 +30,9 @@ export class JoinRefused extends ChaperoneError {
 
   constructor(told: string, facts: RefusedFacts, options: { readonly fix?: string; readonly cause?: unknown } = {}) {
     super('join_refused', `Nobody joins like this: ${told}`, {
-      fix: options.fix ?? 'Check the name after --as and what this machine shows; the record of the server says more to an administrator.',
+      fix:
+        options.fix ??
+        'Check the name after --as and what this machine shows: it may be over, or used. The record of the server says more to an administrator.',
       detail: facts.why,
       ...(options.cause === undefined ? {} : { cause: options.cause }),
     })
@@ -39,5 +41,9 @@ export class JoinRefused extends ChaperoneError {
   }
 }
 
-/** What a stranger is told when there is nothing to say of his proof. */
+/** What everybody is told who has proven nothing yet: the same as for a name that does not exist (rule 8). */
 export const UNKNOWN = 'there is no such way to join, or what was shown does not prove it.'
+
+/** Of somebody who has not proven to come from whom the document believes: what is wrong stands in the record alone. */
+export const unproven = (why: string, facts: Omit<RefusedFacts, 'why'>, cause?: unknown): JoinRefused =>
+  new JoinRefused(UNKNOWN, { why: why.replace(/\.$/, ''), ...facts }, cause === undefined ? {} : { cause })

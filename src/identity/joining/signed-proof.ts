@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { parseStrict } from '../../encoding/strict-json.ts'
 import { ALGORITHMS } from './issuer-keys.ts'
 import type { JoinContext } from './method.ts'
-import { JoinRefused } from './refused.ts'
+import { JoinRefused, unproven } from './refused.ts'
 
 /** RFC 8725 section 3.11: what is signed to join is good for nothing else, and nothing else is good for joining. */
 export const PROOF_TYPE = 'chaperone-join+jwt'
@@ -37,18 +37,18 @@ export async function verifyStatement(
   context: JoinContext,
   method: string,
 ): Promise<{ readonly said: Statement; readonly once: { readonly key: string; readonly until: number } }> {
-  const refused = (told: string, why: string, cause?: unknown) =>
-    new JoinRefused(told, { why, document: context.document, method }, cause === undefined ? {} : { cause })
+  const refused = (told: string, why: string) => new JoinRefused(told, { why, document: context.document, method })
+  const stranger = (why: string, cause?: unknown) => unproven(why, { document: context.document, method }, cause)
   let said: Statement
   try {
     const { typ, b64 } = decodeProtectedHeader(signed)
-    if (typ !== PROOF_TYPE || b64 !== undefined) throw refused('what was signed is no proof for joining.', 'typ')
+    if (typ !== PROOF_TYPE || b64 !== undefined) throw stranger('what was signed is no proof for joining')
     const { payload } = await compactVerify(signed, key, { algorithms: [...ALGORITHMS] })
     said = statement.parse(parseStrict(payload).value)
   } catch (error) {
     if (error instanceof JoinRefused) throw error
-    if (error instanceof errors.JWSSignatureVerificationFailed) throw refused('the signature does not hold.', 'signature', error)
-    throw refused('what was signed cannot be read.', error instanceof Error ? error.message : String(error), error)
+    if (error instanceof errors.JWSSignatureVerificationFailed) throw stranger('the signature does not hold', error)
+    throw stranger(`what was signed cannot be read: ${error instanceof Error ? error.message : String(error)}`, error)
   }
   if (said.aud !== context.audience) throw refused('it was signed for another server.', `aud ${said.aud}`)
   if (!(await context.servers()).includes(said.ca)) throw refused('it was signed for another server.', 'another authority')

@@ -1,19 +1,13 @@
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { test } from 'node:test'
-import { issuerOf, joinContext, NOW } from './joining.fixture.ts'
-import { JoinRefused } from './refused.ts'
+import { issuerOf, joinContext, NOW, refusedFor as refused } from './joining.fixture.ts'
+import type { JoinRefused } from './refused.ts'
 import { claimsOfToken, verifyWorkloadToken } from './workload-token.ts'
 
 const at = issuerOf('https://ci.example')
 const place = { issuer: at.issuer, jwks: at.jwks }
 const verify = (token: string, over = {}) => verifyWorkloadToken(token, place, joinContext(over), 'oidc')
-const refused = (told: RegExp) => (error: unknown) => {
-  assert.ok(error instanceof JoinRefused, String(error))
-  assert.equal(error.code, 'join_refused')
-  assert.match(error.message, told)
-  return true
-}
 const b64 = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
 test('rule 1: a token of the issuer for us proves its subject, by each kind of key', async () => {
@@ -135,4 +129,34 @@ test('claims are texts, numbers, truths and lists of them; what is nested has no
     nothing: null,
   } as never)
   assert.deepEqual(claims, { sub: 'a', run_id: '7', ref_protected: 'true', groups: ['a', '3'] })
+})
+
+test('a token without a key id is tried with each key that could have made it: an issuer that rotates publishes two', async () => {
+  const next = issuerOf('https://ci.example')
+  const two = { issuer: at.issuer, jwks: { keys: [...next.jwks.keys, ...at.jwks.keys] } }
+  const nameless = await at.token({}, { kid: undefined })
+  assert.equal((await verifyWorkloadToken(nameless, two, joinContext(), 'oidc')).payload.sub, 'workload')
+  await assert.rejects(
+    verifyWorkloadToken(await issuerOf('https://ci.example').token({}, { kid: undefined }), two, joinContext(), 'oidc'),
+    refused(/signature/),
+  )
+  // What is wrong beside the signature is still looked at.
+  const over = await at.token({ exp: NOW / 1000 - 60 }, { kid: undefined })
+  await assert.rejects(verifyWorkloadToken(over, two, joinContext(), 'oidc'), refused(/past its end/))
+})
+
+test('rule 8: who has proven nothing yet hears the same for every fault; the record has each', async () => {
+  const thief = issuerOf('https://ci.example')
+  const tokens = [
+    'a.b.c',
+    await thief.token(),
+    await thief.token({ exp: 1, aud: 'https://elsewhere' }),
+    await at.token({}, { kid: 'k9' }),
+    await at.token({}, { typ: 'at+jwt' }),
+  ]
+  const heard = await Promise.all(
+    tokens.map((token) => verify(token).then(() => assert.fail(), (error: JoinRefused) => [error.message, error.fix, error.facts.why])),
+  )
+  assert.equal(new Set(heard.map(([message, fix]) => `${message} ${fix}`)).size, 1)
+  assert.equal(new Set(heard.map(([, , why]) => why)).size, 4)
 })

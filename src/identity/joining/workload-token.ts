@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { toChaperoneError } from '../../errors.ts'
 import { ALGORITHMS, TOLERANCE_S, verifyWith } from './issuer-keys.ts'
 import type { Claims, JoinContext, KeyPlace } from './method.ts'
-import { JoinRefused, shownValue } from './refused.ts'
+import { JoinRefused, shownValue, unproven } from './refused.ts'
 
 /** A GitHub token is 2 KB; a claim of a few hundred groups may be ten times that. */
 const LONGEST_TOKEN = 16 * 1024
@@ -30,20 +30,21 @@ export interface Verified {
 
 /**
  * A token of a workload, verified: signature, issuer, audience, times, kind. It must be for us alone: one that is also for
- * somebody else could have been handed on by him. Throws JoinRefused, which speaks of nothing but the token; `upstream_unavailable`.
+ * somebody else could have been handed on by him. Throws JoinRefused, which speaks of nothing but the token, and of that only when
+ * its issuer has made it; `upstream_unavailable`.
  */
 export async function verifyWorkloadToken(token: string, place: KeyPlace, context: JoinContext, method: string): Promise<Verified> {
   const refused = (told: string, why: string, more: { claim?: string; value?: string; rule?: string; cause?: unknown } = {}) => {
     const { cause, ...facts } = more
     return new JoinRefused(told, { why, document: context.document, method, ...facts }, { cause })
   }
+  const stranger = (why: string, cause?: unknown) => unproven(why, { document: context.document, method }, cause)
   const header = headerOf(token)
-  if (!header) throw refused('what was shown is not a signed token.', 'not a compact JWS')
+  if (!header) throw stranger('what was shown is not a signed token')
   // RFC 8725 section 3.11: an access token, a logout token or an assertion of the same issuer proves something else.
-  if (header.typ !== undefined && !/^jwt$/i.test(header.typ))
-    throw refused(`a token of the type ${shownValue(header.typ)} proves nothing here.`, 'typ')
+  if (header.typ !== undefined && !/^jwt$/i.test(header.typ)) throw stranger(`a token of the type ${shownValue(header.typ)} proves nothing here`)
   if (!(ALGORITHMS as readonly string[]).includes(header.alg)) {
-    throw refused(`tokens signed with ${shownValue(header.alg)} are not believed.`, 'alg')
+    throw stranger(`tokens signed with ${shownValue(header.alg)} are not believed`)
   }
   const keys = await context.keys.of(place, header.kid)
   try {
@@ -82,12 +83,11 @@ export async function verifyWorkloadToken(token: string, place: KeyPlace, contex
       return refused(`its claim \`${claim}\` is ${value}.`, `claim ${claim}`, { claim, value, ...(rule === undefined ? {} : { rule }), cause: error })
     }
     if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys)
-      return refused('the token is signed with a key that its issuer does not publish.', 'unknown key', { cause: error })
-    if (error instanceof errors.JWSSignatureVerificationFailed)
-      return refused('the signature of the token does not hold.', 'signature', { cause: error })
-    if (error instanceof errors.JOSEError) return refused('the token cannot be read.', error.code, { cause: error })
+      return stranger('the token is signed with a key that its issuer does not publish', error)
+    if (error instanceof errors.JWSSignatureVerificationFailed) return stranger('the signature of the token does not hold', error)
+    if (error instanceof errors.JOSEError) return stranger(`the token cannot be read: ${error.code}`, error)
     // A key that does not go with the algorithm, or is too short: what jose says of it is about the issuer's keys.
-    return refused('the token cannot be verified.', toChaperoneError(error).detail ?? String(error), { cause: error })
+    return stranger(`the token cannot be verified: ${toChaperoneError(error).detail ?? String(error)}`, error)
   }
 }
 

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { certificateBlocks } from '../../ca/pem.ts'
 import { namesOf, PathFault, validatePath } from './certificate-path.ts'
 import type { Claims, JoinMethod } from './method.ts'
-import { JoinRefused } from './refused.ts'
+import { JoinRefused, unproven } from './refused.ts'
 import { askLists, readRevocationList, vouchedBy } from './revocation-list.ts'
 import { listPlaces, noList } from './revocation-lists.ts'
 import { signedText, verifyStatement } from './signed-proof.ts'
@@ -82,25 +82,35 @@ export const x509: JoinMethod<z.infer<typeof x509Spec>, z.infer<typeof proof>> =
     })
   },
   async prove({ chain, signed }, { authority, crl, crl_overdue: overdue }, context) {
-    const refused = (told: string, why: string, cause?: unknown) =>
-      new JoinRefused(told, { why, document: context.document, method: 'x509' }, cause === undefined ? {} : { cause })
-    let way: ReturnType<typeof validatePath>
-    try {
-      way = validatePath(certificatesOf(chain), certificatesOf(authority), context.now)
-    } catch (error) {
-      if (error instanceof PathFault) throw refused(`${error.message}.`, error.message, error)
-      throw refused('the certificate cannot be read.', error instanceof Error ? error.message : String(error), error)
-    }
+    const facts = { document: context.document, method: 'x509' }
+    const { way, over } = readWay(chain, authority, context.now, (why, cause) => unproven(why, facts, cause))
     const [leaf] = way
     const { once } = await verifyStatement(signed, leaf.publicKey, context, 'x509')
+    if (over) throw new JoinRefused(`${over.message}.`, { why: over.message, ...facts }, { cause: over })
     if (crl !== undefined) {
       const answer = askLists(way, await context.lists.of(crl), { now: context.now, overdue })
-      if (answer === 'revoked') throw refused('the certificate was revoked.', 'revoked')
+      if (answer === 'revoked') throw new JoinRefused('the certificate was revoked.', { why: 'revoked', ...facts })
       if (answer === 'unknown') throw noList('no list of one of the authorities, or it is overdue')
     }
     const subject = leaf.subject?.replaceAll('\n', ', ') || `serial ${leaf.serialNumber}`
     return { subject, claims: claimsOf(leaf), once, certificates: vouchedBy(way) }
   },
+}
+
+/** Whoever holds a certificate that was good in its time is told that it is over; anybody else hears nothing of what was wrong. */
+function readWay(chain: string, authority: string, now: number, stranger: (why: string, cause: unknown) => JoinRefused) {
+  try {
+    const [shown, believed] = [certificatesOf(chain), certificatesOf(authority)]
+    try {
+      return { way: validatePath(shown, believed, now) }
+    } catch (error) {
+      const end = shown[0]?.validToDate.getTime() ?? now
+      if (!(error instanceof PathFault) || end >= now) throw error
+      return { way: validatePath(shown, believed, end), over: error }
+    }
+  } catch (error) {
+    throw stranger(error instanceof PathFault ? error.message : `the certificate cannot be read: ${String(error)}`, error)
+  }
 }
 
 export function claimsOf(leaf: X509Certificate): Claims {

@@ -37,6 +37,7 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
     )
   document('company', more)
   const epochs: number[] = []
+  const told: string[] = []
   const directories = openDirectories({
     store: here.store,
     audit: {
@@ -48,6 +49,7 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
     sessions: here.sessions,
     raised: async (epoch) => void epochs.push(epoch),
     clock: here.clock,
+    told: async (_, { directory, what }) => void told.push(`${directory}: ${what}`),
     async administratorLeft(trx) {
       const left = (db: typeof trx | typeof here.store.db) =>
         db.selectFrom('identities').select('id').where('state', '=', 'active').where('roles', 'like', '%"administrator"%').executeTakeFirst()
@@ -94,7 +96,7 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
         .execute()
       return identity
     })
-  return { ...here, forging, documents, document, directories, begin, back, signIn, user, epochs }
+  return { ...here, forging, documents, document, directories, begin, back, signIn, user, epochs, told }
 }
 
 const code = (promise: Promise<unknown>) =>
@@ -393,13 +395,14 @@ test('two first sign-ins at once make one person', async (t) => {
 })
 
 test('the last administrator by a group of the directory keeps it when the directory says otherwise: he comes in, and it is a refusal in the record', async (t) => {
-  const { signIn, document, records, store } = await place(t, { roles: { Admins: ['administrator'] } })
+  const { signIn, document, records, store, told } = await place(t, { roles: { Admins: ['administrator'] } })
   const first = await signIn({ groups: ['Admins'] })
   assert.deepEqual(first.identity.roles, ['administrator'])
   const again = await signIn({ groups: [] })
   assert.deepEqual(again.identity.roles, ['administrator'])
   const last = records.filter(({ type }) => type === 'directory.changed').at(-1) as { outcome?: unknown; data?: Record<string, unknown> }
   assert.deepEqual([last.outcome, last.data?.refused], [{ status: 'refused', reason: 'conflict' }, 'nobody would be left to administer'])
+  assert.deepEqual(told, ['company: roles and traits'])
   // What is known of his groups stays too: a document that is applied later must not take by itself what was refused here.
   assert.equal((await store.db.selectFrom('accounts').select('groups').executeTakeFirstOrThrow()).groups, '["Admins"]')
   document('company', { roles: { Admins: ['administrator'] } })

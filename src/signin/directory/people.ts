@@ -17,6 +17,8 @@ export interface PeopleParts {
   readonly raised: (epoch: number) => Promise<void>
   /** Asked inside the transaction that takes rights away. Throws `conflict` when nobody would be left who could undo it. */
   readonly administratorLeft: (trx: Write) => Promise<void>
+  /** Tells people outside, in the transaction of what happened. */
+  readonly told: (trx: Write, notice: { readonly type: 'refused'; readonly directory: string; readonly what: string }) => Promise<void>
   readonly clock: Clock
 }
 
@@ -68,7 +70,7 @@ export async function stopPerson(trx: Write, identityId: string, now: number): P
  * Otherwise nothing has changed, it is a record and told outside, and LastAdministrator is thrown. `what`: the record of the change.
  */
 export async function reduceRights<T>(
-  { store, audit, administratorLeft }: Pick<PeopleParts, 'store' | 'audit' | 'administratorLeft'>,
+  { store, audit, administratorLeft, told }: Pick<PeopleParts, 'store' | 'audit' | 'administratorLeft' | 'told'>,
   what: DirectoryChange,
   work: (trx: Write) => Promise<T>,
 ): Promise<{ readonly result: T; readonly epoch: number }> {
@@ -81,12 +83,14 @@ export async function reduceRights<T>(
       return result
     })
   } catch (error) {
-    if (error instanceof LastAdministrator)
+    if (error instanceof LastAdministrator) {
       await audit.append({
         ...what,
         data: { ...what.data, refused: 'nobody would be left to administer' },
         outcome: { status: 'refused', reason: 'conflict' },
       })
+      await store.write((trx) => told(trx, { type: 'refused', directory: String(what.data.directory), what: String(what.data.what) }))
+    }
     throw error
   }
 }

@@ -192,5 +192,7 @@ function told(name: string, error: unknown): ChaperoneError {
       error,
     )
   const { code = '', message = '' } = error as { code?: string; message?: string }
+  if (code === 'OAUTH_JWT_TIMESTAMP_CHECK_FAILED')
+    return refused(name, 'by its token it is another time there than here, or you took too long', `${code} ${message}`.slice(0, 500), error)
   return refused(name, 'its answer is not what was asked for', `${code} ${message} ${String((error as Error).cause ?? '')}`.slice(0, 500), error)
 }

@@ -118,7 +118,7 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied, stop
   }
 
   async function minting(
-    { id, until }: { readonly id: string; readonly until: number },
+    { id, until, issuerId }: { readonly id: string; readonly until: number; readonly issuerId?: string | undefined },
     { chain, client }: Pick<HouseGrant, 'chain' | 'client'>,
     { audience, scope, holder }: MintFor,
   ): Promise<Minted & { readonly credential: string }> {
@@ -129,6 +129,7 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied, stop
     const notAfter = Math.min(now + ACCESS_TOKEN_MS, until, holder?.notAfter ?? until)
     if (notAfter <= now)
       throw new ChaperoneError('credential_expired', 'The certificate is past its end.', { fix: 'Connect anew with the newest one.' })
+    const issuer = issuerId === undefined ? {} : { issuer: issuerId }
     // Recorded before anybody holds it.
     await audit.append({
       type: 'credential.issued',
@@ -136,9 +137,10 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied, stop
       session: id,
       credential,
       ...(chain.length > 1 ? { chain: named } : {}),
+      ...issuer,
       data: { how: 'oauth', form: 'token', client, audience, notAfter, ...(holder === undefined ? {} : { boundTo: holder.thumbprint }) },
     })
-    const claims = claimsOf({ identityId: self.id, credentialId: credential, sessionId: id, chain })
+    const claims = claimsOf({ identityId: self.id, credentialId: credential, sessionId: id, chain, ...(issuerId === undefined ? {} : { issuerId }) })
     const more = { ...(holder === undefined ? {} : { thumbprint: holder.thumbprint }), ...(scope === undefined ? {} : { scope }) }
     return { ...(await tokens.mint({ kind: self.kind, name: self.name, claims, audience, notAfter, ...more })), credential }
   }
@@ -197,8 +199,9 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied, stop
     },
 
     async mintForHolder(holder, client, ask) {
-      const { id, provenUntil, principal } = holder.session
-      return this.mintIn({ id, expiresAt: provenUntil }, principal.chain, client, { ...ask, holder })
+      const { id, provenUntil, principal, issuerId } = holder.session
+      const { token, notAfter } = await minting({ id, until: provenUntil, issuerId }, { chain: principal.chain, client }, { ...ask, holder })
+      return { token, notAfter }
     },
 
     async mintOnce(chain, client, ask) {

@@ -174,7 +174,7 @@ export function openProvider(parts: ProviderParts): OauthServer {
       context.status = 200
       context.body = ''
     } catch (error) {
-      failed(error, ROUTES.revocation)
+      if (toChaperoneError(error).code !== 'too_many') failed(error, ROUTES.revocation)
       context.status = 503
       context.body = { error: 'temporarily_unavailable' }
     }

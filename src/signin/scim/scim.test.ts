@@ -24,6 +24,7 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
     )
   document('company', more)
   const wrong: string[] = []
+  const told: string[] = []
   const scim = createScim({
     store: here.store,
     sessions: here.sessions,
@@ -35,6 +36,7 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
     },
     clock: here.clock,
     raised: async () => {},
+    told: async (_, { directory, what }) => void told.push(`${directory}: ${what}`),
     async administratorLeft(trx) {
       const left = (db: typeof trx | typeof here.store.db) =>
         db.selectFrom('identities').select('id').where('state', '=', 'active').where('roles', 'like', '%"administrator"%').executeTakeFirst()
@@ -75,7 +77,7 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
   const patch = (path: string, ...Operations: unknown[]) =>
     ask('PATCH', path, { schemas: ['urn:ietf:params:scim:api:messages:2.0:PatchOp'], Operations })
   const person = (name: string) => findIdentity(here.store.db, { name })
-  return { ...here, scim, ask, user, patch, person, document, secrets, wrong }
+  return { ...here, scim, ask, user, patch, person, document, secrets, wrong, told }
 }
 
 test('what the server says of itself is true: no bulk, no sorting, no ETags', async (t) => {
@@ -427,7 +429,7 @@ test('an externalId that another user has, or had, is not given to a second one'
 })
 
 test('the last administrator by a group keeps it: taken out, renamed or deleted is refused, recorded, and nothing has changed', async (t) => {
-  const { ask, user, patch, person, store, records } = await place(t, { roles: { Admins: ['administrator'], Staff: ['reader'] } })
+  const { ask, user, patch, person, store, records, told } = await place(t, { roles: { Admins: ['administrator'], Staff: ['reader'] } })
   const { body: mara } = await user('mara')
   const { body: boris } = await user('boris')
   const { body: group } = await ask('POST', '/Groups', { displayName: 'Admins', members: [{ value: mara.id }] })
@@ -446,6 +448,7 @@ test('the last administrator by a group keeps it: taken out, renamed or deleted 
   }
   assert.deepEqual((await person('mara'))?.roles, ['administrator'])
   assert.equal(await store.epoch(), epoch)
+  assert.deepEqual(told, ['company: group changed', 'company: group changed', 'company: group changed', 'company: group deleted'])
   // In one request somebody else becomes one: then she goes.
   assert.equal((await ask('PUT', at, { displayName: 'Admins', members: [{ value: boris.id }] })).status, 200)
   assert.deepEqual([(await person('mara'))?.roles, (await person('boris'))?.roles], [[], ['administrator']])

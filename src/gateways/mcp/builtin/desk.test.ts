@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { ChaperoneError } from '../../../errors.ts'
-import { answerOf, eventually, type Harness, harness, openSession, WHO } from '../harness.test.ts'
+import { answerOf, eventually, type Harness, harness, openSession, WHO } from '../harness.fixture.ts'
 import type { Builtin, BuiltinCall } from './types.ts'
 
 const NOTES = 'notes/all'

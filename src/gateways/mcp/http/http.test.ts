@@ -5,7 +5,7 @@ import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/cli
 import { NodeStreamableHTTPServerTransport, toNodeHandler } from '@modelcontextprotocol/node'
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import { answerOf, eventually, type Harness, harness, initialize, listen, openSession, WHO } from '../harness.test.ts'
+import { answerOf, eventually, type Harness, harness, initialize, listen, openSession, WHO } from '../harness.fixture.ts'
 
 /** A server of both eras, built with the SDK. `seen` has what reached it. */
 async function realServer() {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import { answerOf, eventually, type Harness, harness, initialize, type Json, listen, openSession } from '../harness.test.ts'
+import { answerOf, eventually, type Harness, harness, initialize, type Json, listen, openSession } from '../harness.fixture.ts'
 import { looksLikeOldSse } from './old-sse.ts'
 
 const call = (id: number | string, more: object = {}) => ({

@@ -14,7 +14,7 @@ import { loadRootKey } from '../../../keys/root-key.ts'
 import { openStore } from '../../../store/open.ts'
 import { openAssertions } from '../../../vault/assertions.ts'
 import { openLogins } from '../../../vault/oauth.ts'
-import { answerOf, harness, listen, openSession } from '../harness.test.ts'
+import { answerOf, harness, listen, openSession } from '../harness.fixture.ts'
 
 const by = { actor: { id: 'usr_1', name: 'dana' } }
 const call = (id: number) => ({ jsonrpc: '2.0', id, method: 'tools/call', params: { name: 'look', arguments: {} } })

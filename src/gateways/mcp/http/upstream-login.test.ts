@@ -12,7 +12,7 @@ import { loadRootKey } from '../../../keys/root-key.ts'
 import { openStore } from '../../../store/open.ts'
 import type { UpstreamLogins } from '../../../vault/logins.ts'
 import { openLogins } from '../../../vault/oauth.ts'
-import { answerOf, type Harness, harness, initialize, listen, openSession, WHO } from '../harness.test.ts'
+import { answerOf, type Harness, harness, initialize, listen, openSession, WHO } from '../harness.fixture.ts'
 import { MCP_LIMITS } from '../limits.ts'
 import { UpstreamHttp } from './upstream.ts'
 

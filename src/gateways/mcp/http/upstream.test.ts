@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { systemClock } from '../../../clock.ts'
 import { openOutbound } from '../../../vault/outbound.ts'
-import { answerOf, eventually, type Harness, harness, initialize, type Json, listen, openSession } from '../harness.test.ts'
+import { answerOf, eventually, type Harness, harness, initialize, type Json, listen, openSession } from '../harness.fixture.ts'
 import { MCP_LIMITS } from '../limits.ts'
 import { UpstreamHttp } from './upstream.ts'
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { answerOf, type Harness, harness, type Json, openSession } from '../harness.test.ts'
+import { answerOf, type Harness, harness, type Json, openSession } from '../harness.fixture.ts'
 
 /** Reads what it offers once, when it starts: as a program does that was updated. */
 const PROGRAM = `

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { systemClock } from '../../../clock.ts'
 import { openStore } from '../../../store/open.ts'
-import { answerOf, type Harness, harness, type Json, listen, openSession, type World } from '../harness.test.ts'
+import { answerOf, type Harness, harness, type Json, listen, openSession, type World } from '../harness.fixture.ts'
 
 const SERVER = { id: 'res_s', name: 's' }
 const DANA = { actor: { id: 'usr_dana', name: 'dana', kind: 'user' } } as const

@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import { startPostgres } from '../../../demo/postgres.ts'
 import { programs } from '../../../demo/programs.ts'
-import { answerOf, type Harness, harness, type Json, openSession } from '../harness.test.ts'
+import { answerOf, type Harness, harness, type Json, openSession } from '../harness.fixture.ts'
 import { probe } from './isolation.ts'
 
 // Where the user that an isolated child runs as can read them, also when this checkout lies in a private home.

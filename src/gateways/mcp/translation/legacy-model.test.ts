@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { ChaperoneError } from '../../../errors.ts'
 import { sseEvent } from '../text/sse.ts'
-import { ALL, type Asked, inputRequired, type Json, permitOf, settle, TestAnswer, world } from './legacy-world.test.ts'
+import { ALL, type Asked, inputRequired, type Json, permitOf, settle, TestAnswer, world } from './legacy-world.fixture.ts'
 
 /** What the server does in one round of a call, after `notes`. */
 type End =

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ChaperoneError } from '../../../errors.ts'
-import { ALL, inputRequired, settle, TestAnswer, textAt, world } from './legacy-world.test.ts'
+import { ALL, inputRequired, settle, TestAnswer, textAt, world } from './legacy-world.fixture.ts'
 
 const VERSION = 'io.modelcontextprotocol/protocolVersion'
 const CAPABILITIES = 'io.modelcontextprotocol/clientCapabilities'

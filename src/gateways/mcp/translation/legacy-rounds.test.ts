@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ChaperoneError } from '../../../errors.ts'
-import { ALL, type Asked, inputRequired, type Json, permitOf, settle, TestAnswer, textAt, world } from './legacy-world.test.ts'
+import { ALL, type Asked, inputRequired, type Json, permitOf, settle, TestAnswer, textAt, world } from './legacy-world.fixture.ts'
 
 const done = (value: unknown) => ({ resultType: 'complete', content: [{ type: 'text', text: JSON.stringify(value) }] })
 const form = (message = 'Who?') => ({ method: 'elicitation/create', params: { message, requestedSchema: { type: 'object', properties: {} } } })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ChaperoneError } from '../../../errors.ts'
-import { type Asked, type Json, permitOf, settle, type WorldOptions, world } from './legacy-world.test.ts'
+import { type Asked, type Json, permitOf, settle, type WorldOptions, world } from './legacy-world.fixture.ts'
 
 const SUBSCRIPTION = 'io.modelcontextprotocol/subscriptionId'
 const LISTS = { toolsListChanged: true, promptsListChanged: true, resourcesListChanged: true }

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import { toNodeHandler } from '@modelcontextprotocol/node'
 import { modernHandler } from '../../../../test/mcp/modern-sdk.ts'
-import { eventually, type Harness, harness, listen } from '../harness.test.ts'
+import { eventually, type Harness, harness, listen } from '../harness.fixture.ts'
 
 const program = fileURLToPath(new URL('../../../../test/mcp/modern-sdk.ts', import.meta.url))
 /** What is admitted beside calls. */

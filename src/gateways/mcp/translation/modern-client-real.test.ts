@@ -5,7 +5,7 @@ import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/cli
 import { NodeStreamableHTTPServerTransport } from '@modelcontextprotocol/node'
 import { type EventStore, McpServer, UrlElicitationRequiredError } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import { eventually, type Harness, harness, listen } from '../harness.test.ts'
+import { eventually, type Harness, harness, listen } from '../harness.fixture.ts'
 
 /** A server of the legacy era, built with the SDK. */
 function make(): McpServer {

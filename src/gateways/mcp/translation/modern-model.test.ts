@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { ChaperoneError } from '../../../errors.ts'
-import { type Asked, type Got, goodAnswers, type Json, locked, type Stage, stage } from './modern-client.test.ts'
+import { type Asked, type Got, goodAnswers, type Json, locked, type Stage, stage } from './modern-client.fixture.ts'
 
 const METHODS = ['roots/list', 'sampling/createMessage', 'elicitation/create', 'vendor/ask'] as const
 const index = fc.nat(5)

@@ -4,7 +4,7 @@ import { Refusal } from '../../../access/types.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import type { Decision } from '../../../policy/types.ts'
 import { sessionGone } from '../wire.ts'
-import { ENVELOPE, FULL, GREETING, goodAnswers, type Json, locked, stage } from './modern-client.test.ts'
+import { ENVELOPE, FULL, GREETING, goodAnswers, type Json, locked, stage } from './modern-client.fixture.ts'
 
 const call = (more: Json = {}) => ({ name: 'tool', arguments: { a: 1 }, ...more })
 

@@ -1,7 +1,7 @@
 import { EFFECTS } from '../../../policy/types.ts'
 import type { Described } from '../describe.ts'
 import type { Portals } from './portals.ts'
-import type { Names, Prepared } from './prepared.ts'
+import type { Names, Naming, Prepared } from './prepared.ts'
 
 /** What the statements of one text have made and taken away before the one that is looked at: they run in order, or not at all. */
 export class Overlay {
@@ -59,6 +59,23 @@ export const movesPortals = ({ declares, closes }: Described): boolean => declar
 /** Nothing of what follows is read before the server is done with it. */
 export const mustBeOver = (described: Described): boolean =>
   described.loose || described.effects.includes('admin') || movesStatements(described) || movesPortals(described)
+
+/** Every Query takes away the unnamed statement, and most the unnamed portal (portals.ts); which, is known when it is answered. */
+export function takesUnnamed(statements: Names<Prepared>, portals: Portals): Naming | undefined {
+  if (!statements.mayHave('') && !portals.mayHave('')) return undefined
+  statements.propose('', undefined)
+  portals.propose('', undefined)
+  const withdraw = () => {
+    statements.withdraw()
+    portals.withdraw()
+  }
+  const failed = () => statements.know('', undefined)
+  const confirm = () => {
+    withdraw()
+    failed()
+  }
+  return { confirm, withdraw, failed }
+}
 
 /** What is true of the names once the server has run the statement; undefined: nothing changes. */
 export function whenDone(

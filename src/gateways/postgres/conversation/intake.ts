@@ -11,12 +11,12 @@ import type { ClientMessage } from '../wire/framer.ts'
 import { Alone } from './alone.ts'
 import { Bearings, type BearingsParts } from './bearings.ts'
 import { AMONG_OTHERS, GOES_ON, IN_PIPELINE, whyNot } from './cannot.ts'
-import { movesPortals, movesStatements, mustBeOver, Overlay, whenDone } from './handles.ts'
+import { movesPortals, movesStatements, mustBeOver, Overlay, takesUnnamed, whenDone } from './handles.ts'
 import { Meanings } from './meanings.ts'
 import { needsNames } from './own-statements.ts'
 import type { Reading } from './parking.ts'
 import type { Portals } from './portals.ts'
-import { assertRoom, type Item, isSimple, Names, type Naming, type Portal, type Prepared, parametersOf } from './prepared.ts'
+import { assertRoom, type Item, isSimple, Names, type Portal, type Prepared, parametersOf } from './prepared.ts'
 import type { Replies } from './replies.ts'
 import type { Sight } from './sight.ts'
 
@@ -235,7 +235,10 @@ export class Intake {
     }
     this.#bearings.assertHeld(asked)
     const wasInSegment = this.#inSegment
-    const item = this.#parts.add(query, frame, { copiesIn: asked.some(({ described }) => described.copiesIn), name: this.#takesUnnamed() })
+    const item = this.#parts.add(query, frame, {
+      copiesIn: asked.some(({ described }) => described.copiesIn),
+      name: takesUnnamed(this.#statements, this.#parts.portals),
+    })
     this.#endSegment()
     for (const { described } of asked) this.#unsettles(described)
     this.#unsettledBefore ||= this.#unsettledHere
@@ -250,25 +253,6 @@ export class Intake {
       else this.#parts.park(item, () => this.#queryAgain(text))
     } else if (asked.length > 0) this.#parts.admit(item, asked)
     return true
-  }
-
-  /** Every Query takes away the unnamed statement, and most the unnamed portal (see Portals); which is known when it is answered. */
-  #takesUnnamed(): Naming | undefined {
-    const { portals } = this.#parts
-    const statements = this.#statements
-    if (!statements.mayHave('') && !portals.mayHave('')) return undefined
-    statements.propose('', undefined)
-    portals.propose('', undefined)
-    const withdraw = () => {
-      statements.withdraw()
-      portals.withdraw()
-    }
-    const failed = () => statements.know('', undefined)
-    const confirm = () => {
-      withdraw()
-      failed()
-    }
-    return { confirm, withdraw, failed }
   }
 
   /** What a rule wants a human asked about. When that cannot be told, the guard refuses it. */
@@ -356,10 +340,7 @@ export class Intake {
       declared: types,
       shape: { fields: undefined },
     }
-    this.#statements.propose(name, prepared)
-    this.#parts.add(parse, frame, {
-      name: { confirm: () => this.#statements.confirm(name, prepared), withdraw: () => this.#statements.withdraw(), failed },
-    })
+    this.#parts.add(parse, frame, { name: { ...this.#statements.naming(name, prepared), failed } })
     return true
   }
 
@@ -384,11 +365,7 @@ export class Intake {
       bytes: 0,
       saidCut: false,
     }
-    portals.propose(name, portal)
-    const item = this.#parts.add(bind, frame, {
-      portal,
-      name: { confirm: () => portals.confirm(name, portal), withdraw: () => portals.withdraw() },
-    })
+    const item = this.#parts.add(bind, frame, { portal, name: portals.naming(name, portal) })
     const asked = this.#askedBy(portal)
     const isFirst = this.#alone.isFirst()
     if (!asked) return true
@@ -436,11 +413,10 @@ export class Intake {
   #close(frame: Buffer): void {
     const { of, name } = readTarget(frame)
     this.#inSegment = true
-    const names: Pick<Names<unknown>, 'propose' | 'confirm' | 'withdraw' | 'sinceSync'> = of === 'statement' ? this.#statements : this.#parts.portals
+    const names: Pick<Names<unknown>, 'naming' | 'sinceSync'> = of === 'statement' ? this.#statements : this.#parts.portals
     // With no Sync among them they would be remembered without end.
     assertRoom(names.sinceSync, this.#parts.limits.names, 'names that are closed without a Sync')
-    names.propose(name, undefined)
-    this.#parts.add(close, frame, { name: { confirm: () => names.confirm(name, undefined), withdraw: () => names.withdraw() } })
+    this.#parts.add(close, frame, { name: names.naming(name, undefined) })
   }
 
   #actionOf(described: Described): Action {

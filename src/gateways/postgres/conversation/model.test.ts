@@ -4,7 +4,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import fc from 'fast-check'
 import { delayUpstream } from '../delays.fixture.ts'
 import { bind, close, describe, execute, type RawClient, sync } from '../raw.fixture.ts'
-import { ANYTHING, READER, type Rig, startRig, until } from '../rig.test.ts'
+import { ANYTHING, READER, type Rig, startRig, until } from '../rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query } from '../wire/write.ts'
 import { answersOfServer, type Part, type Sent } from './unnamed.fixture.ts'
 

@@ -184,6 +184,12 @@ export class Names<T> {
     this.#pendingSinceSync++
   }
 
+  /** The same, for a message of the client that does nothing else to names. */
+  naming(name: string, value: T | undefined): Naming {
+    this.propose(name, value)
+    return { confirm: () => this.confirm(name, value), withdraw: () => this.withdraw() }
+  }
+
   /** The server has done it. */
   confirm(name: string, value: T | undefined): void {
     this.#pending--

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { ANYTHING, type Rig, startRig } from '../rig.test.ts'
+import { ANYTHING, type Rig, startRig } from '../rig.fixture.ts'
 
 let rig: Rig
 before(async () => {

@@ -4,7 +4,7 @@ import pg from 'pg'
 import { manualClock } from '../../../clock.ts'
 import type { Connection } from '../../../identity/types.ts'
 import { postgresGateway } from '../gateway.ts'
-import { type Rig, startRig } from '../rig.test.ts'
+import { type Rig, startRig } from '../rig.fixture.ts'
 import type { Mask } from './types.ts'
 
 /** Rows that nobody sorted come as the plan reads them: no plan may read them by a hidden column. */

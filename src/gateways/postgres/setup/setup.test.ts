@@ -11,7 +11,7 @@ import { type PostgresDatabaseSpec, postgresDatabaseSpec } from '../../../catalo
 import { systemClock } from '../../../clock.ts'
 import { type Postgres, startPostgres } from '../../../demo/postgres.ts'
 import { makeAuthority } from '../authority.fixture.ts'
-import { run } from '../rig.test.ts'
+import { run } from '../rig.fixture.ts'
 import { identifier } from './names.ts'
 import { databaseSetup, type Part } from './setup.ts'
 import { type SetupPlan, setupSteps } from './steps.ts'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { ChaperoneError } from '../../../errors.ts'
-import { ANYTHING, type Rig, startRig, until } from '../rig.test.ts'
+import { ANYTHING, type Rig, startRig, until } from '../rig.fixture.ts'
 import { sessionOf, sit, structured, textOf, toolsOf } from './tools.fixture.ts'
 
 let rig: Rig

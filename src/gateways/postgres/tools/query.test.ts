@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { READER, type Rig, startRig } from '../rig.test.ts'
+import { READER, type Rig, startRig } from '../rig.fixture.ts'
 import { sit, structured, textOf, toolsOf } from './tools.fixture.ts'
 
 let rig: Rig

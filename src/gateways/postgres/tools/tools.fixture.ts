@@ -1,7 +1,7 @@
 import { ChaperoneError } from '../../../errors.ts'
 import type { Connection, LiveSession } from '../../../identity/types.ts'
 import { newId } from '../../../ids.ts'
-import type { Rig } from '../rig.test.ts'
+import type { Rig } from '../rig.fixture.ts'
 import { databaseTools } from './databases.ts'
 import type { Seat } from './seat.ts'
 import type { ToolLimits, ToolResult } from './types.ts'

@@ -4,7 +4,7 @@ import type { McpServerSpec } from '../catalog/mcp-server.ts'
 import { describeCall } from '../gateways/mcp/describe.ts'
 import { clientAgent, findIdentity } from '../identity/directory.ts'
 import type { LiveSession } from '../identity/types.ts'
-import { openHouse } from './house.test.ts'
+import { openHouse } from './house.fixture.ts'
 import type { RequestDetail, RequestRow } from './requests-contract.ts'
 
 /** boris reports and may ask to write; keepers decide. carla has nothing to do with any of it. */
