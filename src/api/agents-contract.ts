@@ -21,7 +21,7 @@ export interface InstanceRow {
   readonly owner?: string
   /** `locked`: by a lock that falls on it now; `stopped`: it, or its owner, may not act */
   readonly state: 'live' | 'locked' | 'stopped'
-  /** of `locked`: why */
+  /** of `locked` and `stopped`: why */
   readonly why?: string
   /** in a few words: what it proved when it joined, or who started it, and from where */
   readonly where: string

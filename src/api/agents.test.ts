@@ -94,8 +94,12 @@ test('running copies are listed to whoever owns the agent, and to who may see al
   const keeper = await signIn('keeper')
   await ask(keeper, 'POST', '/v1/identities/boris/state', { state: 'disabled' })
   assert.deepEqual(
-    (await list(keeper)).map(({ state }) => state),
-    ['stopped', 'stopped'],
+    (await list(keeper)).map(({ state, why }) => [state, /disabled/.test(why ?? '')]),
+    [
+      ['stopped', true],
+      ['stopped', true],
+    ],
+    'and why',
   )
   const { agents } = (await ask<{ agents: AgentRow[] }>(keeper, 'GET', '/v1/agents')).value
   assert.deepEqual(
@@ -106,6 +110,29 @@ test('running copies are listed to whoever owns the agent, and to who may see al
       ['ci', 'stopped', 'owner', 0],
     ],
   )
+})
+
+test('none, one and five hundred copies of an agent are listed, as many as are asked for, and it is said that there are more', async (t) => {
+  const { ask, boris, agent, store, sessions } = await house(t)
+  const list = async (query: string) => (await ask<InstanceList>(boris, 'GET', `/v1/instances${query}`)).value
+  assert.deepEqual((await list('?of=ci')).instances, [])
+  assert.equal((await list('?of=boris-ai')).instances.length, 1)
+  const row = await store.db.selectFrom('sessions').selectAll().where('id', '=', agent.id).executeTakeFirstOrThrow()
+  const copies = Array.from({ length: 499 }, (_, i) => ({ ...row, id: `${row.id.slice(0, -3)}${String(i).padStart(3, '0')}` }))
+  for (let from = 0; from < copies.length; from += 100)
+    await store.db
+      .insertInto('sessions')
+      .values(copies.slice(from, from + 100))
+      .execute()
+  const some = await list('?of=boris-ai')
+  assert.deepEqual([some.instances.length, some.more], [100, true])
+  const all = await list('?of=boris-ai&limit=500')
+  assert.deepEqual([all.instances.length, all.more, new Set(all.instances.map(({ id }) => id)).size], [500, undefined, 500])
+  await sessions.end(
+    all.instances.map(({ id }) => id),
+    'killed',
+  )
+  assert.deepEqual((await list('?of=boris-ai')).instances, [])
 })
 
 test('one agent is shown whole: rights in words, what was never used, and a role that would be just enough', async (t) => {

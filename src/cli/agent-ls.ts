@@ -49,9 +49,9 @@ async function instances(flags: Flags): Promise<void> {
       { title: 'UNTIL', of: (row) => moment(row.expiresAt) },
       { title: 'TODAY', of: (row) => `${row.actionsToday}${row.moreActions ? '+' : ''}` },
       { title: 'ROLES', of: (row) => row.roles.join(', ') },
-      { title: 'STATE', of: (row) => row.state },
+      { title: 'STATE', of: (row) => (row.why === undefined ? row.state : `${row.state}: ${row.why}`) },
     ],
-    { none: 'No agent is running.' },
+    { none: flags.of === undefined ? 'No agent is running.' : `${flags.of} is not running.` },
   )
   if (answer.more) process.stderr.write('There are more: --limit, or --of NAME.\n')
 }

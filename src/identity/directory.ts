@@ -187,17 +187,22 @@ async function existing(trx: Write, id: string): Promise<IdentityRecord> {
   return identity
 }
 
-/** The agent that a client of this person would be: an agent of his own of exactly that name, else `<person>/<client>`. */
+/** The agent that a client of this person would be: an agent of his own of exactly that name, else `<person>/<client>`. Throws `identity_disabled` when it may not act. */
 export async function lookForClient(
   db: Database | Write,
   owner: Pick<IdentityRecord, 'id' | 'name'>,
   client: string,
 ): Promise<{ readonly name: string; readonly known?: IdentityRecord }> {
   const own = await findIdentity(db, { name: client })
-  if (own?.kind === 'agent' && own.ownerId === owner.id) return { name: own.name, known: own }
-  const name = `${owner.name}/${client}`
-  const known = await findIdentity(db, { name })
-  return known ? { name, known } : { name }
+  const isOwn = own?.kind === 'agent' && own.ownerId === owner.id
+  const name = isOwn ? own.name : `${owner.name}/${client}`
+  const known = isOwn ? own : await findIdentity(db, { name })
+  if (!known) return { name }
+  if (known.state === 'active') return { name, known }
+  throw new ChaperoneError('identity_disabled', `${name} is disabled or deleted.`, {
+    detail: known.id,
+    ...(known.state === 'disabled' ? { fix: `See why: chaperone agent show ${name}. Who may wakes it up: chaperone agent enable ${name}` } : {}),
+  })
 }
 
 /**
@@ -239,11 +244,6 @@ export async function clientIdentity(
   if (owner.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
   const { name, known: before } = await lookForClient(trx, owner, client)
   if (!before) assertName('agent', name, owner.name)
-  if (before && before.state !== 'active')
-    throw new ChaperoneError('identity_disabled', `${name} is disabled or deleted.`, {
-      detail: before.id,
-      ...(before.state === 'disabled' ? { fix: `See why: chaperone agent show ${name}. Who may wakes it up: chaperone agent enable ${name}` } : {}),
-    })
   const agent = before ?? (await createIdentity(trx, { kind: 'agent', name, ownerId: owner.id, roles: 'inherit', source: 'client', now }))
   return { agent, created: before === undefined }
 }

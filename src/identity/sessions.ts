@@ -144,7 +144,11 @@ export function openSessions(parts: SessionsParts): Sessions {
       const id = ask.counted?.id ?? newId('ses', now)
       const { concurrent, idleMs, longestMs } = limitsOf(ask.chain)
       // A chain lasts no longer than each of its links: so its connections are cut at that minute by their own timer.
-      const expiresAt = Math.min(now + Math.min(ask.lifeMs, longestMs ?? ask.lifeMs), await soonestEnd(store.db, ask.chain))
+      const expiresAt = Math.min(
+        now + Math.min(ask.lifeMs, longestMs ?? ask.lifeMs),
+        await soonestEnd(store.db, ask.chain),
+        await endOf(store, ask.parentId),
+      )
       if (expiresAt <= now) throw new ChaperoneError('session_ended', 'The delegation that this session would rest on has ended.')
       const chain = await loadChain(store.db, ask.chain)
       const self = chain.at(-1) ?? { id: ask.identityId, name: ask.identityId }
@@ -248,6 +252,13 @@ export function openSessions(parts: SessionsParts): Sessions {
       for (const session of live.values()) session.cutAll(new ChaperoneError(reason, 'Chaperone is shutting down.'))
     },
   }
+}
+
+/** ms since 1970: a session lasts no longer than the one that it was made from. */
+async function endOf({ db }: Store, parentId: string | undefined): Promise<number> {
+  if (parentId === undefined) return Number.POSITIVE_INFINITY
+  const parent = await db.selectFrom('sessions').select('expires_at').where('id', '=', parentId).executeTakeFirst()
+  return parent?.expires_at ?? Number.POSITIVE_INFINITY
 }
 
 type Above = Pick<SessionTable, 'parent_id' | 'given_in'>

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setIdentityState } from '../identity/directory.ts'
 import type { LiveSession } from '../identity/types.ts'
-import { BROWSER_LIMITS } from './browser.ts'
+import { BROWSER_LIMITS } from './browser-limits.ts'
 import { browserPlace, told, wrongCode } from './place.fixture.ts'
 
 const MINUTE = 60_000

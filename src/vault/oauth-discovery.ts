@@ -22,7 +22,7 @@ const besides = z.object({
   dpop_signing_alg_values_supported: texts,
 })
 
-/** Whether tokens are bound to a key (RFC 9449): the server takes no others; it would; or it does not know of that. */
+/** Whether tokens are bound to a key (RFC 9449): the server takes no others; it would; or it says nothing of that. */
 export type Binding = 'required' | 'offered' | 'none'
 
 /** Where one logs in for an MCP server. */
@@ -62,12 +62,18 @@ export async function discoverLogin(
     metadata,
     resource: described?.resource,
     scopes: scopesOf(described?.scopes_supported?.join(' ')),
-    binding: described?.dpop_bound_access_tokens_required === true ? 'required' : challenge?.dpop || takesProofs(metadata) ? 'offered' : 'none',
+    binding: bindingAt(described, challenge),
   }
 }
 
-/** Whether it says that it checks proofs, and such as we make. */
-const takesProofs = (metadata: IssuerMetadata | undefined): boolean => metadata?.dpop_signing_alg_values_supported?.includes(PROOF_ALGORITHM) === true
+/**
+ * What the resource says, not its authorization server: that one may know of proofs and bind tokens for whoever shows one,
+ * while the MCP server behind it reads `Bearer` and nothing else.
+ */
+function bindingAt(described: OAuthProtectedResourceMetadata | undefined, challenge: Challenge | undefined): Binding {
+  if (described?.dpop_bound_access_tokens_required === true) return 'required'
+  return challenge?.dpop || described?.dpop_signing_alg_values_supported?.includes(PROOF_ALGORITHM) ? 'offered' : 'none'
+}
 
 /** What the document says of it goes before what the servers say. Throws where one cannot do what is required. */
 export function bindingOf(written: 'required' | 'never' | undefined, { binding, metadata, issuer }: Login): Binding {
@@ -128,7 +134,7 @@ export async function loginAt(name: string, url: string, issuer: string, { fetch
     metadata,
     resource: resourceUrlFromServerUrl(url).href,
     scopes: [],
-    binding: takesProofs(metadata) ? 'offered' : 'none',
+    binding: 'none',
   }
 }
 

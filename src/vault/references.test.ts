@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { chmod, link, mkdir, mkdtemp, open, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { type SecretSpec, secretSpec } from '../catalog/secret.ts'
 import { type Clock, manualClock, systemClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
@@ -67,11 +69,26 @@ test('rule 5: a command gets nothing of the environment of the server, and no sh
   assert.equal(await references.reveal('text'), '$(id) ; `id`')
 })
 
+test('a program that somebody else can write is not run: it would run as Chaperone', async (t) => {
+  const { references, set, file, dir } = await world(t)
+  const program = await file('tool', '#!/bin/sh\necho from-hunter2 > "$0.ran"\necho hunter2\n', 0o777)
+  await symlink(program, join(dir, 'link'))
+  for (const path of [program, join(dir, 'link')]) {
+    set('loose', { from: { command: [path] } })
+    await assert.rejects(references.reveal('loose'), refused(/somebody else can write that program/))
+  }
+  await assert.rejects(open(`${program}.ran`), { code: 'ENOENT' })
+  await chmod(program, 0o755)
+  assert.equal(await references.reveal('loose'), 'hunter2')
+})
+
 test('rule 11: a command has a time, its output a size, and its failure says nothing of what it wrote', async (t) => {
   const clock = manualClock(1_000_000)
-  const { references, set } = await world(t, {}, clock)
-  set('slow', { from: { command: ['/bin/sh', '-c', 'echo started; sleep 600 & wait'] } })
+  const { references, set, dir } = await world(t, {}, clock)
+  const started = join(dir, 'started')
+  set('slow', { from: { command: ['/bin/sh', '-c', `sleep 600 & echo > ${started}; wait`] } })
   const slow = assert.rejects(references.reveal('slow'), refused(/does not end/))
+  while (!existsSync(started)) await setImmediate()
   clock.advance(10_001)
   await slow
   set('large', { from: { command: ['/bin/sh', '-c', 'yes hunter2'] } })

@@ -28,6 +28,8 @@ export interface Knobs {
   away: string | undefined
   /** tokens that are bound to a key (RFC 9449): advertised and given; what the resource says of it is up to `resourceMetadata` */
   bound: boolean
+  /** the resource knows of no keys, whatever its authorization server knows */
+  bearerResource: boolean
   /** what it gives whoever shows a proof, where it binds tokens */
   boundType: string
   /** changes what is published */
@@ -96,6 +98,7 @@ export async function fakeOAuth(
     away: undefined,
     bound: false,
     boundType: 'DPoP',
+    bearerResource: false,
     resourceMetadata: (document) => document,
     serverMetadata: (document) => document,
   }
@@ -205,10 +208,12 @@ export async function fakeOAuth(
     const [scheme = '', token = ''] = (headers.authorization ?? '').split(' ')
     const known = access.get(token)
     // What is bound is no bearer token (RFC 9449 section 7.2), and the other way round.
-    const scope = known && (known.jkt === undefined ? scheme === 'Bearer' : scheme === 'DPoP') ? known.scope : undefined
+    const scope = known && (known.jkt === undefined || knobs.bearerResource ? scheme === 'Bearer' : scheme === 'DPoP') ? known.scope : undefined
     const metadata = `resource_metadata="${new URL(url).origin}/.well-known/oauth-protected-resource/mcp"`
     const challengeOf = (more: string) =>
-      knobs.challenge ? { 'www-authenticate': `${knobs.bound ? 'DPoP algs="ES256 RS256", ' : 'Bearer '}${more}${metadata}` } : {}
+      knobs.challenge
+        ? { 'www-authenticate': `${knobs.bound && !knobs.bearerResource ? 'DPoP algs="ES256 RS256", ' : 'Bearer '}${more}${metadata}` }
+        : {}
     if (scope === undefined)
       return void response.writeHead(401, challengeOf(knobs.challengeScope === undefined ? '' : `scope="${knobs.challengeScope}", `)).end()
     if (known?.jkt !== undefined) {

@@ -65,11 +65,14 @@ test('a client registers itself where that is switched on, and is asked about li
 
 test('who begins too many sign-ins from one address is told to wait', async (t) => {
   const r = await rig(t)
+  const began = performance.now()
   const statuses = await Promise.all(
     Array.from({ length: 80 }, () => r.from('127.0.0.250', `/oauth/authorize?${begin({ resource: r.resource() }).query}`)),
   )
   assert.ok(statuses.some(({ status }) => status === 429))
-  assert.ok(statuses.filter(({ status }) => status === 303).length <= 61)
+  // One a second comes back while it asks.
+  const back = Math.ceil((performance.now() - began) / 1000)
+  assert.ok(statuses.filter(({ status }) => status === 303).length <= 60 + back)
 })
 
 test('rule 11: of one network a few dozen clients register, whatever the other networks do', async (t) => {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { request } from 'node:https'
 import { before, describe, test } from 'node:test'
+import { claimsOf } from '../../src/identity/credential.ts'
+import { newId } from '../../src/ids.ts'
 import { type Browser, begin, CALLBACK, CLAUDE, type Rig, rig, type Tokens } from './rig.ts'
 
 describe('what was agreed to is taken back', () => {
@@ -58,7 +60,16 @@ describe('what was agreed to is taken back', () => {
     const [stolen, other] = [await r.browser('boris'), await r.browser('boris')]
     const [mine, elsewhere] = [await signIn(stolen), await signIn(other)]
     for (const { access_token } of [mine, elsewhere]) assert.equal((await r.mcp(access_token)).status, 200)
+    // One step further down: what the client handed on.
+    const { parts } = r.home.server
+    const principal = await parts.tokens.verify(mine.access_token, r.resource())
+    const { chain, identityId, kind, name } = principal
+    const below = await parts.sessions.start({ identityId, chain, how: 'exchange', parentId: principal.sessionId, lifeMs: 60_000 })
+    const claims = claimsOf({ identityId, credentialId: newId('crd', Date.now()), sessionId: below.id, chain })
+    const handed = await parts.tokens.mint({ kind, name, claims, audience: r.resource(), notAfter: Date.now() + 60_000 })
+    assert.equal((await r.mcp(handed.token)).status, 200)
     await lock('session', await sessionOf(stolen))
+    assert.equal((await r.mcp(handed.token)).status, 403)
     assert.equal((await r.mcp(mine.access_token)).status, 403)
     assert.equal((await refresh(mine.refresh_token)).error, 'invalid_grant')
     assert.equal((await r.mcp(elsewhere.access_token)).status, 200)

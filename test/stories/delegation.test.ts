@@ -176,7 +176,7 @@ test('rule 7: a chain of three acts on both protocols within every link, is on r
         await assert.rejects(olga.api.call(method, `/v1/delegations/${id}`), { code: 'not_found' }, `${method} ${id}`)
     }
     // Who may see it hears why he may not end it.
-    await assert.rejects(helper.api.call('DELETE', `/v1/delegations/${handedOn!.id}`), { code: 'no_rule' })
+    await assert.rejects(helper.api.call('DELETE', `/v1/delegations/${handedOn!.id}`), { code: 'delegation_exceeded' })
     await assert.rejects(helper.api.call('DELETE', `/v1/delegations/${run!.id}`), { code: 'not_found' })
   })
 

@@ -12,6 +12,8 @@ export interface BundleOptions extends Omit<Carried, 'client'> {
 
 const NAME = 'chaperone'
 const CLIENT = 'claude-desktop'
+/** from the starter */
+const ENTRY = './chaperone/client/bundled.js'
 /** The first with all that the modules import (`setDefaultCACertificates` of node:tls). Claude Desktop brings 24; where it is set to use the computer's own, it may be any. */
 const NODE = { major: 22, minor: 19 } as const
 
@@ -127,7 +129,7 @@ if (major < ${NODE.major} || (major === ${NODE.major} && minor < ${NODE.minor}))
       '. In Claude Desktop, switch on "Use Built-in Node.js for MCP" (Settings, Extensions, Advanced settings), or install a newer Node.',
   )
 else
-  import('./chaperone/client/bundled.js')
+  import('${ENTRY}')
     .then(({ start }) => start(require('./carried.json')))
     .catch((error) => say('This extension could not start: ' + error.message))
 `

@@ -39,10 +39,5 @@ export async function agentOfClient(
   { by, owner, client, why }: { readonly by: Partial<Draft>; readonly owner: IdentityRecord; readonly client: string; readonly why: string },
 ): Promise<IdentityRecord> {
   const { name, known } = await lookForClient(parts.store.db, owner, client)
-  if (known?.state === 'active') return known
-  if (!known) return makeOwnAgent(parts, { by, owner, name, why })
-  throw new ChaperoneError('identity_disabled', `${name} is disabled or deleted.`, {
-    detail: known.id,
-    ...(known.state === 'disabled' ? { fix: `See why: chaperone agent show ${name}. Who may wakes it up: chaperone agent enable ${name}` } : {}),
-  })
+  return known ?? makeOwnAgent(parts, { by, owner, name, why })
 }

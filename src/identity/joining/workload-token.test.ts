@@ -155,7 +155,12 @@ test('rule 8: who has proven nothing yet hears the same for every fault; the rec
     await at.token({}, { typ: 'at+jwt' }),
   ]
   const heard = await Promise.all(
-    tokens.map((token) => verify(token).then(() => assert.fail(), (error: JoinRefused) => [error.message, error.fix, error.facts.why])),
+    tokens.map((token) =>
+      verify(token).then(
+        () => assert.fail(),
+        (error: JoinRefused) => [error.message, error.fix, error.facts.why],
+      ),
+    ),
   )
   assert.equal(new Set(heard.map(([message, fix]) => `${message} ${fix}`)).size, 1)
   assert.equal(new Set(heard.map(([, , why]) => why)).size, 4)

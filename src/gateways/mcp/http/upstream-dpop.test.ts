@@ -178,6 +178,19 @@ test('a server that offers it and gives bearer tokens all the same is taken at i
   assert.equal(posted().at(-1)?.headers.dpop, undefined)
 })
 
+test('an authorization server that would bind tokens binds none for a resource that says nothing of it', async (t) => {
+  const { fake, logIn, calls, posted } = await place(t)
+  fake.knobs.bearerResource = true
+  const page = await logIn()
+  assert.equal(page.searchParams.get('dpop_jkt'), null)
+  assert.equal(fake.of('/token').at(-1)?.headers.dpop, undefined)
+  assert.deepEqual(await calls(1), ['done'])
+  assert.equal(posted().at(-1)?.headers.authorization, `Bearer ${fake.tokens[0]!.access}`)
+  fake.knobs.resourceMetadata = (document) => ({ ...document, dpop_signing_alg_values_supported: ['ES256'] })
+  await logIn()
+  assert.notEqual(fake.of('/token').at(-1)?.headers.dpop, undefined)
+})
+
 test("Chaperone's own login is bound to a key that stays in memory", async (t) => {
   const { fake, calls, posted } = await place(t, { client_credentials: { client_id: 'chap', client_secret: { secret: 'word' } } })
   for (const { knobs } of Object.values(fake.proofs)) knobs.nonce = 'wanted'
