@@ -10,7 +10,7 @@ export const identity: Migration = {
     const add = async (to: string, columns: Readonly<Record<string, 'text' | typeof integer>>) => {
       for (const [name, type] of Object.entries(columns)) await db.schema.alterTable(to).addColumn(name, type).execute()
     }
-    await add('sessions', { joined: 'text', came_from: 'text', given_in: 'text' })
+    await add('sessions', { joined: 'text', came_from: 'text' })
     await add('identities', {
       reviewed_at: integer,
       reviewed_by: 'text',
@@ -38,7 +38,6 @@ export const identity: Migration = {
       .addColumn('joins', integer, required)
       .addColumn('recoveries_left', integer)
       .addColumn('made_by', 'text')
-      .addColumn('newest_session', 'text')
       .addColumn('created_at', integer, required)
       .addColumn('last_used_at', integer)
       .addColumn('revoked_at', integer)
