@@ -10,7 +10,8 @@ import { manualClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { describeMcp } from '../gateways/mcp/describe.ts'
 import { mcpVocabulary } from '../gateways/mcp/rules.ts'
-import { clientAgent, createIdentity, setIdentityState } from '../identity/directory.ts'
+import { clientOf } from '../identity/delegation/client.fixture.ts'
+import { createIdentity, setIdentityState } from '../identity/directory.ts'
 import { makeLock } from '../identity/locks.ts'
 import { openSessions } from '../identity/sessions.ts'
 import type { Connection, LiveSession, Sessions } from '../identity/types.ts'
@@ -176,12 +177,12 @@ test('rule 12: until approvals exist, nothing runs by one: ask refuses with appr
 })
 
 test('rule 7: what a client inherits from its person administers nothing', async () => {
-  const agent = await store.write((trx) => clientAgent(trx, { id: person.id, name: 'dana', kind: 'user', state: 'active' }, 'claude-code', start))
-  const chain = [{ identity: person.id }, { identity: agent.agent.id, delegation: agent.delegationId }]
+  const { agent, delegationId } = await clientOf(store, { id: person.id, name: 'dana' }, 'claude-code', start)
+  const chain = [{ identity: person.id }, { identity: agent.id, delegation: delegationId }]
   await state.see(chain)
-  const { id } = await sessions.start({ identityId: agent.agent.id, chain, how: 'client', lifeMs: 3_600_000 })
+  const { id } = await sessions.start({ identityId: agent.id, chain, how: 'client', lifeMs: 3_600_000 })
   const session = await sessions.open({
-    identityId: agent.agent.id,
+    identityId: agent.id,
     kind: 'agent',
     name: 'dana/claude-code',
     credentialId: 'crd_1',

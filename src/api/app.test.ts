@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { test } from 'node:test'
 import { FACTOR_FRESH_MS, FACTOR_VERBS } from '../access/administration.ts'
+import { makeCsr } from '../ca/make-csr.ts'
 import { ChaperoneError } from '../errors.ts'
+import { findIdentity } from '../identity/directory.ts'
 import type { LiveSession } from '../identity/types.ts'
+import { addDevice } from '../signin/enrol.ts'
 import { csr, openHouse } from './house.fixture.ts'
 import type { Route } from './route.ts'
 
@@ -176,6 +180,29 @@ test('rule 11: the routes without a certificate are limited by address', async (
   const codes = new Set<string | undefined>()
   for (let i = 0; i < 62; i++) codes.add((await ask(undefined, 'POST', '/v1/enrol/begin', { secret: 'x' })).code)
   assert.deepEqual([...codes], ['invitation_invalid', 'too_many'])
+})
+
+test('a stranger behind the same address shuts out nobody who is known by his key, or waits at a terminal', async (t) => {
+  const { ask, clock, parts, signIn } = await openHouse(t)
+  await signIn('boris')
+  const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const own = makeCsr(pair.privateKey, pair.publicKey)
+  const boris = (await findIdentity(parts.store.db, { name: 'boris' }))!
+  await parts.store.write((trx) => addDevice(trx, boris.id, pair.publicKey.export({ type: 'spki', format: 'der' }), clock.now()))
+  const { device } = await parts.devices.begin({ csr: own, host: 'laptop', cameFrom: '127.0.0.1' })
+  const strangers = new Set<string | undefined>()
+  for (let i = 0; i < 100; i++) strangers.add((await ask(undefined, 'POST', '/v1/enrol/begin', { secret: 'x' })).code)
+  assert.ok(strangers.has('too_many'))
+
+  const login = { name: 'boris', csr: own, code: '000000' }
+  assert.equal((await ask(undefined, 'POST', '/v1/login', login)).code, 'factor_invalid', 'his device is known: the code is looked at')
+  assert.equal((await ask(undefined, 'POST', '/v1/login', { ...login, name: 'dana' })).code, 'too_many', 'a device of nobody')
+  assert.equal((await ask(undefined, 'POST', '/v1/login', { ...login, csr: 'none' })).code, 'too_many')
+  assert.equal((await ask(undefined, 'POST', '/v1/device/poll', { device: 'guessed' })).code, 'too_many')
+  for (let i = 0; i < 50; i++) assert.equal((await ask(undefined, 'POST', '/v1/device/poll', { device })).code, undefined)
+  const codes = new Set<string | undefined>()
+  for (let i = 0; i < 70; i++) codes.add((await ask(undefined, 'POST', '/v1/login', login)).code)
+  assert.deepEqual([...codes], ['factor_invalid', 'too_many'], 'nor is a known device without a bound')
 })
 
 test('a fault of ours says nothing to the client and everything to the log', async (t) => {

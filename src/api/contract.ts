@@ -111,6 +111,8 @@ export interface Login {
 }
 export interface Join {
   readonly token: string
+  /** whose token it must be: one for somebody else is refused, and not used up */
+  readonly as?: string
   readonly csr: string
   readonly purpose?: string
   readonly ttl?: string

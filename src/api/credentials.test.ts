@@ -5,6 +5,7 @@ import { principalFromCertificate } from '../identity/credential.ts'
 import { parseInvitation } from '../identity/invitations.ts'
 import type { LiveSession, Principal } from '../identity/types.ts'
 import type { Credential, Invitation, Token, WhoAmI } from './contract.ts'
+import type { DelegationRow } from './delegations-contract.ts'
 import { csr, openHouse } from './house.fixture.ts'
 
 async function house(t: TestContext) {
@@ -139,6 +140,20 @@ test('what an operator issues for a client of a person acts for that person all 
   const own = await post<Credential>(await signIn('boris'), '/v1/clients', { client: 'cursor', csr: csr() })
   const issued = await post<Credential>(await signIn('dana'), '/v1/issue', { name: 'boris/cursor', csr: csr() })
   assert.deepEqual((await principalIn(issued)).chain, (await principalIn(own)).chain)
+})
+
+test('an operator who issues for a client that acts under nothing any more makes a delegation that can be read like every other', async (t) => {
+  const { post, ask, signIn, records } = await house(t)
+  const boris = await signIn('boris')
+  await post<Credential>(boris, '/v1/clients', { client: 'cursor', csr: csr() })
+  const standing = async () => (await ask<{ delegations: DelegationRow[] }>(boris, 'GET', '/v1/delegations')).value.delegations
+  await ask(boris, 'DELETE', `/v1/delegations/${(await standing())[0]!.id}`)
+  await post<Credential>(await signIn('dana'), '/v1/issue', { name: 'boris/cursor', csr: csr() })
+  const [made] = await standing()
+  assert.match(made?.words ?? '', /^boris\/cursor may act on behalf of boris\./)
+  const { actor, data } = records.findLast(({ type }) => type === 'delegation.made')!
+  assert.equal(actor?.name, 'dana')
+  assert.deepEqual([data?.how, data?.words], ['client', made!.words])
 })
 
 test('a token is bound to its audience and lives minutes; the issuer stands in it and in the record', async (t) => {

@@ -3,8 +3,7 @@ import { FACTOR_FRESH_MS, hasFreshFactor } from '../access/administration.ts'
 import { readCsr } from '../ca/csr.ts'
 import { TTL } from '../ca/types.ts'
 import { ChaperoneError } from '../errors.ts'
-import { actInSession } from '../identity/delegation/act-for.ts'
-import { listDelegations } from '../identity/delegation/delegations.ts'
+import { actAsClient } from '../identity/delegation/act-for.ts'
 import { agentOfClient } from '../identity/delegation/own-agent.ts'
 import { findIdentity } from '../identity/directory.ts'
 import type { LiveSession, Principal } from '../identity/types.ts'
@@ -149,13 +148,11 @@ async function client(parts: ApiParts, { body, session, remote }: AskedInSession
   const owner = await findIdentity(store.db, { id: principal.identityId })
   if (!owner) throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
   const agent = await agentOfClient(parts, { by: actorOf(session), owner, client: body.client, why: 'first use of a client' })
-  const [standing] = await listDelegations(store.db, { fromId: owner.id, toId: agent.id, firstUse: true, now: clock.now(), limit: 1 })
   const parent = await parentSession(parts, session.id)
-  return actInSession(
+  return actAsClient(
     { store, audit, clock, sessions, see: (chain) => state.see(chain) },
     {
-      ...{ agreed: session, from: owner, to: agent, how: 'client' },
-      ...(standing ? { standing } : {}),
+      ...{ agreed: session, from: owner, to: agent },
       start: {
         ...{ how: 'client', client: body.client, cameFrom: remote, parentId: session.id },
         // The person's session bounds his clients': who signed out for good has no tool that is still signed in tomorrow.

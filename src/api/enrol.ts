@@ -12,7 +12,7 @@ const SMALL = 64 * 1024
 const proof = { by: 'proof' } as const
 const joinAsk = { csr: csrText, purpose: purposeText.optional(), ttl: ttlText.optional(), for: ttlText.optional() }
 const joinBody = z.union([
-  z.strictObject({ token: secretText, ...joinAsk }),
+  z.strictObject({ token: secretText, as: nameText.optional(), ...joinAsk }),
   z.strictObject({ join: z.string().min(1).max(64), proof: z.record(z.string().max(64), z.unknown()), ...joinAsk }),
 ])
 
@@ -42,6 +42,7 @@ export function enrolRoutes(parts: ApiParts): readonly Route[] {
       who: proof,
       limit: SMALL,
       body: z.strictObject({ name: nameText, csr: csrText, code: codeText }),
+      knows: (body) => signin.knows(body),
       handle: async ({ body }) => credentialAnswer(parts, await signin.login(body)),
     }),
     anonymous<DeviceBegin>({
@@ -58,6 +59,7 @@ export function enrolRoutes(parts: ApiParts): readonly Route[] {
       who: proof,
       limit: SMALL,
       body: z.strictObject({ device: secretText }),
+      knows: ({ device }) => devices.knows(device),
       async handle({ body }): Promise<DevicePolled> {
         const polled = await devices.poll(body.device)
         return polled.state === 'signed in' ? { state: polled.state, credential: await credentialAnswer(parts, polled.as) } : polled

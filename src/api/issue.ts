@@ -3,12 +3,12 @@ import { readCsr } from '../ca/csr.ts'
 import { TTL } from '../ca/types.ts'
 import { ChaperoneError } from '../errors.ts'
 import { claimsOf } from '../identity/credential.ts'
-import { listDelegations, makeDelegation } from '../identity/delegation/delegations.ts'
+import { actAsClient } from '../identity/delegation/act-for.ts'
 import { findIdentity, type IdentityRecord } from '../identity/directory.ts'
 import { enrolLink, formatInvitation, INVITATION_TTL, makeInvitation } from '../identity/invitations.ts'
 import { assertSessionsLeft } from '../identity/session-limits.ts'
 import { TOKEN_LONGEST_MS } from '../identity/tokens.ts'
-import type { ChainLink } from '../identity/types.ts'
+import type { ChainLink, StartSession } from '../identity/types.ts'
 import { newId } from '../ids.ts'
 import { nameOf } from '../signin/invited.ts'
 import { issueCredential } from '../signin/issue.ts'
@@ -26,7 +26,7 @@ const SMALL = 64 * 1024
 
 /** What an operator makes for others. The issuer is named in the credential and in every record of its session. */
 export function issueRoutes(parts: ApiParts): readonly Route[] {
-  const { store, state, sessions, clock } = parts
+  const { store, state, sessions, audit, clock } = parts
   return [
     signedIn<Issue>({
       method: 'POST',
@@ -60,7 +60,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
     }),
   ]
 
-  async function invite({ audit, ca, listeners, places }: ApiParts, { body, session, permit, host }: AskedInSession<Invite>): Promise<Invitation> {
+  async function invite({ ca, listeners, places }: ApiParts, { body, session, permit, host }: AskedInSession<Invite>): Promise<Invitation> {
     const identity = await target(body.name)
     assertGrantable(parts, session, identity)
     const ttlMs = body.ttl === undefined ? INVITATION_TTL.defaultMs : duration(body.ttl, INVITATION_TTL, 'An invitation')
@@ -88,60 +88,60 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
     return identity
   }
 
-  async function issue({ audit, tokens }: ApiParts, asked: AskedInSession<Issue>): Promise<Credential | Token> {
+  async function issue({ tokens }: ApiParts, asked: AskedInSession<Issue>): Promise<Credential | Token> {
     const { body, session, permit } = asked
     const identity = await target(body.name)
     assertGrantable(parts, session, identity)
     const longestMs = body.token ? TOKEN_LONGEST_MS : TTL.longestMs
     const ttlMs = body.ttl === undefined ? TTL.agentMs : duration(body.ttl, { shortestMs: TTL.shortestMs, longestMs }, 'Such a credential')
     const spki = body.csr === undefined ? undefined : readCsr(body.csr).spki
-    const chain = await chainOf(identity, asked)
-    await state.see(chain)
-    await assertSessionsLeft(parts, identity)
     const issuerId = session.principal.identityId
     // The session is as long as the credential: what was issued for minutes is not renewed for hours.
-    const made = await sessions.start({
-      identityId: identity.id,
-      chain,
-      how: 'issue',
-      issuerId,
-      cameFrom: asked.remote,
-      lifeMs: ttlMs,
+    const start: Omit<StartSession, 'identityId' | 'chain'> = {
+      ...{ how: 'issue', issuerId, cameFrom: asked.remote, lifeMs: ttlMs },
       ...(body.purpose === undefined ? {} : { purpose: body.purpose }),
-    })
-    if (spki)
-      return credentialAnswer(
-        parts,
-        await issueCredential(parts, { identity: nameOf(identity), session: made, chain, spki, ttlMs, issuerId, how: 'issue' }),
-      )
+    }
+    return inSession(identity, asked, start, async (made, chain) => {
+      if (spki)
+        return credentialAnswer(
+          parts,
+          await issueCredential(parts, { identity: nameOf(identity), session: made, chain, spki, ttlMs, issuerId, how: 'issue' }),
+        )
 
-    const credentialId = newId('crd', clock.now())
-    const { audience } = body.token!
-    const notAfter = Math.min(clock.now() + ttlMs, made.expiresAt)
-    await audit.append({
-      type: 'credential.issued',
-      actor: { id: identity.id, name: identity.name, kind: identity.kind },
-      session: made.id,
-      credential: credentialId,
-      issuer: issuerId,
-      ...(permit ? { permit: permit.id } : {}),
-      data: { form: 'token', audience, notAfter },
+      const credentialId = newId('crd', clock.now())
+      const { audience } = body.token!
+      const notAfter = Math.min(clock.now() + ttlMs, made.expiresAt)
+      await audit.append({
+        type: 'credential.issued',
+        actor: { id: identity.id, name: identity.name, kind: identity.kind },
+        session: made.id,
+        credential: credentialId,
+        issuer: issuerId,
+        ...(permit ? { permit: permit.id } : {}),
+        data: { form: 'token', audience, notAfter },
+      })
+      const claims = claimsOf({ identityId: identity.id, credentialId, sessionId: made.id, issuerId, chain })
+      const minted = await tokens.mint({ kind: identity.kind, name: identity.name, claims, audience, notAfter })
+      return { ...minted, session: made.id }
     })
-    const claims = claimsOf({ identityId: identity.id, credentialId, sessionId: made.id, issuerId, chain })
-    const minted = await tokens.mint({ kind: identity.kind, name: identity.name, claims, audience, notAfter })
-    return { ...minted, session: made.id }
   }
 
   /** A client of a person acts for him, whoever issued its credential. */
-  async function chainOf({ id, name, ownerId }: IdentityRecord, { session }: AskedInSession<Issue>): Promise<readonly ChainLink[]> {
-    if (!name.includes('/') || ownerId === undefined) return [{ identity: id }]
-    const now = clock.now()
-    const [standing] = await listDelegations(store.db, { fromId: ownerId, toId: id, firstUse: true, now, limit: 1 })
-    if (standing) return [{ identity: ownerId }, { identity: id, delegation: standing.id }]
-    await parts.audit.append({ ...actorOf(session), type: 'delegation.made', data: { from: ownerId, to: id } })
-    const made = await store.write((trx) =>
-      makeDelegation(trx, { fromId: ownerId, toId: id, how: 'client', madeBy: session.principal.identityId, now }),
-    )
-    return [{ identity: ownerId }, { identity: id, delegation: made.id }]
+  async function inSession<T>(
+    identity: IdentityRecord,
+    { session }: AskedInSession<Issue>,
+    start: Omit<StartSession, 'identityId' | 'chain'>,
+    give: (made: { readonly id: string; readonly expiresAt: number }, chain: readonly ChainLink[]) => Promise<T>,
+  ): Promise<T> {
+    const see = (chain: readonly ChainLink[]) => state.see(chain)
+    const owner = identity.name.includes('/') && identity.ownerId !== undefined ? await findIdentity(store.db, { id: identity.ownerId }) : undefined
+    if (owner)
+      return actAsClient({ store, audit, clock, sessions, see }, { agreed: session, from: owner, to: identity, start }, (made) =>
+        give(made.session, made.chain),
+      )
+    const chain = [{ identity: identity.id }]
+    await see(chain)
+    await assertSessionsLeft(parts, identity)
+    return give(await sessions.start({ ...start, identityId: identity.id, chain }), chain)
   }
 }

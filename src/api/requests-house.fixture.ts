@@ -2,7 +2,8 @@ import type { TestContext } from 'node:test'
 import { Refusal } from '../access/types.ts'
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
 import { describeCall } from '../gateways/mcp/describe.ts'
-import { clientAgent, findIdentity } from '../identity/directory.ts'
+import { clientOf } from '../identity/delegation/client.fixture.ts'
+import { findIdentity } from '../identity/directory.ts'
 import type { LiveSession } from '../identity/types.ts'
 import { openHouse } from './house.fixture.ts'
 import type { RequestDetail, RequestRow } from './requests-contract.ts'
@@ -76,7 +77,7 @@ export async function openRequestHouse(t: TestContext, options: Parameters<typeo
   /** A client of a person: `boris/claude`. */
   async function client(owner: string, name: string): Promise<LiveSession> {
     const person = (await findIdentity(store.db, { name: owner }))!
-    const { agent, delegationId } = await store.write((trx) => clientAgent(trx, person, name, clock.now()))
+    const { agent, delegationId } = await clientOf(store, person, name, clock.now())
     return signIn(`${owner}/${name}`, {
       chain: [{ identity: person.id }, { identity: agent.id, delegation: delegationId }],
       how: 'client',

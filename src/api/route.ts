@@ -73,6 +73,11 @@ interface Shape<Body> {
 
 export interface AnonymousRoute<Body> extends Shape<Body> {
   readonly who: { readonly by: 'proof' }
+  /**
+   * Who is known by what he holds, before anything is guessed: he is counted by that. All others are counted by their address, behind
+   * which anybody can send anything, and would shut him out.
+   */
+  knows?(body: Body): Promise<string | undefined>
   handle(asked: Asked<Body>): Promise<unknown>
 }
 

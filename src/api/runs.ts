@@ -152,10 +152,19 @@ async function runAsAgent(parts: ApiParts, { body, session, remote }: AskedInSes
 
 const lifeOf = ({ for: asked }: RunBegin): number | undefined => (asked === undefined ? undefined : duration(asked, LONGEST_RUN, 'A run'))
 
+const PROFILES_SHOWN = 20
+
+/** Their names are no secret to people: the page on which they agree to a client offers them all. Only a person gets here. */
+async function otherProfiles({ db }: ApiParts['store']): Promise<string> {
+  const rows = await db.selectFrom('documents').select('name').where('kind', '=', 'profile').orderBy('name').limit(PROFILES_SHOWN).execute()
+  const there =
+    rows.length === 0 ? 'There is none yet: an administrator applies one (kind: profile).' : `There are: ${rows.map(({ name }) => name).join(', ')}.`
+  return `${there} Or name what it may do with flags: --role, --resource, --tool, --read-only.`
+}
+
 async function profileNamed({ store }: Pick<ApiParts, 'store'>, name: string): Promise<ProfileSpec> {
   const row = await store.db.selectFrom('documents').select('spec').where('kind', '=', 'profile').where('name', '=', name).executeTakeFirst()
-  if (!row)
-    throw new ChaperoneError('not_found', `There is no profile ${name}.`, { fix: 'See `chaperone get profile`, or name what it may do with flags.' })
+  if (!row) throw new ChaperoneError('not_found', `There is no profile ${name}.`, { fix: await otherProfiles(store) })
   return JSON.parse(row.spec) as ProfileSpec
 }
 

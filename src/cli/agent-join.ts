@@ -13,7 +13,7 @@ interface Flags extends JoiningFlags {
 export function join(command: Command): void {
   withJoining(withJson(command.command('join').description('sign this machine in as an agent: with a join token, or by what it is')))
     .argument('[token]', 'a join token: the line that begins with chaperone://, in quotes; the same as --join without --method')
-    .option('--as <name>', 'with --method: name of the join document')
+    .option('--as <name>', 'with --method name of the join document; with a token whose it must be')
     .option('--purpose <text>', 'what the agent is about to do; stands in every record')
     .addHelpText(
       'after',
@@ -42,13 +42,17 @@ async function joinByMethod(token: string | undefined, flags: Flags): Promise<Pr
   return (await import('../client/joining/join-as.ts')).joinAs(asked)
 }
 
-async function joinByToken(token: string | undefined, { purpose, ttl }: Flags): Promise<Profile> {
+async function joinByToken(token: string | undefined, { as, purpose, ttl }: Flags): Promise<Profile> {
   if (token === undefined)
     throw new ChaperoneError('usage', 'There is neither a join token nor a --method.', {
       fix: 'A token: chaperone agent token NAME. By what this machine is: --method, --as and --join.',
     })
   const { join: joinWith } = await import('../client/sign-in.ts')
-  return await joinWith(token, { ...(purpose === undefined ? {} : { purpose }), ...(ttl === undefined ? {} : { ttl }) })
+  return await joinWith(token, {
+    ...(as === undefined ? {} : { as }),
+    ...(purpose === undefined ? {} : { purpose }),
+    ...(ttl === undefined ? {} : { ttl }),
+  })
 }
 
 /** `chaperone agent key` */

@@ -67,14 +67,13 @@ function joining(flags: Flags): (() => Promise<Profile>) | undefined {
   }
   const line = joinLine(flags)
   if (line === undefined) return undefined
-  const more = { ...(purpose === undefined ? {} : { purpose }), ...(ttl === undefined ? {} : { ttl }), ...(life === undefined ? {} : { for: life }) }
-  return async () => {
-    const profile = await (await import('../client/sign-in.ts')).join(line, more)
-    if (profile.identity.name === as) return profile
-    throw new ChaperoneError('unauthenticated', `The token is for ${profile.identity.name}, not for ${as}.`, {
-      fix: `Name it: --as ${profile.identity.name}`,
-    })
+  const more = {
+    as,
+    ...(purpose === undefined ? {} : { purpose }),
+    ...(ttl === undefined ? {} : { ttl }),
+    ...(life === undefined ? {} : { for: life }),
   }
+  return async () => (await import('../client/sign-in.ts')).join(line, more)
 }
 
 const EXAMPLES = `

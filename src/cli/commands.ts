@@ -32,7 +32,11 @@ export const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./db.ts')).register,
   },
   { name: 'invite', summary: 'invite a person', load: async () => (await import('./invite.ts')).register },
-  { name: 'agent', summary: 'agents: ls, show, review, token, join, disable, enable', load: async () => (await import('./agent.ts')).register },
+  {
+    name: 'agent',
+    summary: 'agents: ls, show, review, token, join, run, jwt, key, disable, enable',
+    load: async () => (await import('./agent.ts')).register,
+  },
   {
     name: 'run',
     summary: 'start claude, codex, gemini or any program that acts for you, with less than you may',

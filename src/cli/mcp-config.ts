@@ -78,6 +78,10 @@ async function run(client: Client, names: readonly string[], flags: ConfigFlags)
 
 const stepsText = (steps: readonly string[]): string => steps.map((step, at) => `${String(at + 1).padStart(2)}. ${printable(step)}`).join('\n')
 
+/** Whoever may see none has added none yet, or has no role that names one: an administrator has no rights at servers by being one. */
+export const NO_SERVER =
+  'An administrator adds one (chaperone mcp add -- COMMAND or URL) and gives you a role that names it; yours: chaperone whoami.'
+
 /** The entries for the servers that are named, or for all that one may see. */
 async function entriesFor(client: Client, names: readonly string[], flags: ConfigFlags): Promise<readonly Entry[]> {
   const { entryFor } = await import('../client/config/entries.ts')
@@ -91,8 +95,7 @@ async function entriesFor(client: Client, names: readonly string[], flags: Confi
   if (flags.one) return [entryFor(client, undefined, way)]
   if (names.length > 0) await sayUnknown(names, flags)
   const servers = names.length > 0 ? names : (await visibleResources(flags, 'mcp')).map((row) => row.name)
-  if (servers.length === 0)
-    throw new ChaperoneError('not_found', 'There is no MCP server that you may see.', { fix: 'Name one, or ask your administrator for a role.' })
+  if (servers.length === 0) throw new ChaperoneError('not_found', 'There is no MCP server that you may see.', { fix: NO_SERVER })
   return servers.map((name) => entryFor(client, name, way))
 }
 

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { ResourceRow } from '../api/contract.ts'
 import { type ServerFlags, withJson, withServer } from './connection.ts'
-import { webIfKnown } from './mcp-config.ts'
+import { NO_SERVER, webIfKnown } from './mcp-config.ts'
 import { labelsText, list } from './output.ts'
 import { visibleResources } from './resources.ts'
 
@@ -28,7 +28,7 @@ export function listing(command: Command): void {
         { title: 'LABELS', of: (row) => labelsText(row.labels) },
         { title: 'WARNING', of: (row) => row.warning },
       ],
-      { json: flags.json, none: 'There is no MCP server that you may see.' },
+      { json: flags.json, none: `There is no MCP server that you may see. ${NO_SERVER}` },
     )
   })
 }

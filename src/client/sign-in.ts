@@ -41,7 +41,10 @@ export async function beginEnrolment(invitation: string): Promise<Enrolment> {
 }
 
 /** An agent's first sign-in, by a join token that works once. */
-export async function join(token: string, more: { readonly purpose?: string; readonly ttl?: string; readonly for?: string } = {}): Promise<Profile> {
+export async function join(
+  token: string,
+  more: { readonly as?: string; readonly purpose?: string; readonly ttl?: string; readonly for?: string } = {},
+): Promise<Profile> {
   const { first, api } = await contact(token)
   const pair = makeKeyPair()
   try {

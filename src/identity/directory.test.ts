@@ -8,7 +8,7 @@ import { newId } from '../ids.ts'
 import { openStore } from '../store/open.ts'
 import type { Store } from '../store/store.ts'
 import { listDelegations, loadChain, makeDelegation, overDelegations } from './delegation/delegations.ts'
-import { clientAgent, createIdentity, findIdentity, type IdentityRecord, listIdentities, setIdentityState, updateIdentity } from './directory.ts'
+import { createIdentity, findIdentity, type IdentityRecord, listIdentities, setIdentityState, updateIdentity } from './directory.ts'
 import { assertName } from './names.ts'
 
 describe('the directory', () => {
@@ -76,7 +76,7 @@ describe('the directory', () => {
       updateIdentity(trx, agent.id, { ownerId: dana.id, roles: ['writer'], traits: { a: 1 }, now: now + 5 }),
     )
     assert.deepEqual(changed.result, { ...agent, ownerId: dana.id, roles: ['writer'], traits: { a: 1 }, updatedAt: now + 5 })
-    const { agent: client } = await store.write((trx) => clientAgent(trx, boris, 'cursor', now))
+    const client = await make({ kind: 'agent', name: 'boris/cursor', ownerId: boris.id, source: 'client' })
     await assert.rejects(
       store.reduce((trx) => updateIdentity(trx, client.id, { ownerId: dana.id, now })),
       { code: 'usage' },
@@ -87,55 +87,17 @@ describe('the directory', () => {
     )
   })
 
-  test('the client of a person is one agent, made on first use, with one delegation', async () => {
-    const first = await store.write((trx) => clientAgent(trx, boris, 'claude-code', now))
-    assert.deepEqual(
-      [first.created, first.agent.name, first.agent.ownerId, first.agent.roles, first.agent.source],
-      [true, 'boris/claude-code', boris.id, 'inherit', 'client'],
-    )
-    const again = await store.write((trx) => clientAgent(trx, boris, 'claude-code', now))
-    assert.deepEqual(again, { ...first, created: false })
-    const [delegation] = await listDelegations(store.db, { fromId: boris.id, toId: first.agent.id, now })
-    assert.equal(delegation?.id, first.delegationId)
-    // An ended delegation is not brought back: the next use makes a new one, under a new id.
-    await store.reduce((trx) => trx.updateTable('delegations').set({ ended_at: now }).where('id', '=', first.delegationId).execute())
-    const third = await store.write((trx) => clientAgent(trx, boris, 'claude-code', now))
-    assert.notEqual(third.delegationId, first.delegationId)
-  })
-
-  test('a disabled client agent stays disabled, and an agent has no clients', async () => {
-    const { agent } = await store.write((trx) => clientAgent(trx, boris, 'vscode', now))
-    await store.reduce((trx) => setIdentityState(trx, agent.id, 'disabled', now))
-    await assert.rejects(
-      store.write((trx) => clientAgent(trx, boris, 'vscode', now)),
-      { code: 'identity_disabled' },
-    )
-    await assert.rejects(
-      store.write((trx) => clientAgent(trx, agent, 'x', now)),
-      { code: 'usage' },
-    )
-    await assert.rejects(
-      store.write((trx) => clientAgent(trx, { ...boris, state: 'disabled' }, 'x', now)),
-      { code: 'identity_disabled' },
-    )
-    for (const client of ['', '../x', 'A', 'a/b'])
-      await assert.rejects(
-        store.write((trx) => clientAgent(trx, boris, client, now)),
-        { code: 'usage' },
-        client,
-      )
-  })
-
   test('deleting an identity ends what could bring it back', async () => {
     const leaver = await make({ kind: 'user', name: 'leaver', source: 'document' })
-    const { delegationId } = await store.write((trx) => clientAgent(trx, leaver, 'cursor', now))
+    const client = await make({ kind: 'agent', name: 'leaver/cursor', ownerId: leaver.id, source: 'client' })
+    const { id } = await store.write((trx) => makeDelegation(trx, { fromId: leaver.id, toId: client.id, now }))
     await store.reduce((trx) => setIdentityState(trx, leaver.id, 'deleted', now))
     assert.deepEqual(await listDelegations(store.db, { fromId: leaver.id, now }), [])
-    assert.equal((await overDelegations(store.db, now)).get(delegationId), 'deleted', 'the sweep will end it on record')
+    assert.equal((await overDelegations(store.db, now)).get(id), 'deleted', 'the sweep will end it on record')
   })
 
   test('a delegation has an end, and nobody delegates to himself', async () => {
-    const { agent } = await store.write((trx) => clientAgent(trx, boris, 'codex', now))
+    const agent = await make({ kind: 'agent', name: 'boris/codex', ownerId: boris.id, source: 'client' })
     const ask = { fromId: boris.id, toId: agent.id, now }
     await assert.rejects(
       store.write((trx) => makeDelegation(trx, { ...ask, toId: boris.id })),
@@ -151,21 +113,13 @@ describe('the directory', () => {
     assert.ok(!(await standing(now + 10)).includes(made.id))
   })
 
-  test('rule 7: a client named like an agent of the person is that agent; of somebody else, it is not', async () => {
-    const mine = await make({ kind: 'agent', name: 'boris-bot', ownerId: boris.id, source: 'document' })
-    const eve = await make({ kind: 'user', name: 'eve', source: 'document' })
-    const asOwner = await store.write((trx) => clientAgent(trx, boris, 'boris-bot', now))
-    assert.equal(asOwner.agent.id, mine.id)
-    const asOther = await store.write((trx) => clientAgent(trx, eve, 'boris-bot', now))
-    assert.equal(asOther.agent.name, 'eve/boris-bot')
-  })
-
   test('a chain is named for the record, unknown identities by their id', async () => {
-    const { agent, delegationId } = await store.write((trx) => clientAgent(trx, boris, 'claude-code', now))
+    const agent = await make({ kind: 'agent', name: 'boris/claude-code', ownerId: boris.id, source: 'client' })
+    const delegation = newId('dlg')
     const unknown = newId('agt')
-    assert.deepEqual(await loadChain(store.db, [{ identity: boris.id }, { identity: agent.id, delegation: delegationId }, { identity: unknown }]), [
+    assert.deepEqual(await loadChain(store.db, [{ identity: boris.id }, { identity: agent.id, delegation }, { identity: unknown }]), [
       { id: boris.id, name: 'boris', kind: 'user' },
-      { id: agent.id, name: 'boris/claude-code', kind: 'agent', delegation: delegationId },
+      { id: agent.id, name: 'boris/claude-code', kind: 'agent', delegation },
       { id: unknown, name: unknown },
     ])
   })

@@ -2,7 +2,6 @@ import { ChaperoneError } from '../errors.ts'
 import { newId } from '../ids.ts'
 import type { Database, Write } from '../store/store.ts'
 import type { IdentityTable } from '../store/tables.ts'
-import { makeDelegation } from './delegation/delegations.ts'
 import { ownChanged } from './given.ts'
 import { assertName } from './names.ts'
 
@@ -203,49 +202,6 @@ export async function lookForClient(
     detail: known.id,
     ...(known.state === 'disabled' ? { fix: `See why: chaperone agent show ${name}. Who may wakes it up: chaperone agent enable ${name}` } : {}),
   })
-}
-
-/**
- * `boris/claude-code`: the agent that a client of a person is, and the delegation by which it acts for him; both made on
- * first use. A client named like an agent that the person owns (`boris-ai`) is that agent, acting for him. Call it inside
- * `store.write`. Throws `usage` for a bad client name, `identity_disabled` when the agent (or its owner) may not act.
- */
-export async function clientAgent(
-  trx: Write,
-  owner: Pick<IdentityRecord, 'id' | 'name' | 'kind' | 'state'>,
-  client: string,
-  now: number,
-): Promise<{ readonly agent: IdentityRecord; readonly delegationId: string; readonly created: boolean }> {
-  const { agent, created } = await clientIdentity(trx, owner, client, now)
-  const standing = await trx
-    .selectFrom('delegations')
-    .select('id')
-    .where('from_id', '=', owner.id)
-    .where('to_id', '=', agent.id)
-    .where('ended_at', 'is', null)
-    .where((row) => row.or([row('expires_at', 'is', null), row('expires_at', '>', now)]))
-    // What was given for one run, or to an OAuth client, is narrower, and not this one's to use.
-    .where((row) => row.or([row('how', 'is', null), row('how', '=', 'client')]))
-    .where('session_id', 'is', null)
-    .orderBy('id')
-    .executeTakeFirst()
-  const delegationId = standing?.id ?? (await makeDelegation(trx, { fromId: owner.id, toId: agent.id, how: 'client', madeBy: owner.id, now })).id
-  return { agent, delegationId, created }
-}
-
-/** The agent alone: what it may do for the person is for the caller to say. Throws as {@link clientAgent}. */
-export async function clientIdentity(
-  trx: Write,
-  owner: Pick<IdentityRecord, 'id' | 'name' | 'kind' | 'state'>,
-  client: string,
-  now: number,
-): Promise<{ readonly agent: IdentityRecord; readonly created: boolean }> {
-  if (owner.kind !== 'user') throw new ChaperoneError('usage', 'Only a person has clients; an agent cannot make another.')
-  if (owner.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
-  const { name, known: before } = await lookForClient(trx, owner, client)
-  if (!before) assertName('agent', name, owner.name)
-  const agent = before ?? (await createIdentity(trx, { kind: 'agent', name, ownerId: owner.id, roles: 'inherit', source: 'client', now }))
-  return { agent, created: before === undefined }
 }
 
 function toRecord(row: IdentityTable): IdentityRecord {

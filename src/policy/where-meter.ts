@@ -94,10 +94,12 @@ class MeteredMap extends Map<string, unknown> {
   }
 
   override has(name: string): boolean {
-    return typeof name === 'string' && Object.hasOwn(this.#of, name)
+    return Object.hasOwn(this.#of, name)
   }
 
+  /** `in` asks this too. A key that is no text is not looked for under its text, as the tool may do: it cannot be judged (rule 1). */
   override get(name: string): unknown {
+    if (typeof name !== 'string') throw new ChaperoneError('policy_error', 'A key is text.', { fix: 'Send it as text.' })
     return this.#read(this.has(name) ? this.#of[name] : undefined)
   }
 

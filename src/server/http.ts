@@ -71,7 +71,7 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
 
     if (drain.under) throw new ChaperoneError('draining', 'Chaperone is shutting down.')
 
-    if (room) return await knocking(request.socket.remoteAddress ?? '', () => room.handle(request, response))
+    if (room) return await knocking(addressOf(request), () => room.handle(request, response))
 
     const toMcp = mcpServerIn(path)
     const peer = listener === 'data' ? await callers.mutual(request) : undefined

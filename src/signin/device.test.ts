@@ -112,12 +112,24 @@ test('rule 11: codes are not guessed: five wrong ones by a person, and ten minut
   assert.equal(await code(devices.poll(device)), 'factor_invalid')
 })
 
+test('a yes waits for its terminal for a minute: kept for later, the factor that was given with it would count as just given', async (t) => {
+  const { devices, session, begin, clock } = await place(t)
+  const { device, code: shown } = await begin()
+  await devices.decide(session, (await devices.look(session, shown)).id, 'yes', 'totp')
+  clock.advance(DEVICE_LIMITS.yesMs)
+  assert.equal(await code(devices.poll(device)), 'factor_invalid')
+})
+
 test('rule 11: one address has ten terminals that wait, and asking too fast is told', async (t) => {
   const { devices, begin, clock } = await place(t)
   const { device } = await begin()
-  for (let i = 1; i < DEVICE_LIMITS.waitingOfAddress; i++) await begin()
+  for (let i = 1; i < DEVICE_LIMITS.waitingOfNetwork; i++) await begin()
   assert.equal(await code(begin()), 'too_many')
   assert.equal(await code(begin('192.0.2.2')), 'ok')
+  // A subscriber of IPv6 picks any of 2^64 addresses.
+  for (let i = 0; i < DEVICE_LIMITS.waitingOfNetwork; i++) assert.equal(await code(begin(`2001:db8:0:1::${i}`)), 'ok')
+  assert.equal(await code(begin('2001:db8:0:1:ffff::')), 'too_many')
+  assert.equal(await code(begin('2001:db8:0:2::')), 'ok')
   await devices.poll(device)
   assert.equal((await devices.poll(device)).state, 'slow_down')
   clock.advance(DEVICE_LIMITS.intervalMs * 2)

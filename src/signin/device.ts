@@ -8,6 +8,7 @@ import { findIdentity } from '../identity/directory.ts'
 import { actingIn } from '../identity/named.ts'
 import type { Factor, LiveSession, Sessions } from '../identity/types.ts'
 import { newId } from '../ids.ts'
+import { networkOf } from '../network/throttle.ts'
 import type { Store } from '../store/store.ts'
 import type { DeviceLoginTable } from '../store/tables-identity.ts'
 import { addDevice } from './enrol.ts'
@@ -18,11 +19,14 @@ import { notVouched, type Standing, type StandingOf, tooLongAgo } from './standi
 
 export const DEVICE_LIMITS = {
   lifeMs: 10 * 60_000,
+  /** how long a yes waits for its terminal, which asks every few seconds: the factor that was given with it is of now */
+  yesMs: 60_000,
   /** how often a terminal asks */
   intervalMs: 3_000,
   /** terminals that wait at once; beyond that new ones are refused */
   waiting: 1_000,
-  waitingOfAddress: 10,
+  /** of one subscriber, who has a whole /64 of IPv6 addresses */
+  waitingOfNetwork: 10,
   /** wrong codes by one person */
   wrongCodes: 5,
 } as const
@@ -51,6 +55,8 @@ export interface DeviceSignin {
     readonly expiresAt: number
     readonly intervalMs: number
   }>
+  /** The terminal that waits with this secret, as whoever counts calls it. */
+  knows(device: string): Promise<string | undefined>
   /** The terminal asks again. Throws `factor_invalid` when nobody said yes in time, or somebody said no. */
   poll(
     device: string,
@@ -126,11 +132,10 @@ export function openDeviceSignin(parts: DeviceSigninParts): DeviceSignin {
         const expiresAt = now + DEVICE_LIMITS.lifeMs
         await store.write(async (trx) => {
           await trx.deleteFrom('device_logins').where('expires_at', '<=', now).execute()
-          const { all, here } = await trx
-            .selectFrom('device_logins')
-            .select((row) => [row.fn.countAll<number>().as('all'), row.fn.countAll<number>().filterWhere('came_from', '=', cameFrom).as('here')])
-            .executeTakeFirstOrThrow()
-          if (Number(all) >= DEVICE_LIMITS.waiting || Number(here) >= DEVICE_LIMITS.waitingOfAddress)
+          const all = await trx.selectFrom('device_logins').select('came_from').execute()
+          const network = networkOf(cameFrom)
+          const here = all.filter((row) => networkOf(row.came_from) === network)
+          if (all.length >= DEVICE_LIMITS.waiting || here.length >= DEVICE_LIMITS.waitingOfNetwork)
             throw new ChaperoneError('too_many', 'Too many terminals wait to be signed in.', {
               fix: 'Wait ten minutes, or sign in with an invitation.',
             })
@@ -155,6 +160,11 @@ export function openDeviceSignin(parts: DeviceSigninParts): DeviceSignin {
         })
         return { device, code, expiresAt, intervalMs: DEVICE_LIMITS.intervalMs }
       })
+    },
+
+    async knows(device) {
+      const row = await store.db.selectFrom('device_logins').select('id').where('device_sha256', '=', sha256(device)).executeTakeFirst()
+      return row && `terminal ${row.id}`
     },
 
     async poll(device) {
@@ -249,7 +259,13 @@ export function openDeviceSignin(parts: DeviceSigninParts): DeviceSignin {
       }
       const changes =
         verdict === 'yes'
-          ? ({ state: 'approved', identity_id: principal.identityId, session_id: session.id, factor: given ?? null } as const)
+          ? ({
+              state: 'approved',
+              identity_id: principal.identityId,
+              session_id: session.id,
+              factor: given ?? null,
+              expires_at: Math.min(row.expires_at, clock.now() + DEVICE_LIMITS.yesMs),
+            } as const)
           : ({ state: 'denied' } as const)
       const { numUpdatedRows } = await store.write((trx) =>
         trx.updateTable('device_logins').set(changes).where('id', '=', id).where('state', '=', 'waiting').executeTakeFirstOrThrow(),

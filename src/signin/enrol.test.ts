@@ -11,7 +11,8 @@ import { TTL } from '../ca/types.ts'
 import { manualClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { principalFromCertificate } from '../identity/credential.ts'
-import { clientAgent, createIdentity, setIdentityState } from '../identity/directory.ts'
+import { clientOf } from '../identity/delegation/client.fixture.ts'
+import { createIdentity, setIdentityState } from '../identity/directory.ts'
 import { makeInvitation } from '../identity/invitations.ts'
 import { noJoining } from '../identity/joining/joining.fixture.ts'
 import { openSessions } from '../identity/sessions.ts'
@@ -264,7 +265,11 @@ test('a join token makes one session of an agent, with a certificate of minutes'
     { code: 'invitation_invalid' },
     'a join token is no invitation',
   )
-  const joined = await signin.join({ token, csr: device().csr, purpose: 'weekly report' })
+  await assert.rejects(signin.join({ token, as: 'other-bot', csr: device().csr }), {
+    code: 'join_refused',
+    message: /for report-bot, not for other-bot/,
+  })
+  const joined = await signin.join({ token, as: 'report-bot', csr: device().csr, purpose: 'weekly report' })
   assert.deepEqual([joined.identity.name, joined.notAfter], ['report-bot', clock.now() + TTL.agentMs])
   assert.ok(joined.sessionUntil > joined.notAfter)
   await assert.rejects(signin.join({ token, csr: device().csr }), { code: 'invitation_invalid' })
@@ -281,7 +286,7 @@ test('a second factor counts in a person’s own session, never in that of an ag
   const { signedIn, code } = await enrol()
   const context = { identityBundle: await ca.bundle('identity'), now: clock.now(), trustDomain: 'example.org' }
   const own = await sessions.open(principalFromCertificate(new X509Certificate(signedIn.certificate), context))
-  const { agent, delegationId } = await store.write((trx) => clientAgent(trx, dana, 'claude-code', clock.now()))
+  const { agent, delegationId } = await clientOf(store, dana, 'claude-code', clock.now())
   const chain = [{ identity: dana.id }, { identity: agent.id, delegation: delegationId }]
   const started = await sessions.start({ identityId: agent.id, chain, how: 'client', lifeMs: MINUTE })
   const acting = await sessions.open({ ...own.principal, identityId: agent.id, kind: 'agent', name: agent.name, chain, sessionId: started.id })

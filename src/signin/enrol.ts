@@ -46,6 +46,8 @@ export interface Signin {
   finishEnrol(ask: { readonly secret: string; readonly csr: string; readonly code: string }): Promise<SignedIn>
   /** A CSR signed by an enrolled device's key, and a code. Throws `factor_invalid`, whichever of name, device and code was wrong. */
   login(ask: { readonly name: string; readonly csr: string; readonly code: string }): Promise<SignedIn>
+  /** The device of this person that made the CSR, as whoever counts calls it; undefined for any other. */
+  knows(ask: { readonly name: string; readonly csr: string }): Promise<string | undefined>
   /** An agent comes in, by a one-time token or by what a document wants shown. Throws `invitation_invalid`, `join_refused`, `issue_refused`. */
   join(ask: JoinByToken | JoinByProof): Promise<JoinedIn>
   /** What a proof must hold that is made for this moment. */
@@ -82,6 +84,18 @@ export function openSignin(parts: SigninParts): Signin {
     return issueCredential(parts, { identity: named, session, chain, spki, ttlMs, how: ask.how, ...issuer })
   }
 
+  /** Name and device in one query: a wrong name takes as long as a wrong device. */
+  const deviceOf = (name: string, spki: Uint8Array) =>
+    store.db
+      .selectFrom('devices')
+      .innerJoin('identities', 'identities.id', 'devices.identity_id')
+      .select(['devices.id', 'identities.id as identityId'])
+      .where('devices.public_key', '=', Buffer.from(spki))
+      .where('devices.revoked_at', 'is', null)
+      .where('identities.name', '=', name)
+      .where('identities.kind', '=', 'user')
+      .executeTakeFirst()
+
   return {
     beginEnrol(secret) {
       return recorded('credential.refused', { data: { how: 'enrol' } }, async () => {
@@ -105,17 +119,9 @@ export function openSignin(parts: SigninParts): Signin {
       // What a stranger typed is recorded cut, so that records stay small.
       return recorded('credential.refused', { data: { how: 'login', name: name.slice(0, 64) } }, async () => {
         const { spki } = readCsr(csr)
-        // Name and device in one query: a wrong name takes as long as a wrong device. And without the device nobody gets to guess codes, or to close a person's factor by guessing.
-        const device = await store.db
-          .selectFrom('devices')
-          .innerJoin('identities', 'identities.id', 'devices.identity_id')
-          .select('identities.id')
-          .where('devices.public_key', '=', Buffer.from(spki))
-          .where('devices.revoked_at', 'is', null)
-          .where('identities.name', '=', name)
-          .where('identities.kind', '=', 'user')
-          .executeTakeFirst()
-        const identity = device && (await findIdentity(store.db, { id: device.id }))
+        // Without the device nobody gets to guess codes, or to close a person's factor by guessing.
+        const device = await deviceOf(name, spki)
+        const identity = device && (await findIdentity(store.db, { id: device.identityId }))
         if (!identity) throw signinRefused()
         const actor = nameOf(identity)
         await recorded('factor.refused', { actor, data: { how: 'login' } }, () =>
@@ -128,6 +134,19 @@ export function openSignin(parts: SigninParts): Signin {
         await audit.append({ type: 'factor.used', actor, data: { how: 'login' } })
         return begin(identity, spki, TTL.userMs, { how: 'login', lifeMs: TTL.userMs, factorGiven: true })
       })
+    },
+
+    async knows({ name, csr }) {
+      let spki: Uint8Array
+      try {
+        spki = readCsr(csr).spki
+      } catch (error) {
+        // What is wrong with it is said when it is counted.
+        if (error instanceof ChaperoneError) return undefined
+        throw error
+      }
+      const device = await deviceOf(name, spki)
+      return device && `device ${device.id}`
     },
 
     join: openJoin(parts),

@@ -24,6 +24,8 @@ interface Common {
 /** By a one-time token. */
 export interface JoinByToken extends Common {
   readonly token: string
+  /** whose token the caller takes it to be */
+  readonly as?: string
 }
 /** By what a document wants shown. */
 export interface JoinByProof extends Common {
@@ -51,12 +53,17 @@ export function openJoin(parts: JoinParts): (ask: JoinByToken | JoinByProof) => 
     }
   }
 
-  async function byToken({ token, csr, ttlMs = TTL.agentMs, lifeMs = TTL.longestMs, purpose }: JoinByToken): Promise<SignedIn> {
+  async function byToken({ token, as, csr, ttlMs = TTL.agentMs, lifeMs = TTL.longestMs, purpose }: JoinByToken): Promise<SignedIn> {
     assertTtl(ttlMs)
     assertPurpose(purpose)
     const { spki } = readCsr(csr)
     const invitation = await lookAtInvitation(store.db, token, 'join', clock.now())
     const agent = await invited(store, invitation, 'agent')
+    // Before anything is used up: whoever mixed two tokens up still has both. It tells nothing that joining would not.
+    if (as !== undefined && as !== agent.name)
+      throw new ChaperoneError('join_refused', `The token is for ${agent.name}, not for ${as}.`, {
+        fix: `Name it: --as ${agent.name}. The token is still good.`,
+      })
     const chain = [{ identity: agent.id }]
     await sessions.mayStart(chain)
     await audit.append({ type: 'invitation.used', actor: nameOf(agent), data: { invitation: invitation.id, how: 'join' } })

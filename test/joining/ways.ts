@@ -17,6 +17,8 @@ export type Attempt = (typeof ATTEMPTS)[number]
 export interface Machine {
   readonly flags?: readonly string[]
   readonly env?: NodeJS.ProcessEnv
+  /** The runner's endpoint is believed only by a process that was told so at its start: without one, this is sent. */
+  readonly token?: string
   /** Changes what is sent to the server, as a client that lies would. */
   readonly lie?: (proof: Record<string, unknown>) => Record<string, unknown>
   /** the nonce that is signed, in place of the server's */
@@ -162,7 +164,7 @@ export async function githubWay(test: Test, { dir }: House): Promise<Way> {
   test.after(() => runner.close())
   const trusted = join(dir, 'runner.pem')
   await writeFile(trusted, runner.ca)
-  const job = async (token: string) => ({ env: { GITHUB_ACTIONS: 'true', ...runner.actionsJob(token), NODE_EXTRA_CA_CERTS: trusted } })
+  const job = async (token: string) => ({ token, env: { GITHUB_ACTIONS: 'true', ...runner.actionsJob(token), NODE_EXTRA_CA_CERTS: trusted } })
   const claims = (repository: string) => ({ sub: `repo:${repository}:ref:refs/heads/main`, repository, ref: 'refs/heads/main' })
   return await tokenWay(test, 'github', claims('octo/app'), claims('octo/fork'), /`repository` is "octo\/fork"/, job, {
     allow: '[{ repository: octo/app, ref: refs/heads/main }]',

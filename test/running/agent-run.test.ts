@@ -5,10 +5,10 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose'
-import type { SessionRow } from '../../src/api/contract.ts'
+import type { LockRow, SessionRow } from '../../src/api/contract.ts'
 import { probeAbility } from '../../src/client/running/isolation.ts'
 import { ask } from '../parts/house.ts'
-import { type Ran, runningRig, start } from './rig.ts'
+import { type Ran, rigOfFile, start } from './rig.ts'
 
 const ability = await probeAbility()
 const WAYS = [...(ability.bwrap === undefined ? [] : [[]]), ['--isolation', 'none']] as const
@@ -32,19 +32,19 @@ function processesOf(run: string) {
     })
 }
 
-async function agent(t: TestContext, flags: readonly string[], script: string, more: { readonly env?: NodeJS.ProcessEnv } = {}) {
-  const rig = await runningRig(t)
-  const token = await rig.token('first')
-  const runner = start(t, ['agent', 'run', '--as', 'first', '--join', token, ...flags, '--', 'sh', '-c', script], {
+const rig = rigOfFile()
+
+async function agent(t: TestContext, flags: readonly string[], script: string, as = 'first') {
+  const token = await rig.token(as)
+  const runner = start(t, ['agent', 'run', '--as', as, '--join', token, ...flags, '--', 'sh', '-c', script], {
     home: join(rig.dir, 'nobody'),
     cwd: rig.work,
-    env: { ...SECRETS, ...more.env },
+    env: SECRETS,
   })
-  return { rig, runner, token }
+  return { runner, token }
 }
 
-const sessionsOf = async (rig: Awaited<ReturnType<typeof runningRig>>, name: string) =>
-  (await rig.boris.api.call<{ sessions: SessionRow[] }>('GET', `/v1/sessions?of=${name}`)).sessions
+const sessionsOf = async (name: string) => (await rig.boris.api.call<{ sessions: SessionRow[] }>('GET', `/v1/sessions?of=${name}`)).sessions
 
 const folderOf = async (runner: Ran) => {
   const [, run = ''] = await runner.says(/ready (\S+)/)
@@ -59,7 +59,7 @@ for (const flags of WAYS) {
   const how = flags.length === 0 ? 'in bubblewrap' : 'without isolation'
 
   test(`rule 5: ${how} an agent’s environment, command line and open files, read from outside, hold no secret and nothing of who started it`, async (t) => {
-    const { rig, runner, token } = await agent(t, flags, STAY)
+    const { runner, token } = await agent(t, flags, STAY)
     const { run, folder } = await folderOf(runner)
     const found = processesOf(run)
     assert.ok(found.length > 0)
@@ -84,30 +84,32 @@ for (const flags of WAYS) {
   })
 
   test(`${how} the exit code is the program’s, a signal reaches it, and nothing is left: no file, no process, no session`, async (t) => {
-    const { rig, runner } = await agent(t, flags, `trap 'exit 23' TERM; echo ready $CHAPERONE_RUN; while :; do sleep 0.05; done`)
+    const { runner } = await agent(t, flags, `trap 'exit 23' TERM; echo ready $CHAPERONE_RUN; while :; do sleep 0.05; done`)
     const { run, folder } = await folderOf(runner)
-    assert.equal((await sessionsOf(rig, 'first')).length, 1)
+    assert.equal((await sessionsOf('first')).length, 1)
     runner.child.kill('SIGTERM')
     assert.equal(await runner.ended, 23)
     assert.ok(!existsSync(folder))
     assert.deepEqual(processesOf(run), [])
-    assert.deepEqual(await sessionsOf(rig, 'first'), [])
+    assert.deepEqual(await sessionsOf('first'), [])
   })
 
   test(`rule 4: ${how} the program ends with its identity: a lock is heard at once, and the runner says why`, async (t) => {
-    const { rig, runner } = await agent(t, flags, STAY)
+    // Its session outlasts it: who is locked cannot even leave.
+    const { runner } = await agent(t, flags, STAY, 'second')
     const { folder } = await folderOf(runner)
     const began = performance.now()
-    await rig.dana.api.call('POST', '/v1/locks', { kind: 'identity', target: 'first', reason: 'a test' })
+    const { id } = await rig.dana.api.call<LockRow>('POST', '/v1/locks', { kind: 'identity', target: 'second', reason: 'a test' })
     assert.notEqual(await runner.ended, 0)
     assert.ok(performance.now() - began < 10_000, 'before any renewal')
-    assert.match(runner.err(), /first has ended: .*lock/i)
+    assert.match(runner.err(), /second has ended: .*lock/i)
+    await rig.dana.api.call('DELETE', `/v1/locks/${id}`)
     assert.ok(!existsSync(folder))
   })
 }
 
 test('a runner that is killed leaves nothing: its program, what that started, its files and its session end within a moment', async (t) => {
-  const { rig, runner } = await agent(t, ['--isolation', 'none'], `tail -f /dev/null & ${STAY}`)
+  const { runner } = await agent(t, ['--isolation', 'none'], `tail -f /dev/null & ${STAY}`)
   const { run, folder } = await folderOf(runner)
   assert.equal(processesOf(run).length, 2)
   const gone = new Promise<void>((done) => {
@@ -121,11 +123,11 @@ test('a runner that is killed leaves nothing: its program, what that started, it
   await gone
   await runner.ended
   assert.deepEqual(processesOf(run), [])
-  assert.deepEqual(await sessionsOf(rig, 'first'), [])
+  assert.deepEqual(await sessionsOf('first'), [])
 })
 
 test('what nobody could take away, because everything was killed at once, the next start does: session and files', async (t) => {
-  const { rig, runner } = await agent(t, ['--isolation', 'none'], STAY)
+  const { runner } = await agent(t, ['--isolation', 'none'], STAY)
   const { run, folder } = await folderOf(runner)
   const children = readFileSync(`/proc/${runner.child.pid}/task/${runner.child.pid}/children`, 'utf8').trim().split(' ').map(Number)
   const waiting = children.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('read -r _'))
@@ -135,24 +137,23 @@ test('what nobody could take away, because everything was killed at once, the ne
   await runner.ended
   if (ability.setpriv !== undefined || ability.bwrap !== undefined) assert.deepEqual(processesOf(run), [])
   assert.ok(existsSync(folder))
-  assert.equal((await sessionsOf(rig, 'first')).length, 1)
+  assert.equal((await sessionsOf('first')).length, 1)
   const next = start(t, ['agent', 'run', '--as', 'second', '--join', await rig.token('second'), '--', 'true'], {
     home: join(rig.dir, 'nobody'),
     cwd: rig.work,
   })
   assert.equal(await next.ended, 0, next.err())
   assert.ok(!existsSync(folder))
-  assert.deepEqual(await sessionsOf(rig, 'first'), [])
+  assert.deepEqual(await sessionsOf('first'), [])
 })
 
 test('a program that is not there ends with 127 before anything has begun', async (t) => {
-  const rig = await runningRig(t)
   const runner = start(t, ['agent', 'run', '--as', 'first', '--join', await rig.token('first'), '--', 'no-such-program'], {
     home: join(rig.dir, 'nobody'),
     cwd: rig.work,
   })
   assert.equal(await runner.ended, 127)
-  assert.deepEqual(await sessionsOf(rig, 'first'), [])
+  assert.deepEqual(await sessionsOf('first'), [])
 })
 
 test('rule 2: with --network chaperone the program reaches Chaperone, by its socket and by the shim, and nothing else', {
@@ -208,17 +209,17 @@ test('what would copy the runner’s credential, or end it, is not to be had at 
         `curl -s -o /dev/null -w '${path} %{http_code}\\n' --request-target '${path}' --unix-socket $CHAPERONE_SOCKET -X POST -H 'content-type: application/json' -d '{}' http://x/`,
     )
     .join('\n')
-  const { rig, runner } = await agent(t, ['--isolation', 'none'], `${script}\nchaperone whoami`)
+  const { runner } = await agent(t, ['--isolation', 'none'], `${script}\nchaperone whoami`)
   assert.equal(await runner.ended, 0, runner.err())
   const answers = runner.out().match(/^\/\S+ \d+$/gm) ?? []
   assert.equal(answers.length, asks.length)
   for (const answer of answers) assert.match(answer, / (?:403|404)$/)
   assert.match(runner.out(), /identity +agent first/, 'and it lives on')
-  assert.deepEqual(await sessionsOf(rig, 'first'), [])
+  assert.deepEqual(await sessionsOf('first'), [])
 })
 
 test('a token that it asks for says who it is to somebody else, is verified with the published keys, and opens nothing at Chaperone', async (t) => {
-  const { rig, runner } = await agent(t, [], 'chaperone agent jwt --audience https://api.example.com')
+  const { runner } = await agent(t, [], 'chaperone agent jwt --audience https://api.example.com')
   assert.equal(await runner.ended, 0, runner.err())
   const token = runner.out().trim()
   const { web } = rig.server.addresses
@@ -237,11 +238,11 @@ test('a token that it asks for says who it is to somebody else, is verified with
 })
 
 test('--for is an end that no renewal moves: the session is made that long', async (t) => {
-  const { rig, runner } = await agent(t, ['--for', '45s', '--isolation', 'none'], STAY)
+  const { runner } = await agent(t, ['--for', '45s', '--isolation', 'none'], STAY)
   await folderOf(runner)
-  const [child] = await sessionsOf(rig, 'first')
+  const [child] = await sessionsOf('first')
   assert.ok(child && child.expiresAt - child.startedAt <= 45_000)
   runner.child.kill('SIGTERM')
   await runner.ended
-  assert.deepEqual(await sessionsOf(rig, 'first'), [])
+  assert.deepEqual(await sessionsOf('first'), [])
 })

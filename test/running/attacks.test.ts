@@ -4,11 +4,12 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { probeAbility } from '../../src/client/running/isolation.ts'
-import { runningRig, start } from './rig.ts'
+import { rigOfFile, start } from './rig.ts'
 
 const ability = await probeAbility()
 const skip = ability.bwrap === undefined && ability.why
 const ROOT = process.getuid?.() === 0
+const rig = rigOfFile()
 
 /** What a program inside does to come by what is kept from it; `SECRET` would be in what it says. */
 const TRIES = (folder: string, file: string) =>
@@ -32,7 +33,6 @@ for (const network of ['chaperone', 'open'] as const) {
   test(`rule 5: with --network ${network} a program that tries, ${ROOT ? 'as root' : 'as an ordinary user'}, comes by no key, no credential and no environment of who started it`, {
     skip,
   }, async (t) => {
-    const rig = await runningRig(t)
     const home = join(rig.dir, 'nobody')
     await mkdir(home, { recursive: true })
     const file = join(home, 'key.json')
@@ -50,7 +50,6 @@ for (const network of ['chaperone', 'open'] as const) {
 }
 
 test('rule 2: with --network chaperone neither a socket without a name nor one in the file system of somebody else is there', { skip }, async (t) => {
-  const rig = await runningRig(t)
   const name = `chaperone-test-${process.pid}`
   const path = join(rig.dir, 'agent.sock')
   for (const at of [`\0${name}`, path]) {
@@ -66,7 +65,6 @@ test('rule 2: with --network chaperone neither a socket without a name nor one i
 })
 
 test('rule 5: a key by which the machine joins, in the folder that the program works in, is refused with where to put it', { skip }, async (t) => {
-  const rig = await runningRig(t)
   const args = [
     'agent',
     'run',

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { after, before } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Invitation } from '../../src/api/contract.ts'
 import { openProfiles } from '../../src/client/profile.ts'
@@ -65,6 +66,17 @@ ${more}`,
       return home
     },
   }
+}
+
+/** One for all tests of a file: a server and its people cost more than a run. What a test changes it puts back. */
+export function rigOfFile(more = ''): Awaited<ReturnType<typeof runningRig>> {
+  const rig = {} as Awaited<ReturnType<typeof runningRig>>
+  const ending: (() => unknown)[] = []
+  before(async () => void Object.assign(rig, await runningRig({ after: (work) => void ending.push(work) }, more)))
+  after(async () => {
+    for (const end of ending.reverse()) await end()
+  })
+  return rig
 }
 
 export interface Ran {

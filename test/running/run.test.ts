@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test'
 import type { SessionRow } from '../../src/api/contract.ts'
 import { probeAbility } from '../../src/client/running/isolation.ts'
 import { apply } from '../parts/governed.ts'
-import { runningRig, start } from './rig.ts'
+import { rigOfFile, runningRig, start } from './rig.ts'
 
 const ability = await probeAbility()
 const PROFILE = '---\nkind: profile\nname: careful\nspec: { limits: { tools: ["fixture/test_*"] }, for: 2m }\n'
@@ -23,13 +23,19 @@ const calls = (...names: readonly string[]) => {
   return `printf '%s\\n' ${lines.map((line) => `'${line}'`).join(' ')} | chaperone mcp connect fixture`
 }
 
-async function person(t: TestContext, flags: readonly string[], script: string, more = '') {
-  const rig = await runningRig(t, more)
+/** Of the tests that take nothing away from boris. */
+const shared = rigOfFile(PROFILE)
+
+async function person(t: TestContext, flags: readonly string[], script: string, rig = shared) {
+  const began = Date.now()
   const run = start(t, ['run', ...flags, '--', 'sh', '-c', script], { home: rig.boris.home, cwd: rig.work, env: { HOME: rig.dir } })
   const sessions = async () =>
-    (await rig.boris.api.call<{ sessions: SessionRow[] }>('GET', '/v1/sessions')).sessions.filter(({ how }) => how === 'run')
-  const delegations = () => rig.server.parts.store.db.selectFrom('delegations').selectAll().where('how', '=', 'run').execute()
-  return { rig, run, sessions, delegations }
+    (await rig.boris.api.call<{ sessions: SessionRow[] }>('GET', '/v1/sessions')).sessions.filter(
+      ({ how, startedAt }) => how === 'run' && startedAt >= began,
+    )
+  const allDelegations = () => rig.server.parts.store.db.selectFrom('delegations').selectAll().where('created_at', '>=', began).execute()
+  const delegations = async () => (await allDelegations()).filter(({ how }) => how === 'run')
+  return { rig, run, sessions, delegations, allDelegations }
 }
 
 test('rule 7: a run may do less than its person: a tool that was not named is refused, and the delegation says so in words and ends with the run', async (t) => {
@@ -56,7 +62,6 @@ test('a profile narrows, and a flag narrows it further; neither makes it wider, 
     t,
     ['--profile', 'careful', '--tool', 'fixture/test_simple_text', '--tool', 'fixture/greet', '--for', '1h'],
     'true',
-    PROFILE,
   )
   assert.equal(await run.ended, 0, run.err())
   const [row] = await delegations()
@@ -66,7 +71,12 @@ test('a profile narrows, and a flag narrows it further; neither makes it wider, 
 
 test('a run ends when its person signs out, and when its delegation is taken back', async (t) => {
   for (const how of ['logout', 'revoke'] as const) {
-    const { rig, run, delegations, sessions } = await person(t, [], 'echo ready; exec tail -f /dev/null')
+    const { rig, run, delegations, sessions } = await person(
+      t,
+      [],
+      'echo ready; exec tail -f /dev/null',
+      how === 'logout' ? await runningRig(t) : shared,
+    )
     await run.says(/ready/)
     assert.equal((await sessions()).length, 1)
     if (how === 'logout') await rig.boris.api.call('POST', '/v1/logout', {})
@@ -97,7 +107,7 @@ test('rule 5: the person’s own credential is not to be seen by what runs for h
 test('with --network chaperone the keys of the home folder are not there, and in the home folder itself it does not start', {
   skip: ability.bwrap === undefined && ability.why,
 }, async (t) => {
-  const rig = await runningRig(t)
+  const rig = shared
   await mkdir(join(rig.dir, '.ssh'))
   await writeFile(join(rig.dir, '.ssh', 'id'), 'private')
   const options = { home: rig.boris.home, cwd: rig.work, env: { HOME: rig.dir, GITHUB_TOKEN: 'ghp' } }
@@ -123,7 +133,7 @@ test('a run starts no other run, and asks for no credential of its own', async (
 })
 
 test('from inside, what the summary says can be typed: a role is asked for over the socket of the run', async (t) => {
-  const rig = await runningRig(t)
+  const rig = shared
   await apply(
     rig.dana,
     `kind: role
@@ -145,18 +155,19 @@ spec:
 })
 
 test('a client’s usual sign-in is not narrowed by a run of the same name that goes on beside it', async (t) => {
-  const { rig, run } = await person(t, ['--client', 'editor', '--read-only'], 'echo ready; exec tail -f /dev/null')
+  const { rig, run, allDelegations } = await person(t, ['--client', 'editor', '--read-only'], 'echo ready; exec tail -f /dev/null')
   await run.says(/ready/)
   const beside = start(t, ['mcp', 'connect', 'fixture', '--client', 'editor'], { home: rig.boris.home, cwd: rig.work })
   await beside.ended
-  const rows = await rig.server.parts.store.db.selectFrom('delegations').select(['how', 'limits']).execute()
+  const rows = await allDelegations()
+  assert.equal(rows.length, 2)
   for (const { how, limits } of rows) assert.equal(limits === '{}', how !== 'run')
   run.child.kill('SIGTERM')
   await run.ended
 })
 
 test('what was applied meanwhile holds in a run that goes on', async (t) => {
-  const { rig, run } = await person(t, [], `echo ready; until test -e go; do sleep 0.05; done; ${calls('greet')}`)
+  const { rig, run } = await person(t, [], `echo ready; until test -e go; do sleep 0.05; done; ${calls('greet')}`, await runningRig(t))
   await run.says(/ready/)
   await rig.dana.freshFactor()
   await apply(
@@ -187,10 +198,10 @@ test('whose sign-in is over, and who names a server that is not there, hears the
 })
 
 test('the variable of `agent join` says to `agent run --method` which server it is', async (t) => {
-  const rig = await runningRig(t)
+  const rig = shared
   const line = `chaperone://${rig.server.addresses.data}?ca=${'0'.repeat(64)}&for=https%3A%2F%2Fchaperone.internal`
   const args = ['agent', 'run', '--as', 'ci', '--method', 'oidc', '--', 'true']
   const run = start(t, args, { home: join(rig.dir, 'nobody'), cwd: rig.work, env: { CHAPERONE_JOIN: line } })
   assert.notEqual(await run.ended, 0)
-  assert.match(run.err(), /not the one that the invitation names/, run.err())
+  assert.match(run.err(), /not the one that the line names/, run.err())
 })

@@ -160,8 +160,8 @@ describe('behind a load balancer that ends TLS', () => {
     test_.after(() => balancer.close())
   })
   const host = { host: 'chaperone.corp.test' }
-  const refusedFrom = async () => {
-    const { records } = await home.dana.api.call<AuditPage>('GET', '/v1/audit?type=connection.refused')
+  const refusedFrom = async (type = 'connection.refused') => {
+    const { records } = await home.dana.api.call<AuditPage>('GET', `/v1/audit?type=${type}`)
     const details = await Promise.all(records.map(({ id }) => home.dana.api.call<unknown>('GET', `/v1/audit/records/${id}`)))
     return details.map((detail) => /"from":"([^"]*)"/.exec(JSON.stringify(detail))?.[1])
   }
@@ -183,6 +183,16 @@ describe('behind a load balancer that ends TLS', () => {
     const from = await refusedFrom()
     assert.ok(from.includes('127.0.0.77') && from.includes('127.0.0.78'), from.join())
     assert.ok(!from.includes('8.8.8.8') && !from.includes('127.0.0.1'), from.join())
+  })
+
+  test('so has what a stranger knocks with at SCIM and at the pages: another one behind the same balancer is not named for it', async () => {
+    const through = (path: string, localAddress: string, more: object) =>
+      ask(`127.0.0.1:${balancer.port}`, path, { method: 'POST', body: '{}', localAddress, ...more })
+    assert.equal((await through('/scim/v2/company/Users', '127.0.0.81', { headers: { ...host, authorization: 'Bearer guessed' } })).status, 401)
+    const form = { ...host, origin: 'https://chaperone.corp.test', 'content-type': 'application/x-www-form-urlencoded' }
+    await through('/signin', '127.0.0.82', { headers: form, body: 'code=123456' })
+    const from = await refusedFrom('credential.refused')
+    assert.deepEqual(from.toSorted(), ['127.0.0.81', '127.0.0.82'])
   })
 
   test('a header of somebody who is no balancer says nothing', async () => {

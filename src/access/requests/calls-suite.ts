@@ -75,13 +75,15 @@ export function callsSuite(name: string, place: (t: TestContext) => Promise<Stor
       await assert.rejects(confirm(one.request), refusedAs('factor_required'), 'the code was given for something else')
       after()
       const said = await Promise.allSettled([confirm(one.request), confirm(two.request)])
+      // Which of the two comes first is the store's business.
+      const late = said[0].status === 'rejected' ? one : two
       assert.deepEqual(
-        said.map((each) => (each.status === 'fulfilled' ? each.value.state : refusedAs('factor_required')(each.reason))),
+        said.map((each) => (each.status === 'fulfilled' ? each.value.state : refusedAs('factor_required')(each.reason))).sort(),
         ['approved', true],
         'one code is one yes, also when both come at once',
       )
       after()
-      assert.equal((await confirm(two.request)).state, 'approved')
+      assert.equal((await confirm(late.request)).state, 'approved')
     })
 
     test('rule 12: fifty retries of an approved call run once', async (t) => {

@@ -35,6 +35,17 @@ test('stripped, all that looks like a credential is gone, except what the progra
   assert.ok(stripped.includes('AWS_PROFILE') && stripped.includes('npm_config__authToken'))
 })
 
+test('stripped, what says which authorities to believe stays: in a company network nothing reaches its model without', () => {
+  const from = {
+    SSL_CERT_FILE: '/etc/ssl/company.pem',
+    NODE_EXTRA_CA_CERTS: '/etc/ssl/company.pem',
+    AWS_CA_BUNDLE: '/etc/ssl/company.pem',
+    TLS_CERT: 'pem',
+  }
+  const { env, stripped } = environmentOf({ from, keep: 'strip', ours: {} })
+  assert.deepEqual([Object.keys(env).sort(), stripped], [['AWS_CA_BUNDLE', 'NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE'], ['TLS_CERT']])
+})
+
 test('kept, everything is there but what is Chaperone’s own: who runs inside is somebody else', () => {
   const { env } = environmentOf({ from: PERSON, keep: 'keep', ours: {} })
   assert.equal(env.AWS_SECRET_ACCESS_KEY, 'aws')

@@ -12,8 +12,12 @@ const SECRET_WORDS =
   /(?:^|_)(?:KEYS?|APIKEY|TOKENS?|SECRETS?|PASSWORDS?|PASSWD|PASS|PWD|CREDENTIALS?|CREDS|AUTH|COOKIE|SESSION|DSN|PAT|PRIVATE|SIGNATURE|CERT|NETRC)(?:_|$)/i
 const SECRET_NAMES =
   /^(?:AWS_|AZURE_|GOOGLE_|GCLOUD_|CLOUDSDK_|GITHUB_|GH_|GITLAB_|NPM_|npm_config_|DOCKER_|KUBE|VAULT_|HEROKU_|DIGITALOCEAN_|PG[A-Z]|MYSQL_|MONGO|REDIS_|SSH_|GPG_|DBUS_|ACTIONS_ID_TOKEN_|CI_JOB_|DATABASE_|.*_URI$|.*_URL$|.*CONNECTION_STRING)/
-/** The shell's own; they only look like it. */
-const HARMLESS = new Set(['PWD', 'OLDPWD', 'XDG_SESSION_ID', 'XDG_SESSION_TYPE', 'XDG_SESSION_CLASS', 'XDG_SESSION_DESKTOP', 'DESKTOP_SESSION'])
+/** They only look like it: the shell's own. */
+const HARMLESS = new Set([
+  ...['PWD', 'OLDPWD', 'XDG_SESSION_ID', 'XDG_SESSION_TYPE', 'XDG_SESSION_CLASS', 'XDG_SESSION_DESKTOP', 'DESKTOP_SESSION'],
+  // Paths of authorities to believe, as company networks set them: without them TLS fails, and no key is in them.
+  ...['SSL_CERT_FILE', 'SSL_CERT_DIR', 'NIX_SSL_CERT_FILE', 'AWS_CA_BUNDLE', 'PIP_CERT', 'CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE', 'npm_config_cafile'],
+])
 
 export const looksSecret = (name: string): boolean => !HARMLESS.has(name) && (SECRET_WORDS.test(name) || SECRET_NAMES.test(name))
 

@@ -12,6 +12,7 @@ import type { Prepared } from './prepare.ts'
 import { type Configured, knownProgram, serverEntries, writeMcpConfig } from './programs.ts'
 import type { Missing, SummaryAsk } from './summary.ts'
 import { writeSvid } from './svid-files.ts'
+import { unmet } from './unmet.ts'
 
 /** What the program finds when it begins: its folders, its doors, its environment. */
 export interface Furnished {
@@ -75,6 +76,7 @@ export async function furnish(run: Prepared, keeper: Keeper, place: Place, undo:
       until: momentText(profile.sessionUntil),
       fence,
       abilities: seen.abilities,
+      unlisted: seen.unlisted,
       services: databases.services,
       missing: missingOf(run, place, seen, configured, made),
       limits: seen.limits,
@@ -83,9 +85,10 @@ export async function furnish(run: Prepared, keeper: Keeper, place: Place, undo:
   }
 }
 
-function missingOf({ fence }: Prepared, place: Place, seen: Seen, { note }: Configured, { absent }: Environment): readonly Missing[] {
+function missingOf({ fence, options }: Prepared, place: Place, seen: Seen, { note }: Configured, { absent }: Environment): readonly Missing[] {
   return [
     ...(fence.note ? [fence.note] : []),
+    ...unmet(options, seen),
     ...seen.missing,
     ...(note ? [note] : []),
     ...absent.map((variable) => ({ text: `${variable} is not set`, fix: `Set it, or leave out --env ${variable}.` })),

@@ -65,6 +65,31 @@ test('a program that may reach Chaperone only has no network and sees nothing of
   assert.deepEqual(command, ['/usr/bin/true', 'x'])
 })
 
+test('a script sees what runs it, where its first line and the PATH say, with the modules that belong to that', async (t) => {
+  const { home, ...rest } = await ask(t)
+  const [bin, modules] = [join(home, 'node', 'bin'), join(home, 'node', 'lib', 'node_modules')]
+  for (const folder of [bin, modules]) await mkdir(folder, { recursive: true })
+  await writeFile(join(bin, 'own-node'), '')
+  const scripts = { env: '#!/usr/bin/env own-node', split: '#!/usr/bin/env -S own-node --flag', whole: `#!${join(bin, 'own-node')}` }
+  const path = process.env.PATH
+  process.env.PATH = `${bin}:${path}`
+  t.after(() => {
+    process.env.PATH = path
+  })
+  for (const [name, first] of Object.entries(scripts)) {
+    await writeFile(join(bin, name), `${first}\n`)
+    const { options } = bwrapArguments({ ...rest, home, program: join(bin, name) })
+    const shown = options.flatMap((word, i) => (options[i - 1] === '--ro-bind' ? [word] : []))
+    for (const needed of [join(bin, name), join(bin, 'own-node'), modules]) assert.ok(shown.includes(needed), `${name}: ${needed}`)
+    assert.ok(!shown.includes(home) && !shown.includes(bin))
+  }
+  await writeFile(join(bin, 'plain'), '#!/bin/sh\n')
+  assert.ok(
+    !bwrapArguments({ ...rest, home, program: join(bin, 'plain') }).options.includes('/bin/sh'),
+    'what every program sees is not bound once more',
+  )
+})
+
 test('a home folder, or what holds one, is not given to a program that must not see its keys', async (t) => {
   const { home, ...rest } = await ask(t)
   for (const wide of [home, join(home, '..'), '/']) {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { chmod, mkdir, mkdtemp, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { mkdirSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -56,4 +57,34 @@ test('one that is just being made is left alone, and one whose maker never came 
   await utimes(join(dir, 'new-old'), 1, 1)
   assert.equal(await sweepRuns(dir, async () => {}), 1)
   assert.deepEqual(await readdir(dir), ['new-young'])
+})
+
+test('a program cannot keep its folder, or any later run, by what it makes there: no rights, depth without end, links', async (t) => {
+  const dir = await folder(t)
+  const outside = await folder(t)
+  await writeFile(join(outside, 'kept'), '')
+  const away = process.cwd()
+  for (const swept of [false, true]) {
+    const place = await makePlace({ folder: dir, inMemory: true })
+    await mkdir(join(place.folder, 'closed', 'inside'), { recursive: true })
+    await symlink(outside, join(place.folder, 'closed', 'link'))
+    await chmod(join(place.folder, 'closed'), 0)
+    try {
+      process.chdir(place.folder)
+      // Longer in all than the kernel takes a path to be (PATH_MAX).
+      for (let i = 0; i < 30; i++) {
+        mkdirSync('d'.repeat(200))
+        process.chdir('d'.repeat(200))
+      }
+    } finally {
+      process.chdir(away)
+    }
+    if (!swept) await place.remove()
+    else {
+      await writeFile(join(place.folder, 'owner.json'), JSON.stringify({ pid: process.pid, began: '1' }))
+      assert.equal(await sweepRuns(dir, async () => {}, assert.fail), 1)
+    }
+    assert.deepEqual(await readdir(dir), [])
+  }
+  assert.deepEqual(await readdir(outside), ['kept'])
 })

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { lstat, mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, readdir, readFile, rename, stat, statfs, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
+import { removeWhole } from './remove.ts'
 
 /** The folder of one run: what its child is given, gone with it. In memory where the system has such a place, so that no disk keeps a key. */
 export interface Place {
@@ -82,17 +83,18 @@ export async function makePlace(runs: { readonly folder: string; readonly inMemo
       await writeFile(beside, JSON.stringify({ ...owner, note } satisfies Owner), { mode: 0o600 })
       await rename(beside, join(folder, OWNER))
     },
-    remove: () => rm(folder, { recursive: true, force: true, maxRetries: 3 }),
+    remove: () => removeWhole(folder),
   }
 }
 
 /**
  * Removes what runners that are gone (killed, out of memory) have left behind. `left` is told of each before its files go, to
- * end its session and its processes; what it throws keeps nothing from being removed.
+ * end its session and its processes; what it throws keeps nothing from being removed. `failed` is told of what stays.
  */
 export async function sweepRuns(
   folder: string,
   left: (run: { readonly id: string; readonly folder: string; readonly note?: RunNote }) => Promise<void>,
+  failed: (error: Error) => void = () => {},
   clock: Clock = systemClock,
 ): Promise<number> {
   let swept = 0
@@ -104,8 +106,13 @@ export async function sweepRuns(
     if (madeAt === undefined) continue
     if (owner ? await lives(owner) : clock.now() - madeAt < MAKING_MS) continue
     await left({ id: name.replace(/^new-/, ''), folder: path, ...(owner?.note ? { note: owner.note } : {}) }).catch(() => {})
-    await rm(path, { recursive: true, force: true, maxRetries: 3 })
-    swept++
+    try {
+      await removeWhole(path)
+      swept++
+    } catch (error) {
+      // What one run left keeps no other from being removed, and nobody from starting.
+      failed(error as Error)
+    }
   }
   return swept
 }

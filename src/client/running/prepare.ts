@@ -1,5 +1,8 @@
+import { accessSync, constants as files } from 'node:fs'
 import { homedir } from 'node:os'
+import { resolve } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
 import type { Limits } from '../../policy/types.ts'
 import { findProgram, type RunningChild } from './child.ts'
 import type { RunDatabase } from './databases.ts'
@@ -70,7 +73,7 @@ export interface Prepared {
 export const NO_PROGRAM = 127
 export const NOT_RUNNABLE = 126
 
-/** Resolves with an exit code when there is no such program. Throws `isolation_unavailable`. */
+/** Resolves with an exit code when there is no such program. Throws `isolation_unavailable`, `unavailable_here`, `usage`. */
 export async function prepareRun(options: RunOptions): Promise<Prepared | number> {
   const from = options.env ?? process.env
   const cwd = options.cwd ?? process.cwd()
@@ -86,8 +89,12 @@ export async function prepareRun(options: RunOptions): Promise<Prepared | number
   const fence = decideFence({ isolation, ...(network ? { network } : {}), usual: kind === 'agent' ? 'chaperone' : 'open' }, ability)
   if (fence.how === 'bubblewrap')
     assertHidden({ network: fence.network, program, cwd, home, hide: options.hide, read: options.read ?? [], write: options.write ?? [] })
+  if (fence.how === 'bubblewrap' && fence.network === 'chaperone') {
+    for (const path of options.read ?? []) assertThere('--read', resolve(cwd, path), files.R_OK)
+    for (const path of options.write ?? []) assertThere('--write', resolve(cwd, path), files.R_OK | files.W_OK)
+  }
   const runs = options.runs ?? (await runsFolder(from))
-  await sweepLeft(runs.folder)
+  await sweepLeft(runs.folder, ({ message }) => options.say(`what an earlier run left could not be removed: ${message}`))
   return {
     options,
     program,
@@ -100,5 +107,18 @@ export async function prepareRun(options: RunOptions): Promise<Prepared | number
     files: options.files ?? kind === 'agent',
     terminal: options.terminal ?? (process.stdin.isTTY === true || process.stderr.isTTY === true),
     clock: options.clock ?? systemClock,
+  }
+}
+
+/** Bubblewrap would say so too, but after a token that works once has been spent. */
+function assertThere(flag: string, path: string, mode: number): void {
+  try {
+    accessSync(path, mode)
+  } catch (cause) {
+    const absent = (cause as NodeJS.ErrnoException).code === 'ENOENT'
+    throw new ChaperoneError('usage', `${flag} ${path}: ${absent ? 'there is no such file or folder' : 'you may not'}.`, {
+      fix: 'Name what is there, or leave it out.',
+      cause,
+    })
   }
 }

@@ -15,10 +15,12 @@ test('the summary says what may be reached, what is asked about, what may be ask
         servers: [
           { name: 'files', allowed: tools, asks: ['write_file'] },
           { name: 'mail', allowed: [], asks: [] },
+          { name: 'chat', allowed: [], asks: [] },
         ],
         databases: [],
         may_request: [{ role: 'writer', for_at_most: '10m', resources: ['mcp/files'] }],
       },
+      unlisted: ['chat'],
       services: [{ service: 'orders', database: { resource: 'orders', database: 'shop', user: 'reader' } }],
       missing: [
         { text: 'not isolated: bwrap is not installed', fix: 'Install bubblewrap.' },
@@ -31,7 +33,8 @@ test('the summary says what may be reached, what is asked about, what may be ask
       'boris/claude-code, on behalf of boris, runs claude until 2026-11-23 12:00:00Z',
       '  limits     Only to read.',
       '  tools      files: tool_0, tool_1, tool_2, tool_3, tool_4, tool_5 and 3 more; asks a human first: write_file',
-      '             mail: no tool that is known yet',
+      '             mail: none that may be used',
+      '             chat: not known yet, see below',
       '  databases  orders/shop as reader: service=orders',
       '  may ask    writer on mcp/files, at most 10m: chaperone requests ask writer --reason "…"',
       '  fence      none: the program can do what you can',

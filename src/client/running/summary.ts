@@ -11,6 +11,8 @@ export interface SummaryAsk {
   readonly until: string
   readonly fence: Fence
   readonly abilities: Abilities
+  /** names of servers whose tools are not known */
+  readonly unlisted: readonly string[]
   readonly services: readonly {
     readonly service: string
     readonly database: { readonly resource: string; readonly database: string; readonly user?: string }
@@ -36,7 +38,7 @@ export function summaryLines(ask: SummaryAsk): readonly string[] {
     const parts = [
       ...(allowed.length > 0 ? [names(allowed)] : []),
       ...(asks.length > 0 ? [`asks a human first: ${names(asks)}`] : []),
-      ...(allowed.length + asks.length === 0 ? ['no tool that is known yet'] : []),
+      ...(allowed.length + asks.length === 0 ? [ask.unlisted.includes(server) ? 'not known yet, see below' : 'none that may be used'] : []),
     ]
     return `${server}: ${parts.join('; ')}`
   })

@@ -9,11 +9,15 @@ import { SVID_FILES } from './svid-files.ts'
 const REQUEST_MS = 3000
 
 /** What runners that were killed left: their programs end, their sessions end, their files go. Resolves with how many there were. */
-export function sweepLeft(folder: string): Promise<number> {
-  return sweepRuns(folder, async ({ id, folder: run, note }) => {
-    await sweep({ variable: `CHAPERONE_RUN=${id}` })
-    if (note) await endSession(run, note)
-  })
+export function sweepLeft(folder: string, failed?: (error: Error) => void): Promise<number> {
+  return sweepRuns(
+    folder,
+    async ({ id, folder: run, note }) => {
+      await sweep({ variable: `CHAPERONE_RUN=${id}` })
+      if (note) await endSession(run, note)
+    },
+    failed,
+  )
 }
 
 /** With the credential of the run itself, where it left one; else as whoever started it. The session is over anyway when its last credential is. */

@@ -3,7 +3,7 @@ import { endRows } from '../session-endings.ts'
 import { assertSessionsLeft } from '../session-limits.ts'
 import type { ChainLink, Sessions, StartSession } from '../types.ts'
 import { type Delegate, type DelegatingParts, delegate } from './delegate.ts'
-import type { Delegation } from './delegations.ts'
+import { type Delegation, listDelegations } from './delegations.ts'
 
 export interface ActForParts extends DelegatingParts {
   readonly sessions: Pick<Sessions, 'start' | 'end' | 'endDelegations'>
@@ -38,12 +38,21 @@ export async function actFor<T>(parts: Omit<ActForParts, 'see'>, ask: ActFor, gi
   }
 }
 
+type InSession = { readonly start: Omit<StartSession, 'identityId' | 'chain' | 'rests'> }
+type Give<T> = (made: Acting & { readonly session: { readonly id: string; readonly expiresAt: number } }) => Promise<T>
+
+/**
+ * A client of a person, whoever asks for its credential. What was given on its first use serves until it is revoked; what was given for
+ * one run, or bound to a session, is narrower, and not its to use.
+ */
+export async function actAsClient<T>(parts: ActForParts, ask: Pick<ActFor, 'agreed' | 'from' | 'to'> & InSession, give: Give<T>): Promise<T> {
+  const { store, clock } = parts
+  const [standing] = await listDelegations(store.db, { fromId: ask.from.id, toId: ask.to.id, firstUse: true, now: clock.now(), limit: 1 })
+  return actInSession(parts, { ...ask, how: 'client', ...(standing ? { standing } : {}) }, give)
+}
+
 /** In a session of its own, which ends with the one it was asked for in, and with every link. `give` hands out its credential. */
-export function actInSession<T>(
-  parts: ActForParts,
-  ask: ActFor & { readonly start: Omit<StartSession, 'identityId' | 'chain' | 'rests'> },
-  give: (made: Acting & { readonly session: { readonly id: string; readonly expiresAt: number } }) => Promise<T>,
-): Promise<T> {
+export function actInSession<T>(parts: ActForParts, ask: ActFor & InSession, give: Give<T>): Promise<T> {
   const { store, clock, sessions } = parts
   return actFor(parts, ask, async ({ chain, delegation }) => {
     await parts.see(chain)

@@ -11,10 +11,11 @@ import type { Limits } from '../../policy/types.ts'
 import { openStore } from '../../store/open.ts'
 import type { Store } from '../../store/store.ts'
 import type { LockTable } from '../../store/tables.ts'
-import { clientAgent, createIdentity, findIdentity, type IdentityRecord, setIdentityState } from '../directory.ts'
+import { createIdentity, findIdentity, type IdentityRecord, setIdentityState } from '../directory.ts'
 import { lockFor, sessionsOf } from '../locks.ts'
 import { openSessions } from '../sessions.ts'
 import type { ChainLink, LiveSession, Sessions } from '../types.ts'
+import { actAsClient } from './act-for.ts'
 import { consentWords } from './consent.ts'
 import { delegate } from './delegate.ts'
 import { listDelegations, makeDelegation, sweepDelegations } from './delegations.ts'
@@ -264,15 +265,22 @@ test('rule 6: runs of runs: a lock on the first session falls on each of them, i
   for (const id of below) await assert.rejects(live(bot, chain, id), { code: 'session_ended' })
 })
 
-test("a client's first use never finds what was given for one run, or bound to a session", async () => {
+test("a client's first use never finds what was given for one run, or bound to a session; and what is revoked is never used again", async () => {
   const me = await person()
-  const made = await store.write((trx) => clientAgent(trx, boris, 'cursor', clock.now()))
-  await sessions.endDelegations([made.delegationId], 'revoked')
-  await delegate({ store, audit, clock }, { agreed: me, from: boris, to: made.agent, how: 'run', limits: { effects: ['read'] } })
-  await delegate({ store, audit, clock }, { agreed: me, from: boris, to: made.agent, how: 'client', bound: true })
-  assert.deepEqual(await listDelegations(store.db, { fromId: boris.id, toId: made.agent.id, firstUse: true, now: clock.now() }), [])
-  const again = await store.write((trx) => clientAgent(trx, boris, 'cursor', clock.now()))
-  assert.equal((await listDelegations(store.db, { toId: made.agent.id, firstUse: true, now: clock.now() }))[0]?.id, again.delegationId)
+  const used = () =>
+    actAsClient(
+      { store, audit, clock, sessions, see: async () => {} },
+      { agreed: me, from: boris, to: bot, start: { how: 'client', lifeMs: HOUR } },
+      async ({ delegation }) => delegation.id,
+    )
+  const first = await used()
+  assert.equal(await used(), first, 'one delegation, whoever asks and how often')
+  await sessions.endDelegations([first], 'revoked')
+  await delegate({ store, audit, clock }, { agreed: me, from: boris, to: bot, how: 'run', limits: { effects: ['read'] } })
+  await delegate({ store, audit, clock }, { agreed: me, from: boris, to: bot, how: 'client', bound: true })
+  const before = (await listDelegations(store.db, { toId: bot.id, now: clock.now() })).map(({ id }) => id)
+  const again = await used()
+  assert.ok(again !== first && !before.includes(again))
 })
 
 test('the record of a delegation holds what it leaves and the words that were agreed to', async () => {

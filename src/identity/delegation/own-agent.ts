@@ -33,11 +33,16 @@ export async function makeOwnAgent(
   return store.write((trx) => createIdentity(trx, { kind: 'agent', name, ownerId: owner.id, roles: 'inherit', source: 'client', now: clock.now() }))
 }
 
-/** The agent by which a client of this person acts: the one that there is, or a new one. Throws `identity_disabled` besides. */
+/**
+ * `boris/claude-code`: the agent by which a client of this person acts, made on first use. A client named like an agent that the person
+ * owns (`boris-ai`) is that agent. Throws `identity_disabled` besides.
+ */
 export async function agentOfClient(
   parts: DelegatingParts,
   { by, owner, client, why }: { readonly by: Partial<Draft>; readonly owner: IdentityRecord; readonly client: string; readonly why: string },
 ): Promise<IdentityRecord> {
+  if (owner.kind !== 'user') throw new ChaperoneError('usage', 'Only a person has clients; an agent cannot make another.')
+  if (owner.state !== 'active') throw new ChaperoneError('identity_disabled', 'The identity is disabled or deleted.')
   const { name, known } = await lookForClient(parts.store.db, owner, client)
   return known ?? makeOwnAgent(parts, { by, owner, name, why })
 }

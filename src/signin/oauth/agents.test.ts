@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { manualClock } from '../../clock.ts'
+import { clientOf } from '../../identity/delegation/client.fixture.ts'
 import { makeDelegation } from '../../identity/delegation/delegations.ts'
-import { clientAgent, createIdentity } from '../../identity/directory.ts'
+import { createIdentity } from '../../identity/directory.ts'
 import { openStore } from '../../store/open.ts'
 import { usualAgent } from './agents.ts'
 
@@ -24,7 +25,7 @@ test('who calls itself like another client, or like a program of the person, is 
   assert.equal(await usualAgent(store, boris, known), 'boris/claude-code')
 
   // A program that came by `mcp connect` got roles for a while; nobody else is to have them by its name.
-  const { agent } = await store.write((trx) => clientAgent(trx, boris, 'claude-code', now))
+  const { agent } = await clientOf(store, boris, 'claude-code', now)
   assert.match(await usualAgent(store, boris, other), /^boris\/claude-code-[0-9a-f]{6}$/)
 
   const consent = { fromId: boris.id, toId: agent.id, how: 'consent', client: known.id, now } as const

@@ -5,6 +5,7 @@ import { Hono } from 'hono'
 import { type DirectorySpec, directorySpec, scimTokens } from '../../catalog/directory.ts'
 import { parseStrict } from '../../encoding/strict-json.ts'
 import { type ChaperoneError, REASONS, toChaperoneError } from '../../errors.ts'
+import { addressOf } from '../../network/forwarded.ts'
 import type { PeopleParts } from '../directory/people.ts'
 import { errorBody, invalid, ScimError, unknown } from './errors.ts'
 import { parseFilter } from './filter.ts'
@@ -133,7 +134,7 @@ export function createScim(parts: ScimParts): Scim {
   }
 
   const listener = getRequestListener(
-    (request, env) => scim.fetch(request, (env.incoming as IncomingMessage).socket.remoteAddress ?? ''),
+    (request, env) => scim.fetch(request, addressOf(env.incoming as IncomingMessage)),
     // The global Request and Response stay what they are: other libraries in this process use them too.
     { overrideGlobalObjects: false, errorHandler: (error) => answerTo(error) },
   )

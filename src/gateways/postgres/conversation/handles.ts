@@ -45,8 +45,18 @@ export function executed(described: Described, body: Described | undefined, path
     everyRow: described.everyRow || body.everyRow,
     unclear: described.unclear ?? body.unclear,
     stands: body.stands ?? [{ text: body.text, path }],
+    ...handlesThrough(body),
     summary: `${described.summary} of ${body.summary.replace(/^PREPARE\s*/, '') || 'a statement'}`,
   }
+}
+
+/**
+ * The protocol prepares what PREPARE does not take: CLOSE, DECLARE, DEALLOCATE, COMMIT ... EXECUTE of it does the same to names
+ * as the statement itself. What a PREPARE has made in this way has no text that would stay: nobody uses it.
+ */
+function handlesThrough({ prepares, forgets, declares, closes, marks, releases, undoes, ends }: Described): Partial<Described> {
+  const all = { forgets: prepares ?? forgets, declares, closes, marks, releases, undoes, ends }
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
 }
 
 /** Whether names of prepared statements may mean something else after it. Code that cannot be seen may PREPARE and DEALLOCATE. */
@@ -93,7 +103,7 @@ export function whenDone(
     if (closes === null) for (const name of [...portals.names()]) drop(name)
     else if (closes !== undefined) drop(closes)
     // The name was free on the server, whatever was believed here.
-    if (declares !== undefined) drop(declares)
+    if (declares !== undefined) portals.declared(declares)
     if (marks !== undefined) portals.savepoint(marks)
     if (releases !== undefined) portals.release(releases)
     if (undoes === null) portals.clear()

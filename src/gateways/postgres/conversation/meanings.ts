@@ -2,13 +2,14 @@ import { type Described, type DescriptionCache, type Place, statementAction } fr
 import type { Bearings } from './bearings.ts'
 import { Cursors } from './cursors.ts'
 import { executed, Overlay } from './handles.ts'
-import type { Names, Portal, Prepared } from './prepared.ts'
+import type { Portals } from './portals.ts'
+import type { Names, Prepared } from './prepared.ts'
 
 export interface MeaningsParts {
   readonly place: Place
   readonly cache: DescriptionCache
   readonly statements: Names<Prepared>
-  readonly portals: Names<Portal>
+  readonly portals: Portals
   readonly bearings: Bearings
   /** A statement before it in the same segment may change what names mean. */
   unsettled(): boolean
@@ -30,9 +31,11 @@ export class Meanings {
 
   /** The statement as what it runs: through a cursor, or a prepared statement; and whether it moves names. */
   follow(one: Described, overlay = new Overlay()): Described | 'wait' {
-    const portal = one.fetches === undefined ? undefined : this.#parts.portals.find(one.fetches)
+    const { portals } = this.#parts
+    const portal = one.fetches === undefined ? undefined : portals.find(one.fetches)
     if (portal === 'wait') return 'wait'
-    let described = this.#cursors.follow(one, this.#parts.bearings.context.path, portal !== undefined)
+    const isPortal = portal !== undefined || (one.fetches !== undefined && portals.mayBeBound(one.fetches))
+    let described = this.#cursors.follow(one, this.#parts.bearings.context.path, isPortal)
     if (described.executes !== undefined) {
       const name = described.executes
       const found = overlay.find(name, () => this.#parts.statements.find(name))

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { bind, close, describe, execute, sync } from '../raw.fixture.ts'
-import { ANYTHING, type Rig, startRig } from '../rig.fixture.ts'
+import { ANYTHING, READER, type Rig, startRig } from '../rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query } from '../wire/write.ts'
 import { Portals } from './portals.ts'
 import type { Portal, Run } from './prepared.ts'
@@ -73,6 +73,67 @@ test('rule 2: what was bound since a savepoint, or in a transaction that is over
   assert.equal(await lastAnswer([query('begin')], s, [query('savepoint a; rollback to a')], runs('s')), 'D:5 C:SELECT 1 ZT')
   assert.equal(await lastAnswer([query('begin')], s, [query('commit; begin')], runs('s')), 'E:34000 ZE')
   assert.equal(await lastAnswer([query('begin')], s, [query('commit and chain')], runs('s')), 'E:34000 ZE')
+})
+
+test('rule 2: a name is at most as long as the server keeps it: two longer ones would be one there, and what was judged as the one be run as the other', async () => {
+  const kept = 'x'.repeat(63)
+  const [one, other] = [`${kept}a`, `${kept}b`]
+  const raw = await rig.raw('writer')
+  const answer = async (...frames: Buffer[]) => {
+    raw.send(...frames)
+    return (await raw.answers()).join(' ')
+  }
+  assert.equal(await answer(parse(one, 'select 1'), sync()), 'E:0A000 ZI')
+  assert.equal(await answer(parse(kept, 'select 1'), bind('', kept), execute(''), sync()), '1 2 D:1 C:SELECT 1 ZI')
+  for (const frame of [bind('', other), bind(other, kept), close('S', other), close('P', other), describe('S', other), execute(other)])
+    assert.equal(await answer(frame, sync()), 'E:0A000 ZI')
+  // Bytes count, as on the server.
+  assert.equal(await answer(parse('é'.repeat(32), 'select 1'), sync()), 'E:0A000 ZI')
+  raw.end()
+})
+
+test('rule 2: EXECUTE of what only the protocol can prepare does the same to names as the statement itself', async () => {
+  const prepared = (name: string, sql: string) => [parse(name, sql), sync()]
+  const s = bound('s', 'select 5')
+  const [frees, declares] = [[query('execute frees')], [query('execute declares')]]
+  // The cursor that has the name now is read by FETCH alone, which is judged as what it reads.
+  const cursor = prepared('declares', 'declare s cursor for select 6')
+  const freeing = [
+    ['begin', 'close s'],
+    ['begin', 'close all'],
+    ['begin', 'commit and chain'],
+    ['begin; savepoint a', 'rollback to a'],
+  ] as const
+  for (const [start, sql] of freeing)
+    assert.equal(await lastAnswer(prepared('frees', sql), cursor, [query(start)], s, frees, declares, runs('s')), 'E:34000 ZE', sql)
+  const five = prepared('five', 'select 5')
+  const another = prepared('declares', 'prepare five as select 6')
+  assert.equal(await lastAnswer(prepared('frees', 'deallocate five'), another, five, frees, declares, [bind('', 'five'), sync()]), 'E:26000 ZI')
+})
+
+test('rule 2: a FETCH from a portal that is not remembered is not judged as the cursor that once had its name', async () => {
+  rig.state.roles = [READER]
+  try {
+    const marks = Array.from({ length: 25 }, (_, i) => [query(Array.from({ length: 40 }, (_, k) => `savepoint s${40 * i + k}`).join(';'))])
+    const once = [[query('begin; declare s cursor for select 1')], [query('fetch all from s')], [query('rollback')]]
+    assert.equal(await lastAnswer(...once.slice(0, 2)), 'D:1 C:FETCH 1 ZT')
+    const start = [
+      ...once,
+      [query('begin')],
+      [query('savepoint a')],
+      ...marks,
+      bound('s', 'select 5'),
+      [query('savepoint a')],
+      [query('rollback to a')],
+    ]
+    assert.equal(await lastAnswer(...start, [query('fetch all from s')]), 'E:42501 ZE')
+    assert.equal(
+      await lastAnswer(...start, [query('close s')], [query('declare s cursor for select 6')], [query('fetch all from s')]),
+      'D:6 C:FETCH 1 ZT',
+    )
+  } finally {
+    rig.state.roles = [ANYTHING]
+  }
 })
 
 test('of savepoints with one name the newest counts, and what is never executed is said once', () => {

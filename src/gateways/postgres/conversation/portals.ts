@@ -16,6 +16,8 @@ export class Portals extends Names<Portal> {
   readonly #neverRan: (run: Run) => void
   /** in the order in which they were made; the names of savepoints count in the same order */
   readonly #bornAt = new Map<string, number>()
+  /** Names that a Bind gave in this transaction: the server may have such a portal still, though it does not stand here. */
+  readonly #everBound = new Set<string>()
   #savepoints: { readonly name: string; readonly at: number }[] = []
   #now = 0
 
@@ -28,8 +30,21 @@ export class Portals extends Names<Portal> {
   override know(name: string, portal: Portal | undefined): void {
     this.#gone(this.known(name))
     super.know(name, portal)
-    if (portal) this.#bornAt.set(name, ++this.#now)
-    else this.#bornAt.delete(name)
+    if (portal) {
+      this.#bornAt.set(name, ++this.#now)
+      if (this.#everBound.size <= MOST_SAVEPOINTS) this.#everBound.add(name)
+    } else this.#bornAt.delete(name)
+  }
+
+  /** A cursor of SQL has the name now: it was free on the server, whatever was believed here. */
+  declared(name: string): void {
+    this.know(name, undefined)
+    if (this.#everBound.size <= MOST_SAVEPOINTS) this.#everBound.delete(name)
+  }
+
+  /** Whether a FETCH from the name could come to a portal that was bound. */
+  mayBeBound(name: string): boolean {
+    return this.#everBound.has(name) || this.#everBound.size > MOST_SAVEPOINTS
   }
 
   /** The transaction is over, and they with it. */
@@ -37,6 +52,7 @@ export class Portals extends Names<Portal> {
     for (const portal of this.values()) this.#gone(portal)
     super.clear()
     this.#bornAt.clear()
+    this.#everBound.clear()
     this.#savepoints = []
   }
 

@@ -18,7 +18,7 @@ export interface ParseMessage {
 
 export function readParse(frame: Buffer): ParseMessage {
   const reader = new Reader(frame, HEADER)
-  const name = reader.text()
+  const name = reader.name()
   const text = reader.text()
   const types = reader.count()
   // A NUL inside the text shows here: what follows it is not a list of types.
@@ -38,8 +38,8 @@ export interface BindMessage {
 
 export function readBind(frame: Buffer): BindMessage {
   const reader = new Reader(frame, HEADER)
-  const portal = reader.text()
-  const statement = reader.text()
+  const portal = reader.name()
+  const statement = reader.name()
   const formats: number[] = []
   for (let left = reader.count(); left > 0; left--) formats.push(reader.int16())
   const count = reader.count()
@@ -59,7 +59,7 @@ export function readBind(frame: Buffer): BindMessage {
 export function readTarget(frame: Buffer): { readonly of: 'statement' | 'portal'; readonly name: string } {
   const reader = new Reader(frame, HEADER)
   const of = reader.byte()
-  const name = reader.text()
+  const name = reader.name()
   reader.end()
   if (of !== code('S') && of !== code('P')) throw malformed('it is about neither a statement nor a portal')
   return { of: of === code('S') ? 'statement' : 'portal', name }
@@ -67,7 +67,7 @@ export function readTarget(frame: Buffer): { readonly of: 'statement' | 'portal'
 
 export function readExecute(frame: Buffer): { readonly portal: string; readonly most: number } {
   const reader = new Reader(frame, HEADER)
-  const portal = reader.text()
+  const portal = reader.name()
   const most = reader.int32()
   reader.end()
   return { portal, most }

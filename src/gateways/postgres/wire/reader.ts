@@ -3,6 +3,12 @@ import { ChaperoneError } from '../../../errors.ts'
 
 export const malformed = (what: string) => new ChaperoneError('malformed', `The PostgreSQL message cannot be read: ${what}.`)
 
+/**
+ * NAMEDATALEN: what follows it the server does not look at, neither here nor in SQL. Two longer names could be one there and two
+ * here, and what was judged under the one would be run under the other.
+ */
+const LONGEST_NAME = 63
+
 /** type and length, before the body of a message */
 export const HEADER = 5
 
@@ -51,6 +57,17 @@ export class Reader {
     if (!isUtf8(bytes)) throw malformed('a text is not UTF-8')
     this.#at = end + 1
     return bytes.toString('utf8')
+  }
+
+  /** Of a prepared statement or a portal. */
+  name(): string {
+    const from = this.#at
+    const name = this.text()
+    if (this.#at - from - 1 > LONGEST_NAME)
+      throw new ChaperoneError('unsupported', `The name of a prepared statement or portal is longer than ${LONGEST_NAME} bytes.`, {
+        fix: 'Give it a shorter name.',
+      })
+    return name
   }
 
   end(): void {

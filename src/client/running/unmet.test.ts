@@ -1,0 +1,17 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { unmet } from './unmet.ts'
+
+const SEEN = { roles: ['developer'], databases: [{ resource: 'orders', database: 'shop' }] }
+
+test('a role that one does not have, and a database that one may not see, are named with what there is instead', () => {
+  assert.deepEqual(unmet({ limits: { roles: ['nosuch', 'developer'] }, databases: [{ resource: 'orders', database: 'other' }] }, SEEN), [
+    { text: 'you do not have the role nosuch, so nothing comes of it', fix: 'Yours: developer.' },
+    { text: 'there is no database orders/other that it may see', fix: 'Those that there are, and their resources: chaperone db ls' },
+  ])
+})
+
+test('what is there is not missing, whichever user the database is opened as', () => {
+  assert.deepEqual(unmet({ limits: { roles: ['developer'] }, databases: [{ resource: 'orders', database: 'shop', user: 'reader' }] }, SEEN), [])
+  assert.deepEqual(unmet({}, SEEN), [])
+})

@@ -1,0 +1,23 @@
+import type { Limits } from '../../policy/types.ts'
+import type { Seen } from './around.ts'
+import type { RunDatabase } from './databases.ts'
+import type { Missing } from './summary.ts'
+
+/** What the flags of a run name and this identity does not have: it would be seen only as something that is refused. Pure. */
+export function unmet(
+  { limits = {}, databases = [] }: { readonly limits?: Limits; readonly databases?: readonly RunDatabase[] },
+  seen: Pick<Seen, 'roles' | 'databases'>,
+): readonly Missing[] {
+  const roles = (limits.roles ?? []).filter((name) => !seen.roles.includes(name))
+  const absent = databases.filter(({ resource, database }) => !seen.databases.some((one) => one.resource === resource && one.database === database))
+  return [
+    ...roles.map((name) => ({
+      text: `you do not have the role ${name}, so nothing comes of it`,
+      fix: seen.roles.length > 0 ? `Yours: ${seen.roles.join(', ')}.` : 'You have none: ask an administrator.',
+    })),
+    ...absent.map(({ resource, database }) => ({
+      text: `there is no database ${resource}/${database} that it may see`,
+      fix: 'Those that there are, and their resources: chaperone db ls',
+    })),
+  ]
+}
