@@ -133,7 +133,7 @@ export function createApi(parts: ApiParts): Api {
       const error = toChaperoneError(thrown)
       if (error.code === 'internal' || error.code === 'audit_unavailable' || error.code === 'store_unavailable')
         parts.log(error, `${route.method} ${route.path}`)
-      return refuse(error)
+      return refuse(error, isSessionRoute(route) && route.who.by === 'verbs' ? route.who.anyOf : [])
     }
   }
 

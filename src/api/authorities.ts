@@ -22,8 +22,13 @@ export function authorityRoutes(parts: ApiParts): readonly Route[] {
     signedIn({
       method: 'GET',
       path: '/v1/ca/:purpose',
-      // Of a database that the caller may not see, even the authority is not to be told.
-      who: { by: 'verbs', anyOf: ['ca', 'apply'] },
+      // Of a database that the caller may not see, even the authority is not to be told. The other two every credential brings along,
+      // and a person needs that of the server for clients that read certificates from a file.
+      who: {
+        by: 'verbs',
+        anyOf: ['ca', 'apply'],
+        own: { when: 'otherwise', test: ({ params }) => params.purpose === 'server' || params.purpose === 'identity' },
+      },
       summary: ({ params }) => `read authority ${params.purpose}`,
       async handle({ params }) {
         const purpose = await purposeOf(params.purpose ?? '')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import type { Applied, AuthorityRow, Document, Explained, IdentityRow, LockRow, ResourceRow, SessionRow } from './contract.ts'
+import type { Applied, AuthorityRow, Document, ErrorBody, Explained, IdentityRow, LockRow, ResourceRow, SessionRow } from './contract.ts'
 import { csr, openHouse } from './house.fixture.ts'
 
 const WORLD = `
@@ -191,6 +191,9 @@ test('authorities are shown to whoever is signed in; to rotate one needs the ver
     value.authorities.map(({ purpose, fingerprint }) => [purpose, fingerprint]),
     [['identity', before]],
   )
+  assert.match((await ask<{ pem: string }>(boris, 'GET', '/v1/ca/server')).value.pem, /BEGIN CERTIFICATE/)
+  const other = await ask<ErrorBody>(boris, 'GET', '/v1/ca/database:orders')
+  assert.deepEqual([other.code, other.value.error.fix?.slice(0, 31)], ['no_rule', 'It takes the verb ca or apply: '])
   const { status, value: rotated } = await ask<{ fingerprint: string }>(dana, 'POST', '/v1/ca/rotate', { purpose: 'identity' })
   assert.equal(status, 200)
   assert.notEqual(rotated.fingerprint, before)

@@ -6,8 +6,8 @@ import type { ErrorBody } from './contract.ts'
 /** Never kept anywhere between us and the client: an answer may hold a credential. */
 export const HEADERS = { 'Content-Type': 'application/json', 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' } as const
 
-/** The error as the client sees it. `detail` stays here; what nobody foresaw says nothing at all. */
-export function errorBody(thrown: unknown): ErrorBody {
+/** The error as the client sees it. `detail` stays here; what nobody foresaw says nothing at all. `verbs`: one of them is what it takes. */
+export function errorBody(thrown: unknown, verbs: readonly string[] = []): ErrorBody {
   const error = toChaperoneError(thrown)
   if (error instanceof Refusal) {
     // Chaperone itself is no secret to whoever has a session here: the refusal says what it is (403), not `not_found`.
@@ -17,7 +17,7 @@ export function errorBody(thrown: unknown): ErrorBody {
         code: reason,
         message: visible ? message : REASONS[reason].meaning,
         decisionId: error.decisionId,
-        ...(error.hint === undefined ? { fix: 'Ask an administrator for a role that allows it, and name the decision.' } : { hint: error.hint }),
+        ...(error.hint === undefined ? { fix: askFor(reason === 'no_rule' ? verbs : []) } : { hint: error.hint }),
       },
     }
   }
@@ -31,7 +31,13 @@ export function errorBody(thrown: unknown): ErrorBody {
   }
 }
 
-export function refuse(thrown: unknown): Response {
-  const body = errorBody(thrown)
+/** What each call takes stands in the reference; whoever is refused need not look for it. */
+const askFor = (verbs: readonly string[]) =>
+  verbs.length === 0
+    ? 'Ask an administrator for a role that allows it, and name the decision.'
+    : `It takes the verb ${verbs.join(' or ')}: ask an administrator for a role that has it, and name the decision.`
+
+export function refuse(thrown: unknown, verbs: readonly string[] = []): Response {
+  const body = errorBody(thrown, verbs)
   return new Response(JSON.stringify(body), { status: REASONS[body.error.code].http, headers: HEADERS })
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import type { DatabaseDoor } from '../client/database.ts'
+import { shellWord } from '../encoding/shell-word.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { holdOpen, keepFor, type ServerFlags, wholeNumber, withJson, withServer } from './connection.ts'
@@ -60,7 +61,7 @@ export const register: Register = (command) => {
         at,
         ...(flags.user === undefined ? {} : { user: flags.user }),
       })
-      for (const [key, value] of Object.entries(environment(door, flags))) line(`export ${key}=${quoted(value)}`)
+      for (const [key, value] of Object.entries(environment(door, flags))) line(`export ${key}=${shellWord(value)}`)
       say('whoever can open it acts as you on this database, until this process ends')
       await holdOpen(door, keeper, stop)
     })
@@ -84,7 +85,7 @@ export const register: Register = (command) => {
         throw new ChaperoneError('not_found', `No \`chaperone db proxy ${name} --database ${flags.database}\` runs.`, {
           fix: 'Start it in another terminal.',
         })
-      for (const [key, value] of Object.entries(environment({ host: folder, port: SOCKET_PORT }, flags))) line(`export ${key}=${quoted(value)}`)
+      for (const [key, value] of Object.entries(environment({ host: folder, port: SOCKET_PORT }, flags))) line(`export ${key}=${shellWord(value)}`)
     })
 
   add(command)
@@ -108,8 +109,6 @@ const environment = (door: Pick<DatabaseDoor, 'host' | 'port' | 'password'>, fla
   ...(flags.user === undefined ? {} : { PGUSER: flags.user }),
   ...(door.password === undefined ? {} : { PGPASSWORD: door.password }),
 })
-
-const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
 
 async function psql(name: string, words: readonly string[], flags: Flags): Promise<number> {
   const { openDatabaseDoor, socketIn } = await import('../client/database.ts')

@@ -41,7 +41,7 @@ export function joinAsked(flags: JoiningFlags): JoinAs {
     const missing = [
       ...(method === undefined ? ['--method'] : []),
       ...(as === undefined ? ['--as'] : []),
-      ...(server === undefined ? ['--join'] : []),
+      ...(server === undefined ? ['--join (CHAPERONE_JOIN is not set either)'] : []),
     ]
     throw new ChaperoneError('usage', `To join by what this machine is takes --method, --as and --join; missing: ${missing.join(', ')}.`, {
       fix: `An administrator prints the line for --join with: chaperone get join ${as ?? 'NAME'} --line`,

@@ -6,6 +6,7 @@ import type { Api } from '../client/api.ts'
 import type { Brought, Catalog, Offer } from '../client/importing/bring.ts'
 import type { FoundServer } from '../client/importing/find.ts'
 import type { Journal, Journals } from '../client/importing/journal.ts'
+import { shellWord } from '../encoding/shell-word.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../errors.ts'
 import { collect, type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
 import { webIfKnown } from './mcp-config.ts'
@@ -126,7 +127,7 @@ function report(servers: readonly FoundServer[], files: number, kept: readonly J
       `${count} ${count === 1 ? 'secret stands' : 'secrets stand'} in files that every program of yours can read. Bring them along: chaperone mcp import`,
     )
   const copies = [...new Set(exposed.filter(({ copy }) => copy).map(({ source }) => source.file))]
-  if (copies.length > 0) line(`Old copies hold secrets. When you do not need them: rm ${copies.map((file) => `'${printable(file)}'`).join(' ')}`)
+  if (copies.length > 0) line(`Old copies hold secrets. When you do not need them: rm ${copies.map((file) => shellWord(printable(file))).join(' ')}`)
   for (const { id, at } of kept)
     line(`The import of ${moment(at)} has copies of files, with the secrets that were in them. When all works: chaperone mcp import --forget ${id}`)
 }
@@ -214,7 +215,8 @@ async function addServer(api: Api, wish: ServerWish, flags: Flags): Promise<bool
 const STATES: Readonly<Record<Brought['state'], string>> = {
   moved: 'goes through Chaperone now',
   declined: 'left as it was: you did not want it',
-  not_visible: 'is in the catalog, but no role of yours speaks of it: give one, then run this again; its files are as they were',
+  not_visible:
+    'is in the catalog, but no role of yours speaks of it. Its files are as they were: apply a role with `allow: [{ mcp: NAME, tools: ["*"] }]`, give it to yourself, and run this again',
   failed: 'left as it was',
 }
 

@@ -1,13 +1,13 @@
 import type { Command } from 'commander'
 import type { AccessAsk, RequestNotice, RequestRow, RequestWay } from '../api/requests-contract.ts'
 import type { Api } from '../client/api.ts'
-import { sleepAwake } from '../client/sleep.ts'
 import { systemClock } from '../clock.ts'
 import { formatDuration, parseDuration } from '../encoding/duration.ts'
-import { ChaperoneError, toChaperoneError } from '../errors.ts'
+import { ChaperoneError } from '../errors.ts'
 import { keepFor, profileFor, runSocket, type ServerFlags, withApi, withJson, withServer } from './connection.ts'
 import { line, list, moment, printable, printJson, say } from './output.ts'
 import { resultText } from './requests-show.ts'
+import { streamAgain } from './stream-again.ts'
 import { stopSignal } from './terminal.ts'
 
 type Flags = ServerFlags & { readonly json?: boolean }
@@ -105,8 +105,6 @@ function notGranted(row: RequestRow): ChaperoneError {
   return new ChaperoneError('conflict', `The request is ${row.state}.`, { fix: 'Ask again if you still need it.' })
 }
 
-const RETRY_MS = 2_000
-
 /** Waits at the stream, which may break off: then it begins anew, with how it stands by then. */
 async function decided({ id }: RequestRow, flags: AskFlags): Promise<RequestRow> {
   const stop = stopSignal()
@@ -116,18 +114,10 @@ async function decided({ id }: RequestRow, flags: AskFlags): Promise<RequestRow>
     runSocket(flags) !== undefined || (await profileFor(flags)).identity.kind === 'user' ? undefined : await keepFor(flags, 'requests', say)
   say(`waiting for the decision; the question stays when you end this`)
   try {
-    for (;;) {
-      if (stop.aborted) throw new ChaperoneError('usage', 'Nobody has decided yet.', { fix: `See what becomes of it: chaperone requests show ${id}` })
-      try {
-        const row = await untilDecided((work) => (keeper ? withHeld(keeper.current(), work) : withApi(flags, work)), id, stop)
-        if (row) return row
-      } catch (error) {
-        const { code } = toChaperoneError(error)
-        if (code === 'upstream_unavailable' || code === 'upstream_timeout' || code === 'draining') say('the server is gone; trying again')
-        else if (code !== 'credential_expired' && code !== 'too_slow') throw error
-      }
-      await sleepAwake(systemClock, RETRY_MS, stop)
-    }
+    const open = <T>(work: (api: Api) => Promise<T>) => (keeper ? withHeld(keeper.current(), work) : withApi(flags, work))
+    const row = await streamAgain(stop, () => untilDecided(open, id, stop))
+    if (row) return row
+    throw new ChaperoneError('usage', 'Nobody has decided yet.', { fix: `See what becomes of it: chaperone requests show ${id}` })
   } finally {
     await keeper?.close()
   }

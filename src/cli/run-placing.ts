@@ -95,12 +95,22 @@ export async function runToEnd(
     started: signals.to,
     ...(flags.json ? { json: (summary) => void process.stderr.write(`${jsonText(summary)}\n`) } : {}),
   }
-  const begin = () => keepForRun(issuer, joinsAgain)
+  const { unlessStopped } = await import('../client/running/stopping.ts')
+  let left = false
+  const begin = () =>
+    unlessStopped(() => keepForRun(issuer, joinsAgain), {
+      stop: signals.stop,
+      left: () => {
+        left = true
+      },
+    })
   try {
     process.exitCode = daemon ? await runService(options, begin, joinsAgain) : await runProgram({ ...options, begin })
   } finally {
     signals.release()
   }
+  // Else its connection to a server that does not answer would hold us here.
+  if (left) process.exit()
 }
 
 /** A credential of this run, and what is said of it: of a trouble once, and when it is over. */
@@ -163,6 +173,9 @@ interface Kept {
 export async function hidden({ identity, keyFile, tokenFile }: Kept): Promise<readonly string[]> {
   const { profileHome } = await import('../client/profile.ts')
   const { existsSync } = await import('node:fs')
+  const { mkdir } = await import('node:fs/promises')
+  // What is not there cannot be covered: somebody signs in here while the program goes on, and it would read along.
+  await mkdir(profileHome(), { recursive: true, mode: 0o700 }).catch(() => {})
   const runtime = process.env.XDG_RUNTIME_DIR
   const [, named] = /(?:^|;)unix:path=([^,;]+)/.exec(process.env.DBUS_SESSION_BUS_ADDRESS ?? '') ?? []
   // Who can speak to the key store of the session is given what is in it; and the service manager starts, for whoever asks, a

@@ -3,6 +3,7 @@ import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Credential } from '../api/contract.ts'
+import { shellWord } from '../encoding/shell-word.ts'
 import { ChaperoneError } from '../errors.ts'
 import { keyStores } from './key-stores/choose.ts'
 import type { KeptKey, KeyStore } from './key-stores/store.ts'
@@ -137,7 +138,7 @@ async function readWritten(path: string): Promise<Profile> {
   // The same refusal as ssh: a key that others can read is no longer only ours.
   if (process.platform !== 'win32' && (about.mode & 0o077) !== 0) {
     throw new ChaperoneError('credential_invalid', `${path} can be read by other users.`, {
-      fix: `Run: chmod 600 '${path}', and sign in again if it was exposed.`,
+      fix: `Run: chmod 600 ${shellWord(path)}, and sign in again if it was exposed.`,
     })
   }
   if (about.size > BIGGEST_PROFILE) throw new ChaperoneError('credential_invalid', `${path} is not a profile of Chaperone.`)
@@ -219,7 +220,8 @@ export function openProfiles(given?: string, stores?: readonly KeyStore[]): Prof
     file,
     async load(address) {
       const wanted = address ?? (await current())
-      const fix = 'Sign in with: chaperone login <invitation>'
+      const fix =
+        'Sign in with: chaperone login <invitation>. `chaperone up` prints the first one, an administrator makes others: chaperone invite NAME'
       if (wanted === undefined) throw new ChaperoneError('unauthenticated', 'You are not signed in.', { fix })
       try {
         const profile = await readProfile(file(wanted), keys())

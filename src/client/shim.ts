@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { Readable, Writable } from 'node:stream'
 import { type Clock, systemClock } from '../clock.ts'
@@ -8,9 +7,11 @@ import type { Keeper } from './credential.ts'
 import type { DataPlane } from './data-plane.ts'
 import { McpEndpoint } from './endpoint.ts'
 import { EventStreamReader } from './event-stream.ts'
+import { LineWriter } from './line-writer.ts'
 import { readLines } from './lines.ts'
 import { clientLabel, clientNameIn, type Message } from './mcp-headers.ts'
 import { errorText, headerOf, type Id, idOf, isResponse, lostAnswer, oneLine, parseOrNothing, readBody, refusalOf } from './mcp-messages.ts'
+import { opensPages, pageDone, pageNeeded } from './page-messages.ts'
 import { SignInNeeded, type SignInPage, signingIn } from './sign-in-inside.ts'
 import { sleep } from './sleep.ts'
 
@@ -51,8 +52,6 @@ const LISTEN_LONGEST_RETRY_MS = 30_000
 const RESUMES = 5
 
 const PARSE_ERROR = -32700
-/** URLElicitationRequiredError of MCP 2025-11-25 */
-const URL_REQUIRED = -32042
 
 interface InFlight {
   readonly modern: boolean
@@ -72,11 +71,11 @@ class Shim {
   readonly #inFlight = new Map<Id, InFlight>()
   readonly #mirrored: Mirrored = new Map()
   readonly #over = new AbortController()
+  readonly #output: LineWriter
   /** Ends the stream of the server's own messages. */
   readonly #deaf = new AbortController()
   readonly #work = new Set<Promise<void>>()
   #label: string | undefined
-  #draining: Promise<unknown> | undefined
   /** the era with sessions: what `initialize` brought */
   #session: string | undefined
   #version: string | undefined
@@ -92,6 +91,7 @@ class Shim {
   constructor(options: ShimOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
+    this.#output = new LineWriter(options.output, this.#over.signal)
     const connect = () => options.connect(this.#label ?? clientLabel(undefined))
     const renewed =
       options.signIn === undefined
@@ -148,7 +148,9 @@ class Shim {
       message = JSON.parse(line.toString('utf8')) as Message
       if (typeof message !== 'object' || message === null) throw new SyntaxError('not an object')
     } catch {
-      return this.#write(JSON.stringify({ jsonrpc: '2.0', id: null, error: { code: PARSE_ERROR, message: 'The line is not a JSON-RPC message.' } }))
+      return this.#output.write(
+        JSON.stringify({ jsonrpc: '2.0', id: null, error: { code: PARSE_ERROR, message: 'The line is not a JSON-RPC message.' } }),
+      )
     }
     this.#label ??= clientLabel(clientNameIn(message))
     this.#opensPages ||= opensPages(message)
@@ -236,12 +238,12 @@ class Shim {
         this.#learn(message, value)
         // An error that the server could not tie to a request still belongs to this one: a client waits for its own id.
         const reply = id !== undefined && idOf(value) === undefined ? JSON.stringify({ ...value, id }) : oneLine(body)
-        if (id !== undefined) await this.#write(reply)
+        if (id !== undefined) await this.#output.write(reply)
         else if (status >= 400) this.#options.say(`${String(message.method)} was refused: ${errorText(value)}`)
         return true
       }
       if (Array.isArray(value) && status === 200) {
-        await this.#write(oneLine(body))
+        await this.#output.write(oneLine(body))
         return true
       }
       if (status >= 400) throw refusalOf(status, value)
@@ -288,7 +290,7 @@ class Shim {
           }
           // An error that answers nothing (the server says why it ends the stream) is no message that a client could read.
           if (isResponse(value) && idOf(value) === undefined) this.#options.say(errorText(value))
-          else await this.#write(oneLine(event.data))
+          else await this.#output.write(oneLine(event.data))
         }
       }
     } catch (error) {
@@ -379,48 +381,21 @@ class Shim {
     const page = error instanceof SignInNeeded && id !== null ? error.page : undefined
     if (page && this.#opensPages) {
       this.#told = page
-      const elicitations = [{ mode: 'url', elicitationId: page.code, url: page.url, message: error.message }]
-      return this.#write(
-        JSON.stringify({ jsonrpc: '2.0', id, error: { code: URL_REQUIRED, message: text, data: { code: error.code, elicitations } } }),
-      )
+      return this.#output.write(pageNeeded(id, error, text, page))
     }
-    await this.#write(JSON.stringify({ jsonrpc: '2.0', id, error: { code: REASONS[error.code].jsonrpc, message: text, data: { code: error.code } } }))
+    await this.#output.write(
+      JSON.stringify({ jsonrpc: '2.0', id, error: { code: REASONS[error.code].jsonrpc, message: text, data: { code: error.code } } }),
+    )
   }
 
   /** A client that was shown the page may now send the call again by itself (MCP 2025-11-25, elicitation). */
   #signedIn(page: SignInPage): void {
     if (this.#told !== page) return
     this.#told = undefined
-    void this.#write(JSON.stringify({ jsonrpc: '2.0', method: 'notifications/elicitation/complete', params: { elicitationId: page.code } }))
-  }
-
-  async #write(line: string): Promise<void> {
-    const { output } = this.#options
-    if (output.destroyed || this.#over.signal.aborted) return
-    // A client that does not read makes us stop reading from the server, and so on up to the source.
-    if (!output.write(`${line}\n`)) await this.#drained()
-  }
-
-  /** One wait for all who write. */
-  #drained(): Promise<unknown> {
-    this.#draining ??= once(this.#options.output, 'drain', { signal: this.#over.signal })
-      .catch(() => undefined)
-      .finally(() => {
-        this.#draining = undefined
-      })
-    return this.#draining
+    void this.#output.write(pageDone(page))
   }
 
   #wait(ms: number): Promise<void> {
     return sleep(this.#clock, ms, this.#over.signal)
   }
-}
-
-/** Said once in the era with sessions, and with each request in the other. */
-function opensPages(message: Message): boolean {
-  const params = message.params as Message | undefined
-  const meta = params?._meta as Message | undefined
-  const said = (message.method === 'initialize' ? params?.capabilities : meta?.['io.modelcontextprotocol/clientCapabilities']) as Message | undefined
-  const elicitation = said?.elicitation as Message | undefined
-  return elicitation?.url !== undefined && elicitation.url !== null
 }

@@ -40,15 +40,19 @@ export function endWords(kept: string): string {
   return [Object.hasOwn(ENDINGS, reason) ? ENDINGS[reason as EndReason] : reason, ...by].join(' ')
 }
 
-/** What a session that ended by itself is told. */
+/** What a session is told that ended by itself, or because what it rested on did; not who did it, and of a thief nothing. */
 const TOLD: Partial<Record<EndReason, string>> = {
   idle: 'The session was not used for longer than a role allows.',
   longest: 'The session has reached the longest life that a role allows.',
+  revoked: 'The delegation by which it acted was revoked.',
+  withdrawn: 'The delegation by which it acted was taken back.',
+  expired: 'The time for which it was allowed to act is over.',
+  unbound: 'The session that it was bound to is over: whoever it acted for has signed out.',
 }
 
 /** The error of a session that was ended; `kept` is what its row says. */
 export function sessionOver(kept: string | null): ChaperoneError {
-  return new ChaperoneError('session_ended', TOLD[kept as EndReason] ?? 'The session is over.', {
+  return new ChaperoneError('session_ended', TOLD[kept?.split(' ')[0] as EndReason] ?? 'The session is over.', {
     detail: kept ?? 'ended',
     fix: 'Sign in or join again.',
   })

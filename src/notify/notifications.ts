@@ -14,7 +14,7 @@ import { addressOf, approverAddresses, type Deciders } from './recipients.ts'
 import { slackBody } from './slack.ts'
 import { sendMail } from './smtp.ts'
 import { type StoryParts, storyOf } from './story.ts'
-import type { Announce, Attempt, Notice, Notifier, NotifierRow, Story, Way } from './types.ts'
+import type { AnnounceNotice, Attempt, Channel, Notice, Notifier, NotifierRow, Story } from './types.ts'
 import { listens, wanted } from './wanted.ts'
 import { signingKey, webhookBody, webhookHeaders } from './webhook.ts'
 
@@ -33,7 +33,7 @@ export interface NotificationParts extends StoryParts, Deciders {
 }
 
 export interface Notifications {
-  readonly announce: Announce
+  readonly announce: AnnounceNotice
   readonly list: () => Promise<readonly NotifierRow[]>
   /** Sends one test message now, to the mail address where it is mail. Throws `not_found`, `usage`; else says what came of it. */
   test(name: string, ask: { readonly mailTo?: string }): Promise<Attempt>
@@ -206,7 +206,7 @@ export function openNotifications(parts: NotificationParts): Notifications {
 }
 
 function notifierOf(name: string, spec: NotifierSpec): Notifier {
-  const way: Way = spec.webhook ? 'webhook' : spec.slack ? 'slack' : 'mail'
+  const way: Channel = spec.webhook ? 'webhook' : spec.slack ? 'slack' : 'mail'
   return { name, way, spec }
 }
 

@@ -2,7 +2,7 @@ import type { Told } from '../catalog/notifier.ts'
 import { newId } from '../ids.ts'
 import type { Store, Write } from '../store/store.ts'
 import type { DeliveryTable } from '../store/tables-requests.ts'
-import type { NotifierRow, Way } from './types.ts'
+import type { Channel, NotifierRow } from './types.ts'
 
 /** What waits for one notifier. When its receiver is slow or gone for long, the oldest news make room, and then the oldest questions. */
 export const MOST_WAITING = 2_000
@@ -31,7 +31,7 @@ const SWEEP_ROWS = 1_000
 
 export interface NewDelivery {
   readonly notifier: string
-  readonly way: Way
+  readonly way: Channel
   readonly event: Told
   readonly source?: string | null | undefined
   readonly payloads: readonly string[]

@@ -46,7 +46,7 @@ export type Notice = RequestEvent | LockEvent | AgentEvent | DirectoryEvent
  * Writes down what is to be told, in the transaction of the change itself: told if and only if it happened. It sends
  * nothing and waits for nobody; what one bad notifier says is logged, and keeps no change from happening.
  */
-export type Announce = (trx: Write, notice: Notice) => Promise<void>
+export type AnnounceNotice = (trx: Write, notice: Notice) => Promise<void>
 
 export interface Person {
   readonly id: string
@@ -119,11 +119,11 @@ export interface AgentStory {
   readonly stopsAt?: number
 }
 
-export type Way = 'webhook' | 'slack' | 'mail'
+export type Channel = 'webhook' | 'slack' | 'mail'
 
 export interface Notifier {
   readonly name: string
-  readonly way: Way
+  readonly way: Channel
   readonly spec: NotifierSpec
 }
 
@@ -143,7 +143,7 @@ export type Attempt =
 
 export interface NotifierRow {
   readonly name: string
-  readonly way: Way
+  readonly way: Channel
   readonly on: readonly string[]
   readonly waiting: number
   readonly done: number

@@ -2,7 +2,7 @@ import type { ChaperoneError } from '../errors.ts'
 import type { DeviceSigninParts } from '../signin/device.ts'
 import { openDeviceSignin } from '../signin/device.ts'
 import { type DirectoriesParts, openDirectories } from '../signin/directory/directories.ts'
-import { openProviders, type ProvidersParts } from '../signin/directory/provider.ts'
+import { openProviders, type ProvidersParts } from '../signin/directory/openid.ts'
 import { openSecondStep } from '../signin/directory/second-step.ts'
 import { createScim, type ScimParts } from '../signin/scim/app.ts'
 

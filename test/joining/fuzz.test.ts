@@ -1,18 +1,17 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { after, before, test } from 'node:test'
+import { before, test } from 'node:test'
 import fc from 'fast-check'
 import { fakeAuthority } from '../fakes/authority.ts'
-import { ask, type House, house, keyAndCsr } from '../parts/house.ts'
+import { ask, house, keyAndCsr } from '../parts/house.ts'
+import { ofFile } from '../parts/of-file.ts'
 import { indented } from './ways.ts'
 
-const ending: (() => Promise<void>)[] = []
-let own: House
+const own = ofFile((t) => house(t))
 const { csr } = keyAndCsr()
 const DOCUMENTS = ['own', 'pod', 'fleet', 'machine', 'cloud', 'nowhere']
 
 before(async () => {
-  own = await house({ after: (work) => void ending.push(work) })
   const { certificate } = await fakeAuthority('company')
   const jwk = { ...generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' }), kid: 'k1' }
   const jwks = JSON.stringify({ keys: [jwk] })
@@ -29,10 +28,6 @@ before(async () => {
     ].join(''),
   )
 })
-after(async () => {
-  for (const end of ending.reverse()) await end()
-})
-
 let address = 0
 /** From another address each time: of one, a few a second are answered. */
 async function posted(body: string | Buffer): Promise<{ readonly status: number; readonly text: string }> {

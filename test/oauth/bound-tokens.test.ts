@@ -1,11 +1,20 @@
 import assert from 'node:assert/strict'
 import { before, describe, test } from 'node:test'
+import { askersOf } from '../../src/access/requests/voters.ts'
 import type { Credential } from '../../src/api/contract.ts'
 import type { LiveSession } from '../../src/identity/types.ts'
 import { type Answered, ask, keyAndCsr } from '../parts/house.ts'
 import { begin, CALLBACK, CLAUDE, type Rig, rig, type Tokens } from './rig.ts'
 
 const AGENTS = `---
+kind: role
+name: issuer
+spec: { allow: [{ chaperone: any, verbs: [issue] }] }
+---
+kind: user
+name: olga
+spec: { roles: [issuer, user-of-files] }
+---
 kind: agent
 name: robot
 spec: { owner: erik, roles: [user-of-files] }
@@ -84,7 +93,7 @@ describe('a token that is bound to a certificate (RFC 8705)', () => {
     JSON.parse(Buffer.from(tokens.access_token.split('.')[1]!, 'base64url').toString()) as {
       cnf?: { 'x5t#S256': string }
       exp: number
-      chaperone: { session: string }
+      chaperone: { session: string; issuer?: string }
     }
 
   test('where certificates are shown is in the metadata', async () => {
@@ -233,6 +242,36 @@ describe('a token that is bound to a certificate (RFC 8705)', () => {
     assert.equal(made.scope, 'mcp:read')
     assert.equal((await mcp(made.access_token, helper)).status, 200)
     refusedAsInvalid(await mcp(made.access_token, robot))
+  })
+
+  test('whoever issued the certificate that the sub-agent shows is named in what it gets, and decides about nothing that it asks for', async () => {
+    const { store, tokens, sessions } = r.home.server.parts
+    const robot = await joined('robot')
+    await own(robot)
+    const olga = await r.home.enrol('olga')
+    const { profile } = await r.home.join('helper', undefined, olga)
+    const live = sessions.list().find(({ id }: LiveSession) => id === robot.session)!
+    const { token: unbound } = await tokens.mint({
+      kind: 'agent',
+      name: 'robot',
+      claims: { v: 1, identity: live.principal.identityId, credential: live.principal.credentialId, session: live.id } as never,
+      audience: r.resource(),
+      notAfter: Date.now() + 60_000,
+    })
+    const made = await token(
+      { grant_type: EXCHANGE, client_id: 'helper', subject_token: unbound, subject_token_type: ACCESS_TOKEN },
+      { key: profile.key, cert: profile.certificate },
+    )
+    assert.equal(made.status, 200, JSON.stringify(made))
+    const { chaperone } = claimsOf(made)
+    const id = async (name: string) => (await store.db.selectFrom('identities').select('id').where('name', '=', name).executeTakeFirstOrThrow()).id
+    const [dana, issuer] = [await id('dana'), await id('olga')]
+    assert.equal(chaperone.issuer, issuer)
+    assert.equal(r.records.findLast(({ type }) => type === 'credential.issued')?.issuer, issuer)
+    const request = { identityId: live.principal.identityId, chain: [], needs: [], sessionId: chaperone.session } as never
+    const asker = (await askersOf(store.db, [request]))(request)
+    // The one whose token the first one joined with, as well.
+    assert.deepEqual(asker.issuers, new Set([issuer, dana]))
   })
 
   test('given back, it opens nothing, and the session of its certificate goes on (RFC 7009)', async () => {

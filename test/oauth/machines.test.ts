@@ -218,6 +218,7 @@ describe('machines get tokens', () => {
         { claims: { jti: undefined } },
         { claims: { iat: seconds() - 700, exp: seconds() - 400 } },
         { claims: { exp: seconds() + 86_400 } },
+        { claims: { iat: seconds() + 86_400, exp: seconds() + 86_700 } },
       ]
       for (const assertion of bad) assert.equal((await bring(await jag(assertion))).error, 'invalid_grant', JSON.stringify(assertion))
       assert.notEqual((await bring(await jag(), { client_assertion: await proof(job, 'desk') })).status, 200)

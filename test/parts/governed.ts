@@ -120,13 +120,51 @@ export async function governedDatabase(
     hba: `hostssl all ${options.user} 127.0.0.1/32 cert\nhost all postgres 127.0.0.1/32 scram-sha-256\n`,
   })
   t.after(() => postgres.stop())
-  const admin = new pg.Client({ connectionString: postgres.superuserUrl })
-  await admin.connect()
-  await admin.query(`CREATE ROLE ${options.user} LOGIN`)
-  await admin.query("CREATE TABLE things (id int PRIMARY KEY, name text); INSERT INTO things VALUES (1, 'one'), (2, 'two')")
-  await admin.query(`GRANT SELECT ON things TO ${options.user}`)
-  await admin.end()
+  await asOwner(
+    postgres,
+    `CREATE ROLE ${options.user} LOGIN`,
+    "CREATE TABLE things (id int PRIMARY KEY, name text); INSERT INTO things VALUES (1, 'one'), (2, 'two')",
+    `GRANT SELECT ON things TO ${options.user}`,
+  )
   return postgres
+}
+
+/**
+ * `things`: a governed database, read by whoever has a role that may act as `reader` on it, in a world of these documents. `nap`: with a
+ * function of that name which counts as a read, and takes half a minute.
+ */
+export async function things(
+  t: Test,
+  { dir, server, dana }: Awaited<ReturnType<typeof governed>>,
+  documents: string,
+  options: { readonly nap?: true } = {},
+): Promise<Postgres> {
+  const port = await freePort()
+  const functions = options.nap ? ', functions: { read: [public.nap] }' : ''
+  const resource = `kind: postgres\nname: things\nspec: { address: "localhost:${port}", databases: [postgres]${functions} }\n`
+  await apply(dana, `${resource}---\n${documents}`)
+  const postgres = await governedDatabase(t, server, 'things', { port, dir, user: 'reader' })
+  if (options.nap) await asOwner(postgres, "CREATE FUNCTION nap() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN 1; END'")
+  return postgres
+}
+
+/** A role for {@link things}. */
+export const READER = `kind: role
+name: reader
+spec:
+  allow:
+    - { postgres: things, databases: [postgres], as: reader, can: read }
+`
+
+/** What the administrator of the database server does. */
+export async function asOwner({ superuserUrl }: Postgres, ...statements: readonly string[]): Promise<void> {
+  const owner = new pg.Client({ connectionString: superuserUrl })
+  await owner.connect()
+  try {
+    for (const statement of statements) await owner.query(statement)
+  } finally {
+    await owner.end()
+  }
 }
 
 export const freePort = (): Promise<number> =>

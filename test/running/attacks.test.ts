@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { ensureKeyFile } from '../../src/client/joining/bound-key.ts'
 import { probeAbility } from '../../src/client/running/isolation.ts'
 import { rigOfFile, start } from './rig.ts'
 
@@ -48,6 +49,26 @@ for (const network of ['chaperone', 'open'] as const) {
     assert.doesNotMatch(run.out(), /SECRET/)
   })
 }
+
+test('rule 5: who signs in, or is renewed, while the program goes on is not seen by it: not in a file that takes the place of another, nor in a folder that was not there', {
+  skip,
+}, async (t) => {
+  const there = join(rig.dir, 'keys')
+  const machine = join(there, 'machine.json')
+  await ensureKeyFile(machine)
+  const home = join(rig.dir, 'not-yet')
+  const args = ['agent', 'run', '--as', 'first', '--network', 'open', '--key-file', machine, '--join', await rig.token('first')]
+  const script = `echo ready; until test -e signed-in; do sleep 0.05; done; cat ${machine} ${home}/* 2>&1; echo tried`
+  const run = start(t, [...args, '--', 'sh', '-c', script], { home, cwd: rig.work })
+  await run.says(/ready/)
+  await writeFile(`${machine}.new`, 'SECRET of the machine', { mode: 0o600 })
+  await rename(`${machine}.new`, machine)
+  await writeFile(join(home, 'profile.json'), 'SECRET of the profile', { mode: 0o600 })
+  await writeFile(join(rig.work, 'signed-in'), '')
+  assert.equal(await run.ended, 0, run.err())
+  assert.match(run.out(), /tried/)
+  assert.doesNotMatch(run.out(), /SECRET|BEGIN/)
+})
 
 test('rule 2: with --network chaperone neither a socket without a name nor one in the file system of somebody else is there', { skip }, async (t) => {
   const name = `chaperone-test-${process.pid}`

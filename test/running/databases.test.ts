@@ -4,33 +4,16 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { probeAbility } from '../../src/client/running/isolation.ts'
-import { apply, freePort, governed, governedDatabase, invited } from '../parts/governed.ts'
+import { governed, invited, READER, things } from '../parts/governed.ts'
 import { start } from './rig.ts'
 
 const ability = await probeAbility()
 const pg = fileURLToPath(new URL('../../node_modules/pg', import.meta.url))
 
 test('a program of a run reaches its database by a socket, in a namespace without a network, with no password and as the database user that was named', async (t) => {
-  const { dir, server, dana } = await governed(t)
-  const port = await freePort()
-  await apply(
-    dana,
-    `kind: postgres
-name: things
-spec: { address: "localhost:${port}", databases: [postgres] }
----
-kind: user
-name: boris
-spec: { roles: [reader] }
----
-kind: role
-name: reader
-spec:
-  allow:
-    - { postgres: things, databases: [postgres], as: reader, can: read }
-`,
-  )
-  await governedDatabase(t, server, 'things', { port, dir, user: 'reader' })
+  const own = await governed(t)
+  const { dir, dana } = own
+  await things(t, own, `kind: user\nname: boris\nspec: { roles: [reader] }\n---\n${READER}`)
   const boris = await invited(t, dana, 'boris', dir)
   const work = join(dir, 'work')
   await mkdir(work)

@@ -2,13 +2,13 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { after, before } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Invitation } from '../../src/api/contract.ts'
 import { openProfiles } from '../../src/client/profile.ts'
 import { enrol, type Person } from '../../src/demo/person.ts'
 import { startFixture } from '../mcp/fixture/fixture.ts'
 import { apply, governed } from '../parts/governed.ts'
+import { ofFile } from '../parts/of-file.ts'
 
 const bin = fileURLToPath(new URL('../../bin/chaperone.js', import.meta.url))
 
@@ -68,16 +68,8 @@ ${more}`,
   }
 }
 
-/** One for all tests of a file: a server and its people cost more than a run. What a test changes it puts back. */
-export function rigOfFile(more = ''): Awaited<ReturnType<typeof runningRig>> {
-  const rig = {} as Awaited<ReturnType<typeof runningRig>>
-  const ending: (() => unknown)[] = []
-  before(async () => void Object.assign(rig, await runningRig({ after: (work) => void ending.push(work) }, more)))
-  after(async () => {
-    for (const end of ending.reverse()) await end()
-  })
-  return rig
-}
+/** See {@link ofFile}. */
+export const rigOfFile = (more = '') => ofFile((t) => runningRig(t, more))
 
 export interface Ran {
   readonly child: ChildProcess

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { SessionRow } from '../../src/api/contract.ts'
 import { probeAbility } from '../../src/client/running/isolation.ts'
-import { apply } from '../parts/governed.ts'
+import { apply, renewed } from '../parts/governed.ts'
 import { rigOfFile, runningRig, start } from './rig.ts'
 
 const ability = await probeAbility()
@@ -157,10 +157,9 @@ spec:
 test('a client’s usual sign-in is not narrowed by a run of the same name that goes on beside it', async (t) => {
   const { rig, run, allDelegations } = await person(t, ['--client', 'editor', '--read-only'], 'echo ready; exec tail -f /dev/null')
   await run.says(/ready/)
-  const beside = start(t, ['mcp', 'connect', 'fixture', '--client', 'editor'], { home: rig.boris.home, cwd: rig.work })
-  await beside.ended
+  await renewed(t, rig.boris, 'editor')
   const rows = await allDelegations()
-  assert.equal(rows.length, 2)
+  assert.deepEqual(rows.map(({ how }) => how).sort(), ['client', 'run'])
   for (const { how, limits } of rows) assert.equal(limits === '{}', how !== 'run')
   run.child.kill('SIGTERM')
   await run.ended

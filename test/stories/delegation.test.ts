@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import pg from 'pg'
 import type { AuditDetail, AuditPage } from '../../src/api/audit-contract.ts'
 import type { Credential, SessionRow, WhoAmI } from '../../src/api/contract.ts'
 import type { DelegationRow } from '../../src/api/delegations-contract.ts'
@@ -8,12 +7,12 @@ import { type Api, openApi } from '../../src/client/api.ts'
 import { type Held, heldOf } from '../../src/client/credential.ts'
 import { openDataPlane } from '../../src/client/data-plane.ts'
 import { makeKeyPair } from '../../src/client/key-pair.ts'
-import { apply, connect, door, freePort, governed, governedDatabase, invited, unrenewed } from '../parts/governed.ts'
+import { asOwner, connect, door, governed, invited, things, unrenewed } from '../parts/governed.ts'
 import { call, holding, until } from '../parts/holding.ts'
 
 /** boris starts a program, which hands a part of its rights on to a sub-agent: who may what, what cuts it, and what is on record. */
 
-const WORLD = (mcp: number, port: number) => `
+const WORLD = (mcp: number) => `
 kind: mcp
 name: files
 spec: { url: "http://127.0.0.1:${mcp}/", tools: { hold: { effects: [read] }, wait: { effects: [read] }, say: { effects: [write] } } }
@@ -21,10 +20,6 @@ spec: { url: "http://127.0.0.1:${mcp}/", tools: { hold: { effects: [read] }, wai
 kind: mcp
 name: other
 spec: { url: "http://127.0.0.1:${mcp}/" }
----
-kind: postgres
-name: things
-spec: { address: "localhost:${port}", databases: [postgres], functions: { read: [public.nap] } }
 ---
 kind: role
 name: worker
@@ -70,17 +65,11 @@ function acting(t: { after(work: () => void): void }, address: string, key: stri
 test('rule 7: a chain of three acts on both protocols within every link, is on record whole, and is cut whole when its first delegation is revoked', {
   timeout: 120_000,
 }, async (t) => {
-  const { dir, server, dana } = await governed(t)
-  const port = await freePort()
+  const own = await governed(t)
+  const { dir, dana } = own
   const upstream = await holding(t)
-  await apply(dana, WORLD(upstream.port, port))
-  const postgres = await governedDatabase(t, server, 'things', { port, dir, user: 'reader' })
-  const owner = new pg.Client({ connectionString: postgres.superuserUrl })
-  await owner.connect()
-  await owner.query(
-    "GRANT INSERT ON things TO reader; CREATE FUNCTION nap() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN 1; END'",
-  )
-  await owner.end()
+  const postgres = await things(t, own, WORLD(upstream.port), { nap: true })
+  await asOwner(postgres, 'GRANT INSERT ON things TO reader')
   const boris = await invited(t, dana, 'boris', dir)
   const { address } = boris.profile
   const begin = async (api: Api, path: string, body: object) => {

@@ -1,23 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import pg from 'pg'
 import type { LockRow } from '../../src/api/contract.ts'
 import type { Held } from '../../src/client/credential.ts'
 import { openDataPlane } from '../../src/client/data-plane.ts'
 import { ChaperoneError } from '../../src/errors.ts'
-import { apply, connect, door, freePort, governed, governedDatabase, issued, unrenewed } from '../parts/governed.ts'
+import { connect, door, governed, issued, things, unrenewed } from '../parts/governed.ts'
 import { call, holding, until } from '../parts/holding.ts'
 
 /** Every kind of lock on what is live: calls of a real MCP server under way, statements of a real PostgreSQL that run. */
 
-const WORLD = (mcp: number, port: number) => `
+const WORLD = (mcp: number) => `
 kind: mcp
 name: files
 spec: { url: "http://127.0.0.1:${mcp}/", tools: { hold: { effects: [read] }, wait: { effects: [read] }, say: { effects: [read] } } }
----
-kind: postgres
-name: things
-spec: { address: "localhost:${port}", databases: [postgres], functions: { read: [public.nap] } }
 ---
 ${['worker', 'other']
   .map(
@@ -45,15 +40,10 @@ spec: { owner: olga, roles: [other] }
 test('rule 6: every kind of lock cuts what it names on both protocols, with their own goodbye, and nothing beside it', {
   timeout: 120_000,
 }, async (t) => {
-  const { dir, server, dana } = await governed(t)
-  const port = await freePort()
+  const own = await governed(t)
+  const { server, dana } = own
   const upstream = await holding(t)
-  await apply(dana, WORLD(upstream.port, port))
-  const postgres = await governedDatabase(t, server, 'things', { port, dir, user: 'reader' })
-  const owner = new pg.Client({ connectionString: postgres.superuserUrl })
-  await owner.connect()
-  await owner.query("CREATE FUNCTION nap() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(30); RETURN 1; END'")
-  await owner.end()
+  await things(t, own, WORLD(upstream.port), { nap: true })
 
   /** A session at work: two calls and a statement under way. */
   const atWork = async (name: string) => {

@@ -1,31 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { apply, connect, door, freePort, governed, governedDatabase, invited, issued, renewed, unrenewed } from '../parts/governed.ts'
+import { connect, door, governed, invited, issued, READER, renewed, things, unrenewed } from '../parts/governed.ts'
 
 /** `chaperone ca rotate`: a new key for every authority, and nothing live breaks. */
 
 test('rotating every authority breaks nothing that is live, and old credentials count until their end', async (t) => {
-  const { dir, server, dana } = await governed(t)
-  const port = await freePort()
-  await apply(
-    dana,
-    `
-kind: postgres
-name: things
-spec: { address: "localhost:${port}", databases: [postgres] }
----
-kind: user
-name: boris
-spec: { roles: [reader] }
----
-kind: role
-name: reader
-spec:
-  allow:
-    - { postgres: things, databases: [postgres], as: reader, can: read }
-`,
-  )
-  const postgres = await governedDatabase(t, server, 'things', { port, dir, user: 'reader' })
+  const own = await governed(t)
+  const { dir, server, dana } = own
+  const postgres = await things(t, own, `kind: user\nname: boris\nspec: { roles: [reader] }\n---\n${READER}`)
   const boris = await invited(t, dana, 'boris', dir)
   const keeper = await renewed(t, boris, 'tester')
   const through = await door(t, keeper, 'things', 'postgres')

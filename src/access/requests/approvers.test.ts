@@ -36,7 +36,11 @@ const SELF: readonly { readonly how: string; readonly asker: Asker; readonly vot
   { how: 'an agent of somebody else, on its own', asker: askedBy('usr_boris', 'agt_bot'), voter: voter('agt_danabot') },
   { how: 'a client of somebody else, in his name', asker: askedBy('usr_boris', 'agt_bot'), voter: voter('agt_danabot', { links: 2 }) },
   { how: 'somebody else, but in a chain', asker: askedBy('usr_boris', 'agt_bot'), voter: voter('usr_dana', { links: 2 }) },
-  { how: 'the operator who issued the credential that asks', asker: { ...askedBy('agt_bot'), issuer: 'usr_dana' }, voter: voter('usr_dana') },
+  {
+    how: 'the operator who issued the credential that asks',
+    asker: { ...askedBy('agt_bot'), issuers: new Set(['usr_dana']) },
+    voter: voter('usr_dana'),
+  },
   { how: 'a node', asker: askedBy('usr_boris', 'agt_bot'), voter: voter('nod_1', { kind: 'node' }) },
 ]
 

@@ -20,8 +20,8 @@ export interface Voter {
 export interface Asker {
   readonly identityId: string
   readonly chain: readonly ChainLink[]
-  /** The operator who issued the credential of the session that asks: he may hold its key. */
-  readonly issuer?: string | undefined
+  /** The operators who issued the credential of the session that asks, and of those that it was made from: each may hold its key. */
+  readonly issuers?: ReadonlySet<string>
   person(id: string): { readonly kind: 'user' | 'agent' | 'node'; readonly ownerId?: string | undefined } | undefined
 }
 
@@ -33,8 +33,8 @@ export function behind({ identityId, chain, person }: Asker, link: string): stri
 }
 
 /** It is his: he asked, it is asked on his behalf, he owns one of the agents that ask, or issued what they ask with. */
-export function isOwn({ identityId, chain, issuer, person }: Asker, id: string): boolean {
-  if (identityId === id || issuer === id || person(identityId)?.ownerId === id) return true
+export function isOwn({ identityId, chain, issuers, person }: Asker, id: string): boolean {
+  if (identityId === id || issuers?.has(id) || person(identityId)?.ownerId === id) return true
   return chain.some((link) => link.identity === id || person(link.identity)?.ownerId === id)
 }
 
@@ -102,7 +102,7 @@ function whyNot(asker: Asker, voter: Voter, own: boolean, others: string): strin
     return `Only a person decides about requests: ${voter.name} is ${voter.kind === 'agent' ? 'an agent' : 'a node'}, whoever it acts for.`
   if (voter.links !== 1) return 'Only a person himself decides about requests, not what acts for him.'
   if (voter.id === asker.identityId) return 'Nobody decides about his own request.'
-  if (asker.issuer === voter.id) return 'Nobody decides about what is asked with a credential that he issued.'
+  if (asker.issuers?.has(voter.id)) return 'Nobody decides about what is asked with a credential that he issued.'
   if (own && asker.chain.some((link) => link.identity === voter.id))
     return 'Nobody decides about what his own agent asks for: it asks on your behalf.'
   if (own) return 'Nobody decides about what his own agent asks for: an agent of yours is among those who ask.'

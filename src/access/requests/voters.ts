@@ -71,10 +71,21 @@ export async function askersOf(db: Database | Write, requests: readonly AccessRe
   const rows = ids.length === 0 ? [] : await db.selectFrom('identities').select(['id', 'kind', 'owner_id']).where('id', 'in', ids).execute()
   const people = new Map(rows.map((row) => [row.id, { kind: row.kind, ownerId: row.owner_id ?? undefined }]))
   const sessions = [...new Set(requests.flatMap(({ sessionId }) => sessionId ?? []))]
-  const issued =
-    sessions.length === 0
-      ? []
-      : await db.selectFrom('sessions').select(['id', 'issuer_id']).where('id', 'in', sessions).where('issuer_id', 'is not', null).execute()
-  const issuers = new Map(issued.map(({ id, issuer_id }) => [id, issuer_id!]))
-  return ({ identityId, chain, sessionId }) => ({ identityId, chain, issuer: issuers.get(sessionId ?? ''), person: (id) => people.get(id) })
+  const issuersOf = await readIssuers(db, sessions)
+  return ({ identityId, chain, sessionId }) => ({ identityId, chain, issuers: issuersOf(sessionId ?? ''), person: (id) => people.get(id) })
+}
+
+/** Of each session and of those that it was made from: what a sub-agent shows may be of another issuer than what it was handed. */
+async function readIssuers(db: Database | Write, sessions: readonly string[]): Promise<(session: string) => ReadonlySet<string>> {
+  const rows = new Map<string, { readonly issuer_id: string | null; readonly parent_id: string | null }>()
+  for (let next = sessions; next.length > 0; ) {
+    const found = await db.selectFrom('sessions').select(['id', 'issuer_id', 'parent_id']).where('id', 'in', next).execute()
+    for (const row of found) rows.set(row.id, row)
+    next = [...new Set(found.flatMap(({ parent_id }) => parent_id ?? []))].filter((id) => !rows.has(id))
+  }
+  return (session) => {
+    const issuers = new Set<string>()
+    for (let row = rows.get(session); row; row = rows.get(row.parent_id ?? '')) if (row.issuer_id !== null) issuers.add(row.issuer_id)
+    return issuers
+  }
 }

@@ -1,3 +1,4 @@
+import { shellWord } from '../../encoding/shell-word.ts'
 import { reached } from '../config/entries.ts'
 import type { FoundServer } from '../importing/find.ts'
 import type { Finding } from './finding.ts'
@@ -12,7 +13,7 @@ export function fileDoors(servers: readonly FoundServer[], upstreams: ReadonlyMa
     const places = secrets.map(({ where }) => where).join(', ')
     if (copy) {
       if (secrets.length === 0) return []
-      return [{ ...base, state: 'open', says: `an old copy still holds secrets: ${places}`, fix: `rm '${source.file}'` }]
+      return [{ ...base, state: 'open', says: `an old copy still holds secrets: ${places}`, fix: `rm ${shellWord(source.file)}` }]
     }
     if (ours) return []
     const { url, command } = reached(value)

@@ -1,3 +1,4 @@
+import { shellWord } from '../../encoding/shell-word.ts'
 import { secretKind } from '../importing/secrets.ts'
 import type { Finding } from './finding.ts'
 
@@ -46,7 +47,7 @@ export function pgpassDoors(file: string, text: string, databases: Databases): r
         where: address,
         state: 'open' as const,
         says: `line ${at + 1} holds a password of ${user === '*' ? 'every user' : user} for postgres/${name}, which goes around Chaperone`,
-        fix: `sed -i '${at + 1}d' '${file}', and at the server: ALTER ROLE ${user === '*' ? 'NAME' : user} PASSWORD NULL. See: chaperone db setup ${name}`,
+        fix: `sed -i '${at + 1}d' ${shellWord(file)}, and at the server: ALTER ROLE ${user === '*' ? 'NAME' : user} PASSWORD NULL. See: chaperone db setup ${name}`,
       }))
   })
 }

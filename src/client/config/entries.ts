@@ -6,7 +6,7 @@ import type { Client, Entry, ShimEntry } from './types.ts'
 export const ONE = 'chaperone'
 
 /** How a client starts the shim, or reaches the web listener. */
-export interface Way {
+export interface WayIn {
   /** Another program than this very installation. */
   readonly command?: string
   /** `--server`: another Chaperone than the one that is used by default */
@@ -35,7 +35,7 @@ export function shimCommand(command?: string): readonly string[] {
 }
 
 /** The entry for one server of the catalog, or, without a name, for all that one may use. */
-export function entryFor(client: Client, server: string | undefined, way: Way): Entry {
+export function entryFor(client: Client, server: string | undefined, way: WayIn): Entry {
   const name = server === undefined ? ONE : entryName(server)
   if (way.web !== undefined) return { name, url: mcpUrl(way.web, server) }
   const [command = '', ...first] = shimCommand(way.command)

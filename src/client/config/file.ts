@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { access, lstat, mkdir, readdir, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, sep } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
+import { shellWord } from '../../encoding/shell-word.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { writePrivately } from '../profile.ts'
 
@@ -100,7 +101,7 @@ const OWNERS_WRITE = 0o200
 function assertOwnersWish(path: string, { absent, mode }: ClientFile): void {
   if (!absent && (mode & OWNERS_WRITE) === 0)
     throw new ChaperoneError('unsupported', `${path} is read-only, so it is not touched.`, {
-      fix: `Where nothing else manages it: chmod u+w '${path}', then try again.`,
+      fix: `Where nothing else manages it: chmod u+w ${shellWord(path)}, then try again.`,
     })
 }
 

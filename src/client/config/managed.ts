@@ -1,4 +1,4 @@
-import { entryFor, isShim, type Way } from './entries.ts'
+import { entryFor, isShim, type WayIn } from './entries.ts'
 import type { Client } from './types.ts'
 
 /** What an administrator rolls out so that clients reach MCP servers through the gateway alone. */
@@ -11,7 +11,7 @@ export interface ManagedSettings {
  * managed-settings.json of Claude Code, whose grammar GitHub Copilot shares: our URLs, and the shim by its exact words (an
  * entry must be the whole command line, so there is one for each server and one for all).
  */
-export function managedSettings(web: string, servers: readonly string[], clients: readonly Client[], way: Omit<Way, 'web'>): ManagedSettings {
+export function managedSettings(web: string, servers: readonly string[], clients: readonly Client[], way: Omit<WayIn, 'web'>): ManagedSettings {
   const commands = clients.flatMap((client) =>
     [undefined, ...servers].map((server) => {
       const entry = entryFor(client, server, way)

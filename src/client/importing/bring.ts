@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { ServerWish } from '../../api/mcp-contract.ts'
 import { type Clock, systemClock } from '../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
-import { entryFor, isOurs, type Way } from '../config/entries.ts'
+import { entryFor, isOurs, type WayIn } from '../config/entries.ts'
 import { assertEditable, backupsOf, editClientFile } from '../config/file.ts'
 import { FORMS } from '../config/forms.ts'
 import type { FoundServer } from './find.ts'
@@ -76,7 +76,7 @@ export interface Brought {
  */
 export async function bringAlong(
   offers: readonly Offer[],
-  parts: { readonly catalog: Catalog; readonly journals: Journals; readonly way: Way; readonly server: string; readonly clock?: Clock },
+  parts: { readonly catalog: Catalog; readonly journals: Journals; readonly way: WayIn; readonly server: string; readonly clock?: Clock },
 ): Promise<{ readonly brought: readonly Brought[]; readonly journal?: string }> {
   const { catalog, journals } = parts
   const at = (parts.clock ?? systemClock).now()
@@ -140,7 +140,7 @@ export async function bringAlong(
   async function rewrite({ source, at, name, value }: FoundServer, server: string): Promise<string> {
     const form = FORMS[source.client]
     // What is shared in a repository must work on other computers: the program by its name, and nobody's home.
-    const way: Way = source.project === undefined ? parts.way : { command: 'chaperone' }
+    const way: WayIn = source.project === undefined ? parts.way : { command: 'chaperone' }
     const entry = { ...entryFor(source.client, server, way), name }
     const known = journal.files.find((one) => one.file === source.file)
     let before = ''

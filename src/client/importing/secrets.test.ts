@@ -29,6 +29,20 @@ test('what only names a secret is none', () => {
   assert.deepEqual(where({ command: 'x', args: ['--token', '--verbose'] }), [])
 })
 
+test('what a client fills into the words of a command does not come to stand in a document, whatever it is called there', () => {
+  const cannot = (value: unknown, env: NodeJS.ProcessEnv = {}) => {
+    const is = wishOf('x', value, { ...here, env })
+    return 'cannot' in is ? is.cannot : JSON.stringify(is.wish.spec)
+  }
+  const refused = 'a secret would stand where no document can take it from the vault:'
+  const args = ['server', '--auth', `$\{GITHUB_TOKEN}`]
+  assert.equal(cannot({ command: 'npx', args }, { GITHUB_TOKEN: 'abc' }), `${refused} GITHUB_TOKEN in args[2]`)
+  assert.equal(cannot({ command: 'npx', args: [`X: $\{GITHUB_TOKEN}`], env: { GITHUB_TOKEN: 'abc' } }), `${refused} GITHUB_TOKEN in args[0]`)
+  assert.equal(cannot({ command: 'npx', args: [`$\{WHATEVER}`] }, { WHATEVER: github }), `${refused} WHATEVER in args[0]`)
+  assert.equal(cannot({ command: 'npx', args: ['--token', `$\{WHATEVER}`] }, { WHATEVER: 'abcdef' }), `${refused} args[1]`)
+  assert.equal(cannot({ command: 'npx', args: [`$\{HOME}/notes`] }, { HOME: '/home/b' }), '{"command":["npx","/home/b/notes"]}')
+})
+
 test('an entry becomes a document that takes its secrets from the vault', () => {
   assert.deepEqual(wishOf('gh', { command: 'npx', args: ['server'], env: { GITHUB_TOKEN: 'abc', MODE: 'fast' } }, here), {
     wish: { name: 'gh', spec: { command: ['npx', 'server'], env: { GITHUB_TOKEN: { secret: 'mcp/gh/github-token' }, MODE: 'fast' } } },

@@ -37,15 +37,21 @@ export function wishOf(
     return { cannot: `a secret stands where no document can take it from the vault: ${stuck.map(({ where }) => where).join(', ')}` }
   const secrets = new Map<string, string>()
   const unknown: string[] = []
+  /** names of variables whose values are secrets, in the text that was filled last */
+  let open: string[] = []
   const env = new Map(envOf(value))
   const filled = (text: string): { readonly text: string; readonly foreign: boolean } => {
     let foreign = false
+    open = []
     const out = text.replace(
       /\$\{(?:env:)?([A-Za-z_]\w*)(?::-([^}]*))?\}|\$\{(input:[^}]+)\}/g,
       (whole, key: string | undefined, other: string | undefined) => {
         const known = key === undefined ? undefined : (env.get(key) ?? here.env[key] ?? other)
         if (known === undefined) unknown.push(whole)
-        else foreign = true
+        else {
+          foreign = true
+          if (secretKind(key!, known) !== undefined) open.push(key!)
+        }
         return known ?? whole
       },
     )
@@ -73,7 +79,18 @@ export function wishOf(
     if (bridge) notes.push('mcp-remote is left out: Chaperone reaches the address itself')
     if (Object.keys(headers).length === 0) notes.push('if it wants a sign-in (OAuth), add it with: chaperone mcp add URL --oauth each')
   } else if (command !== undefined) {
-    const words = command.map((word) => filled(word).text)
+    const words: string[] = []
+    for (const [i, word] of command.entries()) {
+      const { text } = filled(word)
+      // A document takes no word from the vault: what a client puts there itself would stand in it for everybody who reads it.
+      if (open.length > 0)
+        return {
+          cannot: `a secret would stand where no document can take it from the vault: ${open.join(', ')} in ${i === 0 ? 'its command' : `args[${i - 1}]`}`,
+        }
+      words.push(text)
+    }
+    const opened = secretsIn({ command: words[0], args: words.slice(1) }).map(({ where }) => where)
+    if (opened.length > 0) return { cannot: `a secret would stand where no document can take it from the vault: ${opened.join(', ')}` }
     const own = kept([...env])
     spec = { command: words, ...(Object.keys(own).length > 0 ? { env: own } : {}) }
     notes.push('it will run at the Chaperone server, not on this computer')

@@ -1,6 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { mkdir, readFile, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { shellWord } from '../../encoding/shell-word.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { profileHome, writePrivately } from '../profile.ts'
 import { sharedCredential } from '../shared-credential.ts'
@@ -24,7 +25,7 @@ async function readKeyFile(path: string): Promise<KeyFile | undefined> {
   try {
     if (process.platform !== 'win32' && ((await stat(path)).mode & 0o077) !== 0)
       throw new ChaperoneError('credential_invalid', `${path} can be read by other users.`, {
-        fix: `Run: chmod 600 '${path}', and use a new key if it was exposed.`,
+        fix: `Run: chmod 600 ${shellWord(path)}, and use a new key if it was exposed.`,
       })
     text = await readFile(path, 'utf8')
   } catch (error) {

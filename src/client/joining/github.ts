@@ -29,10 +29,10 @@ export const presentGithub: Present = async ({ env = process.env, line }, show) 
   throw failed('no token in the answer')
 }
 
-const failed = (detail: string, cause?: unknown) =>
-  new ChaperoneError('upstream_unavailable', 'GitHub did not give this job a token.', {
-    fix: 'Try again; https://www.githubstatus.com says whether Actions works.',
-    detail,
+/** Why stands in the message: on a runner there is no log of ours, and a proxy's certificate is nothing that trying again mends. */
+const failed = (why: string, cause?: unknown) =>
+  new ChaperoneError('upstream_unavailable', `GitHub did not give this job a token: ${why}.`, {
+    fix: 'Try again; https://www.githubstatus.com says whether Actions works. Behind a proxy of a company: HTTPS_PROXY, NODE_EXTRA_CA_CERTS.',
     cause,
   })
 

@@ -50,7 +50,7 @@ export async function runDaemon({ join, joinsAgain, run, stop, ready, say, clock
       return value
     } catch (cause) {
       const error = toChaperoneError(cause)
-      if (held?.keeper.signal.aborted) return undefined
+      if (stop.aborted || held?.keeper.signal.aborted) return undefined
       if (REASONS[error.code].exit !== REASONS.upstream_unavailable.exit) throw error
       await wait(error.message)
       return undefined

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { momentText } from '../../encoding/moment.ts'
+import { shellWord } from '../../encoding/shell-word.ts'
 import { shimCommand } from '../config/entries.ts'
 import type { Held, Keeper } from '../credential.ts'
 import { lookAround, type Seen } from './around.ts'
@@ -116,8 +117,6 @@ async function makeFolders(place: Place, ownHome: boolean) {
   await writeFile(join(folders.bin, 'chaperone'), `#!/bin/sh\nexec ${shellWord(node)} ${shellWord(script)} "$@"\n`, { mode: 0o700 })
   return folders
 }
-
-const shellWord = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
 
 /** One after the other, the newest last: two renewals must not write the same files at once. */
 function serially<T>(work: (value: T) => Promise<void>): (value: T) => Promise<void> {

@@ -22,7 +22,9 @@ export const assertHidden = (ask: HideAsk): void => void covers(ask)
 
 /**
  * What lies over Chaperone's own files. Over a file that would not hold: it is replaced when it is renewed, and what lies over a
- * file goes when another takes its place (rename(2), measured). So its whole folder is covered, and must be one that can be.
+ * file is gone inside when another is renamed over it outside (measured: bubblewrap 0.8, Linux 6.18; rename(2) fails with EBUSY
+ * only for who sees the cover). So its whole folder is covered, and must be one that can be. A folder that is itself taken away
+ * outside and made anew is seen, too: nothing of ours does that.
  */
 export function covers(ask: HideAsk): string[] {
   const { network, cwd, home, write, read } = ask

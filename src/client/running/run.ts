@@ -14,7 +14,13 @@ import { watchSession } from './watch.ts'
 export async function runProgram(options: RunOptions & { readonly begin: () => Promise<Keeper> }): Promise<number> {
   const prepared = await prepareRun(options)
   if (typeof prepared === 'number') return prepared
-  const keeper = await options.begin()
+  let keeper: Keeper
+  try {
+    keeper = await options.begin()
+  } catch (error) {
+    if (options.stop?.aborted) return signalCode(options.stop.reason as NodeJS.Signals)
+    throw error
+  }
   try {
     return await runPrepared(prepared, keeper)
   } finally {

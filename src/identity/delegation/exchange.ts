@@ -23,6 +23,8 @@ export interface ExchangeAsk {
   readonly cameFrom?: string
   /** OAuth client that asks */
   readonly client?: string
+  /** the operator who issued what `to` shows of itself: he may hold its key; absent: whoever issued what `session` shows */
+  readonly issuerId?: string
 }
 
 export interface Exchanged {
@@ -88,6 +90,7 @@ export async function exchange<T>(parts: ActForParts, ask: ExchangeAsk, give: (m
         ...(ask.purpose === undefined ? {} : { purpose: ask.purpose }),
         ...(ask.cameFrom === undefined ? {} : { cameFrom: ask.cameFrom }),
         ...(ask.client === undefined ? {} : { client: ask.client }),
+        ...(ask.issuerId === undefined ? {} : { issuerId: ask.issuerId }),
       },
     },
     (made) => give({ ...made, identity: { id: to.id, name: to.name, kind: 'agent' } }),

@@ -139,7 +139,9 @@ export async function inNames(db: Database, delegations: readonly Delegation[], 
     ...(one.madeBy === undefined ? {} : { madeBy: nameOf(one.madeBy) }),
     ...(one.expiresAt === undefined ? {} : { expiresAt: one.expiresAt }),
     ...(one.endedAt === undefined ? {} : { endedAt: one.endedAt }),
-    ...(one.endReason === undefined ? {} : { endReason: endWords(one.endReason) }),
+    ...(one.endReason === undefined
+      ? {}
+      : { endReason: one.how === 'run' && one.endReason === 'logout' ? 'its program ended' : endWords(one.endReason) }),
     ...(one.sessionId === undefined ? {} : { session: one.sessionId }),
     ...(one.parentId === undefined ? {} : { under: one.parentId }),
   }))

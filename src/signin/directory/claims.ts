@@ -5,7 +5,7 @@ import { ChaperoneError } from '../../errors.ts'
 export type Claims = Readonly<Record<string, unknown>>
 
 /** What an ID token (and what the provider says beside it) tells of the person who has just signed in. */
-export interface Told {
+export interface Introduced {
   readonly sub: string
   /** as the directory writes it */
   readonly userName: string
@@ -43,7 +43,7 @@ export const claimsAsked = (spec: DirectorySpec): readonly string[] => [
  * What the claims say of the person, by the rules of the document. Throws `directory_refused`, which names the claim that did not fit as the
  * person's own token has it, and never the rule.
  */
-export function toldBy(spec: DirectorySpec, claims: Claims, now: number): Told {
+export function toldBy(spec: DirectorySpec, claims: Claims, now: number): Introduced {
   for (const [name, rule] of Object.entries(spec.allow)) {
     const value = own(claims, name)
     if (!fits(rule, value))

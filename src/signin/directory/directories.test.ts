@@ -12,7 +12,7 @@ import { openOutgoing } from '../../vault/outbound.ts'
 import { browserPlace, told } from '../place.fixture.ts'
 import { openDirectories } from './directories.ts'
 import { regrant } from './gifts.ts'
-import { openProviders } from './provider.ts'
+import { openProviders } from './openid.ts'
 
 const REDIRECT = 'https://chaperone.example.org/signin/with/company/callback'
 const authority = await fakeAuthority()

@@ -7,11 +7,11 @@ import type { Cookie } from '../browser.ts'
 import { nameOf } from '../invited.ts'
 import { recordRefusals } from '../recorded.ts'
 import { addAccount, namedByDocument, nameFrom, personFor, subjectKey } from './accounts.ts'
-import { type Told, toldBy } from './claims.ts'
+import { type Introduced, toldBy } from './claims.ts'
 import { type Flow, keepFlows } from './flows.ts'
 import { giveTo, groupsOf, rolesOfGroups } from './gifts.ts'
+import type { Providers } from './openid.ts'
 import { changed, givesOther, isHere, LastAdministrator, type PeopleParts, reduceRights } from './people.ts'
-import type { Providers } from './provider.ts'
 
 /** Signing in at the directories of the company (OpenID Connect). Every success and every refusal is a record. */
 export interface Directories {
@@ -67,7 +67,7 @@ export function openDirectories(parts: DirectoriesParts): Directories {
   }
 
   /** The account of whoever has signed in: known, known by SCIM, named by a document, or new. */
-  async function accountOf(name: string, spec: DirectorySpec, told: Told): Promise<AccountTable> {
+  async function accountOf(name: string, spec: DirectorySpec, told: Introduced): Promise<AccountTable> {
     const subject = subjectKey(spec.issuer!, told.sub)
     const known = await store.db.selectFrom('accounts').selectAll().where('directory', '=', name).where('subject', '=', subject).executeTakeFirst()
     if (known) return known
@@ -119,7 +119,7 @@ export function openDirectories(parts: DirectoriesParts): Directories {
   }
 
   /** Somebody who is signed in here says that this account is his too. */
-  async function linkTo(name: string, spec: DirectorySpec, told: Told, link: NonNullable<Flow['link']>): Promise<AccountTable> {
+  async function linkTo(name: string, spec: DirectorySpec, told: Introduced, link: NonNullable<Flow['link']>): Promise<AccountTable> {
     const subject = subjectKey(spec.issuer!, told.sub)
     const identity = await findIdentity(store.db, { id: link.identityId })
     const session = await store.db.selectFrom('sessions').select('ended_at').where('id', '=', link.sessionId).executeTakeFirst()
@@ -139,7 +139,7 @@ export function openDirectories(parts: DirectoriesParts): Directories {
   }
 
   /** What the directory said this time holds from now on: groups that are lost take their roles with them, before he is let in. */
-  async function follow(name: string, spec: DirectorySpec, account: AccountTable, told: Told): Promise<void> {
+  async function follow(name: string, spec: DirectorySpec, account: AccountTable, told: Introduced): Promise<void> {
     const now = clock.now()
     const groups = JSON.stringify(told.groups)
     const seen = {

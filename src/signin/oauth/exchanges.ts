@@ -57,12 +57,27 @@ export function exchangeGrant(parts: ExchangePartsOfOauth): GrantHandler {
     if (audience !== claimed && (claimed !== house || !readResource(places.web, audience))) throw refused('it may not be used at that resource')
     if (audience === house) throw refused('say which resource')
     const session = await sessions.open(principal)
+    // Whoever issued the certificate that is shown may hold what is bound to it: he decides about nothing that is asked with it.
+    const shown = holder?.session.issuerId
+    const issuerId = shown ?? session.issuerId
     const less = readsOnly(parameters.scope)
     const scope = less ? 'mcp:read' : DEFAULT_SCOPE
     const minted = await exchange(
       parts,
-      { session, to, until: principal.notAfter, client: clientId, ...(less ? { limits: { effects: ['read'] } } : {}) },
-      (made) => grants.mintIn(made.session, made.chain, clientId, { audience, scope, ...(holder === undefined ? {} : { holder }) }),
+      {
+        session,
+        to,
+        until: principal.notAfter,
+        client: clientId,
+        ...(less ? { limits: { effects: ['read'] } } : {}),
+        ...(shown === undefined ? {} : { issuerId: shown }),
+      },
+      (made) =>
+        grants.mintIn({ ...made.session, ...(issuerId === undefined ? {} : { issuerId }) }, made.chain, clientId, {
+          audience,
+          scope,
+          ...(holder === undefined ? {} : { holder }),
+        }),
     )
     return { minted, issuedTokenType: ACCESS_TOKEN_TYPE, ...(less ? { scope: 'mcp:read' } : {}) }
   }

@@ -77,7 +77,12 @@ export interface Grants {
   /** The same as for an agent, for whoever ends the chain. */
   mintOnce(chain: readonly ChainLink[], client: string, ask: MintFor): Promise<Minted>
   /** In a session that there is already. */
-  mintIn(session: { readonly id: string; readonly expiresAt: number }, chain: readonly ChainLink[], client: string, ask: MintFor): Promise<Minted>
+  mintIn(
+    session: { readonly id: string; readonly expiresAt: number; readonly issuerId?: string },
+    chain: readonly ChainLink[],
+    client: string,
+    ask: MintFor,
+  ): Promise<Minted>
   /** Throws when the session is over, locked, or somebody of its chain may not act: asked before a refresh token is used up; and when it is held by another. */
   assertLive(grantId: string, holder?: Holder): Promise<void>
   /** A code or a refresh token of it was shown twice: the session is locked, for whoever holds the other copy. */
@@ -212,8 +217,8 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied, stop
       return this.mintIn(started, chain, client, ask)
     },
 
-    async mintIn({ id, expiresAt }, chain, client, ask) {
-      const { token, notAfter } = await minting({ id, until: expiresAt }, { chain, client }, ask)
+    async mintIn({ id, expiresAt, issuerId }, chain, client, ask) {
+      const { token, notAfter } = await minting({ id, until: expiresAt, issuerId }, { chain, client }, ask)
       return { token, notAfter }
     },
 

@@ -88,8 +88,8 @@ export function openOauth(parts: OauthParts): Oauth {
   const serving = (): Promise<OauthServer> => {
     server ??= (async () => {
       // Loaded when the first client comes: half a second, and tens of megabytes.
-      const { openProvider } = await import('./provider.ts')
-      return openProvider({
+      const { openOauthServer } = await import('./provider.ts')
+      return openOauthServer({
         places,
         trustDomain: parts.trustDomain,
         store,

@@ -14,7 +14,7 @@ import { DEFAULT_SCOPE, readsOnly, resourceUrl, type Scope } from './resources.t
 import { ROUTES } from './routes.ts'
 import { SESSION_COOKIE, settingsOf } from './settings.ts'
 
-export interface ProviderParts {
+export interface OauthServerParts {
   /** as others reach them, `host[:port]`: the web listener, which is the issuer, and the one where certificates are shown */
   readonly places: { readonly web: string; readonly data: string }
   readonly trustDomain: string
@@ -67,7 +67,7 @@ export interface OauthServer {
   refuse(uid: string): Promise<string>
 }
 
-export function openProvider(parts: ProviderParts): OauthServer {
+export function openOauthServer(parts: OauthServerParts): OauthServer {
   const { places, store, clock, clients, grants, failed, trustDomain } = parts
   const { web } = places
   const issuer = `https://${web}`

@@ -386,6 +386,7 @@ export class Intake {
     if (!portal) throw new UnknownName('portal', name)
     if (this.#portalsMoved && name !== '') this.#assertReadable()
     this.#inSegment = true
+    if (!portal.executed) this.#meanings.assertSame(portal.prepared)
     const { described } = portal.prepared
     const item = this.#parts.add(execute, frame, { portal, copiesIn: described?.copiesIn ?? false })
     if (described) this.#unsettles(described)

@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from 'node:util'
+import { ChaperoneError } from '../../../errors.ts'
 import { type Described, type DescriptionCache, type Place, statementAction } from '../describe.ts'
 import type { Bearings } from './bearings.ts'
 import { Cursors } from './cursors.ts'
@@ -17,6 +19,9 @@ export interface MeaningsParts {
 
 /** Prepared statements that execute prepared statements, one through the other; more are taken as anything. */
 const MOST_DEPTH = 5
+
+/** EXECUTE has the kinds of its body besides its own, and FETCH those of its cursor. */
+const PLANNED: ReadonlySet<string> = new Set(['select', 'insert', 'update', 'delete', 'merge'])
 
 /** What a statement does by way of names: of cursors, of portals, of prepared statements. */
 export class Meanings {
@@ -56,6 +61,18 @@ export class Meanings {
     } finally {
       this.#depth--
     }
+  }
+
+  /**
+   * The server plans these when they are bound. All others look their names up when they run, by what the search path, a cursor or a
+   * prepared statement is then: who has bound a COPY, and then moves the path, would have the one table judged and the other copied.
+   * Throws `conflict`.
+   */
+  assertSame(bound: Prepared): void {
+    const { described } = bound
+    if (!described || (described.executes === undefined && described.kinds.every((kind) => PLANNED.has(kind)))) return
+    if (isDeepStrictEqual(this.again(bound).described, described)) return
+    throw new ChaperoneError('conflict', 'What it stands for has changed since it was bound.', { fix: 'Bind it anew, and run it right behind.' })
   }
 
   /** What a statement means may have moved since it was prepared: other cursors, another search path, another definition. */

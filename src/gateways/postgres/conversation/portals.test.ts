@@ -92,6 +92,40 @@ test('rule 2: a name is at most as long as the server keeps it: two longer ones 
   raw.end()
 })
 
+test('rule 2: what is bound runs as what it was judged as: a name that it uses and that has changed hands is not followed', async () => {
+  const insert = parse('p', "insert into touched values ('unasked')")
+  const p = [parse('p', 'select 5'), sync()]
+  const again = [close('S', 'p'), insert, sync()]
+  const rows = async () => (await rig.admin.query('select what from touched')).rowCount
+  for (const sql of ['execute p', 'explain analyze execute p'])
+    assert.equal(await lastAnswer(p, [query('begin')], bound('x', sql), again, runs('x')), 'E:55000 ZE', sql)
+  assert.equal(await lastAnswer(p, [parse('', 'execute p'), bind('', ''), close('S', 'p'), insert, execute(''), sync()]), '1 2 3 1 E:55000 ZI')
+  assert.equal(await rows(), 0)
+  const cursor = (sql: string) => [query(`declare c cursor for ${sql}`)]
+  const fetch = bound('x', 'fetch all from c')
+  const begun = [[query('begin')], cursor('select 5'), fetch]
+  assert.equal(await lastAnswer(...begun, [query('close c')], cursor('select total from orders'), runs('x')), 'E:55000 ZE')
+  assert.equal(await lastAnswer(...begun, [query('close c')], bound('c', 'select 6'), runs('x')), 'E:55000 ZE')
+  assert.equal(await lastAnswer(...begun, [query('select 1')], runs('x')), 'D:5 C:FETCH 1 ZT')
+  assert.equal(await lastAnswer(p, [query('begin')], bound('x', 'execute p'), [query('select 1')], runs('x')), 'D:5 C:SELECT 1 ZT')
+})
+
+test('rule 2: a COPY that is bound copies no table of a search path that was moved since', async () => {
+  await rig.admin.query(
+    "create schema app; create table app.touched as select 'hidden' as what; grant all on schema app to writer; grant all on app.touched to writer",
+  )
+  rig.state.roles = [{ allow: [{ postgres: 'any', databases: ['shop'], as: ['writer'], can: 'read', tables: ['public.touched'] }] }]
+  try {
+    const copy = bound('x', 'copy touched to stdout')
+    const moved = [query('set local search_path = app')]
+    assert.equal(await lastAnswer([query('begin')], copy, moved, runs('x')), 'E:55000 ZE')
+    assert.equal(await lastAnswer([query('begin')], moved, [query('copy touched to stdout')]), 'E:42501 ZE')
+    assert.equal(await lastAnswer([query('begin')], copy, [query('show search_path')], runs('x')), 'H c C:COPY 0 ZT')
+  } finally {
+    rig.state.roles = [ANYTHING]
+  }
+})
+
 test('rule 2: EXECUTE of what only the protocol can prepare does the same to names as the statement itself', async () => {
   const prepared = (name: string, sql: string) => [parse(name, sql), sync()]
   const s = bound('s', 'select 5')
