@@ -1,4 +1,4 @@
-import { openProfiles, type Profile } from '../client/profile.ts'
+import { openProfiles, type Profile, type Profiles } from '../client/profile.ts'
 import { beginEnrolment, type Enrolment, signInAgain } from '../client/sign-in.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { parseServer } from '../identity/invitations.ts'
@@ -30,18 +30,24 @@ Examples:
     .action(async (invitation: string | undefined, flags: ServerFlags & { device?: boolean; with?: string }) => {
       const profiles = openProfiles()
       if (flags.device || flags.with !== undefined) {
-        const profile = await fromBrowser(invitation, flags, () => profiles.load(flags.server))
-        await profiles.save(profile, { use: true })
-        return line(`Signed in as ${profile.identity.name} at ${profile.address} until ${moment(profile.notAfter)}.`)
+        return keep(profiles, await fromBrowser(invitation, flags, () => profiles.load(flags.server)))
       }
       if (invitation !== undefined && parseServer(invitation))
         throw new ChaperoneError('usage', 'This line names a server, and holds no invitation.', {
           fix: 'Sign in from a browser: chaperone login --device LINE, or at the directory of the company: chaperone login --with NAME LINE',
         })
-      const profile = invitation === undefined ? await again(await profiles.load(flags.server), flags) : await first(invitation, flags)
-      await profiles.save(profile, { use: true })
-      line(`Signed in as ${profile.identity.name} at ${profile.address} until ${moment(profile.notAfter)}.`)
+      await keep(profiles, invitation === undefined ? await again(await profiles.load(flags.server), flags) : await first(invitation, flags))
     })
+}
+
+async function keep(profiles: Profiles, profile: Profile): Promise<void> {
+  const why = await profiles.save(profile, { use: true })
+  line(`Signed in as ${profile.identity.name} at ${profile.address} until ${moment(profile.notAfter)}.`)
+  // Somebody who believes that his key is where his desktop guards it should know when it is not.
+  if (why)
+    process.stderr.write(
+      `Your key is in an encrypted file instead: ${printable(why.message)} ${printable(why.detail ?? '')}\n`.replace(/ +\n$/, '\n'),
+    )
 }
 
 async function fromBrowser(given: string | undefined, flags: { readonly with?: string }, known: () => Promise<Profile>): Promise<Profile> {

@@ -4,7 +4,7 @@ import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Credential } from '../api/contract.ts'
 import { shellWord } from '../encoding/shell-word.ts'
-import { ChaperoneError } from '../errors.ts'
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { keyStores } from './key-stores/choose.ts'
 import type { KeptKey, KeyStore } from './key-stores/store.ts'
 
@@ -158,8 +158,11 @@ export interface Profiles {
   readonly home: string
   /** The profile of this address, or of the server that was used last. Throws `unauthenticated` when there is none. */
   load(address?: string): Promise<Profile>
-  /** Saves it; the first one, and every one saved with `use`, becomes the one that is used when no address is given. */
-  save(profile: Profile, options?: { readonly use?: boolean }): Promise<void>
+  /**
+   * Saves it; the first one, and every one saved with `use`, becomes the one that is used when no address is given. Resolves to why the
+   * key is not in the key store of the machine, where that did not take it.
+   */
+  save(profile: Profile, options?: { readonly use?: boolean }): Promise<ChaperoneError | undefined>
   remove(address: string): Promise<void>
   /** Where the profile of this address is kept. */
   file(address: string): string
@@ -195,22 +198,23 @@ export function openProfiles(given?: string, stores?: readonly KeyStore[]): Prof
   const file = (address: string) => join(folder, fileName(address))
 
   /** The key first: a profile that names a key which is nowhere would be worth nothing. */
-  async function write(profile: Profile): Promise<void> {
+  async function write(profile: Profile): Promise<ChaperoneError | undefined> {
     const { keptKey: _, ...rest } = profile
-    const kept = profile.identity.kind === 'user' && profile.key !== '' ? await keep(profile) : undefined
+    const { kept, why } = profile.identity.kind === 'user' && profile.key !== '' ? await keep(profile) : {}
     const written: Profile = kept ? { ...rest, key: '', keptKey: kept } : profile
     await writePrivately(file(profile.address), `${JSON.stringify(written, null, 2)}\n`)
+    return why
   }
 
-  async function keep({ address, key }: Profile): Promise<KeptKey> {
+  async function keep({ address, key }: Profile): Promise<{ readonly kept?: KeptKey; readonly why?: ChaperoneError }> {
     const [best, ...others] = keys()
     try {
-      return await best!.put(address, key)
+      return { kept: await best!.put(address, key) }
     } catch (error) {
-      // A desktop that is locked, or has no key store after all, must keep nobody from signing in.
+      // A desktop that is locked, or has no key store after all, must keep nobody from signing in. He is told.
       const file = others.find(({ place }) => place === 'file')
       if (!file || process.env.CHAPERONE_KEY_STORE) throw error
-      return file.put(address, key)
+      return { kept: await file.put(address, key), why: toChaperoneError(error) }
     }
   }
 
@@ -236,8 +240,9 @@ export function openProfiles(given?: string, stores?: readonly KeyStore[]): Prof
     async save(profile, options = {}) {
       await makeFolder(home)
       await makeFolder(folder)
-      await write(profile)
+      const why = await write(profile)
       if (options.use || (await current()) === undefined) await writePrivately(pointer, `${profile.address}\n`)
+      return why
     },
     async remove(address) {
       const there = await readWritten(file(address)).catch(() => undefined)

@@ -1,23 +1,23 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { before, test } from 'node:test'
+import { test } from 'node:test'
 import fc from 'fast-check'
 import { fakeAuthority } from '../fakes/authority.ts'
 import { ask, house, keyAndCsr } from '../parts/house.ts'
 import { ofFile } from '../parts/of-file.ts'
 import { indented } from './ways.ts'
 
-const own = ofFile((t) => house(t))
 const { csr } = keyAndCsr()
 const DOCUMENTS = ['own', 'pod', 'fleet', 'machine', 'cloud', 'nowhere']
 
-before(async () => {
+const own = ofFile(async (t) => {
+  const made = await house(t)
   const { certificate } = await fakeAuthority('company')
   const jwk = { ...generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' }), kid: 'k1' }
   const jwks = JSON.stringify({ keys: [jwk] })
   const document = (name: string, method: string, rest: string) =>
     `---\nkind: join\nname: ${name}\nspec:\n  agent: report-bot\n  method: ${method}\n${rest}\n`
-  await own.apply(
+  await made.apply(
     [
       'kind: user\nname: boris\nspec: { roles: [] }\n---\nkind: agent\nname: report-bot\nspec: { owner: boris, roles: [] }\n',
       document('own', 'oidc', `  oidc: { issuer: https://issuer.example, jwks: ${jwks} }\n  allow: [{ sub: x }]`),
@@ -27,7 +27,9 @@ before(async () => {
       document('cloud', 'aws', '  allow: [{ account: "123456789012" }]'),
     ].join(''),
   )
+  return made
 })
+
 let address = 0
 /** From another address each time: of one, a few a second are answered. */
 async function posted(body: string | Buffer): Promise<{ readonly status: number; readonly text: string }> {

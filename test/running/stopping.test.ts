@@ -26,7 +26,7 @@ for (const flags of [[], ['--daemon']])
       silent.close()
     })
     await once(silent, 'listening')
-    const line = (await rig.token('first')).replace(/\/\/[^?]+/, `//127.0.0.1:${(silent.address() as { port: number }).port}`)
+    const line = (await rig.token('first')).replace(/\/\/[^/]+/, `//127.0.0.1:${(silent.address() as { port: number }).port}`)
     const run = start(t, ['agent', 'run', '--as', 'first', ...flags, '--join', line, '--', 'true'], { home: home(), cwd: rig.work })
     await once(silent, 'connection')
     const began = performance.now()
@@ -126,7 +126,7 @@ test('--for, on a clock that is moved: at its end, and not before, the program i
     },
   })
   await started.promise
-  assert.ok(until - clock.now() <= 180_000)
+  assert.ok(until - Date.now() <= 180_000)
   clock.advance(until - clock.now() - 2_000)
   await turn()
   assert.doesNotMatch(said.join('\n'), /has ended/)

@@ -14,6 +14,7 @@ import { parseInvitation } from '../../src/identity/invitations.ts'
 import { fakeAuthority } from '../fakes/authority.ts'
 import { type FakeIssuer, fakeIssuer } from '../fakes/issuer.ts'
 import { type House, house, keyAndCsr } from '../parts/house.ts'
+import { ofFile } from '../parts/of-file.ts'
 
 const AGENT = `kind: role
 name: reporter
@@ -86,8 +87,10 @@ async function recordsOf({ dana }: House, type: string): Promise<unknown[]> {
   return await Promise.all(records.map(async ({ id }) => (await dana.api.call<AuditDetail>('GET', `/v1/audit/records/${id}`)).envelope))
 }
 
+/** Of those that leave nothing behind but a document of their own. */
+const own = ofFile((t) => house(t))
+
 test('a job of GitHub Actions joins by what it is, once a token; the record says by what', async (t) => {
-  const own = await house(t)
   const issuer = await issuerFor(t)
   await own.apply(`${AGENT}---\n${github(issuer)}`)
   const token = await issuer.token({ sub: 'repo:octo/app:ref:refs/heads/main', repository: 'octo/app', ref: 'refs/heads/main' })
@@ -278,7 +281,6 @@ test('a machine that was away comes back as often as its document says, and a to
 
 test('a key that the document names needs no token; another key does not get in, and a token adds none where that is off', async (t) => {
   const { ensureKeyFile } = await import('../../src/client/joining/bound-key.ts')
-  const own = await house(t)
   const file = join(own.dir, 'key.json')
   const { publicKey } = await ensureKeyFile(file)
   await own.apply(`${AGENT}---\n${bound(`keys:\n      - |\n${indent(publicKey, 8)}`)}`)
@@ -295,7 +297,6 @@ test('a key that the document names needs no token; another key does not get in,
 })
 
 test('a certificate of an authority that a company has already lets in by its names', async (t) => {
-  const own = await house(t)
   const company = await fakeAuthority('company')
   await own.apply(
     `${AGENT}---\n${joinDocument('fleet', 'x509', `    authority: |\n${indent(company.certificate)}`, '  allow: [{ dns: "*.bots.example.com" }]')}`,
@@ -368,8 +369,7 @@ test('a nonce is good for one proof', async (t) => {
   await assert.rejects(anyone.call('POST', '/v1/join', { join: 'machine', proof, csr: keyAndCsr().csr }), refusedWith('join_refused', /another key/))
 })
 
-test('documents that would let in strangers are refused before they are applied', async (t) => {
-  const own = await house(t)
+test('documents that would let in strangers are refused before they are applied', async () => {
   await own.apply(AGENT)
   const wrong: readonly (readonly [string, RegExp])[] = [
     ['method: github\n  allow: [{ ref: refs/heads/main }]', /does not say whose it is/],
@@ -399,7 +399,6 @@ test('documents that would let in strangers are refused before they are applied'
 })
 
 test('keys of a cluster that are pinned need no way to it', async (t) => {
-  const own = await house(t)
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const jwk = { ...publicKey.export({ format: 'jwk' }), kid: 'sa', alg: 'RS256', use: 'sig' }
   await own.apply(

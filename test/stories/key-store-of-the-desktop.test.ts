@@ -65,7 +65,7 @@ for (const { ordinary } of USERS)
       const done = await login(home, at)
       assert.deepEqual(done.status, 0, done.text)
       const file = (await files(join(at.home, '.config', 'chaperone', 'profiles')))[0]!
-      assert.deepEqual(JSON.parse(await readFile(file, 'utf8')).keptKey, { in: 'secret-service' })
+      assert.deepEqual(JSON.parse(await readFile(file, 'utf8')).keptKey, { in: 'secret-service' }, done.text)
       const { stdout: key } = await at.tool('lookup', 'service', 'chaperone', 'server', address)
       assert.ok(key.length > 100)
       const raw = Buffer.from(key, 'base64url')

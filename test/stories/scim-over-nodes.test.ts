@@ -13,8 +13,8 @@ import { apply, issued } from '../parts/governed.ts'
 import { ask } from '../parts/house.ts'
 
 const TOKEN = 'the-token-of-the-directory-0123456789'
-/** As many as a large company has in one group. */
-const MANY = 5_000
+/** As many as a large company has in one group; in `npm test` fewer, but more than one statement or page holds. */
+const MANY = process.env.CHAPERONE_DEEP ? 5_000 : 1_200
 
 test('rule 6: SCIM at two nodes over PostgreSQL: nothing is lost between them, and who is gone is stopped on both with his agents', {
   timeout: 150_000,
@@ -163,7 +163,7 @@ spec: { allow: [ { chaperone: any, verbs: [audit.read] } ] }
     await timed('one member less', () => patch(two, at, { op: 'Remove', path: `members[value eq "${members[0]!.value}"]` }))
     assert.deepEqual((await findIdentity(db, { name: 'p0' }))?.roles, [])
     await timed('read', () => scim(two, 'GET', at))
-    await timed('a page of 200 users', () => scim(one, 'GET', '/Users?startIndex=2001&count=200'))
+    await timed('a page of 200 users', () => scim(one, 'GET', `/Users?startIndex=${MANY - 400}&count=200`))
     await timed('gone', () => scim(one, 'DELETE', at))
     assert.deepEqual((await findIdentity(db, { name: `p${MANY - 1}` }))?.roles, [])
   })

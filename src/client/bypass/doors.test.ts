@@ -144,3 +144,11 @@ test('passwords and tokens that lie about on this computer are doors: by the nam
   )
   assert.doesNotMatch(JSON.stringify([...env, ...files]), /ghp_|horse|a:b:c/)
 })
+
+test('a line that is shown to be copied runs nothing that a repository has put into the name of a file', () => {
+  const file = "/repo/.mcp.json.before-chaperone-x'; touch pwned; '"
+  const value = { command: 'x', env: { TOKEN: 'abc' } }
+  const source = { client: 'claude-code' as const, file, format: FORMS['claude-code'].format }
+  const [old] = fileDoors([{ source, at: ['a'], name: 'a', value, ours: false, secrets: secretsIn(value), copy: true }], new Map())
+  assert.equal(old!.fix, "rm '/repo/.mcp.json.before-chaperone-x'\\''; touch pwned; '\\'''")
+})

@@ -28,6 +28,8 @@ export interface RunAbout {
 
 const METHODS = new Set(['GET', 'POST', 'PUT', 'DELETE'])
 const MOST_AT_ONCE = 256
+/** Those that say nothing cost a descriptor each, and the runner has other use for its own. */
+const MOST_CONNECTIONS = 512
 /**
  * What would end or copy the runner's own credential: a certificate for a key of the child's would be the next of this session,
  * and the runner's own next one would look like a thief's.
@@ -72,6 +74,7 @@ export async function openRunDoor({ keeper, socket }: { readonly keeper: Keeper;
       else refuse(response, toChaperoneError(cause))
     })
   })
+  server.maxConnections = MOST_CONNECTIONS
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(socket, resolve)

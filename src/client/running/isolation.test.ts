@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -88,6 +88,20 @@ test('a script sees what runs it, where its first line and the PATH say, with th
     !bwrapArguments({ ...rest, home, program: join(bin, 'plain') }).options.includes('/bin/sh'),
     'what every program sees is not bound once more',
   )
+})
+
+test('a link to a program stays a link, as npm makes them: a script finds its own modules beside what it is, not beside its name', async (t) => {
+  const { home, ...rest } = await ask(t)
+  const [bin, module] = [join(home, 'bin'), join(home, 'lib', 'node_modules', 'tool')]
+  for (const folder of [bin, module]) await mkdir(folder, { recursive: true })
+  await writeFile(join(module, 'cli.js'), '#!/bin/sh\n')
+  await symlink('../lib/node_modules/tool/cli.js', join(bin, 'tool'))
+  const { options } = bwrapArguments({ ...rest, home, program: join(bin, 'tool') })
+  const at = options.indexOf('--symlink')
+  assert.deepEqual(options.slice(at, at + 3), ['--symlink', join(module, 'cli.js'), join(bin, 'tool')])
+  assert.ok(!options.some((word, i) => word === '--ro-bind' && options[i + 1] === join(bin, 'tool')))
+  const inside = bwrapArguments({ ...rest, home, program: join(bin, 'tool'), read: [bin] }).options
+  assert.ok(!inside.includes('--symlink'), 'it is there with its folder')
 })
 
 test('a home folder, or what holds one, is not given to a program that must not see its keys', async (t) => {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, lstatSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { ChaperoneError } from '../../errors.ts'
@@ -142,6 +142,17 @@ const OWN_PROC = [
 /** The machine as it is. */
 const openBinds = (_: BwrapAsk) => ['--dev-bind', '/', '/', ...OWN_PROC]
 
+/**
+ * A link stays one: npm puts links into its `bin`, and a script that is bound in the place of its link looks for its own modules
+ * beside that. Where a folder around it is shown, it is there with it.
+ */
+function shownAt(path: string, all: readonly string[]): string[] {
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() || !isFile(path)) return ['--ro-bind', path, path]
+  return all.some((folder) => folder !== path && isIn(path, folder)) ? [] : ['--ro-bind', real(path), real(path), '--symlink', real(path), path]
+}
+
+const isFile = (path: string) => statSync(path, { throwIfNoEntry: false })?.isFile() === true
+
 /** Only what a program needs to run, the folder that it works in, and what was named. */
 function closedBinds({ program, cwd, read, write }: BwrapAsk): string[] {
   const system = SYSTEM.filter(existsSync).flatMap((path) => ['--ro-bind', real(path), path])
@@ -152,7 +163,7 @@ function closedBinds({ program, cwd, read, write }: BwrapAsk): string[] {
     ...OWN_PROC,
     ...['--dev', '/dev', '--tmpfs', '/tmp'],
     ...system,
-    ...ordered(seen.filter(outside)).flatMap((path) => ['--ro-bind', path, path]),
+    ...ordered(seen.filter(outside)).flatMap((path, _, all) => shownAt(path, all)),
     ...ordered([cwd, ...write]).flatMap((path) => ['--bind', path, path]),
   ]
 }

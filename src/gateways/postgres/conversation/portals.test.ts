@@ -114,7 +114,7 @@ test('rule 2: a COPY that is bound copies no table of a search path that was mov
   await rig.admin.query(
     "create schema app; create table app.touched as select 'hidden' as what; grant all on schema app to writer; grant all on app.touched to writer",
   )
-  rig.state.roles = [{ allow: [{ postgres: 'any', databases: ['shop'], as: ['writer'], can: 'read', tables: ['public.touched'] }] }]
+  rig.state.roles = [{ allow: [{ postgres: 'any', databases: ['shop'], as: ['reader', 'writer'], can: 'read', tables: ['public.touched'] }] }]
   try {
     const copy = bound('x', 'copy touched to stdout')
     const moved = [query('set local search_path = app')]
