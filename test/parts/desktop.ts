@@ -67,30 +67,29 @@ export async function desktop(t: Test, { ordinary = false }: { readonly ordinary
   t.after(async () => {
     if (keyring) await ended(keyring)
   })
-  const run = (file: string, args: readonly string[]) =>
+  const run = (file: string, args: readonly string[], input = '') =>
     new Promise<{ status: number; stdout: string }>((done, fail) => {
       const child = execFile(file, args, { ...as, env, timeout: 20_000 }, (error, stdout) => {
         if (error && typeof error.code !== 'number') fail(error)
         else done({ status: typeof error?.code === 'number' ? error.code : 0, stdout })
       })
-      child.stdin?.end()
+      // One that ends without reading is told by its status.
+      child.stdin?.on('error', () => {})
+      child.stdin?.end(input)
     })
   const send = async (...args: readonly string[]) => {
     const { status } = await run('/usr/bin/dbus-send', ['--session', '--print-reply', ...args])
     if (status !== 0) throw new Error(`dbus-send ${args.join(' ')}: ${status}`)
   }
 
+  const ofBus = (question: string) => {
+    const to = ['--dest=org.freedesktop.DBus', '/', `org.freedesktop.DBus.${question}`, 'string:org.freedesktop.secrets']
+    return run('/usr/bin/dbus-send', ['--session', '--print-reply', ...to])
+  }
   const start = async () => {
     // The one that the bus has started meanwhile gives its name to nobody.
     if (keyring) {
-      const { stdout } = await run('/usr/bin/dbus-send', [
-        '--session',
-        '--print-reply',
-        '--dest=org.freedesktop.DBus',
-        '/',
-        'org.freedesktop.DBus.GetConnectionUnixProcessID',
-        'string:org.freedesktop.secrets',
-      ])
+      const { stdout } = await ofBus('GetConnectionUnixProcessID')
       const other = Number(/uint32 (\d+)/.exec(stdout)?.[1])
       if (other > 1) process.kill(other, 'SIGKILL')
     }
@@ -101,9 +100,12 @@ export async function desktop(t: Test, { ordinary = false }: { readonly ordinary
     })
     keyring = one
     one.stdin.end('the password of the desktop')
-    // It prints its environment when it is there, and asks the bus for its name before.
     await once(one.stdout, 'data')
-    await send('--dest=org.freedesktop.secrets', '/org/freedesktop/secrets', 'org.freedesktop.DBus.Peer.Ping')
+    // Asked for by its name before it has that, the bus would start another one, which nobody has logged in to. And the keyring is
+    // open only some milliseconds after the name is there.
+    await until(async () => (await ofBus('NameHasOwner')).stdout.includes('boolean true'))
+    await until(async () => (await run('/usr/bin/secret-tool', ['store', '--label=first', 'is', 'open'], 'x')).status === 0)
+    await run('/usr/bin/secret-tool', ['clear', 'is', 'open'])
   }
   await start()
   return {
@@ -126,6 +128,11 @@ export async function desktop(t: Test, { ordinary = false }: { readonly ordinary
       await over
     },
   }
+}
+
+/** Each question is a process of its own, so this does not spin. */
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  for (let tries = 1; !(await holds()); tries++) if (tries === 500) throw new Error('The Secret Service does not come up.')
 }
 
 async function ended(child: ChildProcess): Promise<void> {
