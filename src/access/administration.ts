@@ -7,6 +7,12 @@ import type { Action, ObligationMerge, Resource, Vocabulary } from '../policy/ty
 export const VERBS = ['apply', 'approve', 'lock', 'issue', 'audit.read', 'recording.read', 'ca', 'pins', 'secrets', 'identities'] as const
 export type Verb = (typeof VERBS)[number]
 
+/**
+ * Who holds these can give and take every verb that he has, let people act again, and lift every lock. Somebody who can act is always left
+ * for each of them; the others can wait until a lock is lifted.
+ */
+export const ADMINISTRATORS_VERBS: ReadonlySet<Verb> = new Set(['apply', 'identities', 'lock'])
+
 const effectsOf: Record<Verb, Action['effects']> = {
   apply: ['admin'],
   approve: ['admin'],

@@ -110,9 +110,9 @@ export function createApi(parts: ApiParts): Api {
   async function answer(route: Route, request: Request, asked: Omit<Asked<unknown>, 'body'>, caller: ApiCaller | undefined): Promise<Response> {
     try {
       if (!isSessionRoute(route)) {
-        if (!route.knows) parts.guesses(asked.remote)
+        if (!route.knows) parts.guesses(asked.remote, route.path)
         const { value } = await readBody(request, route.body, route.limit)
-        if (route.knows) parts.guesses((await route.knows(value)) ?? asked.remote)
+        if (route.knows) parts.guesses((await route.knows(value)) ?? asked.remote, route.path)
         return json(await knocking(asked.remote, () => route.handle({ ...asked, body: value })))
       }
       if (!caller)

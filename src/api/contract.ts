@@ -66,7 +66,7 @@
  *   /v1/delegations ..., POST /v1/exchange   see delegations-contract.ts   own without a verb
  *   /v1/requests ...                    see requests-contract.ts         whoever is signed in
  *   GET  /v1/upstream-credentials       -> UpstreamCredentials       verb secrets; see upstream-credentials-contract.ts
- *   GET  /v1/secrets | PUT /v1/secrets/:name { value } | DELETE /v1/secrets/:name   verb secrets; values are never shown
+ *   GET  /v1/secrets | PUT /v1/secrets/:name { value } | DELETE /v1/secrets/:name[?force=true] -> { usedBy }   verb secrets; values are never shown
  */
 import type { RecordType } from '../audit/record.ts'
 import type { PinState } from '../catalog/pins.ts'

@@ -3,6 +3,7 @@ import { applyDocuments, deleteDocument } from '../documents/apply.ts'
 import { getDocument, listDocuments } from '../documents/list.ts'
 import { InvalidDocuments } from '../documents/plan.ts'
 import { readDocuments } from '../documents/read.ts'
+import type { ParsedDocument, Problem } from '../documents/types.ts'
 import { applierOf } from './caller.ts'
 import type { Apply } from './contract.ts'
 import type { ApiParts } from './parts.ts'
@@ -34,7 +35,8 @@ export function documentRoutes(parts: ApiParts): readonly Route[] {
         const read = readDocuments(files, documents.kinds)
         if (read.problems.some((problem) => problem.level === 'error')) throw new InvalidDocuments(read.problems)
         const applied = await applyDocuments(documents, applierOf(parts, session), read.documents, options)
-        return { ...applied, warnings: [...read.problems, ...applied.warnings] }
+        const unread = options.dryRun ? [] : await unreadSecrets(parts, read.documents)
+        return { ...applied, warnings: [...read.problems, ...applied.warnings, ...unread] }
       },
     }),
     signedIn({
@@ -59,4 +61,17 @@ export function documentRoutes(parts: ApiParts): readonly Route[] {
       handle: ({ params, session }) => deleteDocument(documents, applierOf(parts, session), params.kind ?? '', params.name ?? ''),
     }),
   ]
+}
+
+/** What was just written of secrets that are kept elsewhere and cannot be had: else the first call that needs one would tell. */
+async function unreadSecrets({ references }: ApiParts, documents: readonly ParsedDocument[]): Promise<readonly Problem[]> {
+  const looked = documents
+    .filter(({ kind }) => kind === 'secret')
+    .map(async (document): Promise<readonly Problem[]> => {
+      const trouble = await references.trouble(document.name)
+      if (!trouble) return []
+      const { message, fix } = trouble
+      return [{ ...document.place(['spec', 'from']), level: 'warning', message, ...(fix === undefined ? {} : { fix }) }]
+    })
+  return (await Promise.all(looked)).flat()
 }

@@ -14,6 +14,7 @@ import { openAuthority } from '../ca/authority.ts'
 import { makeCsr } from '../ca/make-csr.ts'
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
 import { openPinBook } from '../catalog/pin-book.ts'
+import type { SecretSpec } from '../catalog/secret.ts'
 import { manualClock } from '../clock.ts'
 import { digestOf } from '../documents/diff.ts'
 import { documentKinds } from '../documents/kinds.ts'
@@ -44,6 +45,7 @@ import { openStore } from '../store/open.ts'
 import { openAssertions, SVID_PATH } from '../vault/assertions.ts'
 import { openCredentialNotes } from '../vault/credential-notes.ts'
 import { openLogins } from '../vault/oauth.ts'
+import { openReferences } from '../vault/references.ts'
 import { openVault } from '../vault/secrets.ts'
 import { createApi } from './app.ts'
 import type { ApiParts } from './parts.ts'
@@ -202,6 +204,13 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     vocabularies,
     trustDomain: NAME,
     vault,
+    references: openReferences({
+      specOf: (name) => state.current().find('secret', name)?.spec as SecretSpec | undefined,
+      kept: [],
+      env: {},
+      clock,
+      see: () => {},
+    }),
     notes: openCredentialNotes(store, clock, (error) => void logged.push(toChaperoneError(error))),
     notifications,
     logins: openLogins({ store, keyring, clock, audit, reveal: async () => 'secret' }),

@@ -131,3 +131,29 @@ test('who writes a tripwire must be allowed to lock, as it locks in his name', a
   assert.equal((await ask(dana, 'POST', '/v1/apply', wire(''))).status, 200)
   assert.match(JSON.stringify((await ask(dana, 'POST', '/v1/apply', wire(', except: [boriss]'))).value), /no identity/)
 })
+
+test('rule 6: whoever alone holds a verb can be locked all the same while others can lift it; the verb is not lost by that', async (t) => {
+  const { ask, dana, signIn } = await house(t)
+  const apply = (who: typeof dana, text: string) => ask(who, 'POST', '/v1/apply', { files: [{ path: 'a.yaml', text }] })
+  const mallory = 'kind: user\nname: mallory\nspec: { roles: [admin] }\n'
+  const deny = 'kind: guardrail\nname: mine\nspec: { for: { names: [dana, ci] }, deny: [{ chaperone: any, verbs: [recording.read] }] }\n'
+  assert.equal((await apply(dana, mallory)).status, 200)
+  assert.equal((await apply(await signIn('mallory'), deny)).code, 'invalid_document', 'not by her')
+  assert.equal((await apply(dana, deny)).status, 200, 'by those who give it up')
+  const stop = () => ask<{ error: { fix: string } }>(dana, 'POST', '/v1/identities/mallory/state', { state: 'disabled' })
+  const refused = await stop()
+  assert.equal(refused.code, 'conflict')
+  assert.match(JSON.stringify(refused.value), /lock/)
+  const locked = await ask<LockRow>(dana, 'POST', '/v1/locks', { kind: 'identity', target: 'mallory', reason: 'incident 8' })
+  assert.equal(locked.status, 200, JSON.stringify(locked.value))
+  // Lifted it is back; disabled it would be lost for ever, locked or not.
+  assert.equal((await stop()).code, 'conflict')
+  // What it takes to lift a lock and to let somebody act again is left to somebody who can act.
+  assert.equal((await ask(dana, 'POST', '/v1/identities/ci/state', { state: 'disabled' })).status, 200)
+  for (const body of [
+    { kind: 'identity', target: 'dana' },
+    { kind: 'role', target: 'admin' },
+  ])
+    assert.equal((await ask(dana, 'POST', '/v1/locks', { ...body, reason: 'oops' })).code, 'conflict')
+  assert.equal((await ask(dana, 'DELETE', `/v1/locks/${locked.value.id}`)).status, 200)
+})

@@ -23,6 +23,7 @@ import type { Store } from '../store/store.ts'
 import type { Assertions } from '../vault/assertions.ts'
 import type { CredentialNotes } from '../vault/credential-notes.ts'
 import type { UpstreamLogins } from '../vault/logins.ts'
+import type { References } from '../vault/references.ts'
 import type { Vault } from '../vault/secrets.ts'
 import type { Credential, Explain } from './contract.ts'
 
@@ -36,6 +37,8 @@ export interface ApiParts {
   readonly audit: AuditLog
   readonly keyring: Keyring
   readonly vault: Vault
+  /** Secrets that are kept elsewhere: whether they can be had now. */
+  readonly references: Pick<References, 'trouble'>
   readonly logins: UpstreamLogins
   /** Who put a credential there, and when it was last used. */
   readonly notes: CredentialNotes
@@ -53,8 +56,8 @@ export interface ApiParts {
   readonly scan: Scanner
   readonly ca: CertificateAuthority
   readonly signin: Signin
-  /** Counts what strangers ask for, by address: one budget for all the doors at which a secret could be guessed. Throws `too_many`. */
-  readonly guesses: (address: string) => void
+  /** Counts what strangers ask for, by address: a budget for each of the doors at which a secret could be guessed. Throws `too_many`. */
+  readonly guesses: (address: string, door: string) => void
   readonly browsers: BrowserSignin
   readonly passkeys: Passkeys
   readonly devices: DeviceSignin

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { secretUsers } from '../documents/secret-users.ts'
 import { ChaperoneError } from '../errors.ts'
 import { aboutSecret } from '../vault/credential-notes.ts'
 import { actorOf } from './caller.ts'
@@ -46,16 +47,28 @@ export function secretRoutes({ vault, store, audit, notes, state }: ApiParts): r
       who: secrets,
       summary: (asked) => `delete ${shown(asked)}`,
       async handle(asked) {
+        const name = asked.params.name ?? ''
+        const users = secretUsers(state.current()).get(name) ?? []
+        // What names it stops to work with the next call, and it cannot be brought back.
+        if (users.length > 0 && asked.query.get('force') !== 'true')
+          throw new ChaperoneError('conflict', `The secret ${name} is named by ${namesText(users)}, which would fail without it.`, {
+            fix: `Take it out of there first, or: chaperone secret delete ${name} --force`,
+          })
         await audit.append({ ...actorOf(asked.session), type: 'secret.deleted', data: { name: shown(asked) } })
         await store.write(async (trx) => {
-          await vault.delete(trx, asked.params.name ?? '')
-          await notes.forget(trx, aboutSecret(asked.params.name ?? ''))
+          await vault.delete(trx, name)
+          await notes.forget(trx, aboutSecret(name))
         })
-        return {}
+        return { usedBy: users }
       },
     }),
   ]
 }
+
+const MOST_NAMES = 10
+
+const namesText = (names: readonly string[]): string =>
+  names.length <= MOST_NAMES ? names.join(', ') : `${names.slice(0, MOST_NAMES).join(', ')} and ${names.length - MOST_NAMES} more`
 
 /** What does not look like a name may be the secret itself, typed in its place: it is not repeated. */
 const shown = ({ params: { name = '' } }: Asked<unknown>): string => (/^[a-z0-9][a-z0-9._/-]{0,63}$/.test(name) ? `secret ${name}` : 'a secret')

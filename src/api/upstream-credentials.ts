@@ -1,5 +1,6 @@
 import type { McpServerSpec } from '../catalog/mcp-server.ts'
 import type { SecretSpec } from '../catalog/secret.ts'
+import { secretUsers } from '../documents/secret-users.ts'
 import { aboutLogin, aboutMachine, aboutSecret, type CredentialNote } from '../vault/credential-notes.ts'
 import type { ApiParts } from './parts.ts'
 import { type Route, signedIn } from './route.ts'
@@ -11,9 +12,6 @@ const OLD_MS = 90 * 24 * 3_600_000
 const IDLE_MS = 30 * 24 * 3_600_000
 
 const DAY_MS = 24 * 3_600_000
-
-/** Kinds of documents that name secrets. */
-const NAMING = ['mcp', 'postgres', 'notifier', 'directory', 'join'] as const
 
 export function upstreamCredentialRoutes(parts: ApiParts): readonly Route[] {
   return [
@@ -27,17 +25,13 @@ export function upstreamCredentialRoutes(parts: ApiParts): readonly Route[] {
   ]
 }
 
-async function credentialsOf({ vault, logins, notes, state, store, clock }: ApiParts): Promise<readonly UpstreamCredentialRow[]> {
+async function credentialsOf({ vault, references, logins, notes, state, store, clock }: ApiParts): Promise<readonly UpstreamCredentialRow[]> {
   const current = state.current()
   const now = clock.now()
   const noted = await notes.all()
   const nameOf = (id: string | undefined) => (id === undefined ? undefined : (current.identity(id)?.name ?? id))
-  const usedBy = new Map<string, string[]>()
-  for (const kind of NAMING) {
-    for (const { resource, spec } of current.list(kind))
-      for (const secret of secretsIn(spec)) usedBy.set(secret, [...(usedBy.get(secret) ?? []), `${kind}/${resource.name}`])
-  }
-  const usersOf = (name: string): readonly string[] => [...new Set(usedBy.get(name) ?? [])]
+  const users = secretUsers(current)
+  const usersOf = (name: string): readonly string[] => users.get(name) ?? []
   const facts = (note: CredentialNote | undefined, setAt: number | undefined) => {
     const setBy = nameOf(note?.setBy)
     return {
@@ -59,12 +53,17 @@ async function credentialsOf({ vault, logins, notes, state, store, clock }: ApiP
     rows.push({ kind: 'sealed', name, usedBy: users, ...facts(note, updatedAt), hints })
   }
 
-  for (const { resource, spec } of current.list('secret')) {
+  const elsewhere = current.list('secret')
+  const troubles = await Promise.all(elsewhere.map(({ resource }) => references.trouble(resource.name)))
+  for (const [i, { resource, spec }] of elsewhere.entries()) {
     const note = noted.get(aboutSecret(resource.name))
     const users = usersOf(resource.name)
     const applied = await store.db.selectFrom('documents').select(['applied_by', 'updated_at']).where('id', '=', resource.id).executeTakeFirst()
-    const hints =
-      users.length === 0 ? [`no document names it: chaperone delete secret ${resource.name}`] : idle(note, applied?.updated_at ?? now, now)
+    const trouble = troubles[i]
+    const hints = [
+      ...(trouble ? [[trouble.message, trouble.fix].filter(Boolean).join(' ')] : []),
+      ...(users.length === 0 ? [`no document names it: chaperone delete secret ${resource.name}`] : idle(note, applied?.updated_at ?? now, now)),
+    ]
     rows.push({
       kind: 'elsewhere',
       name: resource.name,
@@ -138,13 +137,3 @@ const idle = (note: CredentialNote | undefined, since: number, now: number): str
 /** Where it is, never what: a command's arguments may hold an address or a path that is nobody's business. */
 const placeOf = ({ from }: SecretSpec): string =>
   'file' in from ? `file ${from.file}` : 'env' in from ? `env ${from.env}` : `command ${from.command[0] ?? ''}`
-
-/** Every `{ secret: NAME }`, and the names alone where a document has a list of them. */
-function secretsIn(value: unknown): readonly string[] {
-  if (Array.isArray(value)) return value.flatMap(secretsIn)
-  if (typeof value !== 'object' || value === null) return []
-  return Object.entries(value).flatMap(([key, inner]) => {
-    if (key !== 'secret') return secretsIn(inner)
-    return [inner].flat().filter((name): name is string => typeof name === 'string')
-  })
-}

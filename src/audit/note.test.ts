@@ -3,7 +3,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { ChaperoneError } from '../errors.ts'
-import { openCheckpoint, originOf, readCheckpoint, readVerifierKey, signCheckpoint, writeVerifierKey } from './note.ts'
+import { openCheckpoint, originOf, readVerifierKey, signCheckpoint } from './note.ts'
 import { leafHash } from './tree.ts'
 
 const key = generateKeyPairSync('ed25519')
@@ -26,10 +26,11 @@ test('The note has the shape that C2SP describes.', () => {
   )
 })
 
-test('The verifier key in the documentation of the Go note package reads, and is written the same.', () => {
+test('The verifier key in the documentation of the Go note package reads.', () => {
   const vkey = 'PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW'
   // https://pkg.go.dev/golang.org/x/mod/sumdb/note
-  assert.equal(writeVerifierKey('PeterNeumann', readVerifierKey(vkey)), vkey)
+  const { x } = readVerifierKey(vkey).export({ format: 'jwk' })
+  assert.equal(x, Buffer.from(vkey.split('+')[2]!, 'base64').subarray(1).toString('base64url'))
 })
 
 test('A signature line of somebody else beside ours does no harm.', () => {
@@ -63,7 +64,7 @@ test('What is no checkpoint is refused as malformed.', () => {
     `o\n01\n${Buffer.alloc(32).toString('base64')}\n\n— o AAAAAAAA\n`,
     'a'.repeat(20_000),
   ]) {
-    assert.throws(() => readCheckpoint(text), code('malformed'))
+    assert.throws(() => openCheckpoint(text, [key.publicKey]), code('malformed'))
   }
 })
 

@@ -44,11 +44,6 @@ export function signCheckpoint(checkpoint: Checkpoint, key: { readonly privateKe
   return `${text}\n— ${checkpoint.origin} ${line}\n`
 }
 
-/** What the note says, without believing it. Throws ChaperoneError('malformed'). */
-export function readCheckpoint(note: string): Checkpoint {
-  return parse(note).checkpoint
-}
-
 /**
  * What the note says, when one of `publicKeys` signed it. Throws ChaperoneError('malformed') for what is no checkpoint and
  * 'record_broken' when no key of ours signed it. Signatures of others (witnesses) are passed over, as signed-note says.
@@ -65,13 +60,7 @@ export function openCheckpoint(note: string, publicKeys: readonly KeyObject[]): 
   throw new ChaperoneError('record_broken', `The checkpoint of size ${checkpoint.size} is not signed by a known key of this log.`)
 }
 
-/** The verifier key of signed-note, `name+hash+base64`: what an auditor keeps outside. */
-export function writeVerifierKey(origin: string, publicKey: KeyObject): string {
-  const raw = Buffer.concat([Buffer.from([ED25519]), rawKey(publicKey)])
-  return `${origin}+${keyHash(origin, publicKey).toString('hex')}+${raw.toString('base64')}`
-}
-
-/** Reads a verifier key, or a PEM public key. Throws ChaperoneError('usage'). */
+/** Reads a public key of a log: PEM, or the verifier key of signed-note, `name+hash+base64`. Throws ChaperoneError('usage'). */
 export function readVerifierKey(text: string): KeyObject {
   try {
     if (text.includes('-----BEGIN')) {

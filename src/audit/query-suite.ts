@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { ChaperoneError } from '../errors.ts'
 import { intent, openRoom, type Place, type Room } from './fixtures.ts'
-import { countRecords, type RecordQuery, readRecord, searchRecords } from './query.ts'
+import { type RecordQuery, readRecord, searchRecords } from './query.ts'
 import type { Draft } from './record.ts'
 
 const person = { id: 'usr_boris', name: 'boris', kind: 'user' }
@@ -107,8 +107,6 @@ export function querySuite(name: string, place: Place, options: { readonly skip?
         )
         assert.deepEqual([stops[0], stops.at(-1)], [2, undefined])
       }
-      assert.deepEqual(await countRecords(db, { session: 'ses_1', type: 'session.started' }, 2), { count: 0, more: true })
-      assert.deepEqual(await countRecords(db, { session: 'ses_1' }, 2), { count: 2, more: true })
     })
 
     test('An intent comes with its statement, its position and what came of it.', async (t) => {
@@ -132,12 +130,6 @@ export function querySuite(name: string, place: Place, options: { readonly skip?
       assert.equal(await readRecord(db, 'per_x'), undefined)
       await db.updateTable('audit_bodies').set({ body: null, erased_at: 7 }).where('node_seq', '=', 2).execute()
       assert.deepEqual((await readRecord(db, 'per_1'))!.bodies, [{ name: 'statement', bytes: null, erasedAt: 7 }])
-    })
-
-    test('Counts are right.', async (t) => {
-      const { db } = (await filled(t, place)).store
-      assert.deepEqual(await countRecords(db, {}), { count: 6, more: false })
-      assert.deepEqual(await countRecords(db, { identity: [person.id, agent.id] }), { count: 4, more: false })
     })
 
     test('A record that somebody broke does not hide the others.', async (t) => {

@@ -65,7 +65,6 @@ const MOST_IDENTITIES = 50
 /** What no index finds directly (a text, or two things at once) is looked for among so many records in one call, which says when it stopped. */
 const LOOKED_AT = 100_000
 const TEXT_PAGE = 500
-export const COUNT_LIMIT = 100_000
 const STATEMENT_BYTES = 4096
 
 /** The newest records that fit, among the newest `most` along an index. Throws ChaperoneError('usage') for a query that makes no sense. */
@@ -78,28 +77,6 @@ export async function searchRecords(db: Database, query: RecordQuery, most = LOO
   const rows = await withContext(db, page)
   if (leaves.length > page.length) return { rows, next: cursorOf(page.at(-1)!) }
   return stoppedAt ? { rows, stoppedAfter: most, next: cursorOf(stoppedAt) } : { rows }
-}
-
-/** How many fit; counting stops at 100,000, of hits or of records looked at, and `more` says so. */
-export async function countRecords(
-  db: Database,
-  filter: RecordFilter,
-  most = COUNT_LIMIT,
-): Promise<{ readonly count: number; readonly more: boolean }> {
-  let count = 0
-  let more = false
-  for (const { along, and } of walksOf(filter)) {
-    const leaves = along(db.selectFrom('audit_leaves'))
-    const byTime = leaves.orderBy('at', 'desc')
-    // Without a further condition the index alone can be counted, in any order.
-    const seen = and.length === 0 ? leaves.select('at') : byTime.select(FILTERED)
-    const looked = db.selectFrom(seen.limit(most + 1).as('audit_leaves')) as unknown as Leaves
-    const hits = and.reduce((rows, holds) => holds(rows), looked)
-    const row = await hits.select((is) => is.fn.countAll<number>().as('count')).executeTakeFirstOrThrow()
-    count += row.count
-    if (and.length > 0 && !more) more = (await byTime.select('at').offset(most).limit(1).execute()).length > 0
-  }
-  return count > most ? { count: most, more: true } : { count, more }
 }
 
 /** One record with its bodies and what followed from it; undefined when there is none. Of several with one id, the first. */

@@ -1,4 +1,3 @@
-import { createPublicKey } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import type { AuditPage, AuditQuery, AuditRow } from '../api/audit-contract.ts'
@@ -195,7 +194,10 @@ function verify(command: Command): void {
   withJson(withServer(command.command('verify').description('find a changed, removed, swapped or forged record')))
     .option('--data-dir <dir>', 'read the store in this directory, without a server')
     .option('--store <url>', 'read the store in this PostgreSQL database, without a server')
-    .option('--key <file>', "public key of the log (PEM), kept elsewhere: else the store's own word is taken for it; without a server only")
+    .option(
+      '--key <file>',
+      "public key of the log (PEM, or as signed note writes it), kept elsewhere: else the store's own word is taken for it; without a server only",
+    )
     .option('--checkpoint <file>', 'a checkpoint kept elsewhere; only with one can a cut or rolled-back record be found')
     .addHelpText('after', '\nExit codes: 0 it verifies, 9 it does not; others as in `chaperone --help`.')
     .action(async (flags: VerifyFlags) => {
@@ -226,9 +228,10 @@ const online = (flags: VerifyFlags, checkpoint: string | undefined) =>
 async function offline(flags: VerifyFlags, checkpoint: string | undefined): Promise<VerifyReport> {
   const { openLogForReading, verifyLog } = await import('../audit/verify.ts')
   if (flags.dataDir !== undefined && flags.store !== undefined) throw new ChaperoneError('usage', 'Give --data-dir or --store, not both.')
+  const { readVerifierKey } = await import('../audit/note.ts')
+  const publicKeys = flags.key === undefined ? undefined : [readVerifierKey(await readKept(flags.key, '--key'))]
   const log = await openLogForReading(flags.store === undefined ? { dataDir: flags.dataDir! } : { url: flags.store })
   try {
-    const publicKeys = flags.key === undefined ? undefined : [createPublicKey(await readKept(flags.key, '--key'))]
     return await verifyLog(log, { ...(checkpoint === undefined ? {} : { checkpoint }), ...(publicKeys ? { publicKeys } : {}) })
   } finally {
     await log.close()

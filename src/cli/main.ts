@@ -1,5 +1,5 @@
 import { Command, CommanderError, Help, type Option } from 'commander'
-import { toChaperoneError } from '../errors.ts'
+import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { COMMANDS } from './commands.ts'
 import { EXIT_CODES, fail, printable } from './output.ts'
 
@@ -59,9 +59,15 @@ export async function main(given: readonly string[]): Promise<void> {
       process.exitCode = 2
       return
     }
-    fail(toChaperoneError(error))
+    fail(isHomeless(error) ? NO_HOME : toChaperoneError(error))
   }
 }
+
+/** A container may run under a user id that has no name, and so no home folder. */
+const isHomeless = (error: unknown): boolean => (error as { syscall?: unknown } | undefined)?.syscall === 'uv_os_homedir'
+const NO_HOME = new ChaperoneError('usage', 'This user has no home folder: HOME is not set, and the system knows no name for its id.', {
+  fix: 'Set HOME; or say where: chaperone up --data-dir DIR, for all other commands CHAPERONE_HOME=DIR.',
+})
 
 /** What must be given is seen in the help, not after the first try. */
 function optionDescription(this: Help, option: Option): string {

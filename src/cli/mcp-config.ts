@@ -67,6 +67,10 @@ async function run(client: Client, names: readonly string[], flags: ConfigFlags)
   // What has no file can only be told a URL.
   const entries = await entriesFor(client, names, form.file || flags.file !== undefined ? flags : { ...flags, url: true })
   if (flags.link) return links(client, entries)
+  if (form.callsFrom !== undefined) {
+    const { assertPublic } = await import('../client/config/public.ts')
+    for (const entry of entries) if ('url' in entry) assertPublic(form, entry)
+  }
   const clicks = entries.map((entry) => form.clicks?.(entry)).filter((steps) => steps !== undefined)
   if (clicks.length > 0) return line(clicks.map(stepsText).join('\n\n'))
   if (flags.print) {

@@ -40,9 +40,11 @@ export const register: Register = (command) => {
 
   withServer(command.command('delete').description('delete a sealed secret'))
     .argument('<name>', 'as `chaperone secret ls` shows it')
-    .addHelpText('after', '\nExample:\n  chaperone secret delete github-token')
-    .action(async (name: string, flags: Flags) => {
-      await withApi(flags, (api) => api.call('DELETE', `/v1/secrets/${segment(name)}`))
-      line(`Deleted ${printable(name)}.`)
+    .option('--force', 'also where a document still names it, and fails without it')
+    .addHelpText('after', '\nExamples:\n  chaperone secret delete github-token\n  chaperone secret delete github-token --force')
+    .action(async (name: string, flags: Flags & { force?: boolean }) => {
+      const path = `/v1/secrets/${segment(name)}${flags.force ? '?force=true' : ''}`
+      const { usedBy } = await withApi(flags, (api) => api.call<{ usedBy: readonly string[] }>('DELETE', path))
+      line(`Deleted ${printable(name)}.${usedBy.length === 0 ? '' : ` Still named by ${printable(usedBy.join(', '))}.`}`)
     })
 }

@@ -34,7 +34,7 @@ export const register: Register = (command) => {
       const stop = stopSignal()
       const { startServer } = await import('../server/start.ts')
       const { defaultDataDir } = await import('../server/options.ts')
-      const server = await startServer({ dataDir: defaultDataDir(), ...flags } as Parameters<typeof startServer>[0])
+      const server = await startServer({ ...flags, dataDir: flags.dataDir ?? defaultDataDir() } as Parameters<typeof startServer>[0])
       const { data, web, postgres } = server.addresses
       line(`Chaperone is ready. Trust domain ${server.trustDomain}, node ${server.nodeId}`)
       line(`  mTLS (CLI, agents)   ${data}`)

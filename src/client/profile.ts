@@ -57,8 +57,10 @@ const FILE_MODE = 0o600
 const BIGGEST_PROFILE = 256 * 1024
 
 /** `$CHAPERONE_HOME`, else what the platform uses for the configuration of an application. */
-export function profileHome(env: NodeJS.ProcessEnv = process.env, platform: NodeJS.Platform = process.platform, home: string = homedir()): string {
+export function profileHome(env: NodeJS.ProcessEnv = process.env, platform: NodeJS.Platform = process.platform, given?: string): string {
   if (env.CHAPERONE_HOME) return env.CHAPERONE_HOME
+  // Only where it is needed: a user without a name, as containers have them, may have none.
+  const home = given ?? homedir()
   if (platform === 'darwin') return join(home, 'Library', 'Application Support', 'chaperone')
   if (platform === 'win32') return join(env.APPDATA ?? join(home, 'AppData', 'Roaming'), 'chaperone')
   return join(env.XDG_CONFIG_HOME || join(home, '.config'), 'chaperone')
@@ -117,7 +119,16 @@ export async function writePrivately(path: string, text: string, mode: number = 
 }
 
 /** A home that was named keeps all of itself: tests and the demo put nothing into anybody's key store. */
-const storesAt = (home: string): readonly KeyStore[] => keyStores(home, home !== profileHome({ ...process.env, CHAPERONE_HOME: '' }))
+const storesAt = (home: string): readonly KeyStore[] => keyStores(home, home !== usualHome())
+
+function usualHome(): string | undefined {
+  try {
+    return profileHome({ ...process.env, CHAPERONE_HOME: '' })
+  } catch {
+    // Whoever has no home folder has named one.
+    return undefined
+  }
+}
 
 /** Reads a profile from any file, for example one that `chaperone issue --out` wrote, with its key from wherever that is. */
 export async function readProfile(path: string, stores?: readonly KeyStore[]): Promise<Profile> {

@@ -1,8 +1,9 @@
-import { administer, VERBS, type Verb } from '../access/administration.ts'
+import { ADMINISTRATORS_VERBS, administer, VERBS, type Verb } from '../access/administration.ts'
 import { compilePolicy } from '../policy/compile.ts'
 import { decide } from '../policy/decide.ts'
 import type { Identity, Resource, Vocabulary } from '../policy/types.ts'
-import type { FutureIdentity, World } from './world.ts'
+import { verbsOfRoles } from './grants.ts'
+import { type FutureIdentity, NEW_ID, type World } from './world.ts'
 
 /**
  * Who holds a verb in this world, as policy decides it now, guardrails included. A change after which nobody holds one
@@ -11,11 +12,20 @@ import type { FutureIdentity, World } from './world.ts'
 export function holdersOf(world: World, vocabularies: readonly Vocabulary[], chaperone: Resource, now: number): (verb: Verb) => Iterable<Identity> {
   const policy = compilePolicy({ roles: world.ofKind('role'), guardrails: world.ofKind('guardrail') }, vocabularies)
   const session = { id: 'none', startedAt: now, how: 'login' }
+  // Of thousands of people a few have a role that speaks of Chaperone at all.
+  const given = new Map<string, ReadonlySet<Verb>>()
+  const couldHold = ({ roles }: Identity): ReadonlySet<Verb> => {
+    const key = JSON.stringify(roles)
+    const known = given.get(key) ?? verbsOfRoles(roles, (role) => world.documents.get(`role/${role}`)?.spec)
+    given.set(key, known)
+    return known
+  }
   return function* (verb) {
     const action = administer(chaperone, verb, verb)
     for (const one of world.identities.values()) {
       if (one.state !== 'active' || one.kind === 'node' || !answeredFor(one, world)) continue
       const identity = identityOf(one, world)
+      if (!couldHold(identity).has(verb)) continue
       if (decide(policy, { links: [{ identity }], session, action, now }).verdict === 'allow') yield identity
     }
   }
@@ -25,6 +35,42 @@ export function holdersOf(world: World, vocabularies: readonly Vocabulary[], cha
 export function lostVerb(before: (verb: Verb) => Iterable<Identity>, after: (verb: Verb) => Iterable<Identity>): Verb | undefined {
   const held = (by: Iterable<Identity>) => !by[Symbol.iterator]().next().done
   return VERBS.find((verb) => !held(after(verb)) && held(before(verb)))
+}
+
+export interface Cornered {
+  readonly verb: Verb
+  /** names */
+  readonly loser: string
+  readonly keeper: string
+}
+
+/**
+ * The first verb that an administrator loses while he keeps others, and that is then left to one person (and his agents) alone: nobody
+ * could stop that one for good any more, for with him the verb would be gone. Who is made by the very change cannot act yet, and counts for
+ * nobody. `own`: ids of whoever asks for the change: what he loses himself he gives up.
+ */
+export function cornered(
+  before: (verb: Verb) => Iterable<Identity>,
+  after: (verb: Verb) => Iterable<Identity>,
+  own: ReadonlySet<string>,
+): Cornered | undefined {
+  const people = (held: Iterable<Identity>) => new Map([...held].flatMap((one) => (one.kind === 'user' ? [[one.id, one] as const] : [])))
+  const needed = [...ADMINISTRATORS_VERBS]
+  const [some, ...others] = needed.map((verb) => people(before(verb)))
+  const administrators = [...some!.values()].filter(({ id }) => !own.has(id) && others.every((those) => those.has(id)))
+  if (administrators.length === 0) return undefined
+  const left = new Map(VERBS.map((verb) => [verb, [...after(verb)].filter(({ id }) => id !== NEW_ID)]))
+  const keeps = (id: string, verb: Verb) => left.get(verb)!.some((one) => one.id === id)
+  // Who has it alone is hard to remove himself: from him everything else may be taken.
+  const shared = (id: string, verb: Verb) => left.get(verb)!.some((one) => (one.ownerId ?? one.id) !== id)
+  for (const verb of VERBS) {
+    const holders = left.get(verb)!
+    if (new Set(holders.map(({ id, ownerId }) => ownerId ?? id)).size > 1) continue
+    const had = people(before(verb))
+    const loser = administrators.find(({ id }) => had.has(id) && !keeps(id, verb) && needed.some((one) => keeps(id, one) && shared(id, one)))
+    if (loser) return { verb, loser: loser.name, keeper: holders[0]?.name ?? 'somebody new' }
+  }
+  return undefined
 }
 
 const ownerOf = (one: FutureIdentity, world: World) => (one.owner === undefined ? undefined : world.identities.get(one.owner))

@@ -390,3 +390,35 @@ test('somebody disabled by hand is not enabled by a pipeline that changes a trai
   await applyDocuments(parts, by(), parse(BORIS))
   assert.equal((await findIdentity(store.db, { name: 'boris' }))?.state, 'active')
 })
+
+test('nobody makes himself hard to remove: a verb that an administrator loses is not left to one alone, but by his own hand', async (t) => {
+  const { parts, store, by, parse } = await applied(t)
+  const apply = (text: string, who = by()) => applyDocuments(parts, who, parse(text))
+  await apply('kind: user\nname: mallory\nspec: { roles: [admin] }\n---\nkind: user\nname: olga\nspec: { roles: [admin] }\n')
+  const id = async (name: string) => (await findIdentity(store.db, { name }))!.id
+  const mallory = { ...by(), actor: { id: await id('mallory'), name: 'mallory' } }
+  const deny = (names: string, verb: string) =>
+    `kind: guardrail\nname: mine\nspec: { for: { names: [${names}] }, deny: [{ chaperone: any, verbs: [${verb}] }] }\n`
+  const alone = (verb: string) => new RegExp(`dana administers Chaperone and would lose \`${verb}\`, which mallory alone would keep`)
+  // As long as somebody else has it too, it is no more than a rule.
+  await apply(deny('olga', 'recording.read'), mallory)
+  for (const verb of ['recording.read', 'lock', 'identities', 'apply'])
+    assert.match((await faults(apply(deny('olga, dana', verb), mallory)))[0]!, alone(verb), verb)
+  // Not through somebody who is made by the way, or is a tool of his.
+  const puppet = `${deny('olga, dana', 'ca')}---\nkind: user\nname: puppet\nspec: { roles: [admin] }\n`
+  assert.match((await faults(apply(puppet, mallory)))[0]!, alone('ca'))
+  await apply('kind: agent\nname: tool-of-mallory\nspec: { owner: mallory, roles: [admin] }\n', mallory)
+  assert.match((await faults(apply(deny('olga, dana', 'ca'), mallory)))[0]!, alone('ca'))
+  // Not by a pipeline of whomever.
+  const pipeline = { ...by(), actor: { id: await id('report-bot'), name: 'report-bot' } }
+  assert.match((await faults(apply(deny('olga, dana', 'ca'), pipeline)))[0]!, alone('ca'))
+  // Who loses it may give it up; and whoever loses administration altogether holds nothing up.
+  await apply(deny('olga', 'ca'), mallory)
+  await apply(deny('olga, dana', 'ca'))
+  await apply('kind: user\nname: olga\nspec: { roles: [auditor] }\n', mallory)
+  await apply('kind: user\nname: olga\nspec: { roles: [approver] }\n', mallory)
+  // Who alone has a verb that administrators need cannot be locked: all the others can still be taken from her.
+  await apply(deny('olga, dana', 'lock'))
+  const others = VERBS.filter((verb) => verb !== 'lock' && verb !== 'ca').join(', ')
+  await apply(deny('mallory', others).replace('name: mine', 'name: stop'))
+})

@@ -2,14 +2,14 @@ import { ChaperoneError } from '../errors.ts'
 import { effective } from '../identity/given.ts'
 import { deadRules } from '../policy/lint.ts'
 import type { Resource, Vocabulary } from '../policy/types.ts'
-import { holdersOf, lostVerb } from './administrators.ts'
+import { cornered, holdersOf, lostVerb } from './administrators.ts'
 import { keyOf, planChanges, type Step } from './diff.ts'
 import { escalations } from './escalate.ts'
 import { misfitsOf } from './offers.ts'
 import { type CrossFault, crossCheck } from './resolve.ts'
 import type { Snapshot } from './stored.ts'
 import type { Applier, ParsedDocument, PlainDocument, Problem } from './types.ts'
-import { type FutureIdentity, makeWorld, type World, worldOf } from './world.ts'
+import { type FutureIdentity, makeWorld, NEW_ID, type World, worldOf } from './world.ts'
 
 export interface PlanParts {
   readonly vocabularies: readonly Vocabulary[]
@@ -106,12 +106,20 @@ export function plan({ vocabularies, chaperone }: PlanParts, snapshot: Snapshot,
 
   function lastAdministrator(all: readonly Step[], was: World, is: World): CrossFault | undefined {
     const changed = all.find((step) => step.op !== 'unchanged' && ['role', 'guardrail', 'user', 'agent'].includes(step.kind))
-    const verb = changed && lostVerb(holdersOf(was, vocabularies, chaperone, now), holdersOf(is, vocabularies, chaperone, now))
+    if (!changed) return undefined
+    const [held, holds] = [was, is].map((world) => holdersOf(world, vocabularies, chaperone, now)) as [Held, Held]
+    const fault = { of: keyOf(all.find((step) => step.op === 'delete') ?? changed), path: [], level: 'error' } as const
+    const verb = lostVerb(held, holds)
+    const alone = verb ? undefined : cornered(held, holds, new Set([by.actor.id, ...(by.chain ?? []).map(({ id }) => id)]))
+    if (alone)
+      return {
+        ...fault,
+        message: `${alone.loser} administers Chaperone and would lose \`${alone.verb}\`, which ${alone.keeper} alone would keep: nobody makes himself hard to remove.`,
+        fix: `Have ${alone.loser} apply it, leave the verb to somebody else too, or take administration from ${alone.loser} altogether.`,
+      }
     if (!verb) return undefined
     return {
-      of: keyOf(all.find((step) => step.op === 'delete') ?? changed),
-      path: [],
-      level: 'error',
+      ...fault,
       message:
         verb === 'apply'
           ? 'After this nobody could apply documents any more: the last administrator cannot be removed.'
@@ -120,6 +128,8 @@ export function plan({ vocabularies, chaperone }: PlanParts, snapshot: Snapshot,
     }
   }
 }
+
+type Held = ReturnType<typeof holdersOf>
 
 const textOf = ({ of, path, message }: CrossFault) => JSON.stringify([of, path, message])
 
@@ -187,7 +197,7 @@ function futureOf(step: Step, row: FutureIdentity | undefined): FutureIdentity {
   const spec = step.after!.spec as { roles: readonly string[]; traits: Record<string, unknown>; owner?: string }
   const own = { roles: spec.roles, traits: spec.traits }
   return {
-    id: row?.id ?? 'new',
+    id: row?.id ?? NEW_ID,
     kind: step.kind as 'user' | 'agent',
     name: step.name,
     state: stateSaid(step) ?? row?.state ?? 'active',

@@ -3,6 +3,9 @@ import { keyOf } from './diff.ts'
 import type { Snapshot } from './stored.ts'
 import type { PlainDocument } from './types.ts'
 
+/** In the place of the id of an identity that the apply makes. */
+export const NEW_ID = 'new'
+
 /** An identity as it would be after the apply. */
 export interface FutureIdentity {
   readonly id: string

@@ -24,13 +24,3 @@ export function parseByteSize(text: string): number {
   }
   return bytes
 }
-
-/** The size in the largest unit of 1024 in which it is at least one, for people: `511.3MiB`. */
-export function formatByteSize(bytes: number): string {
-  let size = Math.max(0, bytes)
-  for (const unit of ['B', 'KiB', 'MiB', 'GiB']) {
-    if (size < 1024) return `${Number(size.toFixed(1))}${unit}`
-    size /= 1024
-  }
-  return `${Number(size.toFixed(1))}TiB`
-}

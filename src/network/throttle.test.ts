@@ -40,3 +40,18 @@ test('a clock that is set back refills nothing', () => {
   now = 0
   assert.throws(() => throttle('192.0.2.1'), { code: 'too_many' })
 })
+
+test('rule 11: what is asked for at one door takes nothing from another, and all of them have one bounded table', () => {
+  const throttle = makeThrottle(manualClock(0))
+  assert.equal(
+    allowed((address) => throttle(address, '/v1/device'), '192.0.2.1', 100),
+    60,
+  )
+  assert.equal(
+    allowed((address) => throttle(address, '/v1/join'), '192.0.2.1', 100),
+    60,
+  )
+  // 10,000 further buckets, whatever door they are of, and the first is forgotten.
+  for (let i = 0; i < 10_000; i++) throttle(`192.0.2.${i}`, i % 2 === 0 ? '/v1/join' : 'scim')
+  throttle('192.0.2.1', '/v1/device')
+})

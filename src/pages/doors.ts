@@ -102,7 +102,7 @@ export function makeDoors(parts: PagesParts): Doors {
    */
   const assertNotTooOften = async ({ web, browser, context }: Visit) => {
     const known = web ? undefined : await browsers.known(browser)
-    parts.guesses(web?.session.id ?? (known ? `browser of ${known.name}` : context.env.remote))
+    parts.guesses(web?.session.id ?? (known ? `browser of ${known.name}` : context.env.remote), 'pages')
   }
 
   const doors: Doors = {

@@ -12,7 +12,7 @@ interface CompanyParts
     DeviceSigninParts,
     Pick<ScimParts, 'places' | 'administratorLeft' | 'told'> {
   readonly sessions: DirectoriesParts['sessions'] & DeviceSigninParts['sessions']
-  readonly guesses: (address: string) => void
+  readonly guesses: (address: string, door: string) => void
   readonly log: (error: ChaperoneError, where: string) => void
 }
 
@@ -23,6 +23,6 @@ export function openCompany(parts: CompanyParts) {
     directories: openDirectories({ ...parts, providers: openProviders(parts) }),
     secondStep: openSecondStep(parts),
     standingOf: parts.standingOf,
-    scim: createScim({ ...parts, throttle: parts.guesses }),
+    scim: createScim({ ...parts, throttle: (address) => parts.guesses(address, 'scim') }),
   }
 }

@@ -76,7 +76,7 @@ export type ServerOptions = z.infer<typeof serverOptions>
 export type ServerOptionsInput = z.input<typeof serverOptions>
 
 /** `$XDG_DATA_HOME/chaperone`, else `~/.local/share/chaperone`. */
-export const defaultDataDir = (env: NodeJS.ProcessEnv = process.env) => join(env.XDG_DATA_HOME ?? join(homedir(), '.local', 'share'), 'chaperone')
+export const defaultDataDir = (env: NodeJS.ProcessEnv = process.env) => join(env.XDG_DATA_HOME || join(homedir(), '.local', 'share'), 'chaperone')
 
 export function readOptions(input: ServerOptionsInput): ServerOptions {
   const result = serverOptions.safeParse(input)

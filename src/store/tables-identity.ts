@@ -104,6 +104,8 @@ export interface OauthRecordTable {
   uid: string | null
   consumed_at: number | null
   expires_at: number | null
+  /** of whoever asked for it without a credential (see network/throttle.ts); null: nobody such */
+  network: string | null
 }
 
 /** An OAuth client that was met: its metadata as it was believed. */

@@ -1,23 +1,14 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { inspect } from 'node:util'
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, jwtVerify } from 'jose'
-import { fakeOAuth } from '../../test/fakes/oauth-server.ts'
-import type { Draft } from '../audit/record.ts'
 import { mcpServerSpec } from '../catalog/mcp-server.ts'
-import { type Clock, systemClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { openTokens } from '../identity/tokens.ts'
-import { openKeyring } from '../keys/keyring.ts'
-import { loadRootKey } from '../keys/root-key.ts'
-import { openStore } from '../store/open.ts'
 import { openAssertions } from './assertions.ts'
 import type { LoginServer } from './logins.ts'
-import { openLogins } from './oauth.ts'
+import { loginsPlace } from './place.fixture.ts'
 
 const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 const SECRETS: Readonly<Record<string, string>> = {
@@ -28,32 +19,9 @@ const SECRETS: Readonly<Record<string, string>> = {
 const CHAIN = [{ identity: 'usr_1' }, { identity: 'agt_2', delegation: 'dlg_1' }, { identity: 'agt_3', delegation: 'dlg_2' }]
 
 async function place(t: TestContext) {
-  const fake = await fakeOAuth()
-  t.after(() => fake.close())
-  const dir = await mkdtemp(join(tmpdir(), 'chaperone-machine-'))
-  let ahead = 0
-  const clock: Clock = { now: () => systemClock.now() + ahead, at: (at, wake) => systemClock.at(at - ahead, wake) }
-  const store = await openStore({ dataDir: dir }, { clock })
-  t.after(async () => {
-    await store.close()
-    await rm(dir, { recursive: true, force: true })
-    await rm(`${dir}.key`, { force: true })
-  })
-  const keyring = await openKeyring(store, await loadRootKey({ store, createAt: `${dir}.key` }), clock)
+  const { fake, keyring, clock, records, secrets, open, advance } = await loginsPlace(t)
   const assertions = openAssertions({ keyring, clock, places: { web: 'chaperone.test' } })
-  const records: Draft[] = []
-  const secrets: string[] = []
-  const logins = openLogins({
-    store,
-    keyring,
-    clock,
-    audit: {
-      async append(draft) {
-        records.push(draft)
-        return { id: 'rec', seq: records.length }
-      },
-      addSecrets: (values) => void secrets.push(...values),
-    },
+  const logins = open({
     reveal: async (name) => SECRETS[name] ?? '',
     machine: { assertions, identify: (id) => (id === 'gone' ? undefined : { spiffe: `spiffe://acme.test/x/${id}`, name: `name-${id}` }) },
   })
@@ -66,9 +34,6 @@ async function place(t: TestContext) {
     if (first !== undefined) return first
     assert.equal(await login.refused(401, challenge, undefined), true)
     return (await login.token())?.value
-  }
-  const advance = (ms: number) => {
-    ahead += ms
   }
   return { fake, keyring, clock, assertions, logins, server, tokenAt, challenge, records, secrets, advance }
 }

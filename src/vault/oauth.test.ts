@@ -1,20 +1,12 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { inspect } from 'node:util'
 import { fakeAuthority } from '../../test/fakes/authority.ts'
 import { type FakeOAuth, fakeOAuth } from '../../test/fakes/oauth-server.ts'
-import type { Draft } from '../audit/record.ts'
 import { mcpServerSpec } from '../catalog/mcp-server.ts'
-import { type Clock, systemClock } from '../clock.ts'
 import { ChaperoneError, type ReasonCode } from '../errors.ts'
-import { openKeyring } from '../keys/keyring.ts'
-import { loadRootKey } from '../keys/root-key.ts'
-import { openStore } from '../store/open.ts'
 import type { LoginServer, LoginsParts } from './logins.ts'
-import { openLogins } from './oauth.ts'
+import { loginsPlace } from './place.fixture.ts'
 
 const REDIRECT = 'http://127.0.0.1:4711/callback'
 const by = { actor: { id: 'usr_1', name: 'dana', kind: 'user' } }
@@ -23,36 +15,9 @@ const refused = (code: ReasonCode, text?: RegExp) => (error: unknown) =>
   error instanceof ChaperoneError && error.code === code && (text === undefined || text.test(error.message))
 
 async function place(t: TestContext, given: { oauth?: object; fake?: FakeOAuth; more?: Partial<LoginsParts>; spec?: object } = {}) {
-  const fake = given.fake ?? (await fakeOAuth())
-  t.after(() => fake.close())
-  const dir = await mkdtemp(join(tmpdir(), 'chaperone-logins-'))
-  let ahead = 0
-  const clock: Clock = { now: () => systemClock.now() + ahead, at: (at, wake) => systemClock.at(at - ahead, wake) }
-  const store = await openStore({ dataDir: dir }, { clock })
-  t.after(async () => {
-    await store.close()
-    await rm(dir, { recursive: true, force: true })
-    await rm(`${dir}.key`, { force: true })
-  })
-  const keyring = await openKeyring(store, await loadRootKey({ store, createAt: `${dir}.key` }), clock)
-  const records: Draft[] = []
-  const secrets: string[] = []
-  const open = (more: Partial<LoginsParts> = {}) =>
-    openLogins({
-      store,
-      keyring,
-      clock,
-      audit: {
-        async append(draft) {
-          records.push(draft)
-          return { id: 'rec', seq: records.length }
-        },
-        addSecrets: (values) => void secrets.push(...values),
-      },
-      reveal: async (name) => `revealed-${name}`,
-      ...given.more,
-      ...more,
-    })
+  const { open: openAt, advance, ...standing } = await loginsPlace(t, given.fake)
+  const { fake } = standing
+  const open = (more: Partial<LoginsParts> = {}) => openAt({ reveal: async (name) => `revealed-${name}`, ...given.more, ...more })
   const logins = open()
   const serverWith = (oauth: object, more: object = {}): LoginServer => ({
     id: 'res_1',
@@ -67,10 +32,7 @@ async function place(t: TestContext, given: { oauth?: object; fake?: FakeOAuth; 
     await logins.finish(at, answer(url), { identity: 'usr_1', by })
     return new URL(url)
   }
-  const advance = (ms: number) => {
-    ahead += ms
-  }
-  return { fake, store, clock, logins, open, server, serverWith, begin, answer, logIn, records, secrets, advance }
+  return { ...standing, advance, logins, open, server, serverWith, begin, answer, logIn }
 }
 
 test('a login is begun, finished, used and removed, and each of these is a record without a token (peers R60)', async (t) => {

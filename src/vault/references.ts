@@ -1,6 +1,7 @@
 import { isOwnVariable, type SecretSpec } from '../catalog/secret.ts'
 import type { Clock } from '../clock.ts'
 import { parseDuration } from '../encoding/duration.ts'
+import { type ChaperoneError, toChaperoneError } from '../errors.ts'
 import { type Source, textOf, unreadable } from './source.ts'
 import { commandSource } from './source-command.ts'
 import { fileSource } from './source-file.ts'
@@ -26,6 +27,8 @@ export interface References {
   reveal(name: string): Promise<string>
   /** Reads those that were not read yet, so that records mask them from the moment they are named and not from their first use. Never rejects. */
   look(names: readonly string[]): Promise<void>
+  /** Why it cannot be had now, for whoever wrote where it is; undefined when it can. Never rejects. */
+  trouble(name: string): Promise<ChaperoneError | undefined>
 }
 
 interface Kept {
@@ -64,6 +67,8 @@ export function openReferences({ specOf, kept, env, clock, see }: ReferencesPart
       // One that cannot be read now is told to whoever uses it.
       await Promise.allSettled(fresh.map((name) => references.reveal(name)))
     },
+
+    trouble: (name) => references.reveal(name).then(() => undefined, toChaperoneError),
 
     has: (name) => specOf(name) !== undefined,
 

@@ -85,3 +85,34 @@ test('rule 11: of one network a few dozen clients register, whatever the other n
   assert.equal(statuses.at(-1), 429)
   assert.equal((await register('127.0.0.252')).status, 201)
 })
+
+test('what was agreed to holds for the host that the answer went to: another one, or this computer, is a first time', async (t) => {
+  const client_id = 'https://app.example.com/client'
+  const places = ['https://app.example.com/back', 'https://other.example.com/back', 'http://localhost/back', 'http://127.0.0.1/back']
+  const r = await rig(
+    t,
+    {},
+    `\n---\nkind: oauth-client\nname: both\nspec: ${JSON.stringify({ client_id, client_name: 'Both', redirect_uris: places })}\n`,
+  )
+  // Each time another browser, in which no factor was given: what is remembered needs none, what is new needs one.
+  const agreedAt = async (redirect_uri: string) => {
+    const browser = await r.browser('boris')
+    const page = await browser.open(begin({ resource: r.resource(), client_id, redirect_uri }))
+    const first = page.page.text.includes('id="consent-code"')
+    if (first) assert.equal((await browser.answer(page, { verdict: 'agree' })).status, 403, redirect_uri)
+    assert.ok((await browser.finish(page)).searchParams.get('code'), redirect_uri)
+    return first ? 'first' : 'again'
+  }
+  assert.equal(await agreedAt('https://app.example.com/back'), 'first')
+  assert.equal(await agreedAt('https://app.example.com/back'), 'again')
+  assert.equal(await agreedAt('https://other.example.com/back'), 'first')
+  assert.equal(await agreedAt('http://localhost:4000/back'), 'first')
+  // A port on this computer says nothing, and neither does by which of its names it is called.
+  assert.equal(await agreedAt('http://localhost:5000/back'), 'again')
+  assert.equal(await agreedAt('http://127.0.0.1:6000/back'), 'again')
+  const words = r.records.filter(({ type }) => type === 'delegation.made').map(({ data }) => String((data as { words?: string }).words))
+  assert.deepEqual(
+    words.map((text) => /which answers at ([^)]*)\)/.exec(text)?.[1]),
+    ['app.example.com', 'other.example.com', 'localhost'],
+  )
+})

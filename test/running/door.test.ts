@@ -34,11 +34,10 @@ test('a program that has bash and curl alone says who it is, gets a token for so
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line))
-  assert.equal(who.chain.at(-1).name, 'first', JSON.stringify(who))
+  assert.equal(who.name, 'first')
   assert.deepEqual([decodeJwt(svid.token).aud].flat(), ['https://api.example.com'])
-  assert.ok(sub.token, JSON.stringify(sub))
   const { sub: whom, act, client_id } = decodeJwt(sub.token)
-  assert.equal(whom, who.chain.at(-1).id, 'for whom it acts')
+  assert.equal(whom, who.id, 'for whom it acts')
   assert.notEqual((act as { sub: string }).sub, whom)
   assert.match(String(client_id), /agent\/second$/)
 })
@@ -99,7 +98,9 @@ test('links that a program leaves behind lead the cleaning nowhere: what they po
   assert.equal(await readFile(join(victim, 'api.sock'), 'utf8'), 'stays')
 })
 
-test('another user of the machine cannot open the socket of a run', { skip: process.getuid?.() !== 0 && 'only root can be another user' }, async (t) => {
+test('another user of the machine cannot open the socket of a run', {
+  skip: process.getuid?.() !== 0 && 'only root can be another user',
+}, async (t) => {
   const one = await run(
     t,
     `for how in "--reuid 65534 --regid 65534 --clear-groups" ""; do setpriv $how curl -s -o /dev/null -w '%{http_code} %{exitcode}\\n' --unix-socket $CHAPERONE_SOCKET http://x/run; done; true`,

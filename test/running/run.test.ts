@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { SessionRow } from '../../src/api/contract.ts'
 import { probeAbility } from '../../src/client/running/isolation.ts'
+import { makePlace, runsFolder } from '../../src/client/running/place.ts'
 import { apply, renewed } from '../parts/governed.ts'
 import { rigOfFile, runningRig, start } from './rig.ts'
 
@@ -90,6 +91,8 @@ test('a run ends when its person signs out, and when its delegation is taken bac
 test('rule 5: the person’s own credential is not to be seen by what runs for him, nor are other runs', {
   skip: ability.bwrap === undefined && ability.why,
 }, async (t) => {
+  const other = await makePlace(await runsFolder({}))
+  t.after(() => other.remove())
   const { rig, run } = await person(
     t,
     [],

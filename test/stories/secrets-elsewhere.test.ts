@@ -115,6 +115,42 @@ spec: { owner: dana, roles: [crm] }
     ])
   })
 
+  test('a sealed secret that a document names is not deleted by the way: whoever means it says so', async () => {
+    await home.apply(
+      `kind: mcp\nname: wiki\nspec: { url: "${url}", headers: { x-one: { secret: sealed-one } } }\n---\nkind: postgres\nname: shop\nspec: { address: "127.0.0.1:1", databases: [shop], auth: { password: { ro: { secret: sealed-one } } } }\n`,
+    )
+    const path = '/v1/secrets/sealed-one'
+    await assert.rejects(home.dana.api.call('DELETE', path), { code: 'conflict', message: /named by mcp\/wiki, postgres\/shop/, fix: /--force/ })
+    assert.equal(await home.server.parts.vault.reveal('sealed-one'), 'sealed-value-1234567890')
+    assert.deepEqual(await home.dana.api.call('DELETE', `${path}?force=true`), { usedBy: ['mcp/wiki', 'postgres/shop'] })
+    await assert.rejects(home.server.parts.vault.reveal('sealed-one'), { code: 'not_found' })
+  })
+
+  test('what cannot be had is told when its document is applied, with its place, and as long as that is so', async () => {
+    const loose = join(home.dir, 'loose-token')
+    await writeFile(loose, 'readable-by-everybody', { mode: 0o644 })
+    const { warnings } = await home.apply(
+      `${reference('{ env: NOBODY_SET_THIS }', 'unset')}---\n${reference(`{ file: ${loose} }`, 'loose')}---\n${reference(`{ file: ${file} }`)}`,
+    )
+    assert.deepEqual(
+      warnings.map(({ line, level, message }) => [line, level, message]),
+      [
+        [3, 'warning', 'The secret cannot be taken from the variable NOBODY_SET_THIS of the server: it is not set.'],
+        [7, 'warning', `The secret cannot be taken from the file ${loose}: others can write it, or everybody can read it.`],
+      ],
+    )
+    assert.match(warnings[1]!.fix!, /chmod 600/)
+    const hintsOf = async (name: string) => {
+      const { credentials } = await home.dana.api.call<UpstreamCredentials>('GET', '/v1/upstream-credentials')
+      return credentials.find((row) => row.name === name)!.hints.join('\n')
+    }
+    assert.match(await hintsOf('unset'), /NOBODY_SET_THIS of the server: it is not set/)
+    assert.match(await hintsOf('loose'), /everybody can read it.*chmod 600/)
+    assert.equal(await hintsOf('crm-token'), '')
+    await chmod(loose, 0o600)
+    assert.doesNotMatch(await hintsOf('loose'), /everybody/)
+  })
+
   test('a file that became readable for everybody is used no more', async () => {
     await chmod(file, 0o644)
     const { clock } = home.server.parts

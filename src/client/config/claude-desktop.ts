@@ -13,12 +13,13 @@ export const claudeDesktop: ClientForm = {
     isShim(entry)
       ? undefined
       : [
+          `Anthropic's servers call ${entry.url}, not your computer: before you go on, see that it opens in a browser outside of your network, without a warning of its certificate. Else leave --url out.`,
           'In Claude Desktop or at claude.ai, open Settings, then Connectors. (Team and Enterprise: an owner does it first, in the settings of the organization.)',
           'Add custom connector.',
           `Name: ${entry.name}`,
           `Remote MCP server URL: ${entry.url}`,
           'Add, then Connect: a browser opens, and you sign in to Chaperone.',
-          "Anthropic's servers call this URL, not your computer: it must be public, with a certificate that everybody trusts. Else leave --url out.",
         ],
+  callsFrom: "Anthropic's",
   after: 'Quit Claude Desktop and start it again.',
 }

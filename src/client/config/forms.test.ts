@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { parse as parseToml } from 'smol-toml'
 import { entryFor, isOurs } from './entries.ts'
 import { configFile, configText, FORMS, sources } from './forms.ts'
+import { assertPublic } from './public.ts'
 import { CLIENTS, type Client, type Entry, type ShimEntry } from './types.ts'
 
 const entry: ShimEntry = { name: 'files', command: '/usr/bin/node', args: ['/opt/chaperone.js', 'mcp', 'connect', 'files'], env: {} }
@@ -147,4 +148,29 @@ test('links hold the entry as the client reads it', () => {
   const code = FORMS.vscode.link!(entry)!
   assert.equal(code.split('?')[0], 'vscode:mcp/install')
   assert.deepEqual(JSON.parse(decodeURIComponent(code.split('?')[1]!)), { name: 'files', type: 'stdio', command: entry.command, args: entry.args })
+})
+
+test('what the maker of a client calls itself must be public: that is said first, and of what is not it is refused', () => {
+  for (const client of ['chatgpt', 'claude-desktop'] as const) {
+    const form = FORMS[client]
+    assert.match(form.clicks!(remote)![0]!, /servers call https:\/\/gw\.example\.com\/mcp\/files, not your computer/)
+    for (const host of ['gw.example.com', 'gw.example.com:7444', '8.8.8.8', '[2606:4700::1111]'])
+      assertPublic(form, { name: 'files', url: `https://${host}/mcp/files` })
+    for (const host of [
+      'localhost:7444',
+      '127.0.0.1:7444',
+      '10.1.2.3',
+      '[::1]:7444',
+      '[fd00::1]',
+      'gateway',
+      'gw.corp.internal',
+      'gw.local.',
+      '169.254.169.254',
+    ])
+      assert.throws(() => assertPublic(form, { name: 'files', url: `https://${host}/mcp/files` }), { code: 'unsupported', fix: /--web-url/ }, host)
+  }
+  assert.deepEqual(
+    CLIENTS.filter((client) => FORMS[client].callsFrom !== undefined),
+    ['claude-desktop', 'chatgpt'],
+  )
 })

@@ -57,6 +57,8 @@ export interface ClientForm {
   readonly value: (entry: Entry) => unknown
   /** What a person clicks where no file does it. */
   readonly clicks?: (entry: Entry) => readonly string[] | undefined
+  /** Whose servers, far from here, call a URL that it is given; absent: this computer does. */
+  readonly callsFrom?: string
   /** A link that installs the entry when it is opened. */
   readonly link?: (entry: Entry) => string | undefined
   /** What to do so that the client sees the change. */

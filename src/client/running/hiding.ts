@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { ChaperoneError } from '../../errors.ts'
 import { isIn } from '../../gateways/mcp/stdio/isolation-paths.ts'
+import { alsoAt } from './mounts.ts'
 import { OUR_PARTS, programFolders, real, SYSTEM } from './shown.ts'
 
 export interface HideAsk {
@@ -38,17 +39,21 @@ export function covers(ask: HideAsk): string[] {
     if (kind && !kind.isDirectory() && !kind.isFile())
       return shown.some((folder) => isIn(real(path), folder)) ? ['--ro-bind', '/dev/null', real(path)] : []
     const folders = kind?.isDirectory() ? [real(path)] : [...new Set([real(dirname(resolve(path))), dirname(real(path))])]
-    return folders.flatMap((folder) => {
-      const visible =
-        shown.some((one) => isIn(real(path), one) || isIn(folder, one)) || (kind?.isDirectory() && needed.some((one) => isIn(one, folder)))
-      if (!visible) return []
-      const around = writable.find((one) => isIn(folder, one))
-      if (around !== undefined) throw exposed(path, `it lies in ${around}, which the program may write to`)
-      const inside = needed.find((one) => isIn(one, folder))
-      if (inside !== undefined) throw exposed(path, `it lies in ${folder}, and so does ${inside}, which the program needs`)
-      if (MACHINE.includes(folder)) throw exposed(path, `it lies in ${folder}, which every program needs`)
-      return existsSync(folder) ? ['--tmpfs', folder] : []
-    })
+    // A home that is mounted twice shows them a second time.
+    return folders
+      .flatMap((folder) => [folder, ...(existsSync(folder) ? alsoAt(folder) : [])])
+      .flatMap((folder) => {
+        const visible =
+          shown.some((one) => isIn(real(path), one) || isIn(folder, one)) || (kind?.isDirectory() && needed.some((one) => isIn(one, folder)))
+        if (!visible) return []
+        const around = writable.find((one) => isIn(folder, one))
+        if (around !== undefined) throw exposed(path, `it lies in ${around}, which the program may write to`)
+        const inside = needed.find((one) => isIn(one, folder))
+        if (inside !== undefined) throw exposed(path, `it lies in ${folder}, and so does ${inside}, which the program needs`)
+        if (MACHINE.includes(folder)) throw exposed(path, `it lies in ${folder}, which every program needs`)
+        if (!existsSync(folder)) return []
+        return statSync(folder).isDirectory() ? ['--tmpfs', folder] : ['--ro-bind', '/dev/null', folder]
+      })
   })
 }
 

@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import { ChaperoneError } from '../../errors.ts'
 import { isIn } from '../../gateways/mcp/stdio/isolation-paths.ts'
 import { covers, type HideAsk } from './hiding.ts'
+import { alsoAt } from './mounts.ts'
 import { OUR_PARTS, programFolders, real, SYSTEM } from './shown.ts'
 
 export type Isolation = 'auto' | 'bubblewrap' | 'none'
@@ -111,8 +112,7 @@ export function bwrapArguments(ask: BwrapAsk): { readonly options: readonly stri
     ...(network === 'open' ? openBinds(ask) : closedBinds(ask)),
     ...covers(ask),
     // Of other runs the program sees nothing, and of its own not who ends it; and a covered folder may have had them in it.
-    '--tmpfs',
-    runs,
+    ...[runs, ...(network === 'open' && existsSync(runs) ? alsoAt(runs) : [])].flatMap((path) => ['--tmpfs', path]),
     ...ask.own.read.flatMap((path) => ['--ro-bind', path, path]),
     ...ask.own.write.flatMap((path) => ['--bind', path, path]),
     ...(network === 'open' ? ['--unshare-pid', '--unshare-ipc'] : ['--unshare-all']),

@@ -4,10 +4,11 @@ import type { Source } from './masks/types.ts'
 import type { Mirror } from './mirror/types.ts'
 import type { Keeping, Kept } from './record/keep.ts'
 import { newBudget } from './sql/behind.ts'
+import { otherNames } from './sql/encodings.ts'
 import type { Findings } from './sql/findings.ts'
 import { type Handles, handlesOf } from './sql/handles.ts'
 import type { Tree } from './sql/nodes.ts'
-import { fingerprintOf, parseSql, type Unread } from './sql/parse.ts'
+import { fingerprintOf, namesOf, parseSql, type Unread } from './sql/parse.ts'
 import type { Ceilings } from './sql/settings.ts'
 import { walkStatement } from './sql/walk.ts'
 
@@ -50,6 +51,8 @@ export interface SqlContext {
   readonly unsettled?: boolean
   /** The session began with `default_transaction_read_only=on`, and nothing that its rules allow lifts it. */
   readonly pinnedReadOnly?: boolean
+  /** What the server keeps its texts in; absent: UTF8. */
+  readonly encoding?: string | undefined
   /** `schema.function`, or globs: reviewed by the owner of the database, and only reading. */
   readonly reviewed?: readonly string[]
 }
@@ -71,7 +74,7 @@ export interface Described
   readonly settings: readonly string[]
   readonly summary: string
   /** The text could not be parsed at all. */
-  readonly unread?: 'syntax' | 'size'
+  readonly unread?: Unread['kind']
   /** Where it ended, in characters from 1. */
   readonly unreadAt?: number
   /** What a FETCH or EXECUTE runs, as far as the name was seen: all that it may stand for. */
@@ -86,6 +89,12 @@ export interface Described
 export function describeSql(sql: string, context: SqlContext = ORDINARY, parameterTypes: readonly number[] = []): readonly Described[] {
   const parsed = parseSql(sql)
   if ('failure' in parsed) return [unread(sql, parsed)]
+  const { encoding = 'UTF8' } = context
+  if (encoding !== 'UTF8') {
+    const names = namesOf(sql)
+    const failure = names ? otherNames(names, encoding) : 'its names cannot be told apart'
+    if (failure !== undefined) return [unread(sql, { failure, kind: 'names' })]
+  }
   let around = { ...surroundingsOf(context), parameterTypes }
   return parsed.statements.map(({ tree, text }) => {
     const described = describe(text, tree, walkStatement(tree, around, newBudget()))
@@ -322,7 +331,7 @@ function numberOf(mirror: Mirror): number {
   return known
 }
 
-const contextKey = ({ path, ceilings, mirror, pinnedReadOnly, reviewed, unsettled }: SqlContext): string =>
+const contextKey = ({ path, ceilings, mirror, pinnedReadOnly, reviewed, unsettled, encoding }: SqlContext): string =>
   JSON.stringify([
     mirror ? numberOf(mirror) : 0,
     path ?? null,
@@ -330,4 +339,5 @@ const contextKey = ({ path, ceilings, mirror, pinnedReadOnly, reviewed, unsettle
     pinnedReadOnly ?? false,
     reviewed ?? [],
     unsettled ?? false,
+    encoding ?? 'UTF8',
   ])

@@ -34,6 +34,8 @@ export interface RigOptions {
   /** see PostgresOptions */
   readonly binaries?: string
   readonly users?: readonly string[]
+  /** What the database `shop` keeps its texts in. Default: UTF8. */
+  readonly encoding?: string
   /** Database users whose sessions are not pinned to reading: so it is seen what the statement check stops alone. The product has no such switch. */
   readonly unpinned?: readonly string[]
 }
@@ -55,7 +57,7 @@ export async function startRig(options: RigOptions = {}) {
   })
   const admin = new pg.Client({ connectionString: postgres.superuserUrl })
   await admin.connect()
-  await admin.query('create database shop')
+  await admin.query(`create database shop ${options.encoding === undefined ? '' : `encoding '${options.encoding}' template template0 locale 'C'`}`)
   const shop = new pg.Client({ connectionString: postgres.superuserUrl.replace(/\/postgres$/, '/shop') })
   await shop.connect()
   await shop.query(FIXTURE)

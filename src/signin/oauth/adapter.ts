@@ -11,6 +11,8 @@ import { ROUTES } from './routes.ts'
 /** The request that is being answered: what the library asks its adapter for depends on it. */
 export interface Answering {
   readonly path: string
+  /** address of whoever asks */
+  readonly from: string
   readonly holder?: Holder
 }
 
@@ -26,7 +28,7 @@ export interface AdapterParts {
 export function makeAdapter({ store, clock, clients, grants, answering }: AdapterParts): (model: string) => Records {
   return (model) => {
     if (model === 'Client') return clientRecords(clients, () => answering()?.holder)
-    const records = openRecords(store, clock, model)
+    const records = openRecords(store, clock, model, () => answering()?.from)
     if (model === 'Grant')
       return {
         ...records,

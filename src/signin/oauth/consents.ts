@@ -57,7 +57,7 @@ export interface Asked {
   readonly readOnlyForced: boolean
   /** one sentence a line */
   readonly words: readonly string[]
-  /** He agreed to exactly this before, and is still signed in: no second factor is needed. */
+  /** He agreed to exactly this before, for an answer to the same host, and is still signed in: no second factor is needed. */
   readonly remembered: boolean
   /** ms since 1970 */
   readonly until: number
@@ -133,11 +133,22 @@ export function openConsents({ store, audit, clock, resources, grants, sessions 
     return [...(stopped ? [] : [{ name: usual, isNew: !there }]), ...others.map((name) => ({ name, isNew: false }))]
   }
 
-  async function standing(fromId: string, toId: string, clientId: string, { limits }: Share): Promise<Delegation | undefined> {
-    const wanted = canonicalJson(limits)
+  /** What he agreed to before, in the very words that he would read now but for the time: so also for the same host of the answer. */
+  async function standing(web: WebSession, waiting: Waiting, chosen: Chosen, toId: string, left: Share): Promise<Delegation | undefined> {
+    const fromId = web.session.principal.identityId
+    const wanted = canonicalJson(left.limits)
     const all = await listDelegations(store.db, { fromId, toId, now: clock.now() })
+    const read = ({ createdAt, expiresAt = createdAt }: Delegation) =>
+      wordsFor(web, waiting, chosen, { ...left, forMs: expiresAt - createdAt }).join(' ')
     // What a directory said in his place is no yes of his own.
-    return all.find((one) => one.how === 'consent' && one.madeBy === fromId && one.client === clientId && canonicalJson(one.limits) === wanted)
+    return all.find(
+      (one) =>
+        one.how === 'consent' &&
+        one.madeBy === fromId &&
+        one.client === waiting.client.id &&
+        canonicalJson(one.limits) === wanted &&
+        one.words === read(one),
+    )
   }
 
   const wordsFor = ({ session }: WebSession, waiting: Waiting, chosen: Chosen, { limits, forMs, bound }: Share): readonly string[] =>
@@ -151,7 +162,11 @@ export function openConsents({ store, audit, clock, resources, grants, sessions 
       ...(bound ? { bound } : {}),
     })
 
-  const clientOf = ({ client, redirectUri }: Waiting) => ({ name: client.name, host: new URL(redirectUri).host })
+  /** On his own computer each sign-in has a port of its own, and any program has each of its names. */
+  const clientOf = ({ client, redirectUri }: Waiting) => ({
+    name: client.name,
+    host: isLoopbackRedirect(redirectUri) ? 'localhost' : new URL(redirectUri).host,
+  })
 
   /** Only of a person, in his own browser: what acts for him agrees to nothing. */
   function assertPerson({ session: { principal } }: WebSession): void {
@@ -165,7 +180,7 @@ export function openConsents({ store, audit, clock, resources, grants, sessions 
       const chosen = answered ?? { agent: agents[0]!.name, readOnly: waiting.readOnly }
       const left = await given(web, waiting, chosen)
       const { known: agent } = await agentFor(web, waiting, chosen)
-      const remembered = agent !== undefined && (await standing(web.session.principal.identityId, agent.id, waiting.client.id, left)) !== undefined
+      const remembered = agent !== undefined && (await standing(web, waiting, chosen, agent.id, left)) !== undefined
       const redirect = new URL(waiting.redirectUri)
       const vouching = waiting.client.id.startsWith('https://') ? URL.parse(waiting.client.id)?.host : undefined
       return {
@@ -198,7 +213,7 @@ export function openConsents({ store, audit, clock, resources, grants, sessions 
       if (seen !== seenOf(waiting, chosen, left))
         throw new ChaperoneError('conflict', 'What it gets is no longer what you read.', { fix: 'Read it again, then agree.' })
       const agent = await agentFor(web, waiting, chosen)
-      const before = agent.known && (await standing(person.id, agent.known.id, waiting.client.id, left))
+      const before = agent.known && (await standing(web, waiting, { ...chosen, agent: agent.name }, agent.known.id, left))
       // Remembered for as long as he stays signed in; then it is asked for again, as he is.
       if (!before && !hasFreshFactor(session, clock.now()))
         throw new ChaperoneError(

@@ -4,6 +4,7 @@ import type { Context, Interaction, Token } from 'oidc-provider'
 import { errors, Provider } from 'oidc-provider'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../../errors.ts'
+import { addressOf } from '../../network/forwarded.ts'
 import type { Store } from '../../store/store.ts'
 import { type Answering, makeAdapter } from './adapter.ts'
 import { asOurs, dropCookie, HEADERS, metadata } from './answers.ts'
@@ -191,7 +192,7 @@ export function openOauthServer(parts: OauthServerParts): OauthServer {
       request.headers['x-forwarded-proto'] = 'https'
       delete request.headers['x-forwarded-host']
       const path = (request.url ?? '/').split('?', 1)[0]!
-      await requests.run({ path, ...(holder === undefined ? {} : { holder }) }, () => callback(request, response))
+      await requests.run({ path, from: addressOf(request), ...(holder === undefined ? {} : { holder }) }, () => callback(request, response))
     },
 
     async pending(uid, cookie) {

@@ -64,5 +64,49 @@ for (const dialect of ['sqlite', 'postgres'] as const) {
       assert.equal(await records.find('one'), undefined)
       assert.ok(await records.find('other'))
     })
+
+    test('rule 11: each network has a share of the sign-ins under way; its own oldest makes room, and nobody else’s', async (t) => {
+      const { store, clock } = await open(t)
+      let address: string | undefined
+      const records = openRecords(store, clock, 'Interaction', () => address)
+      const begin = async (from: string | undefined, id: string) => {
+        address = from
+        await records.upsert(id, { uid: id, params: {} }, 600)
+        clock.advance(1)
+      }
+      await begin('192.0.2.1', 'of-the-office')
+      for (let i = 0; i < 100; i++) await begin('198.51.100.7', `flood-${i}`)
+      assert.ok(await records.find('flood-0'))
+      // Whoever has his place keeps it when it is written again, from wherever.
+      await begin(undefined, 'flood-0')
+      await begin('198.51.100.7', 'flood-100')
+      assert.equal(await records.find('flood-1'), undefined)
+      for (const id of ['flood-0', 'flood-2', 'flood-100', 'of-the-office']) assert.ok(await records.find(id), id)
+      // Of one /48 two hundred, from however many of its /64s, however they are written.
+      await begin('2001:db8:2::1', 'neighbour')
+      for (let i = 0; i < 201; i++) await begin(`2001:${i % 2 ? 'db8' : 'DB8'}:1:${i.toString(16)}::1`, `six-${i}`)
+      assert.equal(await records.find('six-0'), undefined)
+      for (const id of ['six-1', 'six-200', 'neighbour', 'of-the-office']) assert.ok(await records.find(id), id)
+      // All places are taken: one more is refused, and takes the place of nobody.
+      const row = await store.db.selectFrom('oauth_records').selectAll().where('model', '=', 'Interaction').executeTakeFirstOrThrow()
+      const { count } = await store.db
+        .selectFrom('oauth_records')
+        .select((one) => one.fn.countAll<number>().as('count'))
+        .where('model', '=', 'Interaction')
+        .executeTakeFirstOrThrow()
+      const others = Array.from({ length: 10_000 - Number(count) }, (_, i) => ({ ...row, id: `x${i}`, uid: null, network: `x${i}` }))
+      await store.write(async (trx) => {
+        for (let at = 0; at < others.length; at += 1000)
+          await trx
+            .insertInto('oauth_records')
+            .values(others.slice(at, at + 1000))
+            .execute()
+      })
+      await assert.rejects(begin('203.0.113.1', 'one-more'), { code: 'too_many' })
+      await begin('198.51.100.7', 'own-place')
+      await begin(undefined, 'of-the-office')
+      await records.destroy('neighbour')
+      await begin('203.0.113.1', 'one-more')
+    })
   })
 }

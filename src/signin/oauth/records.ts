@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
-import type { Store } from '../../store/store.ts'
+import { networkOf, siteOf } from '../../network/throttle.ts'
+import type { Store, Write } from '../../store/store.ts'
 import type { OauthRecordTable } from '../../store/tables-identity.ts'
 
 /** What the library keeps; see its `Adapter`. Only what it writes for our grants. */
@@ -25,8 +26,11 @@ export interface Records {
   revokeByGrantId(grantId: string): Promise<void>
 }
 
-/** Written by whoever asks for it without a credential, so their number is bounded (rule 11). */
-const MOST_INTERACTIONS = 5_000
+/** Written by whoever asks for it without a credential, so their number is bounded (rule 11), as is that of each network. */
+const MOST_INTERACTIONS = 10_000
+/** Of one IPv4 address or IPv6 /64, behind which a whole office may sit; and of one IPv6 /48, which is what a customer is given. */
+const OF_NETWORK = 100
+const OF_SITE = 200
 const OPEN_TO_STRANGERS: ReadonlySet<string> = new Set(['Interaction'])
 
 /** Only the hash of what a client holds is kept: whoever reads the store, or its backup, has no code and no refresh token. */
@@ -38,7 +42,8 @@ const hashed = (id: string) => createHash('sha256').update(id).digest('hex')
  */
 const FORGOTTEN: ReadonlySet<string> = new Set(['Session', 'AccessToken', 'ClientCredentials'])
 
-export function openRecords(store: Store, clock: Clock, model: string): Records {
+/** `from`: the address of whoever is answered, if anybody is. */
+export function openRecords(store: Store, clock: Clock, model: string, from: () => string | undefined = () => undefined): Records {
   if (FORGOTTEN.has(model)) return nothing
   const row = (by: 'id' | 'uid' | 'user_code', value: string) =>
     store.db.selectFrom('oauth_records').selectAll().where('model', '=', model).where(by, '=', value).executeTakeFirst()
@@ -46,6 +51,44 @@ export function openRecords(store: Store, clock: Clock, model: string): Records 
     if (!found || (found.expires_at !== null && found.expires_at <= clock.now())) return undefined
     const payload = JSON.parse(found.payload) as StoredPayload
     return found.consumed_at === null ? payload : { ...payload, consumed: Math.floor(found.consumed_at / 1000) }
+  }
+
+  const open = (trx: Write) => trx.selectFrom('oauth_records').where('model', '=', model).where('expires_at', '>', clock.now())
+  const countOf = async (rows: ReturnType<typeof open>) =>
+    Number((await rows.select((row) => row.fn.countAll<number>().as('count')).executeTakeFirstOrThrow()).count)
+
+  /**
+   * Makes room for one more of a stranger: whoever has his share gives up his own oldest, never that of somebody else, so that a few
+   * addresses stop nobody. Returns his network. Throws `too_many` when all places are taken.
+   */
+  async function placeFor(trx: Write, id: string): Promise<string | null> {
+    const asks = from()
+    const network = asks === undefined ? null : networkOf(asks)
+    // Whoever has a place keeps it: a person says yes to what is there already.
+    if (await open(trx).select('id').where('id', '=', id).executeTakeFirst()) return network
+    if (network !== null) {
+      const site = siteOf(network)
+      const shares = [
+        { own: () => open(trx).where('network', '=', network), most: OF_NETWORK },
+        ...(site === undefined ? [] : [{ own: () => open(trx).where('network', 'like', `${site}:%`), most: OF_SITE }]),
+      ]
+      for (const { own, most } of shares) {
+        const over = (await countOf(own())) - most + 1
+        if (over <= 0) continue
+        const oldest = await own().select('id').orderBy('expires_at').limit(over).execute()
+        await trx
+          .deleteFrom('oauth_records')
+          .where('model', '=', model)
+          .where(
+            'id',
+            'in',
+            oldest.map((row) => row.id),
+          )
+          .execute()
+      }
+    }
+    if ((await countOf(open(trx))) >= MOST_INTERACTIONS) throw new ChaperoneError('too_many', 'Too many sign-ins of clients are under way.')
+    return network
   }
 
   return {
@@ -61,21 +104,14 @@ export function openRecords(store: Store, clock: Clock, model: string): Records 
         uid: payload.uid === undefined ? null : hashed(payload.uid),
         consumed_at: null,
         expires_at: expiresIn === undefined ? null : clock.now() + expiresIn * 1000,
+        network: null,
       }
-      const { model: _model, id: _id, consumed_at: _consumed, ...changed } = values
+      const { model: _model, id: _id, consumed_at: _consumed, network: _network, ...changed } = values
       await store.write(async (trx) => {
-        if (OPEN_TO_STRANGERS.has(model)) {
-          const { count } = await trx
-            .selectFrom('oauth_records')
-            .select((row) => row.fn.countAll<number>().as('count'))
-            .where('model', '=', model)
-            .where('expires_at', '>', clock.now())
-            .executeTakeFirstOrThrow()
-          if (Number(count) >= MOST_INTERACTIONS) throw new ChaperoneError('too_many', 'Too many sign-ins of clients are under way.')
-        }
+        const network = OPEN_TO_STRANGERS.has(model) ? await placeFor(trx, values.id) : null
         await trx
           .insertInto('oauth_records')
-          .values(values)
+          .values({ ...values, network })
           .onConflict((conflict) => conflict.columns(['model', 'id']).doUpdateSet(changed))
           .execute()
       })

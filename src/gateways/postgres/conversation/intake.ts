@@ -5,6 +5,7 @@ import { NO_PARAMETERS } from '../asking/bound.ts'
 import { type Described, type DescriptionCache, type Place, type SqlContext, statementAction } from '../describe.ts'
 import { statementBodies } from '../record/keep.ts'
 import { UnknownName } from '../refuse.ts'
+import { isSameName } from '../sql/encodings.ts'
 import { readBind, readExecute, readParse, readQuery, readTarget } from '../wire/client.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
 import type { ClientMessage } from '../wire/framer.ts'
@@ -303,12 +304,23 @@ export class Intake {
     if (described.prepares !== undefined) assertRoom(this.#statements, this.#parts.limits.names, 'prepared statements')
     const shape = { fields: undefined }
     const prepared = (): Prepared => ({ described, action: statementAction(place, described, context), text, source, context, shape })
+    if (described.prepares !== undefined) this.#meanings.assertStillMeant(prepared())
     return whenDone(described, this.#statements, portals, prepared)
+  }
+
+  /** Where the server makes other names of them, two could be one there. */
+  #assertSameName(...names: readonly string[]): void {
+    const { encoding = 'UTF8' } = this.#bearings.context
+    if (names.every((name) => isSameName(name, encoding))) return
+    throw new ChaperoneError('unsupported', `The name of a prepared statement or portal goes beyond ASCII, and the database keeps ${encoding}.`, {
+      fix: 'Give it a name of ASCII characters.',
+    })
   }
 
   #parse(frame: Buffer): boolean {
     this.#assertReadable()
     const { name, text, types } = readParse(frame)
+    this.#assertSameName(name)
     const own = types.filter((oid) => oid >= FIRST_OWN)
     if (!this.#bearings.isAtHand(text)) return false
     assertRoom(this.#statements, this.#parts.limits.names, 'prepared statements')
@@ -340,12 +352,14 @@ export class Intake {
       declared: types,
       shape: { fields: undefined },
     }
+    this.#meanings.assertStillMeant(prepared)
     this.#parts.add(parse, frame, { name: { ...this.#statements.naming(name, prepared), failed } })
     return true
   }
 
   #bind(frame: Buffer): boolean {
     const { portal: name, statement, values, isBinary } = readBind(frame)
+    this.#assertSameName(name, statement)
     const found = this.#statements.find(statement)
     if (found === 'wait') return false
     if (!found) throw new UnknownName('prepared statement', statement)
@@ -380,6 +394,7 @@ export class Intake {
 
   #execute(frame: Buffer): boolean {
     const { portal: name } = readExecute(frame)
+    this.#assertSameName(name)
     const portal = this.#parts.portals.find(name)
     if (portal === 'wait') return false
     // A cursor of DECLARE is a portal too; run by this message it would escape its FETCH.
@@ -400,8 +415,14 @@ export class Intake {
   /** What the server says of the columns is remembered: a masked statement may not show a row before it is known. */
   #describe(frame: Buffer): boolean {
     const { of, name } = readTarget(frame)
+    this.#assertSameName(name)
     const found = (of === 'statement' ? this.#statements : this.#parts.portals).find(name)
     if (found === 'wait') return false
+    if (of === 'statement' && found && 'text' in found) {
+      this.#assertReadable()
+      if (!this.#bearings.isAtHand(found.text)) return false
+      this.#meanings.again(found)
+    }
     // A cursor of DECLARE has a name, and clients ask for its columns.
     if (!found && of === 'portal' && name === '') throw new UnknownName('portal', name)
     this.#inSegment = true
@@ -413,6 +434,7 @@ export class Intake {
 
   #close(frame: Buffer): void {
     const { of, name } = readTarget(frame)
+    this.#assertSameName(name)
     this.#inSegment = true
     const names: Pick<Names<unknown>, 'naming' | 'sinceSync'> = of === 'statement' ? this.#statements : this.#parts.portals
     // With no Sync among them they would be remembered without end.

@@ -5,7 +5,7 @@ import type { Bearings } from './bearings.ts'
 import { Cursors } from './cursors.ts'
 import { executed, Overlay } from './handles.ts'
 import type { Portals } from './portals.ts'
-import type { Names, Prepared } from './prepared.ts'
+import type { Names, Prepared, Shape } from './prepared.ts'
 
 export interface MeaningsParts {
   readonly place: Place
@@ -20,6 +20,9 @@ export interface MeaningsParts {
 /** Prepared statements that execute prepared statements, one through the other; more are taken as anything. */
 const MOST_DEPTH = 5
 
+/** Search paths under which one prepared statement is used; for more it is to be prepared anew. */
+const MOST_PATHS = 1000
+
 /** EXECUTE has the kinds of its body besides its own, and FETCH those of its cursor. */
 const PLANNED: ReadonlySet<string> = new Set(['select', 'insert', 'update', 'delete', 'merge'])
 
@@ -27,6 +30,8 @@ const PLANNED: ReadonlySet<string> = new Set(['select', 'insert', 'update', 'del
 export class Meanings {
   readonly #parts: MeaningsParts
   readonly #cursors = new Cursors()
+  /** The relations that a prepared statement meant when it was first seen under a search path. */
+  readonly #meant = new WeakMap<Shape, Map<string, readonly string[]>>()
   /** EXECUTE of EXECUTE of ... */
   #depth = 0
 
@@ -86,6 +91,29 @@ export class Meanings {
     const described = this.follow(this.#parts.cache.describe(prepared.text, context, prepared.types)[0]!)
     // A name that is just changing hands: what it will stand for is not known yet.
     const sure = described === 'wait' ? executed(before, undefined, undefined) : described
-    return { ...prepared, described: sure, action: statementAction(this.#parts.place, sure, context), context }
+    const now = { ...prepared, described: sure, action: statementAction(this.#parts.place, sure, context), context }
+    this.assertStillMeant(now)
+    return now
+  }
+
+  /**
+   * The server keeps what it made of the names of a prepared statement until the search path is another one, or what they lead to is
+   * changed. A newer table that stands before the old one on the same path is not seen: it would be judged, and the old one read.
+   * To be called where the server looks at the names: Parse, Bind, Describe. Throws `conflict`.
+   */
+  assertStillMeant({ described, context: { path }, shape }: Prepared): void {
+    if (!described || !path || described.executes !== undefined || described.fetches !== undefined) return
+    const meant = this.#meant.get(shape) ?? new Map<string, readonly string[]>()
+    this.#meant.set(shape, meant)
+    const key = JSON.stringify(path)
+    const now = [...described.read, ...described.written]
+    const before = meant.get(key)
+    // A name that was not known then has no schema.
+    const gone = before?.some((name) => name.includes('.') && !now.includes(name)) ?? meant.size >= MOST_PATHS
+    if (gone)
+      throw new ChaperoneError('conflict', 'Its names lead elsewhere than when it was prepared.', {
+        fix: 'Close it (DEALLOCATE), and prepare it anew.',
+      })
+    if (!before) meant.set(key, now)
   }
 }

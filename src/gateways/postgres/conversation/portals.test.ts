@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { bind, close, describe, execute, sync } from '../raw.fixture.ts'
-import { ANYTHING, READER, type Rig, startRig } from '../rig.fixture.ts'
+import { ANYTHING, READER, type Rig, startRig, until } from '../rig.fixture.ts'
 import { parseMessage as parse, queryMessage as query } from '../wire/write.ts'
 import { Portals } from './portals.ts'
 import type { Portal, Run } from './prepared.ts'
@@ -200,3 +200,143 @@ test('rule 11: savepoints without end are not remembered without end, and what t
   portals.rollBackTo('s4999')
   assert.deepEqual([...portals.names()], ['before'])
 })
+
+test('rule 2: the server goes on with the table that a prepared statement meant, when a newer one stands before it on the search path: so does the judgement', async () => {
+  await rig.admin.query('create schema scratch authorization writer')
+  rig.state.roles = [
+    { allow: [{ postgres: 'any', databases: ['shop'], as: ['reader', 'writer'], can: 'any', tables: ['scratch.*', 'pg_temp*.*'] }] },
+    {
+      allow: [
+        {
+          postgres: 'any',
+          databases: ['shop'],
+          as: ['reader', 'writer'],
+          can: 'read',
+          tables: ['public.*'],
+          mask: { 'public.customers.name': 'fixed' },
+        },
+      ],
+    },
+  ]
+  const raw = await rig.raw('writer')
+  const answer = async (...frames: Buffer[]) => {
+    raw.send(...frames)
+    return (await raw.answers()).join(' ')
+  }
+  const runs = () => answer(bind('', 's'), describe('P', ''), execute(''), sync())
+  try {
+    assert.equal(await answer(query('set search_path = scratch, public')), 'C:SET ZI')
+    const NAMES = 'select name from customers where id = 1'
+    assert.equal(await answer(parse('s', NAMES), sync()), '1 ZI')
+    assert.equal(await answer(parse('other', NAMES), sync()), '1 ZI')
+    assert.equal(await answer(query(`prepare q as ${NAMES}`)), 'C:PREPARE ZI')
+    assert.equal(await runs(), '2 D:*** C:SELECT 1 ZI')
+    assert.equal(await answer(query('create table scratch.customers (id int, name text)')), 'C:CREATE TABLE ZI')
+    assert.equal(await runs(), 'E:55000 ZI')
+    assert.equal(await answer(query('execute q')), 'E:55000 ZI')
+    // With another path the server looks anew, and with what is prepared anew.
+    assert.equal(await answer(query('set search_path = public')), 'C:SET ZI')
+    assert.equal(await runs(), '2 D:*** C:SELECT 1 ZI')
+    assert.equal(await answer(query('set search_path = scratch, public')), 'C:SET ZI')
+    assert.equal(await answer(close('S', 's'), parse('s', NAMES), sync()), '3 1 ZI')
+    assert.equal(await runs(), '2 C:SELECT 0 ZI')
+    // A Describe has the server look as well, and no name is moved before it in one breath.
+    assert.equal(await answer(query('set search_path = public')), 'C:SET ZI')
+    assert.equal(
+      await answer(parse('', 'set search_path = scratch, public'), bind('', ''), execute(''), describe('S', 's'), sync()),
+      '1 2 C:SET E:42501 ZI',
+    )
+  } finally {
+    raw.end()
+    rig.state.roles = [ANYTHING]
+  }
+})
+
+const sleep = 'select pg_sleep(20)'
+const sleeps = [parse('', sleep), bind('', ''), execute('')]
+const five = (name: string) => parse(name, 'select 5')
+// Each step is one write; a statement that sleeps is cancelled, by its time or by somebody.
+const CUT_SHORT: readonly (readonly [string, Buffer[][]])[] = [
+  ['a portal of the same transaction', [whole('begin'), [five(''), bind('x', ''), sync()], [...sleeps, sync()], runs('x')]],
+  [
+    'bound since the savepoint',
+    [whole('begin'), whole('savepoint a'), [five(''), bind('x', ''), ...sleeps, sync()], [query('rollback to a')], runs('x')],
+  ],
+  [
+    'bound before the savepoint',
+    [whole('begin'), bound('x', 'select 5'), whole('savepoint a'), [...sleeps, sync()], [query('rollback to a')], runs('x')],
+  ],
+  ['bound before a Query', [whole('begin'), bound('x', 'select 5'), [query('savepoint a')], [query(sleep)], [query('rollback to a')], runs('x')]],
+  ['without a transaction', [[five(''), bind('x', ''), ...sleeps, execute('x'), sync()], runs('x')]],
+  [
+    'a Close that was skipped',
+    [
+      [five('s'), sync()],
+      [...sleeps, close('S', 's'), sync()],
+      [bind('', 's'), execute(''), sync(), close('S', 's'), sync()],
+    ],
+  ],
+  [
+    'names that were skipped',
+    [
+      [five('s'), sync()],
+      [...sleeps, close('S', 's'), parse('s', 'select 6'), sync()],
+      [bind('', 's'), execute(''), sync()],
+    ],
+  ],
+  [
+    'a Parse before it',
+    [
+      [five('s'), ...sleeps, close('S', 's'), sync()],
+      [bind('', 's'), execute(''), sync()],
+    ],
+  ],
+  [
+    'a portal that was suspended',
+    [
+      whole('begin'),
+      [parse('', 'select generate_series(1, 3)'), bind('x', ''), execute('x', 1), sync()],
+      [query('savepoint a')],
+      [...sleeps, sync()],
+      [query('rollback to a')],
+      [execute('x', 1), sync()],
+    ],
+  ],
+  [
+    'in a pipeline of several',
+    [
+      [...sleeps, sync(), five('t'), bind('x', 't'), execute('x'), sync()],
+      [bind('', 't'), execute(''), sync()],
+    ],
+  ],
+]
+
+for (const how of ['its time is over', 'somebody cancels it'] as const)
+  test(`rule 2: what a client has by name is what the server has, when ${how} in the middle of a pipeline`, async () => {
+    for (const [what, steps] of CUT_SHORT) {
+      const answers = async (raw: Awaited<ReturnType<typeof rig.raw>>) => {
+        raw.send(query("select set_config('application_name', 'cut short', false)"))
+        await raw.answers()
+        if (how === 'its time is over') {
+          raw.send(query("set statement_timeout = '150ms'"))
+          await raw.answers()
+        }
+        const said: string[] = []
+        for (const frames of steps) {
+          raw.send(...frames)
+          const isAsleep = frames.some((frame) => frame.includes('pg_sleep'))
+          if (isAsleep && how === 'somebody cancels it')
+            await until(async () => {
+              const asleep = await rig.admin.query("select pid from pg_stat_activity where wait_event = 'PgSleep'")
+              for (const { pid } of asleep.rows) await rig.admin.query('select pg_cancel_backend($1)', [pid])
+              return asleep.rowCount !== 0
+            })
+          const readies = frames.filter((frame) => frame[0] === 0x53 || frame[0] === 0x51).length
+          said.push((await raw.answers(readies)).join(' '))
+        }
+        raw.end()
+        return said
+      }
+      assert.deepEqual(await answers(await rig.raw('writer')), await answers(await rig.rawDirect('writer')), what)
+    }
+  })

@@ -16,7 +16,7 @@ export interface UpstreamParts extends CredentialParts {
 
 /** A connection to the database for a client of ours, logged in and idle. */
 export interface Upstream extends Omit<LoggedIn, 'frames'> {
-  readonly context: Pick<SqlContext, 'path' | 'ceilings'>
+  readonly context: Pick<SqlContext, 'path' | 'ceilings' | 'encoding'>
   /** Bytes that came after the login: a notice, the beginning of one. */
   readonly rest: Buffer
 }
@@ -32,7 +32,7 @@ export async function openUpstream(
     const { frames, ...link } = await enter(asOf(permit), spec, settings, parts, deadline)
     try {
       const [row] = await ask(link.socket, frames, PROBE, deadline)
-      return { ...link, context: readProbe(row ?? []), rest: frames.rest }
+      return { ...link, context: { ...readProbe(row ?? []), encoding: link.parameters.get('server_encoding') ?? 'unknown' }, rest: frames.rest }
     } catch (error) {
       link.socket.destroy()
       throw error

@@ -1,5 +1,6 @@
 import { setImmediate as breathe } from 'node:timers/promises'
 import { ChaperoneError } from '../../../errors.ts'
+import { readable } from '../sql/encodings.ts'
 import { CASTS, NAMES, OPERATORS, ROUTINES, relationsAfter, SIGNATURE, TYPES } from './catalog.ts'
 import { type Listed, makeMirror } from './make.ts'
 import type { Column, Mirror, RelationKind, Routine, UserCast, UserOperator, UserType } from './types.ts'
@@ -140,11 +141,11 @@ function relationOf(head: unknown[], columns: string | null, domains: Domains): 
     kind: KINDS[kind] ?? 'other',
     rowType: [Number(row), Number(array)],
     columns: () => columnsOf(columns, domains),
-    ...(definition === null ? {} : { definition }),
+    ...(definition === null ? {} : { definition: readable(definition) }),
     ...(partitionKey === null ? {} : { partitionKey }),
-    checks: checks ?? [],
+    checks: (checks ?? []).map(readable),
     sorted: (sorted ?? []).map(([columns, plain]) => ({ columns, plain })),
-    policies: policies ?? [],
+    policies: (policies ?? []).map(readable),
     children: oids(children),
     parents: oids(parents),
     hasTriggers,
@@ -227,7 +228,15 @@ function typeOf(head: unknown[], code: string | null): { readonly type: UserType
     string[] | null,
   ]
   const parts = oids([element, base, subtype, range]).filter((part) => part !== 0)
-  const type = { oid: Number(oid), schema, name, kind: TYPE_KINDS[kind] ?? 'base', parts, checks: checks ?? [], runs: routinesOf(code) }
+  const type = {
+    oid: Number(oid),
+    schema,
+    name,
+    kind: TYPE_KINDS[kind] ?? 'base',
+    parts,
+    checks: (checks ?? []).map(readable),
+    runs: routinesOf(code),
+  }
   return { type, domainOver: Number(base) }
 }
 

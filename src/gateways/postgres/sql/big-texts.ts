@@ -2,8 +2,7 @@ import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
-import { remember } from './parse.ts'
-import type { BigAnswer } from './parse-worker.ts'
+import { type Reading, remember } from './parse.ts'
 
 /** Texts that wait for the one thread. */
 const MOST_WAITING = 64
@@ -82,17 +81,17 @@ export class BigTexts {
       env: {},
       resourceLimits: { maxOldGenerationSizeMb: 1024 },
     })
-    worker.on('message', (answer: BigAnswer) => this.#answered(worker, answer))
+    worker.on('message', (answer: Reading) => this.#answered(worker, answer))
     worker.on('error', () => this.#giveUp(worker))
     worker.on('exit', () => this.#giveUp(worker))
     return worker
   }
 
-  #answered(worker: Worker, { parsed, fingerprint }: BigAnswer): void {
+  #answered(worker: Worker, reading: Reading): void {
     if (worker !== this.#worker) return
     const job = this.#job!
     this.#over()
-    remember(job.text, parsed, fingerprint)
+    remember(job.text, reading)
     job.resolve()
     this.#next()
   }

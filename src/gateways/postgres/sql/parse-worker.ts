@@ -1,11 +1,6 @@
 import { parentPort } from 'node:worker_threads'
-import { fingerprintOf, loadParser, type Parsed, parseAnyLength, parseSql } from './parse.ts'
+import { fingerprintOf, loadParser, namesOf, type Parsed, parseAnyLength, parseSql, type Reading } from './parse.ts'
 import { withoutRepeats } from './repeats.ts'
-
-export interface BigAnswer {
-  readonly parsed: Parsed
-  readonly fingerprint: string | undefined
-}
 
 /** What a tree may hold once its repeats are left out; it is handed over to the thread that serves everybody. */
 const MOST_NODES = 20_000
@@ -13,7 +8,7 @@ const MOST_NODES = 20_000
 parseAnyLength()
 await loadParser()
 parentPort!.on('message', (text: string) => {
-  parentPort!.postMessage({ parsed: pruned(parseSql(text)), fingerprint: fingerprintOf(text) } satisfies BigAnswer)
+  parentPort!.postMessage({ parsed: pruned(parseSql(text)), fingerprint: fingerprintOf(text), names: namesOf(text) } satisfies Reading)
 })
 
 function pruned(parsed: Parsed): Parsed {

@@ -1,4 +1,5 @@
 import { fingerprintSync, hasSqlDetails, loadModule, parseSync, scanSync } from 'libpg-query'
+import { type NameTraits, traitsOf } from './encodings.ts'
 
 /** The parser is WebAssembly: it is loaded once, before the first statement. */
 let loading: Promise<void> | undefined
@@ -14,10 +15,17 @@ export interface ParsedStatement {
   readonly text: string
 }
 
-/** A text that is no SQL, or too much of it. `at`: where, in characters from 1, if the parser says. */
+/** What another thread has read for this one. */
+export interface Reading {
+  readonly parsed: Parsed
+  readonly fingerprint: string | undefined
+  readonly names: NameTraits | undefined
+}
+
+/** A text that is no SQL, too much of it, or with names that may be others on the server. `at`: where, in characters from 1, if the parser says. */
 export interface Unread {
   readonly failure: string
-  readonly kind: 'syntax' | 'size'
+  readonly kind: 'syntax' | 'size' | 'names'
   readonly at?: number
 }
 
@@ -33,7 +41,7 @@ const MOST_TOKENS = 65_536
 export const BIG_TEXT = 64 * 1024
 /** Large texts whose trees are at hand: one for each connection that is about to send one. */
 const MOST_REMEMBERED = 32
-const remembered = new Map<string, { readonly parsed: Parsed; readonly fingerprint: string | undefined }>()
+const remembered = new Map<string, Reading>()
 let isParser = false
 
 /** For the thread that does nothing else. */
@@ -41,9 +49,9 @@ export const parseAnyLength = (): void => {
   isParser = true
 }
 
-export function remember(text: string, parsed: Parsed, fingerprint: string | undefined): void {
+export function remember(text: string, reading: Reading): void {
   remembered.delete(text)
-  remembered.set(text, { parsed, fingerprint })
+  remembered.set(text, reading)
   for (const [old] of remembered) {
     if (remembered.size <= MOST_REMEMBERED) break
     remembered.delete(old)
@@ -97,6 +105,17 @@ export function fingerprintOf(text: string): string | undefined {
     return fingerprintSync(text)
   } catch {
     // Without one it is still judged and recorded: it only is not found together with its like.
+    return undefined
+  }
+}
+
+/** What its names are like. Undefined for what cannot be parsed. */
+export function namesOf(text: string): NameTraits | undefined {
+  if (text.length > BIG_TEXT && !isParser) return remembered.get(text)?.names
+  try {
+    return traitsOf(text)
+  } catch {
+    // The scanner says of no text that it cannot be read but by throwing; whoever asks takes that for the worst.
     return undefined
   }
 }
