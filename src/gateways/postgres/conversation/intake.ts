@@ -12,13 +12,14 @@ import type { ClientMessage } from '../wire/framer.ts'
 import { Alone } from './alone.ts'
 import { Bearings, type BearingsParts } from './bearings.ts'
 import { AMONG_OTHERS, GOES_ON, IN_PIPELINE, whyNot } from './cannot.ts'
-import { movesPortals, movesStatements, mustBeOver, Overlay, takesUnnamed, whenDone } from './handles.ts'
+import { Overlay, takesUnnamed, whenDone } from './handles.ts'
 import { Meanings } from './meanings.ts'
 import { needsNames } from './own-statements.ts'
 import type { Reading } from './parking.ts'
 import type { Portals } from './portals.ts'
 import { assertRoom, type Item, isSimple, Names, type Portal, type Prepared, parametersOf } from './prepared.ts'
 import type { Replies } from './replies.ts'
+import { Segment } from './segment.ts'
 import type { Sight } from './sight.ts'
 
 /** One statement that is to be judged for good, and recorded. */
@@ -58,6 +59,14 @@ const BEGINS = new Set<number>([query, parse, bind, describe, execute, close])
 const FIRST_OWN = 16_384
 const DURING_COPY = new Set<number>([copyData, copyDone, copyFail, flush, sync, terminate])
 
+/** Where the server makes other names of them, two could be one there. */
+function assertSameNames({ encoding = 'UTF8' }: SqlContext, ...names: readonly string[]): void {
+  if (names.every((name) => isSameName(name, encoding))) return
+  throw new ChaperoneError('unsupported', `The name of a prepared statement or portal goes beyond ASCII, and the database keeps ${encoding}.`, {
+    fix: 'Give it a name of ASCII characters.',
+  })
+}
+
 /**
  * Reads what the client sends, message by message: what it asks for, under which name, and whether it may be looked at yet.
  * A text is read as the server will read it, so nothing is read while something that was sent before may change that.
@@ -67,16 +76,7 @@ export class Intake {
   readonly #statements = new Names<Prepared>(({ source }) => source.length)
   readonly #bearings: Bearings
   readonly #meanings: Meanings
-  /** a refusal was found: the rest up to Sync is not even looked at */
-  #skipping = false
-  /** Something of the extended protocol was taken since the last Sync. */
-  #inSegment = false
-  /** What must be over before anything else is read was asked for: in this segment, or before it and not finished. */
-  #unsettledHere = false
-  #unsettledBefore = false
-  /** In this segment names of prepared statements, or of portals, may have changed hands. */
-  #statementsMoved = false
-  #portalsMoved = false
+  readonly #segment = new Segment()
   /** The client has sent all of its copy data; the server may not have come to the end of it. */
   #copyEnded = false
   readonly #alone: Alone
@@ -84,7 +84,7 @@ export class Intake {
   constructor(parts: IntakeParts) {
     this.#parts = parts
     this.#bearings = new Bearings({ ...parts, statements: this.#statements })
-    this.#meanings = new Meanings({ ...parts, statements: this.#statements, bearings: this.#bearings, unsettled: () => this.#unsettledHere })
+    this.#meanings = new Meanings({ ...parts, statements: this.#statements, bearings: this.#bearings, unsettled: () => this.#segment.isUnsettled })
     this.#alone = new Alone({ ...parts, askedBy: (portal) => this.#askedBy(portal), readAgain: (portal) => this.#portalAgain(portal) })
   }
 
@@ -108,7 +108,7 @@ export class Intake {
     const { type, frame } = message
     const { replies } = this.#parts
     if (this.#bearings.isLooking || this.#parts.sight.isWaiting) return false
-    if (this.#skipping && type !== sync && type !== terminate) return true
+    if (this.#segment.skipping && type !== sync && type !== terminate) return true
     if (!replies.awaitsCopy) this.#copyEnded = false
     else if (!DURING_COPY.has(type)) {
       // The server would take it for a broken COPY and swallow it, and every answer after it would be counted wrongly.
@@ -118,11 +118,11 @@ export class Intake {
     try {
       if (message.oversized) throw new ChaperoneError('too_large', `The SQL text is over the limit of ${this.#parts.limits.statementBytes} bytes.`)
       if (!this.#alone.bears(type, frame)) {
-        this.#skipping = true
+        this.#segment.skipping = true
         if (type !== terminate) return true
       }
       if (BEGINS.has(type) && !this.#isRenewed(frame)) return false
-      if (BEGINS.has(type) && !this.#inSegment && !this.#mayBegin(type)) return false
+      if (BEGINS.has(type) && !this.#segment.begun && !this.#mayBegin(type)) return false
       return this.#read(type, frame)
     } catch (error) {
       const refusal = toChaperoneError(error)
@@ -130,7 +130,7 @@ export class Intake {
       this.#parts.messageRefused(refusal)
       this.#parts.add(type, frame, { refusal: { error: refusal } })
       if (isSimple(type)) this.#endSegment()
-      else this.#skipping = true
+      else this.#segment.skipping = true
       return true
     }
   }
@@ -186,12 +186,7 @@ export class Intake {
   #endSegment(): void {
     this.#statements.sync()
     this.#parts.portals.sync()
-    this.#skipping = false
-    this.#inSegment = false
-    this.#unsettledBefore ||= this.#unsettledHere
-    this.#unsettledHere = false
-    this.#statementsMoved = false
-    this.#portalsMoved = false
+    this.#segment.end()
     this.#bearings.segmentEnds()
     this.#alone.segmentEnds()
   }
@@ -201,26 +196,18 @@ export class Intake {
    * first, for many need no names. In the middle of a segment nothing can be asked: the server answers nothing before the Sync.
    */
   #mayBegin(type: number): boolean {
-    if (this.#unsettledBefore && !this.#parts.isIdle()) return false
-    this.#unsettledBefore = false
+    if (!this.#segment.isSettled(() => this.#parts.isIdle())) return false
     this.#bearings.segmentBegins()
     return type === query || this.#bearings.context.path !== undefined || !this.#bearings.lookAgain()
   }
 
-  #assertReadable(): void {
-    if (!this.#unsettledHere) return
-    throw new ChaperoneError('not_understood', 'A statement before it in the same batch may change what it means.', {
-      fix: 'Send a Sync between the two.',
-    })
-  }
-
   #query(frame: Buffer): boolean {
-    this.#assertReadable()
+    this.#segment.assertReadable()
     const text = readQuery(frame)
     if (!this.#bearings.isAtHand(text)) return false
     const raw = this.#parts.cache.describe(text, this.#bearings.context)
     if (!this.#parts.sight.knows(raw, frame)) return false
-    if (!this.#bearings.context.path && !this.#inSegment && raw.some(needsNames) && this.#bearings.lookAgain()) return false
+    if (!this.#bearings.context.path && !this.#segment.begun && raw.some(needsNames) && this.#bearings.lookAgain()) return false
     const overlay = new Overlay()
     let context = this.#bearings.context
     const asked: Asked[] = []
@@ -235,15 +222,14 @@ export class Intake {
       if (described.effects.includes('admin')) context = { ...context, unsettled: true }
     }
     this.#bearings.assertHeld(asked)
-    const wasInSegment = this.#inSegment
+    const wasInSegment = this.#segment.begun
     const item = this.#parts.add(query, frame, {
       copiesIn: asked.some(({ described }) => described.copiesIn),
       name: takesUnnamed(this.#statements, this.#parts.portals),
     })
     this.#endSegment()
     for (const { described } of asked) this.#unsettles(described)
-    this.#unsettledBefore ||= this.#unsettledHere
-    this.#unsettledHere = false
+    this.#segment.handOn()
     // Several statements in one text are one message to the server: it goes if every one of them may. A refusal is
     // recorded with the whole text, because the others were asked for in the same breath.
     const refused = asked.length > 1 ? asked.find(({ action }) => this.#parts.judge(action).verdict !== 'allow') : undefined
@@ -279,8 +265,7 @@ export class Intake {
 
   #unsettlesWhatFollows(described: Described): void {
     this.#unsettles(described)
-    this.#unsettledBefore ||= this.#unsettledHere
-    this.#unsettledHere = false
+    this.#segment.handOn()
   }
 
   #portalAgain(portal: Portal): Asked {
@@ -292,9 +277,7 @@ export class Intake {
 
   /** What the statement, once it runs, leaves unsettled for what is read after it. */
   #unsettles(described: Described): void {
-    this.#unsettledHere ||= mustBeOver(described)
-    this.#statementsMoved ||= movesStatements(described)
-    this.#portalsMoved ||= movesPortals(described)
+    this.#segment.unsettles(described)
     if (described.opaque && described.loose) this.#bearings.doubtNames()
   }
 
@@ -308,19 +291,10 @@ export class Intake {
     return whenDone(described, this.#statements, portals, prepared)
   }
 
-  /** Where the server makes other names of them, two could be one there. */
-  #assertSameName(...names: readonly string[]): void {
-    const { encoding = 'UTF8' } = this.#bearings.context
-    if (names.every((name) => isSameName(name, encoding))) return
-    throw new ChaperoneError('unsupported', `The name of a prepared statement or portal goes beyond ASCII, and the database keeps ${encoding}.`, {
-      fix: 'Give it a name of ASCII characters.',
-    })
-  }
-
   #parse(frame: Buffer): boolean {
-    this.#assertReadable()
+    this.#segment.assertReadable()
     const { name, text, types } = readParse(frame)
-    this.#assertSameName(name)
+    assertSameNames(this.#bearings.context, name)
     const own = types.filter((oid) => oid >= FIRST_OWN)
     if (!this.#bearings.isAtHand(text)) return false
     assertRoom(this.#statements, this.#parts.limits.names, 'prepared statements')
@@ -330,7 +304,7 @@ export class Intake {
     const described =
       first && this.#meanings.follow(second ? { ...first, unclear: 'a prepared statement is one statement', unread: 'syntax' } : first)
     if (described === 'wait') return false
-    this.#inSegment = true
+    this.#segment.begun = true
     // The server lets the unnamed one go before it reads the text of the next.
     const failed = () => name === '' && this.#statements.know('', undefined)
     const action = described && this.#actionOf(described)
@@ -339,7 +313,7 @@ export class Intake {
       this.#parts.admit(this.#parts.add(parse, frame, { name: { confirm() {}, withdraw() {}, failed } }), [
         { described, action, context: this.#bearings.context, bodies: this.#bodies(described, text) },
       ])
-      this.#skipping = true
+      this.#segment.skipping = true
       return true
     }
     const prepared: Prepared = {
@@ -359,16 +333,16 @@ export class Intake {
 
   #bind(frame: Buffer): boolean {
     const { portal: name, statement, values, isBinary } = readBind(frame)
-    this.#assertSameName(name, statement)
+    assertSameNames(this.#bearings.context, name, statement)
     const found = this.#statements.find(statement)
     if (found === 'wait') return false
     if (!found) throw new UnknownName('prepared statement', statement)
     if (found.described && !this.#parts.sight.knows([found.described], frame)) return false
-    if (this.#statementsMoved && statement !== '') this.#assertReadable()
+    if (this.#segment.statementsMoved && statement !== '') this.#segment.assertReadable()
     if (!this.#bearings.isAtHand(found.text)) return false
     const { portals } = this.#parts
     assertRoom(portals, this.#parts.limits.names, 'portals')
-    this.#inSegment = true
+    this.#segment.begun = true
     const prepared = this.#meanings.again(found)
     const portal: Portal = {
       prepared,
@@ -394,13 +368,13 @@ export class Intake {
 
   #execute(frame: Buffer): boolean {
     const { portal: name } = readExecute(frame)
-    this.#assertSameName(name)
+    assertSameNames(this.#bearings.context, name)
     const portal = this.#parts.portals.find(name)
     if (portal === 'wait') return false
     // A cursor of DECLARE is a portal too; run by this message it would escape its FETCH.
     if (!portal) throw new UnknownName('portal', name)
-    if (this.#portalsMoved && name !== '') this.#assertReadable()
-    this.#inSegment = true
+    if (this.#segment.portalsMoved && name !== '') this.#segment.assertReadable()
+    this.#segment.begun = true
     if (!portal.executed) this.#meanings.assertSame(portal.prepared)
     const { described } = portal.prepared
     const item = this.#parts.add(execute, frame, { portal, copiesIn: described?.copiesIn ?? false })
@@ -415,17 +389,17 @@ export class Intake {
   /** What the server says of the columns is remembered: a masked statement may not show a row before it is known. */
   #describe(frame: Buffer): boolean {
     const { of, name } = readTarget(frame)
-    this.#assertSameName(name)
+    assertSameNames(this.#bearings.context, name)
     const found = (of === 'statement' ? this.#statements : this.#parts.portals).find(name)
     if (found === 'wait') return false
     if (of === 'statement' && found && 'text' in found) {
-      this.#assertReadable()
+      this.#segment.assertReadable()
       if (!this.#bearings.isAtHand(found.text)) return false
       this.#meanings.again(found)
     }
     // A cursor of DECLARE has a name, and clients ask for its columns.
     if (!found && of === 'portal' && name === '') throw new UnknownName('portal', name)
-    this.#inSegment = true
+    this.#segment.begun = true
     const portal = found && 'prepared' in found ? found : undefined
     const shape = portal ? portal.prepared.shape : found && 'shape' in found ? found.shape : undefined
     this.#parts.add(describe, frame, { portal, shape })
@@ -434,8 +408,8 @@ export class Intake {
 
   #close(frame: Buffer): void {
     const { of, name } = readTarget(frame)
-    this.#assertSameName(name)
-    this.#inSegment = true
+    assertSameNames(this.#bearings.context, name)
+    this.#segment.begun = true
     const names: Pick<Names<unknown>, 'naming' | 'sinceSync'> = of === 'statement' ? this.#statements : this.#parts.portals
     // With no Sync among them they would be remembered without end.
     assertRoom(names.sinceSync, this.#parts.limits.names, 'names that are closed without a Sync')
