@@ -23,7 +23,8 @@ const object = (value: fc.Arbitrary<unknown>) =>
     .array(fc.tuple(name, value), { maxLength: 4 })
     .map((entries) => JSON.parse(`{${entries.map((pair) => pair.map((one) => JSON.stringify(one)).join(':')).join(',')}}`) as object)
 const { json } = fc.letrec((tie) => ({ json: fc.oneof({ maxDepth: 4 }, leaf, fc.array(tie('json'), { maxLength: 4 }), object(tie('json'))) }))
-const sent = fc.record({ a: json, b: json, s: json, l: json })
+// Without a prototype CEL takes nothing for a map; nothing that is sent is read into such an object.
+const sent = fc.record({ a: json, b: json, s: json, l: json }, { noNullPrototype: true })
 
 const names = fc.constantFrom(...NAMES.filter((one) => one !== '0'))
 const { test: condition } = fc.letrec((tie) => {

@@ -7,7 +7,8 @@ import { type Greeting, legacyCapabilities, sameness, toLegacy, toModern } from 
 
 const greeting: Greeting = { version: '2025-11-25', capabilities: { tools: {} }, result: '{}', info: '{"name":"old","version":"1"}' }
 const key = fc.string({ minLength: 1, maxLength: 8 }).map((text) => `x-${text}`)
-const json = fc.jsonValue({ maxDepth: 3 }) as fc.Arbitrary<unknown>
+// A key `__proto__` is refused before anything is translated.
+const json = fc.jsonValue({ maxDepth: 3 }).filter((value) => !JSON.stringify(value).includes('"__proto__":')) as fc.Arbitrary<unknown>
 const members = fc.dictionary(key, json, { maxKeys: 4 })
 
 const read = (value: unknown): Request => readMessages(Buffer.from(JSON.stringify(value)), { bodyBytes: 1 << 20, depth: 64, batch: 1 }) as Request

@@ -45,17 +45,21 @@ export function executed(described: Described, body: Described | undefined, path
     everyRow: described.everyRow || body.everyRow,
     unclear: described.unclear ?? body.unclear,
     stands: body.stands ?? [{ text: body.text, path }],
-    ...handlesThrough(body),
+    ...handlesThrough(body, described.executes),
     summary: `${described.summary} of ${body.summary.replace(/^PREPARE\s*/, '') || 'a statement'}`,
   }
 }
 
 /**
  * The protocol prepares what PREPARE does not take: CLOSE, DECLARE, DEALLOCATE, COMMIT ... EXECUTE of it does the same to names
- * as the statement itself. What a PREPARE has made in this way has no text that would stay: nobody uses it.
+ * as the statement itself. What a PREPARE has made in this way has no text that would stay: nobody uses it. (What was prepared by a PREPARE
+ * is described as that, with its own name.)
  */
-function handlesThrough({ prepares, forgets, declares, closes, marks, releases, undoes, ends }: Described): Partial<Described> {
-  const all = { forgets: prepares ?? forgets, declares, closes, marks, releases, undoes, ends }
+function handlesThrough(
+  { prepares, forgets, declares, closes, marks, releases, undoes, ends }: Described,
+  name: string | undefined,
+): Partial<Described> {
+  const all = { forgets: prepares === name ? forgets : (prepares ?? forgets), declares, closes, marks, releases, undoes, ends }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
 }
 
