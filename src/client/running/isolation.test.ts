@@ -36,14 +36,14 @@ test('elsewhere than on Linux there is none, and that is said', async () => {
 async function ask(t: { after(work: () => Promise<void>): void }, more: Partial<BwrapAsk> = {}): Promise<BwrapAsk> {
   const dir = await mkdtemp(join(tmpdir(), 'chaperone-fence-'))
   t.after(() => rm(dir, { recursive: true, force: true }))
-  for (const name of ['home/work/own', 'home/.ssh', 'home/secret', 'home/keys', 'runs/own']) await mkdir(join(dir, name), { recursive: true })
+  for (const name of ['home/project/own', 'home/.ssh', 'home/secret', 'home/keys', 'runs/own']) await mkdir(join(dir, name), { recursive: true })
   await writeFile(join(dir, 'home', 'keys', 'identity.json'), '{}')
   return {
     network: 'chaperone',
     program: '/usr/bin/true',
     args: ['x'],
     env: { TOKEN: 'of the program' },
-    cwd: join(dir, 'home', 'work'),
+    cwd: join(dir, 'home', 'project'),
     home: join(dir, 'home'),
     runs: join(dir, 'runs'),
     own: { read: [join(dir, 'runs', 'own')], write: [] },

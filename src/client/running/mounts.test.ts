@@ -40,17 +40,17 @@ test('rule 5: what is covered in a home is covered at its second mount, too, als
 }, async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'chaperone-mounts-'))
   t.after(() => rm(dir, { recursive: true, force: true }))
-  for (const name of ['home/keys/deep', 'home/work', 'again', 'deep', 'runs']) await mkdir(join(dir, name), { recursive: true })
-  for (const name of ['home/keys/key', 'home/keys/deep/key', 'home/work/note', 'one']) await writeFile(join(dir, name), `text of ${name}`)
+  for (const name of ['home/keys/deep', 'home/project', 'again', 'deep', 'runs']) await mkdir(join(dir, name), { recursive: true })
+  for (const name of ['home/keys/key', 'home/keys/deep/key', 'home/project/note', 'one']) await writeFile(join(dir, name), `text of ${name}`)
   const mounts = [
     ['home', 'again'],
     ['home/keys/deep', 'deep'],
     ['home/keys/key', 'one'],
   ].map(([from, to]) => `mount --bind ${dir}/${from} ${dir}/${to}`)
-  const files = ['home/keys/key', 'again/keys/key', 'again/keys/deep/key', 'deep/key', 'one', 'again/work/note'].map((name) => join(dir, name))
+  const files = ['home/keys/key', 'again/keys/key', 'again/keys/deep/key', 'deep/key', 'one', 'again/project/note'].map((name) => join(dir, name))
   const run = ['-m', 'sh', '-ec', `${mounts.join('\n')}\nexec "$@"`, 'sh', process.execPath, '--input-type=module', '-e', SCRIPT]
   const { stdout, stderr, status } = spawnSync('unshare', [...run, bwrap!, join(dir, 'home'), join(dir, 'runs'), ...files], { encoding: 'utf8' })
   assert.equal(status, 0, stderr)
-  assert.match(stdout, /text of home\/work\/note/)
+  assert.match(stdout, /text of home\/project\/note/)
   assert.doesNotMatch(stdout, /text of home\/keys/)
 })
