@@ -109,6 +109,7 @@ test('a keyring that nobody unlocks keeps nobody from signing in, unless it was 
   assert.match(insisted.text, /is locked, and was not unlocked/)
   const done = await login(home, at)
   assert.equal(done.status, 0, done.text)
+  assert.match(done.text, /Your key is in an encrypted file instead: .* is locked, and was not unlocked\./)
   assert.equal((await chaperone(at, ['whoami'])).status, 0)
   assert.match(await openProfiles(join(at.home, '.config', 'chaperone')).keyIs(home.dana.profile.address), /in the profile, encrypted/)
   for (const one of await files(at.home)) assert.ok(!(await readFile(one)).includes('PRIVATE KEY'), one)
