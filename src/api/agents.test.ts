@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { describeMcp } from '../gateways/mcp/describe.ts'
 import type { LiveSession } from '../identity/types.ts'
+import { newId } from '../ids.ts'
 import type { AgentDetail, AgentRow, InstanceList } from './agents-contract.ts'
 import { csr, openHouse } from './house.fixture.ts'
 
@@ -118,7 +119,7 @@ test('none, one and five hundred copies of an agent are listed, as many as are a
   assert.deepEqual((await list('?of=ci')).instances, [])
   assert.equal((await list('?of=boris-ai')).instances.length, 1)
   const row = await store.db.selectFrom('sessions').selectAll().where('id', '=', agent.id).executeTakeFirstOrThrow()
-  const copies = Array.from({ length: 499 }, (_, i) => ({ ...row, id: `${row.id.slice(0, -3)}${String(i).padStart(3, '0')}` }))
+  const copies = Array.from({ length: 499 }, () => ({ ...row, id: newId('ses') }))
   for (let from = 0; from < copies.length; from += 100)
     await store.db
       .insertInto('sessions')
