@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process'
 import { chmodSync, copyFileSync, globSync, linkSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { root } from './bootstrap.mjs'
 
 const given = process.argv.slice(2)
@@ -48,8 +49,9 @@ const child = spawn(
   [
     '--test',
     `--test-concurrency=${Math.max(2, availableParallelism())}`,
-    // A test that hangs must fail and be named, not stop the whole run.
-    '--test-timeout=60000',
+    // Only against hanging: a machine that has much else to do takes many times as long as a quiet one.
+    '--test-timeout=180000',
+    `--import=${pathToFileURL(join(root, 'scripts', 'same-examples.mjs')).href}`,
     // A test that hangs must fail and be named; its process is ended by .ci/run's own limit. Not --test-force-exit: it ends a file's
     // process before its results are written (measured: up to 54 of 246 tests vanished from the count).
     `--test-reporter=${join(root, 'scripts', 'reporter.mjs')}`,

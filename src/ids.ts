@@ -26,6 +26,7 @@ export type IdKind =
   | 'grp'
   | 'jky'
   | 'dvl'
+  | 'dsi'
 
 /** Crockford's base 32: no I, L, O or U, so an id can be read over the telephone. */
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'

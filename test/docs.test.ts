@@ -82,7 +82,7 @@ describe('the YAML of the guides', () => {
   after(async () => {
     api?.close()
     await server?.stop()
-    await rm(dataDir, { recursive: true, force: true })
+    await rm(dataDir, { recursive: true, force: true, maxRetries: 10 })
     await rm(`${dataDir}.root-key`, { force: true })
   })
 

@@ -6,6 +6,7 @@ import { NOT_VISIBLE } from '../policy/refusal.ts'
 import type { Action, Decision } from '../policy/types.ts'
 import { makeBuckets, type Rate } from './buckets.ts'
 import { type DraftOf, definition } from './drafts.ts'
+import { keepQuestions } from './questions.ts'
 import { digestOf, resourceDigest, sha256 } from './requests/binding.ts'
 import type { Calls } from './requests/calls.ts'
 import type { State, StateKeeper } from './state.ts'
@@ -39,7 +40,10 @@ export interface ApprovalsParts {
   readonly calls: Calls | undefined
   readonly judgeOrWhyNot: (session: LiveSession, action: Action, admission: Admission) => Judged
   readonly draftOf: DraftOf
+  /** The same whether or not the session goes on; throws where a link of its chain is gone. */
+  readonly judgeIn: (current: State, session: LiveSession, action: Action) => Decision
   readonly clock: Clock
+  readonly failed: (error: unknown) => void
 }
 
 /**
@@ -49,11 +53,19 @@ export interface ApprovalsParts {
 export const RETRIES: Rate = { most: 120, window: 60_000 }
 
 /** What a human said about an action, and whether that still holds: the part of the guard that is about `ask`. */
-export function makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf, clock }: ApprovalsParts) {
+export function makeApprovals({ state, audit, calls, judgeOrWhyNot, judgeIn, draftOf, clock, failed }: ApprovalsParts) {
   const retries = makeBuckets(clock)
+  const questions = keepQuestions({
+    clock,
+    judge: (session, action) => judgeIn(state.current(), session, action),
+    digestOf: ({ session, action, bound }, decision) => digestIn(state.current(), session, action, decision, bound),
+    takeBack: ({ session, request }, why) => calls?.notNeeded(session.principal.identityId, request, why),
+    failed,
+  })
 
   const digestIn = (current: State, session: LiveSession, action: Action, decision: Decision, bound: string): string => {
-    const found = current.find(action.kind, action.resource.name)
+    // Chaperone itself is in no document.
+    const found = action.kind === 'chaperone' ? { resource: action.resource, spec: null } : current.find(action.kind, action.resource.name)
     if (found?.resource.id !== action.resource.id) throw new ChaperoneError('not_found', NOT_VISIBLE)
     const { identityId, chain } = session.principal
     const resource = resourceDigest(found.resource.labels, found.spec)
@@ -98,7 +110,12 @@ export function makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf, clo
         await audit.append({ ...draftOf('action.asked', id, session, action, now.decision, admission), request })
       }
       const answer = await calls.answer({ session, action, decision: now.decision, call, digest, record, known: asking.known })
-      if ('parked' in answer) return { judgedIn, decision: now.decision, parked: answer.parked }
+      if ('parked' in answer) {
+        const { request, expiresAt } = answer.parked
+        questions.remember({ request, session, action, bound, digest, size: call.bound.length, expiresAt })
+        return { judgedIn, decision: now.decision, parked: answer.parked }
+      }
+      questions.forget('approved' in answer ? answer.approved.id : answer.denied.id)
       if ('approved' in answer) return { judgedIn, decision: now.decision, approval: { request: answer.approved.id, digest, bound } }
       const said = answer.denied.votes.find((vote) => vote.verdict === 'deny')?.reason
       const message = `${action.summary} on ${action.resource.name} was asked for and refused${said ? `: ${said}` : '.'}`
@@ -139,7 +156,7 @@ export function makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf, clo
     return { judgedIn, decision: { ...now.decision, verdict: 'deny', reason: 'approval_unavailable', message } }
   }
 
-  return { answered, holds }
+  return { answered, holds, questions }
 }
 
 /** What waits for an answer is asked for again and again. */

@@ -1,4 +1,5 @@
 import type { AuditLog, Draft } from '../audit/record.ts'
+import { Bag } from '../bag.ts'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../errors.ts'
 import { lockFor, sessionsOf } from '../identity/locks.ts'
@@ -13,6 +14,7 @@ import { type Approval, changed, type Judged, makeApprovals } from './approvals.
 import type { Budgets } from './budgets.ts'
 import { draftAction, gone, makeDrafts } from './drafts.ts'
 import { makeMeter, type Taken } from './meter.ts'
+import { type Cuttable, OpenPermit } from './open-permit.ts'
 import { whyQuarantined } from './quarantine.ts'
 import type { Calls } from './requests/calls.ts'
 import type { State, StateKeeper } from './state.ts'
@@ -31,23 +33,6 @@ export interface GuardParts {
   readonly outcomeLost: (error: unknown) => void
 }
 
-/** What a cut of its connection ends. */
-type Cuttable = Pick<Open, 'sayGoodbye' | 'cut'>
-
-/** A permit that is out: what must still hold while it is. */
-interface Open {
-  readonly permit: Permit
-  readonly session: LiveSession
-  readonly approval: Approval | undefined
-  /** It was cut already. */
-  readonly ended: boolean
-  /** The first half of a cut: it permits nothing any more, and the client is told. */
-  sayGoodbye(reason: unknown): void
-  /** Ends what it permits. */
-  cut(reason: unknown): void
-  release(): void
-}
-
 /**
  * The whole product on one page.
  *
@@ -55,26 +40,30 @@ interface Open {
  *            is it within its limits? the intent is on disk, and with it the approval used up; and all of it still holds;
  *            then, and only then, there is a permit
  *   settle   what came of it is recorded
- *   review   when the epoch rises (a lock, a revoked role), every permit that is out is judged again and cut where it no longer holds
+ *   review   when the epoch rises (a lock, a revoked role), every permit that is out is judged again and cut where it no longer holds;
+ *            and the questions that need no answer any more are taken back
  */
-export function makeGuard({
-  state,
-  lease,
-  audit,
-  clock,
-  calls,
-  budgets,
-  outcomeLost,
-}: GuardParts): Guard & { review(): void; readonly open: number; underWay(): Action[]; has(permit: string): boolean } {
-  const open = new Map<string, Open>()
+export function makeGuard({ state, lease, audit, clock, calls, budgets, outcomeLost }: GuardParts): Guard & {
+  review(): void
+  reviewQuestions(): Promise<void>
+  readonly open: number
+  underWay(): Action[]
+  has(permit: string): boolean
+} {
+  const open = new Bag<OpenPermit>()
   const meter = makeMeter({ clock, budgets, failed: outcomeLost })
-  const cuts = new WeakMap<Connection, Set<Cuttable>>()
+  /**
+   * On the connection itself: each bearer request has one of its own, and a WeakMap of them is emptied only by a full collection,
+   * after it has been copied larger and larger.
+   */
+  const hanging = Symbol('what hangs on it')
+  type Hung = Connection & { [hanging]?: Bag<Cuttable> }
 
   /** One listener a connection: one a permit, added and taken away again, was 3 of the 119 us of a SQL statement. */
-  const whenCut = (connection: Connection, cuttable: Cuttable): (() => void) => {
-    let all = cuts.get(connection)
+  const whenCut = (connection: Hung, cuttable: Cuttable): (() => void) => {
+    let all = connection[hanging]
     if (!all) {
-      const those = new Set<Cuttable>()
+      const those = new Bag<Cuttable>()
       connection.onCut?.((why) => {
         for (const each of those) each.sayGoodbye(why)
       })
@@ -82,11 +71,12 @@ export function makeGuard({
         for (const each of those) each.cut(connection.signal.reason)
       }
       connection.signal.addEventListener('abort', cutAll, { once: true })
-      cuts.set(connection, those)
+      connection[hanging] = those
       all = those
     }
-    const own = all.add(cuttable)
-    return () => own.delete(cuttable)
+    const hung = all
+    const at = hung.add(cuttable)
+    return () => void hung.delete(at, cuttable)
   }
 
   const questionIn = (current: State, session: LiveSession, asked: Action): Question | undefined => {
@@ -165,7 +155,7 @@ export function makeGuard({
 
   const nameOf = (id: string) => state.current().identity(id)?.name
   const draftOf = makeDrafts(state)
-  const { answered, holds } = makeApprovals({ state, audit, calls, judgeOrWhyNot, draftOf, clock })
+  const { answered, holds, questions } = makeApprovals({ state, audit, calls, judgeOrWhyNot, judgeIn, draftOf, clock, failed: outcomeLost })
 
   const permitFor = (
     id: string,
@@ -176,52 +166,14 @@ export function makeGuard({
     taken: Taken | undefined,
     approval: Approval | undefined,
   ): Permit => {
-    // Most permits are over before anybody asks for their signal, and a signal costs more than deciding.
-    let controller: AbortController | undefined
-    let ended: { readonly reason: unknown } | undefined
-    const sayGoodbye = (reason: unknown) => {
-      if (ended) return
-      ended = { reason }
-      try {
-        admission.cut?.(reason)
-      } catch (error) {
-        // One goodbye that fails must not keep the others from being cut.
-        outcomeLost(error)
-      }
-    }
-    const cut = (reason: unknown) => {
-      sayGoodbye(reason)
-      controller?.abort(ended?.reason)
-    }
-    const permit = {
-      ...{ id, action, decision, obligations: decision.obligations },
-      get signal() {
-        controller ??= new AbortController()
-        if (ended) controller.abort(ended.reason)
-        return controller.signal
-      },
-    } as Permit
-    const unhook = admission.connection && whenCut(admission.connection, { sayGoodbye, cut })
+    const permit = new OpenPermit({ id, session, action, decision, approval, taken, goodbye: admission.cut, failed: outcomeLost })
+    const unhook = admission.connection && whenCut(admission.connection, permit)
     const forget =
       decision.until === undefined
         ? undefined
-        : clock.at(decision.until, () => cut(new ChaperoneError('no_rule', 'The time in which the rule allows this is over.')))
-    open.set(id, {
-      permit,
-      session,
-      approval,
-      get ended() {
-        return ended !== undefined
-      },
-      sayGoodbye,
-      cut,
-      release() {
-        unhook?.()
-        forget?.()
-        taken?.over()
-      },
-    })
-    return permit
+        : clock.at(decision.until, () => permit.cut(new ChaperoneError('no_rule', 'The time in which the rule allows this is over.')))
+    permit.putInto(open, unhook, forget)
+    return permit as unknown as Permit
   }
 
   return {
@@ -301,10 +253,8 @@ export function makeGuard({
     },
 
     settle(permit: Permit, outcome: Outcome) {
-      const mine = open.get(permit.id)
-      if (!mine) return
-      open.delete(permit.id)
-      mine.release()
+      const mine: unknown = permit
+      if (!(mine instanceof OpenPermit) || !mine.takeOut(open)) return
       if (mine.approval && !mine.approval.follows) calls?.settled(mine.approval.request, permit.id, outcome.status)
       const { actor } = actingIn(mine.session, nameOf)
       audit
@@ -324,14 +274,14 @@ export function makeGuard({
     },
 
     review() {
-      const over: { readonly one: Open; readonly why: ChaperoneError }[] = []
-      for (const one of open.values()) {
+      const over: { readonly one: OpenPermit; readonly why: ChaperoneError }[] = []
+      for (const one of open) {
         // Cut with its connection, and not settled yet.
         if (one.ended) continue
-        const { permit, session, approval } = one
+        const { action, session, approval } = one
         const why = whyNot(
-          () => judge(session, permit.action),
-          (decision) => holds(decision, session, permit.action, approval),
+          () => judge(session, action),
+          (decision) => holds(decision, session, action, approval),
         )
         if (why) over.push({ one, why })
       }
@@ -339,13 +289,15 @@ export function makeGuard({
       for (const { one, why } of over) one.cut(why)
     },
 
-    has: (permit) => open.has(permit),
+    reviewQuestions: () => questions.review(),
+
+    has: (id) => [...open].some((one) => one.id === id),
 
     get open() {
       return open.size
     },
 
-    underWay: () => [...open.values()].map(({ permit }) => permit.action),
+    underWay: () => [...open].map(({ action }) => action),
   }
 }
 

@@ -23,6 +23,8 @@ export interface State extends Resources {
   administering(chain: readonly ChainLink[], now: number): readonly Link[]
   /** Somebody was given a role for a while: what may be done changes with the time alone. */
   readonly granting: boolean
+  /** When the next of these begins or ends; infinite when none does. */
+  grantsChangeAt(now: number): number
   /** The row of an identity in sight, or undefined. */
   identity(id: string): IdentityTable | undefined
   /** The approved definitions of what an MCP server offers. */
@@ -190,6 +192,7 @@ function snapshot({
     list: (kind) => [...(resources.get(kind)?.values() ?? [])],
     pins,
     granting: grants !== undefined,
+    grantsChangeAt: (now) => grants?.changesAt(now) ?? Number.POSITIVE_INFINITY,
     identity: (id) => people.get(id),
     links: linksOf,
     kept,

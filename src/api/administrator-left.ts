@@ -18,12 +18,11 @@ export async function assertAdministratorLeft(
 ): Promise<void> {
   const now = clock.now()
   const holdersIn = async (db: Database | Write) => {
-    const held = holdersOf(worldOf(await loadSnapshot(db)), vocabularies, chaperone, now)
+    const world = worldOf(await loadSnapshot(db))
     const locks = await activeLocks(db, now)
-    return function* (verb: Verb) {
-      for (const identity of held(verb))
-        if (!ADMINISTRATORS_VERBS.has(verb) || lockFor(locks, { now, links: [{ identity }] }) === undefined) yield identity
-    }
+    const held = holdersOf(world, vocabularies, chaperone, now)
+    const free = holdersOf(world, vocabularies, chaperone, now, (identity) => lockFor(locks, { now, links: [{ identity }] }) === undefined)
+    return (verb: Verb) => (ADMINISTRATORS_VERBS.has(verb) ? free(verb) : held(verb))
   }
   // Outside the transaction nothing has changed yet.
   const verb = lostVerb(await holdersIn(store.db), await holdersIn(trx))

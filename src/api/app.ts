@@ -9,6 +9,7 @@ import type { Connection, LiveSession } from '../identity/types.ts'
 import { addressOf } from '../network/forwarded.ts'
 import { knocking } from '../signin/knocking.ts'
 import { agentRoutes } from './agents.ts'
+import { askingOf, changes } from './asking.ts'
 import { auditRoutes } from './audit.ts'
 import { authorityRoutes } from './authorities.ts'
 import { readBody } from './body.ts'
@@ -146,9 +147,12 @@ export function createApi(parts: ApiParts): Api {
     { session, connection }: ApiCaller,
   ): Promise<Response> {
     const on = connection ? { connection } : {}
-    const action = (verb: Verb, summary: string) => administer(parts.chaperone, verb, summary)
+    const action = (verb: Verb, summary: string, looks = false) => administer(parts.chaperone, verb, summary, { looks })
     const title = `${route.method} ${route.path}`
-    const allowed = who.anyOf.find((verb) => parts.guard.judge(session, action(verb, title)).verdict === 'allow')
+    const verdicts = who.anyOf.map((verb) => ({ verb, ...parts.guard.judge(session, action(verb, title, route.method === 'GET')) }))
+    // What is asked about is held as well; the body says what is asked.
+    const mayFreely = verdicts.some(({ verdict }) => verdict === 'allow')
+    const allowed = verdicts.find(({ verdict }) => verdict === (mayFreely ? 'allow' : 'ask'))?.verb
     if (who.own && (who.own.when === 'first' || allowed === undefined)) {
       const { value, text } = await readBody(request, route.body, route.limit)
       const mine = await who.own.test({ ...asked, body: value, session } as Asked<unknown>)
@@ -174,10 +178,18 @@ export function createApi(parts: ApiParts): Api {
       const summary = allowed === undefined ? title : (route.summary?.(whole) ?? title)
       if (allowed !== undefined) await assertFactor(session, verb, route, body, summary)
       const bodies = text === '' || route.secretBody ? {} : { bodies: [{ name: 'arguments', bytes: text }] }
-      const permit = await parts.guard.admit(session, action(verb, summary), { ...on, ...bodies })
+      const given = { ...whole, session, ...on, verb }
+      // Of who has no verb the body was not read.
+      const changing = allowed === undefined ? route.method !== 'GET' : changes(route, body)
+      const needsYes = allowed !== undefined && !mayFreely && changing
+      const exact = needsYes ? route.exactly?.(given) : undefined
+      const exactly = await exact?.catch(() => undefined)
+      const looks = !changing || exactly?.nothing === true
+      const asking = needsYes && !looks ? { asking: askingOf(parts, route, given, text, exact) } : {}
+      const permit = await parts.guard.admit(session, action(verb, summary, looks), { ...on, ...bodies, ...asking })
       let outcome: unknown
       try {
-        outcome = await route.handle({ ...whole, session, ...on, permit, verb })
+        outcome = await route.handle({ ...given, permit, ...(exactly ? { exactly } : {}) })
       } catch (error) {
         parts.guard.settle(permit, { status: 'failed', facts: { reason: toChaperoneError(error).code } })
         throw error
@@ -189,7 +201,7 @@ export function createApi(parts: ApiParts): Api {
 
   /** A person's certificate alone changes nothing (design 3.3): whoever stole it, or an agent that runs as him, lacks the factor. */
   async function assertFactor(session: LiveSession, verb: Verb, route: SessionRoute<unknown>, body: unknown, summary: string): Promise<void> {
-    const needed = FACTOR_VERBS.has(verb) && (route.factor ? route.factor(body) : route.method !== 'GET')
+    const needed = FACTOR_VERBS.has(verb) && changes(route, body)
     // An agent of a person acts for a person, who is not there to give one; it never gets by on its kind.
     const { principal } = session
     const person = principal.kind === 'user' || principal.chain.some((link) => link.identity.startsWith('usr_'))

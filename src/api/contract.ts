@@ -88,6 +88,8 @@ export interface ErrorBody {
     readonly decisionId?: string
     readonly hint?: string
     readonly problems?: readonly Problem[]
+    /** `approval_required`: the question that waits. After the yes the same call succeeds, once. */
+    readonly request?: { readonly id: string; readonly url: string; readonly expiresAt: number; readonly approvers: string }
   }
 }
 

@@ -1,9 +1,11 @@
 import { z } from 'zod'
-import { applyDocuments, deleteDocument } from '../documents/apply.ts'
+import { applyDocuments, deleteDocument, exactChange, removal } from '../documents/apply.ts'
 import { getDocument, listDocuments } from '../documents/list.ts'
-import { InvalidDocuments } from '../documents/plan.ts'
+import { InvalidDocuments, type Wish } from '../documents/plan.ts'
 import { readDocuments } from '../documents/read.ts'
 import type { ParsedDocument, Problem } from '../documents/types.ts'
+import type { LiveSession } from '../identity/types.ts'
+import type { Exactly } from './asking.ts'
 import { applierOf } from './caller.ts'
 import type { Apply } from './contract.ts'
 import type { ApiParts } from './parts.ts'
@@ -31,10 +33,12 @@ export function documentRoutes(parts: ApiParts): readonly Route[] {
       factor: (body) => body.dryRun !== true,
       summary: ({ body }) =>
         `${body.dryRun ? 'diff' : 'apply'} ${body.files.length} file${body.files.length === 1 ? '' : 's'}${body.prune ? `, prune ${body.owner ?? ''}` : ''}`,
-      async handle({ body: { files, ...options }, session }) {
-        const read = readDocuments(files, documents.kinds)
-        if (read.problems.some((problem) => problem.level === 'error')) throw new InvalidDocuments(read.problems)
-        const applied = await applyDocuments(documents, applierOf(parts, session), read.documents, options)
+      async exactly({ body: { files, dryRun: _, ...options }, session }) {
+        return exactly(session, { documents: readAll(files).documents, ...options })
+      },
+      async handle({ body: { files, ...options }, session, exactly: approved }) {
+        const read = readAll(files)
+        const applied = await applyDocuments(documents, applierOf(parts, session), read.documents, { ...options, ...sameAs(approved) })
         const unread = options.dryRun ? [] : await unreadSecrets(parts, read.documents)
         return { ...applied, warnings: [...read.problems, ...applied.warnings, ...unread] }
       },
@@ -58,10 +62,27 @@ export function documentRoutes(parts: ApiParts): readonly Route[] {
       path: '/v1/documents/:kind/:name',
       who: apply,
       summary: ({ params }) => `delete ${params.kind}/${params.name}`,
-      handle: ({ params, session }) => deleteDocument(documents, applierOf(parts, session), params.kind ?? '', params.name ?? ''),
+      exactly: ({ params, session }) => exactly(session, removal(params.kind ?? '', params.name ?? '')),
+      handle: ({ params, session, exactly: approved }) =>
+        deleteDocument(documents, applierOf(parts, session), params.kind ?? '', params.name ?? '', sameAs(approved).approved),
     }),
   ]
+
+  function readAll(files: readonly { readonly path: string; readonly text: string }[]) {
+    const read = readDocuments(files, documents.kinds)
+    if (read.problems.some((problem) => problem.level === 'error')) throw new InvalidDocuments(read.problems)
+    return read
+  }
+
+  /** The change itself is asked about, and not the files that it is written in: each document with its difference. */
+  async function exactly(session: LiveSession, wish: Wish): Promise<Exactly> {
+    const { digest, changes } = await exactChange(documents, applierOf(parts, session), wish)
+    const shown = changes.map(({ op, kind, name, diff = '' }) => ({ title: `${op} ${kind}/${name}`, form: 'text' as const, text: diff }))
+    return { bound: digest, shown, ...(changes.length === 0 ? { nothing: true } : {}) }
+  }
 }
+
+const sameAs = (approved: Exactly | undefined) => (approved ? { approved: approved.bound as string } : {})
 
 /** What was just written of secrets that are kept elsewhere and cannot be had: else the first call that needs one would tell. */
 async function unreadSecrets({ references }: ApiParts, documents: readonly ParsedDocument[]): Promise<readonly Problem[]> {

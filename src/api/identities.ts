@@ -40,7 +40,7 @@ export function identityRoutes(parts: ApiParts): readonly Route[] {
         const identity = await knownIdentity(parts, params.name ?? '')
         if (identity.state === state && !(state === 'disabled' && (await stoppedByItself(identity.id)))) return row(identity)
         // Waking somebody up gives him back what he had.
-        if (state === 'active') assertGrantable(parts, session, identity)
+        if (state === 'active') assertGrantable(parts, session, identity, 'identities')
         await audit.append({
           ...actorOf(session),
           type: 'identity.changed',

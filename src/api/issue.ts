@@ -43,6 +43,11 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
         })
         .refine((ask) => (ask.csr === undefined) !== (ask.token === undefined), { message: 'write exactly one of `csr` and `token`' }),
       summary: ({ body }) => `issue a ${body.token ? 'token' : 'certificate'} for ${body.name}`,
+      // A key is made anew by each command, and nobody who says yes could tell one from another.
+      async exactly({ body: { csr, ...body } }) {
+        const what = { ...body, ...(csr === undefined ? {} : { certificate: true }) }
+        return { bound: what, shown: [{ title: 'With', form: 'json', text: JSON.stringify(what, null, 2) }] }
+      },
       handle: (asked) => issue(parts, asked),
     }),
     signedIn<Invite>({
@@ -62,7 +67,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
 
   async function invite({ ca, listeners, places }: ApiParts, { body, session, permit, host }: AskedInSession<Invite>): Promise<Invitation> {
     const identity = await target(body.name)
-    assertGrantable(parts, session, identity)
+    assertGrantable(parts, session, identity, 'issue')
     const ttlMs = body.ttl === undefined ? INVITATION_TTL.defaultMs : duration(body.ttl, INVITATION_TTL, 'An invitation')
     const kind = identity.kind === 'user' ? 'invitation' : 'join'
     await audit.append({
@@ -91,7 +96,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
   async function issue({ tokens }: ApiParts, asked: AskedInSession<Issue>): Promise<Credential | Token> {
     const { body, session, permit } = asked
     const identity = await target(body.name)
-    assertGrantable(parts, session, identity)
+    assertGrantable(parts, session, identity, 'issue')
     const longestMs = body.token ? TOKEN_LONGEST_MS : TTL.longestMs
     const ttlMs = body.ttl === undefined ? TTL.agentMs : duration(body.ttl, { shortestMs: TTL.shortestMs, longestMs }, 'Such a credential')
     const spki = body.csr === undefined ? undefined : readCsr(body.csr).spki

@@ -69,12 +69,15 @@ export function lockRoutes(parts: ApiParts): readonly Route[] {
     signedIn({
       method: 'DELETE',
       path: '/v1/locks/:id',
-      who: lock,
+      who: { by: 'verbs', anyOf: ['lock.lift'] },
+      async exactly({ params }) {
+        const { id, name, reason } = await rowOf(await standing(params.id ?? ''))
+        return { bound: id, shown: [{ title: 'Lock', form: 'text', text: `${name}: ${reason}` }] }
+      },
       summary: ({ params }) => `lift lock ${params.id}`,
       async handle({ params, session }): Promise<LockRow> {
-        const id = params.id ?? ''
-        const there = (await activeLocks(store.db, clock.now())).find((one) => one.id === id)
-        if (!there) throw new ChaperoneError('not_found', 'There is no such lock, or it is over already.', { fix: 'See: chaperone lock ls' })
+        const there = await standing(params.id ?? '')
+        const { id } = there
         await audit.append({ ...actorOf(session), type: 'lock.lifted', data: { lock: id, kind: there.target_kind, target: there.target } })
         // Lifting gives rights back; the epoch rises all the same, so that every node hears of it.
         const name = await lockName(parts, there)
@@ -87,6 +90,12 @@ export function lockRoutes(parts: ApiParts): readonly Route[] {
       },
     }),
   ]
+
+  async function standing(id: string): Promise<LockTable> {
+    const there = (await activeLocks(store.db, clock.now())).find((one) => one.id === id)
+    if (!there) throw new ChaperoneError('not_found', 'There is no such lock, or it is over already.', { fix: 'See: chaperone lock ls' })
+    return there
+  }
 
   async function rowOf(row: LockTable): Promise<LockRow> {
     const creator = row.created_by === null ? undefined : parts.state.current().identity(row.created_by)?.name

@@ -64,7 +64,8 @@ export function policyRoutes(parts: ApiParts): readonly Route[] {
       summary: ({ body }) => `policy replay of ${filesText(body)}`,
       async handle(asked): Promise<Replayed> {
         // Its answer tells what the roles of everybody say, which is for those who write them.
-        if (!holds(parts, asked.session)('apply')) throw new ChaperoneError('no_rule', 'To replay roles needs the verb `apply` beside `audit.read`.')
+        if (!holds(parts, asked.session, 'apply')('apply'))
+          throw new ChaperoneError('no_rule', 'To replay roles needs the verb `apply` beside `audit.read`.')
         const { files, since, until } = asked.body
         const documentsRead = parsed(files)
         await reading(asked, { op: 'replay', since, ...(until === undefined ? {} : { until }) })

@@ -1,4 +1,4 @@
-import { Refusal } from '../access/types.ts'
+import { type Parked, Refusal } from '../access/types.ts'
 import { InvalidDocuments } from '../documents/plan.ts'
 import { REASONS, toChaperoneError } from '../errors.ts'
 import type { ErrorBody } from './contract.ts'
@@ -12,12 +12,18 @@ export function errorBody(thrown: unknown, verbs: readonly string[] = []): Error
   if (error instanceof Refusal) {
     // Chaperone itself is no secret to whoever has a session here: the refusal says what it is (403), not `not_found`.
     const { reason, message, visible } = error.decision
+    const { parked } = error
     return {
       error: {
         code: reason,
         message: visible ? message : REASONS[reason].meaning,
         decisionId: error.decisionId,
-        ...(error.hint === undefined ? { fix: askFor(reason === 'no_rule' ? verbs : []) } : { hint: error.hint }),
+        ...(parked ? { request: { id: parked.request, url: parked.url, expiresAt: parked.expiresAt, approvers: parked.approvers } } : {}),
+        ...(parked
+          ? { fix: waitsFor(parked) }
+          : error.hint === undefined
+            ? { fix: askFor(reason === 'no_rule' ? verbs : []) }
+            : { hint: error.hint }),
       },
     }
   }
@@ -30,6 +36,9 @@ export function errorBody(thrown: unknown, verbs: readonly string[] = []): Error
     },
   }
 }
+
+const waitsFor = ({ request, approvers, url }: Parked): string =>
+  `Who says yes: ${approvers}, at ${url} or with \`chaperone requests approve ${request}\`. Then do the very same once more; a yes counts for one time.`
 
 /** What each call takes stands in the reference; whoever is refused need not look for it. */
 const askFor = (verbs: readonly string[]) =>

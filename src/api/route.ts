@@ -3,6 +3,7 @@ import type { Verb } from '../access/administration.ts'
 import type { Permit } from '../access/types.ts'
 import type { ChaperoneError } from '../errors.ts'
 import type { Connection, LiveSession } from '../identity/types.ts'
+import type { Exactly } from './asking.ts'
 
 /**
  * Who may call a route. There is no other kind: a route without a decision cannot be written down.
@@ -43,6 +44,8 @@ export interface Asked<Body> {
 
 export interface AskedInSession<Body> extends Asked<Body> {
   readonly session: LiveSession
+  /** Set when a human said yes to this: what he said it to. */
+  readonly exactly?: Exactly
   /** What the request came in on: a session has several, each with its own certificate. */
   readonly connection?: Connection
   /** Set when policy allowed a verb; absent when it is about oneself. */
@@ -82,6 +85,8 @@ export interface AnonymousRoute<Body> extends Shape<Body> {
 }
 
 export interface SessionRoute<Body> extends Shape<Body> {
+  /** What would be done, for whoever a rule asks about it; without it the request itself is what he reads. */
+  exactly?(asked: Omit<AskedInSession<Body>, 'exactly'>): Promise<Exactly>
   readonly who: Exclude<Who, { by: 'proof' }>
   /** A plain value is answered as JSON; a Response as it is (the permit is then settled by `Streamed`). */
   handle(asked: AskedInSession<Body>): Promise<unknown>

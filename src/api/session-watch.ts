@@ -40,11 +40,10 @@ export function makeSessionWatch({ audit, state, clock }: Pick<ApiParts, 'audit'
       try {
         const streamed = streams.open(session, permit?.signal ?? connection!.signal, (send) =>
           audit.watch((envelope) => {
-            if (!TOLD.has(envelope.type)) return
             if (of !== undefined && envelope.actor?.id !== of) return
             if (permit === undefined && !isMine(session, envelope)) return
             send({ id: envelope.id, data: noticeOf(envelope) })
-          }),
+          }, TOLD),
         )
         streamed.done.then(over, over)
         return streamed

@@ -1,11 +1,14 @@
 import type { Checkpoint } from './note.ts'
 import type { Parcel } from './parcel.ts'
+import type { RecordType } from './record.ts'
 
 /** What the main thread and the writer's thread say to each other. All of it is plain data. */
 export type ToWorker =
   | { readonly kind: 'open'; readonly call: number; readonly now: number }
-  /** `first` numbers the first of the records; the others follow it. `watched`: the leaves are wanted back. */
-  | { readonly kind: 'append'; readonly first: number; readonly parcel: Parcel; readonly watched: boolean }
+  /** `first` numbers the first of the records; the others follow it. */
+  | { readonly kind: 'append'; readonly first: number; readonly parcel: Parcel }
+  /** Which leaves are wanted back, from now on. */
+  | { readonly kind: 'watch'; readonly watched: Watched }
   | { readonly kind: 'secrets'; readonly values: readonly string[] }
   | { readonly kind: 'tick'; readonly now: number }
   | { readonly kind: 'checkpoint'; readonly call: number; readonly now: number }
@@ -27,6 +30,9 @@ export type FromWorker =
   | { readonly kind: 'answer'; readonly call: number; readonly value?: unknown; readonly failure?: Failure }
   /** Something failed that nobody waits for. */
   | { readonly kind: 'trouble'; readonly failure: Failure }
+
+/** The types of record that somebody watches. */
+export type Watched = 'all' | readonly RecordType[]
 
 /** A ChaperoneError as data: classes do not survive the way between threads. */
 export interface Failure {

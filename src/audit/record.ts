@@ -31,7 +31,7 @@ export const RECORD_TYPES = {
   'client.registered': 'An OAuth client was met for the first time, registered itself, or changed what it says of itself.',
   'agent.reviewed': 'Somebody looked at an agent and its rights, and kept or changed it.',
   'agent.stopped': 'An agent was stopped by itself: nobody used it, nobody reviewed it in time, or its owner has left.',
-  'directory.changed': 'A directory said that a person came, changed or left.',
+  'directory.changed': 'A directory said that a person came, changed, left, or signed out there; or could not be asked any more.',
   'documents.applied': 'Roles, guardrails, resources or identities were changed.',
   'lock.made': 'A lock was made.',
   'lock.lifted': 'A lock was lifted.',
@@ -164,8 +164,11 @@ export interface AuditLog {
   claim(draft: Draft, claim: Claim): Promise<{ readonly id: string; readonly seq: number }>
   /** Values that must never be stored: they are masked in every body and text from now on. */
   addSecrets(values: readonly string[]): void
-  /** Sees every record of this node once it is durable (tail, metrics). Returns a function that ends it. */
-  watch(see: (envelope: Envelope) => void): () => void
+  /**
+   * Sees every record of this node once it is durable, or those of some types: each leaf that somebody watches comes back from
+   * the writer's thread and is decoded on this one. Returns a function that ends it.
+   */
+  watch(see: (envelope: Envelope) => void, types?: ReadonlySet<RecordType>): () => void
   /** Gives positions to what is there and signs a checkpoint over it, now. */
   checkpoint(): Promise<{ readonly size: number; readonly note: string }>
   close(): Promise<void>

@@ -131,6 +131,22 @@ export function writerSuite(name: string, place: Place, options: { readonly skip
       assert.ok(room.troubles.length >= 4 && room.troubles.every((error) => error.detail === 'Error: broken tail'))
     })
 
+    test('Who watches some types of record sees those alone, also while others watch all.', async (t) => {
+      const room = await openRoom(t, place)
+      const audit = await room.open()
+      const some: string[] = []
+      const all: string[] = []
+      audit.watch(({ id }) => some.push(id), new Set(['action.outcome']))
+      const [first, second] = [await audit.append(outcome('per_a')), await audit.append(intent())]
+      const stop = audit.watch(({ id }) => all.push(id))
+      const [third, fourth] = [await audit.append(intent()), await audit.append(outcome('per_b'))]
+      stop()
+      const [fifth, sixth] = [await audit.append(intent()), await audit.append(outcome('per_c'))]
+      assert.deepEqual(some, [first.id, fourth.id, sixth.id])
+      assert.deepEqual(all, [third.id, fourth.id])
+      assert.ok(second.seq === 2 && fifth.seq === 5)
+    })
+
     test('rule 11: when too many wait, the next ones are refused at once, and none is lost of those that were taken.', async (t) => {
       const room = await openRoom(t, place)
       const audit = await room.open({ maxWaiting: 10, maxWaitingBytes: 100_000 })

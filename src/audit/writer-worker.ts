@@ -32,7 +32,6 @@ interface Open {
 
 interface Waiting extends Incoming {
   readonly number: number
-  readonly watched: boolean
   readonly bytes: number
 }
 
@@ -46,6 +45,7 @@ let turn: Promise<void> = Promise.resolve()
 let committing = false
 let ticking = false
 let lastNow = 0
+let isWatched: (type: string) => boolean = () => false
 
 const signatures = new Map<number, { resolve(note: string): void; reject(error: Error): void }>()
 let signing = 0
@@ -130,14 +130,14 @@ async function commit(batch: readonly Waiting[]): Promise<void> {
 function report(stored: readonly Waiting[], rows: readonly LeafRow[]): void {
   for (let start = 0; start < rows.length; ) {
     let end = start + 1
-    let { watched } = stored[start]!
-    for (; end < rows.length && stored[end]!.number === stored[end - 1]!.number + 1; end++) watched ||= stored[end]!.watched
+    while (end < rows.length && stored[end]!.number === stored[end - 1]!.number + 1) end++
+    const leaves = rows.slice(start, end).flatMap(({ type, leaf }) => (isWatched(type) ? leaf.toString() : []))
     say({
       kind: 'stored',
       first: stored[start]!.number,
       seq: rows[start]!.seq,
       count: end - start,
-      ...(watched && { leaves: rows.slice(start, end).map(({ leaf }) => leaf.toString()) }),
+      ...(leaves.length > 0 && { leaves }),
     })
     start = end
   }
@@ -226,7 +226,7 @@ function hear(message: ToWorker): void {
   switch (message.kind) {
     case 'append':
       for (const [i, { text, columns, bodies, claim }] of unpack(message.parcel).entries()) {
-        queue.push({ text, columns, bodies, claim, bytes: sizeOf(text, bodies), number: message.first + i, watched: message.watched })
+        queue.push({ text, columns, bodies, claim, bytes: sizeOf(text, bodies), number: message.first + i })
         lastNow = columns.at
       }
       void commitAll()
@@ -234,6 +234,12 @@ function hear(message: ToWorker): void {
     case 'secrets':
       masker.add(message.values)
       return
+    case 'watch': {
+      const { watched } = message
+      const types = new Set<string>(watched === 'all' ? [] : watched)
+      isWatched = (type) => watched === 'all' || types.has(type)
+      return
+    }
     case 'tick':
       // A store or a signer that hangs must not be asked again every second.
       if (ticking) return

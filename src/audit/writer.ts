@@ -5,12 +5,13 @@ import { ChaperoneError, REASONS, type ReasonCode } from '../errors.ts'
 import { newId } from '../ids.ts'
 import type { Keyring } from '../keys/types.ts'
 import type { Store } from '../store/store.ts'
+import { Appends } from './appends.ts'
 import { draftText } from './draft-text.ts'
 import { columnsOf, decodeEnvelope } from './envelope.ts'
-import type { Failure, FromWorker, ToWorker, WorkerSettings } from './messages.ts'
+import type { Failure, FromWorker, ToWorker, Watched, WorkerSettings } from './messages.ts'
 import { originOf, signCheckpoint } from './note.ts'
 import { emptyParcel, type Parcel, pack, sizeOf } from './parcel.ts'
-import type { AuditLog, Body, Claim, Draft, Envelope, Urgency } from './record.ts'
+import type { AuditLog, Body, Claim, Draft, Envelope, RecordType, Urgency } from './record.ts'
 
 export interface AuditOptions {
   readonly nodeId: string
@@ -63,7 +64,14 @@ interface Waiting<T> {
   reject(error: ChaperoneError): void
 }
 
+interface Watcher {
+  see(envelope: Envelope): void
+  /** undefined: all */
+  readonly types: ReadonlySet<RecordType> | undefined
+}
+
 interface Append extends Waiting<{ readonly id: string; readonly seq: number }> {
+  readonly number: number
   readonly id: string
   readonly bytes: number
 }
@@ -72,12 +80,12 @@ class Writer implements AuditLog {
   readonly #options: AuditOptions & Required<Pick<AuditOptions, keyof typeof DEFAULTS>>
   readonly #settings: WorkerSettings
   readonly #secrets: Set<string>
-  readonly #watchers = new Set<(envelope: Envelope) => void>()
+  readonly #watchers = new Set<Watcher>()
   #worker: Worker | undefined
   #closing: Promise<void> | undefined
 
   /** Appends that are not answered yet, by their number. */
-  readonly #appends = new Map<number, Append>()
+  readonly #appends = new Appends<Append>()
   #bytes = 0
   #number = 0
   /** What was appended in this turn of the event loop: it goes over in one message. */
@@ -149,7 +157,7 @@ class Writer implements AuditLog {
     pack(this.#outbox, { text, columns: columnsOf({ ...draft, id, at }), bodies: bodies.length === 0 ? bodies : bodies.map(ownBytes), claim })
     if (urgency === 'now') this.#flushThisTurn()
     else this.#company ??= setTimeout(() => this.#flush(), COMPANY_MS)
-    this.#appends.set(++this.#number, { id, bytes, resolve, reject })
+    this.#appends.add({ number: ++this.#number, id, bytes, resolve, reject })
     this.#bytes += bytes
   }
 
@@ -167,7 +175,7 @@ class Writer implements AuditLog {
     if (count === 0) return
     this.#outbox = emptyParcel()
     const copies = parcel.bodies.flatMap((part) => (part instanceof Uint8Array ? [part.buffer as ArrayBuffer] : []))
-    this.#send({ kind: 'append', first: this.#number - count + 1, parcel, watched: this.#watchers.size > 0 }, copies)
+    this.#send({ kind: 'append', first: this.#number - count + 1, parcel }, copies)
   }
 
   addSecrets(values: readonly string[]): void {
@@ -177,12 +185,22 @@ class Writer implements AuditLog {
     if (this.#worker) this.#send({ kind: 'secrets', values })
   }
 
-  watch(see: (envelope: Envelope) => void): () => void {
-    const watcher = (envelope: Envelope) => see(envelope)
+  watch(see: (envelope: Envelope) => void, types?: ReadonlySet<RecordType>): () => void {
+    const watcher: Watcher = { see, types }
     this.#watchers.add(watcher)
+    this.#tellWatched()
     return () => {
-      this.#watchers.delete(watcher)
+      if (this.#watchers.delete(watcher)) this.#tellWatched()
     }
+  }
+
+  #tellWatched(): void {
+    if (this.#worker) this.#send({ kind: 'watch', watched: this.#watched() })
+  }
+
+  #watched(): Watched {
+    const all = [...this.#watchers]
+    return all.some(({ types }) => types === undefined) ? 'all' : [...new Set(all.flatMap(({ types }) => [...(types ?? [])]))]
   }
 
   async checkpoint(): Promise<{ readonly size: number; readonly note: string }> {
@@ -252,6 +270,7 @@ class Writer implements AuditLog {
     })
     worker.on('exit', () => this.#lost(worker, crash))
     if (this.#secrets.size > 0) worker.postMessage({ kind: 'secrets', values: [...this.#secrets] } satisfies ToWorker)
+    if (this.#watchers.size > 0) worker.postMessage({ kind: 'watch', watched: this.#watched() } satisfies ToWorker)
     return worker
   }
 
@@ -265,8 +284,7 @@ class Writer implements AuditLog {
     clearImmediate(this.#flushing)
     this.#company = this.#flushing = undefined
     const why = crash instanceof Error ? (crash.stack ?? crash.message) : 'the writer ended'
-    const waiting = [...this.#appends.values(), ...this.#calls.values()]
-    this.#appends.clear()
+    const waiting = [...this.#appends.clear(), ...this.#calls.values()]
     this.#calls.clear()
     this.#bytes = 0
     for (const { reject } of waiting) reject(unavailable(why))
@@ -308,10 +326,8 @@ class Writer implements AuditLog {
   }
 
   #take(number: number): Append | undefined {
-    const append = this.#appends.get(number)
-    if (!append) return undefined
-    this.#appends.delete(number)
-    this.#bytes -= append.bytes
+    const append = this.#appends.take(number)
+    if (append) this.#bytes -= append.bytes
     return append
   }
 
@@ -328,7 +344,8 @@ class Writer implements AuditLog {
   #show(leaves: readonly string[]): void {
     for (const leaf of leaves) {
       const envelope = decodeEnvelope(leaf)
-      for (const see of this.#watchers) {
+      for (const { see, types } of this.#watchers) {
+        if (types && !types.has(envelope.type)) continue
         try {
           see(envelope)
         } catch (error) {

@@ -1,6 +1,7 @@
 import type { KeyObject } from 'node:crypto'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
+import { BARE_THREAD } from '../encoding/bare-thread.ts'
 import { ChaperoneError, REASONS, type ReasonCode } from '../errors.ts'
 import type { Leaf, Life, Signed } from './certificate.ts'
 import type { Answer, Ask, Put } from './issue-worker.ts'
@@ -40,7 +41,7 @@ export function startIssuer(): IssuerThread {
 
   function start(): Worker {
     // From source the sibling is a .ts file, from the built package a .js file.
-    const thread = new Worker(new URL(`./issue-worker${extname(import.meta.url)}`, import.meta.url), { name: 'issue', env: {} })
+    const thread = new Worker(new URL(`./issue-worker${extname(import.meta.url)}`, import.meta.url), { ...BARE_THREAD, name: 'issue' })
     thread.on('message', (answer: Answer) => settle(answer))
     thread.on('error', (error) => died(thread, error))
     thread.on('exit', () => died(thread, undefined))

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { formatDuration, parseDuration } from '../encoding/duration.ts'
 import { compileGlob } from '../encoding/glob.ts'
 import type { ChaperoneError } from '../errors.ts'
 
@@ -18,6 +19,18 @@ const issuer = z
   .max(512)
   .refine((text) => !/[?#]/.test(text) && URL.parse(text)?.username === '', 'an issuer is an https address without a query')
   .describe('as the provider writes it in its discovery document')
+
+const MINUTE_MS = 60_000
+const DAY_MS = 24 * 60 * MINUTE_MS
+const time = (longest: number) =>
+  z.string().superRefine((text, context) => {
+    try {
+      const ms = parseDuration(text)
+      if (ms < MINUTE_MS || ms > longest) context.addIssue({ code: 'custom', message: `at least 1m, at most ${formatDuration(longest)}` })
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as ChaperoneError).message })
+    }
+  })
 
 const signIn = {
   issuer: issuer.optional(),
@@ -48,6 +61,12 @@ const signIn = {
     .default(['mfa', 'hwk', 'swk', 'otp', 'fpt', 'face'])
     .describe('`amr` or `acr` values that say that a second factor was given (RFC 8176)'),
   create: z.boolean().default(false).describe('whether somebody unknown becomes a person here at the first sign-in'),
+  recheck: time(DAY_MS / 2)
+    .optional()
+    .describe(
+      'while sessions run, the provider is asked this often whether they may (`15m`), by a refresh token that it must give at the sign-in; what it refuses ends',
+    ),
+  recheck_grace: time(DAY_MS).default('1h').describe('how much later sessions end when the provider could not be asked'),
   match: claim.default('sub').describe('the claim that is the `externalId` of SCIM, where both are used'),
   ca: z.string().optional().describe('PEM of the authority of the provider, believed beside the public ones'),
   allow_private: z.boolean().default(false).describe('the provider lies in a private network'),
@@ -91,6 +110,8 @@ export function directoryFaults(
     faults.push({ path: ['groups'], message: 'Groups shall come from SCIM, and there is no `scim`.', fix: 'Write `scim: {token: {secret: NAME}}`.' })
   if (spec.issuer !== undefined && !spec.scopes.includes('openid'))
     faults.push({ path: ['scopes'], message: 'Without the scope `openid` nobody is named.', fix: 'Add openid.' })
+  if (spec.recheck !== undefined && spec.issuer === undefined)
+    faults.push({ path: ['recheck'], message: 'There is no provider to ask again.', fix: 'Write `issuer` and `client_id`, or leave `recheck` out.' })
   // Anybody at all has an account with these: without a rule everybody in the world would be let in.
   if (spec.issuer !== undefined && OPEN_TO_ALL.test(spec.issuer) && Object.keys(spec.allow).length === 0)
     faults.push({

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
+import { spentMs } from '../encoding/spent.fixture.ts'
 import { flagsOfServer, isPrivateHost } from './flag-server.ts'
 import { FLAGS, type FlagCode, visible } from './flag-types.ts'
 import { flagsOfDefinition, flagsOfNames } from './flags.ts'
@@ -211,7 +212,7 @@ describe('whatever a server says', () => {
           assert.doesNotMatch(excerpt, /[\p{Cc}\p{Cf}\p{Cs}\u{e0000}-\u{e0fff}]/u)
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     )
   })
 
@@ -236,7 +237,7 @@ describe('whatever a server says', () => {
 
   test('rule 11: texts made to be slow to look at are not', () => {
     const size = 60_000
-    const started = performance.now()
+    const started = spentMs()
     for (const piece of [
       'a',
       ' ',
@@ -261,7 +262,7 @@ describe('whatever a server says', () => {
     let deep: object = {}
     for (let i = 0; i < 5_000; i++) deep = { properties: { a: deep } }
     flagsOfDefinition('tool', tool('Reads.', { inputSchema: deep }))
-    assert.ok(performance.now() - started < 5_000, `${performance.now() - started} ms`)
+    assert.ok(spentMs() - started < 5_000, `${spentMs() - started} ms`)
   })
 })
 
@@ -269,12 +270,12 @@ test('rule 11: however much there is in a definition, looking at it ends soon an
   const many = Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`k${i}`, 0]))
   const long = 'before_using_it '.repeat(500_000)
   const names = Array.from({ length: 2_000 }, (_, i) => `other_tool_${i}`)
-  const began = performance.now()
+  const began = spentMs()
   for (const definition of [
     { name: 'x', inputSchema: { properties: many } },
     { name: 'x', description: long },
     { name: 'x', a: Array(400).fill(long.slice(0, 70_000)) },
   ])
     assert.ok(flagsOfDefinition('tool', definition, { otherTools: names }).some(({ code }) => code === 'very_long'))
-  assert.ok(performance.now() - began < 5_000)
+  assert.ok(spentMs() - began < 5_000)
 })

@@ -1,6 +1,6 @@
 import type { Applied } from '../api/contract.ts'
 import type { Register } from './commands.ts'
-import { collect, type ServerFlags, withApi, withJson, withServer } from './connection.ts'
+import { collect, type ServerFlags, withApi, withJson, withServer, withWait } from './connection.ts'
 import { readDocuments } from './documents.ts'
 import { line, printable, printJson, problemText } from './output.ts'
 
@@ -13,7 +13,7 @@ interface Flags extends ServerFlags {
 }
 
 export const register: Register = (command) => {
-  withJson(withServer(command))
+  withWait(withJson(withServer(command)))
     .requiredOption('-f, --file <path>', 'a file, a folder, or - for stdin; may be repeated', collect)
     .option('--owner <name>', 'mark what is applied as belonging to this set, for --prune')
     .option('--prune', 'delete what belongs to --owner and is no longer written')

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { Api } from '../client/api.ts'
+import type { ApiError } from '../client/api-error.ts'
 import type { Keeper } from '../client/credential.ts'
 import type { Profile } from '../client/profile.ts'
 import { ChaperoneError } from '../errors.ts'
@@ -10,6 +11,8 @@ export interface ServerFlags {
   readonly server?: string
   readonly identity?: string
   readonly totp?: string
+  /** to wait for whoever must say yes */
+  readonly wait?: boolean
 }
 
 export function withServer(command: Command): Command {
@@ -109,12 +112,31 @@ export async function withApi<T>(flags: ServerFlags, work: (api: Api, profile: P
   const { assertSignedIn } = await import('../client/keep.ts')
   assertSignedIn(profile)
   const { openApi } = await import('../client/api.ts')
-  const api = openApi({ address: profile.address, authorities: profile.bundles.server, identity: profile, factor: () => totpCode(flags) })
+  const api = openApi({
+    address: profile.address,
+    authorities: profile.bundles.server,
+    identity: profile,
+    factor: () => totpCode(flags),
+    approval: (request) => waitedFor(request, flags),
+  })
   try {
     return await work(api, profile)
   } finally {
     api.close()
   }
+}
+
+export const withWait = (command: Command): Command => command.option('--wait', 'where a rule wants the yes of somebody else: wait for it')
+
+/** At a terminal, and where it is wished for, a command waits for the yes that it needs, and then goes on. */
+async function waitedFor({ id, url, approvers }: NonNullable<ApiError['request']>, flags: ServerFlags): Promise<boolean> {
+  if (!flags.wait && !process.stdin.isTTY) return false
+  const { say } = await import('./output.ts')
+  say(`This needs a yes: ${approvers}, at ${url} or with \`chaperone requests approve ${id}\`.`)
+  const { decisionOf, notGranted } = await import('./decision.ts')
+  const row = await decisionOf(id, flags)
+  if (row.state !== 'approved') throw notGranted(row)
+  return true
 }
 
 /** An argument as a part of a path. */

@@ -14,6 +14,7 @@ export function factRows(about: {
     ['reads', names(tables.read)],
     ['writes', names(tables.written)],
     ['behind', names(facts.behind)],
+    ['covered', isFacts(facts.covered) ? names(Object.values(facts.covered).flat()) : ''],
     ['columns', columns(facts.columns)],
     ['functions', names(facts.functions)],
     ['settings', names(facts.settings)],

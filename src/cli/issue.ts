@@ -53,8 +53,8 @@ Examples:
         if (flags.pem !== undefined) {
           await mkdir(flags.pem, { recursive: true, mode: 0o700 })
           await writePrivately(join(flags.pem, 'key.pem'), pair.key)
-          await writePrivately(join(flags.pem, 'cert.pem'), made.certificate, 0o644)
-          await writePrivately(join(flags.pem, 'ca.pem'), made.bundles.server, 0o644)
+          await writePrivately(join(flags.pem, 'cert.pem'), made.certificate, { mode: 0o644 })
+          await writePrivately(join(flags.pem, 'ca.pem'), made.bundles.server, { mode: 0o644 })
         }
         if (flags.json) return printJson({ identity: made.identity, session: made.session, notAfter: made.notAfter, written: flags.out ?? flags.pem })
         line(`A credential for ${made.identity.name} until ${moment(made.notAfter)}: ${flags.out ?? flags.pem}`)

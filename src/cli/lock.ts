@@ -1,7 +1,7 @@
 import type { LockAsk, LockRow } from '../api/contract.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
-import { type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
+import { type ServerFlags, segment, withApi, withJson, withServer, withWait } from './connection.ts'
 import { line, list, moment, printable, printJson } from './output.ts'
 
 type Flags = ServerFlags & { json?: boolean }
@@ -78,7 +78,7 @@ Example:
     )
   })
 
-  withServer(command.command('lift').description('lift a lock'))
+  withWait(withServer(command.command('lift').description('lift a lock')))
     .argument('<id>', 'as `chaperone lock ls` shows it')
     .addHelpText('after', '\nExample:\n  chaperone lock lift lck_01kaxxxxxxxxxxxxxxxxxxxxxx')
     .action(async (id: string, flags: Flags) => {

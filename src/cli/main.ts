@@ -35,6 +35,8 @@ export async function main(given: readonly string[]): Promise<void> {
     if (error.code !== 'EPIPE') throw error
     process.exit(0)
   })
+  // Nobody is left to be told, and what we do (a run, a door, a server) goes on: without this, the next line to say would end it.
+  process.stderr.on('error', () => {})
   const root = await program(args)
   const everywhere = (command: Command): void => {
     command.exitOverride().configureOutput({ outputError: () => {} })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Api } from '../client/api.ts'
 import { ChaperoneError } from '../errors.ts'
-import { untilDecided } from './requests-ask.ts'
+import { untilDecided } from './decision.ts'
 
 test('an agent that waits for longer than its certificate lives is told of the decision', async () => {
   const id = 'req_1'

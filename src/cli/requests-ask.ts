@@ -1,14 +1,12 @@
 import type { Command } from 'commander'
-import type { AccessAsk, RequestNotice, RequestRow, RequestWay } from '../api/requests-contract.ts'
-import type { Api } from '../client/api.ts'
+import type { AccessAsk, RequestRow, RequestWay } from '../api/requests-contract.ts'
 import { systemClock } from '../clock.ts'
 import { formatDuration, parseDuration } from '../encoding/duration.ts'
 import { ChaperoneError } from '../errors.ts'
-import { keepFor, profileFor, runSocket, type ServerFlags, withApi, withJson, withServer } from './connection.ts'
-import { line, list, moment, printable, printJson, say } from './output.ts'
+import { type ServerFlags, withApi, withJson, withServer } from './connection.ts'
+import { decisionOf, notGranted } from './decision.ts'
+import { line, list, moment, printable, printJson } from './output.ts'
 import { resultText } from './requests-show.ts'
-import { streamAgain } from './stream-again.ts'
-import { stopSignal } from './terminal.ts'
 
 type Flags = ServerFlags & { readonly json?: boolean }
 interface AskFlags extends Flags {
@@ -51,7 +49,7 @@ export function asking(command: Command): void {
       const body = wishOf(role, flags)
       const asked = await withApi(flags, (api) => api.call<RequestRow>('POST', '/v1/requests', body))
       if (!flags.json) tell(asked)
-      const row = flags.wait && asked.state === 'pending' ? await decided(asked, flags) : asked
+      const row = flags.wait && asked.state === 'pending' ? await decisionOf(asked.id, flags) : asked
       if (flags.json) printJson(row)
       else if (row !== asked && row.state === 'approved') line(resultText(row))
       if (row.state !== 'pending' && row.state !== 'approved') throw notGranted(row)
@@ -94,67 +92,4 @@ function tell(row: RequestRow): void {
   }
   if (row.access?.breakGlass && row.reviewDue !== undefined)
     line(`  It was taken without asking: everybody who may approve is told, and somebody looks at it until ${moment(row.reviewDue)}.`)
-}
-
-function notGranted(row: RequestRow): ChaperoneError {
-  const no = row.votes.find(({ verdict }) => verdict === 'deny')
-  if (row.state === 'denied')
-    return new ChaperoneError('approval_denied', `${no?.by ?? 'A rule'} said no${no?.reason === undefined ? '' : `: ${no.reason}`}.`, {
-      fix: `See: chaperone requests show ${row.id}`,
-    })
-  return new ChaperoneError('conflict', `The request is ${row.state}.`, { fix: 'Ask again if you still need it.' })
-}
-
-/** Waits at the stream, which may break off: then it begins anew, with how it stands by then. */
-async function decided({ id }: RequestRow, flags: AskFlags): Promise<RequestRow> {
-  const stop = stopSignal()
-  // An agent's credential lives for minutes; a question may wait for a day.
-  // Inside of a run the runner keeps it.
-  const keeper =
-    runSocket(flags) !== undefined || (await profileFor(flags)).identity.kind === 'user' ? undefined : await keepFor(flags, 'requests', say)
-  say(`waiting for the decision; the question stays when you end this`)
-  try {
-    const open = <T>(work: (api: Api) => Promise<T>) => (keeper ? withHeld(keeper.current(), work) : withApi(flags, work))
-    const row = await streamAgain(stop, () => untilDecided(open, id, stop))
-    if (row) return row
-    throw new ChaperoneError('usage', 'Nobody has decided yet.', { fix: `See what becomes of it: chaperone requests show ${id}` })
-  } finally {
-    await keeper?.close()
-  }
-}
-
-async function withHeld<T>(
-  held: {
-    readonly key: string
-    readonly certificate: string
-    readonly profile: { readonly address: string; readonly bundles: { readonly server: string } }
-  },
-  work: (api: Api) => Promise<T>,
-): Promise<T> {
-  const { openApi } = await import('../client/api.ts')
-  const api = openApi({ address: held.profile.address, authorities: held.profile.bundles.server, identity: held })
-  try {
-    return await work(api)
-  } finally {
-    api.close()
-  }
-}
-
-/**
- * Undefined when the stream ended before. The stream outlives the certificate that it was opened with, so each look goes with the one
- * of now: an agent that has waited for longer than its three minutes is told as well.
- */
-export async function untilDecided(
-  open: <T>(work: (api: Pick<Api, 'call' | 'events'>) => Promise<T>) => Promise<T>,
-  id: string,
-  stop: AbortSignal,
-): Promise<RequestRow | undefined> {
-  return open(async (api) => {
-    for await (const notice of api.events<RequestNotice>('/v1/requests/events', stop)) {
-      if (notice.type !== 'snapshot' && notice.request?.id !== id) continue
-      const row = await open((now) => now.call<RequestRow>('GET', `/v1/requests/${id}`))
-      if (row.state !== 'pending') return row
-    }
-    return undefined
-  })
 }

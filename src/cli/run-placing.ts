@@ -4,6 +4,8 @@ import type { RunDatabase } from '../client/running/databases.ts'
 import type { Isolation, Network } from '../client/running/isolation.ts'
 import type { RunOptions } from '../client/running/prepare.ts'
 import type { SummaryAsk } from '../client/running/summary.ts'
+import { parseByteSize } from '../encoding/byte-size.ts'
+import type { ChaperoneError } from '../errors.ts'
 import { collect, refuseInside } from './connection.ts'
 import { jsonText, say } from './output.ts'
 
@@ -17,6 +19,7 @@ export interface PlacingFlags {
   readonly environment?: 'keep' | 'strip' | 'clean'
   readonly read?: readonly string[]
   readonly write?: readonly string[]
+  readonly tmpSize?: number
   readonly database?: readonly RunDatabase[]
   readonly files?: boolean
   readonly json?: true
@@ -38,10 +41,23 @@ export const placing = (command: Command): Command =>
     .option('--env <NAME[=VALUE]>', 'a variable that it gets in any case; may be repeated', collect)
     .option('--read <path>', 'with --network chaperone: a further folder or file that it may read; may be repeated', collect)
     .option('--write <folder>', 'with --network chaperone: a further folder that it may write to; may be repeated', collect)
+    .option(
+      '--tmp-size <size>',
+      'in bubblewrap: what /tmp, and the home of an agent, may hold, in memory; default: an eighth of it, at most 1GiB',
+      size,
+    )
     .option('--database <resource/database[:user]>', 'a socket to this database only; may be repeated; default: to all that it may see', databases)
     .option('--files', 'certificate and key as files, in $CHAPERONE_SVID_DIR')
     .option('--no-files', 'no certificate and key as files')
     .option('--json', 'what it may reach, as one line of JSON on stderr')
+
+function size(text: string): number {
+  try {
+    return parseByteSize(text)
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as ChaperoneError).fix}`)
+  }
+}
 
 function databases(text: string, before: readonly RunDatabase[] = []): RunDatabase[] {
   const [, resource, database, user] = /^([^/]+)\/([^:]+)(?::(.+))?$/.exec(text) ?? []
@@ -49,8 +65,10 @@ function databases(text: string, before: readonly RunDatabase[] = []): RunDataba
   return [...before, { resource, database, ...(user === undefined ? {} : { user }) }]
 }
 
-export function placed(flags: PlacingFlags): Pick<RunOptions, 'isolation' | 'network' | 'keep' | 'given' | 'read' | 'write' | 'databases' | 'files'> {
-  const { isolation, network, environment, env, read, write, database, files } = flags
+export function placed(
+  flags: PlacingFlags,
+): Pick<RunOptions, 'isolation' | 'network' | 'keep' | 'given' | 'read' | 'write' | 'tmpSize' | 'databases' | 'files'> {
+  const { isolation, network, environment, env, read, write, tmpSize, database, files } = flags
   return {
     isolation,
     ...(network ? { network } : {}),
@@ -58,6 +76,7 @@ export function placed(flags: PlacingFlags): Pick<RunOptions, 'isolation' | 'net
     ...(env ? { given: env } : {}),
     ...(read ? { read } : {}),
     ...(write ? { write } : {}),
+    ...(tmpSize === undefined ? {} : { tmpSize }),
     ...(database ? { databases: database } : {}),
     ...(files === undefined ? {} : { files }),
   }

@@ -7,6 +7,7 @@ export class ApiError extends ChaperoneError {
   readonly decisionId: string | undefined
   readonly hint: string | undefined
   readonly problems: readonly Problem[]
+  readonly request: ErrorBody['error']['request']
 
   constructor(status: number, { error }: ErrorBody) {
     super(error.code, error.message, error.fix === undefined ? {} : { fix: error.fix })
@@ -15,5 +16,6 @@ export class ApiError extends ChaperoneError {
     this.decisionId = error.decisionId
     this.hint = error.hint
     this.problems = error.problems ?? []
+    this.request = error.request
   }
 }

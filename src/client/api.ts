@@ -18,6 +18,8 @@ export interface ApiOptions {
   readonly identity?: Identification
   /** Gives a second factor when the server asks for one; undefined when there is nobody to ask. */
   readonly factor?: () => Promise<string | undefined>
+  /** Waits for the yes of somebody else that a rule wants; false when nobody waits here. */
+  readonly approval?: (request: NonNullable<ApiError['request']>) => Promise<boolean>
   readonly timeoutMs?: number
   readonly clock?: Clock
   /** Inside a run: its unix socket, behind which the runner has the certificate. Then neither address nor authorities are used. */
@@ -90,20 +92,29 @@ export function openApi(options: ApiOptions): Api {
     throw errorOf(status, text)
   }
 
+  /** Whether what the server wants besides is there now. */
+  const provided = async (error: ApiError, timeoutMs: number): Promise<boolean> => {
+    if (error.code === 'approval_required' && error.request) return (await options.approval?.(error.request)) === true
+    const code = error.code === 'factor_required' ? await options.factor?.() : undefined
+    if (code === undefined) return false
+    await once('POST', '/v1/factor', { code }, timeoutMs)
+    return true
+  }
+
   return {
     get skewMs() {
       return skewMs
     },
     async call<T>(method: string, path: string, body?: unknown, more: { readonly timeoutMs?: number } = {}): Promise<T> {
       const timeoutMs = more.timeoutMs ?? options.timeoutMs ?? TIMEOUT_MS
-      try {
-        return await once<T>(method, path, body, timeoutMs)
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.code !== 'factor_required' || !options.factor) throw error
-        const code = await options.factor()
-        if (code === undefined) throw error
-        await once('POST', '/v1/factor', { code }, timeoutMs)
-        return await once<T>(method, path, body, timeoutMs)
+      // A factor, a yes, and where that took its time another factor; what is wanted twice running is not to be had.
+      for (let before: string | undefined; ; ) {
+        try {
+          return await once<T>(method, path, body, timeoutMs)
+        } catch (error) {
+          if (!(error instanceof ApiError) || error.code === before || !(await provided(error, timeoutMs))) throw error
+          before = error.code
+        }
       }
     },
     async *events<T>(path: string, signal?: AbortSignal, lastEvent?: string): AsyncGenerator<T> {

@@ -29,6 +29,8 @@ const say = (text: string) => void process.stderr.write(`chaperone: ${text.repla
  * the page that opens. With Chaperone there, both use the same sign-in.
  */
 export async function start({ mcp, client, first }: Carried, env: NodeJS.ProcessEnv = process.env): Promise<void> {
+  // A client that does not read what we say, or has gone: that alone ends nothing.
+  process.stderr.on('error', () => {})
   const home = entered(env, 'CHAPERONE_BUNDLE_HOME')
   if (home !== undefined) process.env.CHAPERONE_HOME = home
   const named = entered(env, 'CHAPERONE_BUNDLE_SERVER')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { chmod, mkdtemp, rm, stat } from 'node:fs/promises'
 import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -28,19 +28,26 @@ async function start(t: TestContext, more: Partial<DatabaseDoorOptions> = {}, an
   const cancels: Buffer[] = []
   const listener = createServer((plain) => {
     plain.on('error', () => {})
-    plain.once('data', (chunk) => {
+    void read(plain, sslRequest().length).then((chunk) => {
       assert.deepEqual(chunk, sslRequest())
       plain.write(answerToSsl)
       if (answerToSsl !== 'S') return
       const socket = new TLSSocket(plain, { isServer: true, secureContext, requestCert: true, rejectUnauthorized: false })
       socket.on('error', () => {})
-      socket.once('data', (bytes: Buffer) => {
-        const { opening } = readOpening(bytes)!
+      let bytes = Buffer.alloc(0)
+      let isOpen = false
+      socket.on('data', (chunk: Buffer) => {
+        if (isOpen) return void socket.write(chunk)
+        bytes = Buffer.concat([bytes, chunk])
+        const found = readOpening(bytes)
+        if (!found) return
+        const { opening, size } = found
         if (opening.kind === 'cancel') return void cancels.push(opening.bytes)
         if (opening.kind !== 'startup') throw new Error('no startup')
+        isOpen = true
         connections.push({ startup: new Map(opening.parameters), socket, certificate: socket.getPeerX509Certificate()?.serialNumber ?? '' })
         socket.write(READY)
-        socket.on('data', (echo: Buffer) => void socket.write(echo))
+        if (bytes.length > size) socket.write(bytes.subarray(size))
       })
     })
   })
@@ -69,15 +76,21 @@ async function start(t: TestContext, more: Partial<DatabaseDoorOptions> = {}, an
   }
 }
 
-const read = async (socket: Socket, least: number): Promise<Buffer> => {
-  let bytes = Buffer.alloc(0)
-  while (bytes.length < least) {
-    const [chunk] = await once(socket, 'data')
-    bytes = Buffer.concat([bytes, chunk])
-  }
-  return bytes
-}
-
+/** What comes, in however many pieces, until there is so much of it. */
+const read = (socket: Socket, least: number): Promise<Buffer> => until(socket, (bytes) => bytes.length >= least)
+/** A message that says why not, whole. */
+const refusal = async (socket: Socket) => (await until(socket, (bytes) => bytes.length > 4 && bytes.length > bytes.readInt32BE(1))).toString()
+const until = (socket: Socket, enough: (bytes: Buffer) => boolean): Promise<Buffer> =>
+  new Promise((done) => {
+    let bytes = Buffer.alloc(0)
+    const hear = (chunk: Buffer) => {
+      bytes = Buffer.concat([bytes, chunk])
+      if (!enough(bytes)) return
+      socket.off('data', hear)
+      done(bytes)
+    }
+    socket.on('data', hear)
+  })
 const startup = (values: Record<string, string>) => writeStartup(VERSION, new Map(Object.entries(values)))
 
 test('a client that names no database reaches the resource, with the agent’s certificate', async (t) => {
@@ -104,10 +117,29 @@ test('a client that names another database or user is told so, and not led to th
   ] as const) {
     const client = open()
     client.write(startup(asked))
-    assert.match((await read(client, 60)).toString(), said)
+    assert.match(await refusal(client), said)
     client.destroy()
   }
   assert.equal(connections.length, 0)
+})
+
+test('a folder that others can write to is refused and stays as it is; one of ours is used as it is, and others cannot open what is in it', async (t) => {
+  const { keeper } = await start(t)
+  const folder = await mkdtemp(join(tmpdir(), 'door-'))
+  t.after(() => rm(folder, { recursive: true }))
+  const open = () => openDatabaseDoor({ resource: 'prod', database: 'topsecret', keeper, at: { socket: socketIn(folder) } })
+  for (const mode of [0o777, 0o1777, 0o770]) {
+    await chmod(folder, mode)
+    await assert.rejects(open(), { code: 'usage', message: /alone can write/ })
+    assert.equal((await stat(folder)).mode & 0o7777, mode)
+  }
+  await chmod(folder, 0o755)
+  const usual = process.umask(0)
+  t.after(() => process.umask(usual))
+  const door = await open()
+  assert.equal((await stat(socketIn(folder))).mode & 0o777, 0o600)
+  await door.close()
+  assert.equal((await stat(folder)).mode & 0o777, 0o755)
 })
 
 test('rule 5: the socket and its folder are open to their owner only', async (t) => {
@@ -139,7 +171,7 @@ test('rule 5: a port asks for the password of this run, and opens nothing upstre
     client.write(startup({ user: 'a' }))
     assert.deepEqual(await read(client, 9), Buffer.from('R\0\0\0\x08\0\0\0\x03'))
     client.write(passwordMessage(wrong))
-    assert.match((await read(client, 20)).toString(), /^E.*28000.*password/s)
+    assert.match(await refusal(client), /^E.*28000.*password/s)
     await once(client, 'close')
   }
   assert.deepEqual(connections, [])
@@ -168,16 +200,16 @@ test('what is no PostgreSQL, and a gateway that is none, is said in the protocol
   const { open } = await start(t)
   const client = open()
   client.write('GET / HTTP/1.1\r\n\r\n')
-  assert.match((await read(client, 20)).toString(), /^E.*FATAL.*54000/s)
+  assert.match(await refusal(client), /^E.*FATAL.*54000/s)
   const plain = await start(t, {}, 'N')
   const refused = plain.open()
   refused.write(startup({ user: 'a' }))
-  assert.match((await read(refused, 20)).toString(), /does not speak PostgreSQL over TLS/)
+  assert.match(await refusal(refused), /does not speak PostgreSQL over TLS/)
 })
 
 test('bytes that came before the encryption began are refused, as libpq does since CVE-2021-23222', async (t) => {
   const { open } = await start(t, {}, 'SR\0\0\0\x08\0\0\0\0')
   const client = open()
   client.write(startup({ user: 'a' }))
-  assert.match((await read(client, 20)).toString(), /does not speak PostgreSQL over TLS/)
+  assert.match(await refusal(client), /does not speak PostgreSQL over TLS/)
 })

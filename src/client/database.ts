@@ -1,5 +1,5 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
-import { chmod, lstat, mkdir, rm } from 'node:fs/promises'
+import { lstat, mkdir, rm } from 'node:fs/promises'
 import { type AddressInfo, connect as connectPlain, createServer, isIP, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import { connect as connectSecure, type TLSSocket } from 'node:tls'
@@ -271,10 +271,11 @@ async function listenOnSocket(server: ReturnType<typeof createServer>, path: str
   const folder = dirname(path)
   await mkdir(folder, { recursive: true, mode: 0o700 })
   const about = await lstat(folder)
-  // Who can write to the folder can put another socket in place of ours.
-  if (!about.isDirectory() || (process.getuid && about.uid !== process.getuid()))
-    throw new ChaperoneError('usage', `${folder} is not a folder of yours.`)
-  await chmod(folder, 0o700)
+  // Who can write to the folder can put another socket in place of ours. It is not narrowed: it may be /tmp, and we root, or somebody's home.
+  if (!about.isDirectory() || (process.getuid && about.uid !== process.getuid()) || (process.platform !== 'win32' && (about.mode & 0o022) !== 0))
+    throw new ChaperoneError('usage', `${folder} is not a folder that you alone can write to.`, {
+      fix: 'Name one with --socket-dir that is not there yet: it is made, and closed to others.',
+    })
   if (await answers(path)) {
     throw new ChaperoneError('conflict', `Another \`chaperone db proxy\` listens on ${path}.`, {
       fix: 'Use that one, end it, or choose another folder with --socket-dir.',
@@ -282,8 +283,11 @@ async function listenOnSocket(server: ReturnType<typeof createServer>, path: str
   }
   // A socket whose process is gone stays behind as a file.
   await rm(path, { force: true })
-  await listen(server, { path })
-  await chmod(path, 0o600)
+  // Bound before listen returns: with a mode that is set afterwards there would be a moment in which others can open it.
+  const before = process.umask(0o177)
+  const listening = listen(server, { path })
+  process.umask(before)
+  await listening
 }
 
 const answers = (path: string) =>

@@ -29,6 +29,8 @@ export interface Loopback {
 
 const METHODS = new Set(['GET', 'POST', 'DELETE'])
 const MOST_AT_ONCE = 256
+/** Every user of the machine can connect to the port, and one that says nothing holds a descriptor of ours. */
+const MOST_CONNECTIONS = 512
 
 export async function openLoopback(options: LoopbackOptions): Promise<Loopback> {
   const secret = randomBytes(24).toString('base64url')
@@ -66,6 +68,7 @@ export async function openLoopback(options: LoopbackOptions): Promise<Loopback> 
       else refuse(response, error.code, error.message)
     })
   })
+  server.maxConnections = MOST_CONNECTIONS
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) =>
       reject(

@@ -32,6 +32,9 @@ export function errorText(response: Message): string {
   return typeof error?.message === 'string' ? error.message.slice(0, 500) : 'no reason given'
 }
 
+/** Bytes of one message from the server. */
+export const LONGEST_ANSWER = 32 * 1024 * 1024
+
 export async function readBody(answer: IncomingMessage, limit: number): Promise<Buffer> {
   const chunks: Buffer[] = []
   let size = 0

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { chmod, type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Credential } from '../api/contract.ts'
@@ -100,22 +100,51 @@ async function makeFolder(path: string): Promise<void> {
   if (process.platform !== 'win32') await chmod(path, FOLDER_MODE)
 }
 
-/** Whole or not at all, also after a power cut: written beside, forced to disk, renamed. */
-export async function writePrivately(path: string, text: string, mode: number = FILE_MODE): Promise<void> {
+export interface Written {
+  readonly mode?: number
+  /** id of the group that the file belongs to; default: of the one who writes */
+  readonly group?: number
+  /** Asked last of all. False: nothing is changed. */
+  readonly still?: () => Promise<boolean>
+}
+
+/** Whole or not at all, also after a power cut: written beside, forced to disk, renamed. Resolves with whether it is there. */
+export async function writePrivately(
+  path: string,
+  text: string,
+  { mode = FILE_MODE, group, still = async () => true }: Written = {},
+): Promise<boolean> {
   const beside = `${path}.${randomBytes(6).toString('hex')}.tmp`
-  const file = await open(beside, 'wx', mode)
+  let there = false
   try {
-    await file.writeFile(text)
-    await file.sync()
+    const file = await open(beside, 'wx', FILE_MODE)
+    try {
+      await file.writeFile(text)
+      const kept = group === undefined || (await givenTo(file, group))
+      // Said again: of the mode that a file is opened with, the umask takes away. Another group gets nothing that this one had.
+      if (mode !== FILE_MODE) await file.chmod(kept ? mode : mode & ~0o070)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    if (await still()) {
+      await rename(beside, path)
+      there = true
+    }
   } finally {
-    await file.close()
+    // What could not be written whole may hold half a secret.
+    if (!there) await rm(beside, { force: true })
   }
-  try {
-    await rename(beside, path)
-  } catch (error) {
-    await rm(beside, { force: true })
-    throw error
-  }
+  return there
+}
+
+async function givenTo(file: FileHandle, group: number): Promise<boolean> {
+  const { uid, gid } = await file.stat()
+  if (gid === group) return true
+  return file.chown(uid, group).then(
+    () => true,
+    () => false,
+  )
 }
 
 /** A home that was named keeps all of itself: tests and the demo put nothing into anybody's key store. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -54,4 +54,27 @@ test('a process that was killed at it stops the others for a minute at the most'
   const old = (systemClock.now() - 61_000) / 1000
   await utimes(guard, old, old)
   assert.equal(await sharedCredential(path).exclusively(async () => 'mine'), 'mine')
+})
+
+test('who took longer than that, because the machine slept, does not open the door for a third one', async (t) => {
+  const { path } = await file(t)
+  const guard = `${path}.renewing`
+  const [slept, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const first = sharedCredential(path).exclusively(() => slept.promise)
+  let text = ''
+  while (text === '') text = await readFile(guard, 'utf8').catch(() => '')
+  const old = (systemClock.now() - 61_000) / 1000
+  await utimes(guard, old, old)
+  const begun = Promise.withResolvers<void>()
+  const other = sharedCredential(path).exclusively(async () => {
+    begun.resolve()
+    await second.promise
+  })
+  await begun.promise
+  slept.resolve()
+  await first
+  assert.notEqual(await readFile(guard, 'utf8'), text, 'it is still that of the second')
+  second.resolve()
+  await other
+  await assert.rejects(readFile(guard), { code: 'ENOENT' })
 })

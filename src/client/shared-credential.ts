@@ -1,4 +1,5 @@
-import { open, rm, stat, writeFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { open, readFile, rm, stat } from 'node:fs/promises'
 import { type Clock, systemClock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import type { Held } from './credential.ts'
@@ -28,14 +29,19 @@ export function sharedCredential(path: string, clock: Clock = systemClock): Shar
   const guard = `${path}.renewing`
   const never = new AbortController().signal
 
-  async function take(): Promise<void> {
+  /** Resolves with what stands in the guard: nobody else's says the same. */
+  async function take(): Promise<string> {
+    const mine = `${process.pid} ${randomBytes(8).toString('hex')}\n`
     const until = clock.now() + LONGEST_MS
     for (;;) {
       try {
         const file = await open(guard, 'wx', 0o600)
-        await file.close()
-        await writeFile(guard, `${process.pid}\n`)
-        return
+        try {
+          await file.writeFile(mine)
+        } finally {
+          await file.close()
+        }
+        return mine
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
       }
@@ -57,13 +63,14 @@ export function sharedCredential(path: string, clock: Clock = systemClock): Shar
       })
       return profile && { key: profile.key, certificate: profile.certificate, notAfter: profile.notAfter, profile }
     },
-    save: ({ profile }) => writePrivately(path, `${JSON.stringify(profile, null, 2)}\n`),
+    save: async ({ profile }) => void (await writePrivately(path, `${JSON.stringify(profile, null, 2)}\n`)),
     async exclusively(work) {
-      await take()
+      const mine = await take()
       try {
         return await work()
       } finally {
-        await rm(guard, { force: true })
+        // A machine that slept meanwhile wakes to a guard that is another's by now.
+        if ((await readFile(guard, 'utf8').catch(() => '')) === mine) await rm(guard, { force: true })
       }
     },
   }

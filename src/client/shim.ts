@@ -7,10 +7,11 @@ import type { Keeper } from './credential.ts'
 import type { DataPlane } from './data-plane.ts'
 import { McpEndpoint } from './endpoint.ts'
 import { EventStreamReader } from './event-stream.ts'
+import { LegacySession } from './legacy-session.ts'
 import { LineWriter } from './line-writer.ts'
 import { readLines } from './lines.ts'
 import { clientLabel, clientNameIn, type Message } from './mcp-headers.ts'
-import { errorText, headerOf, type Id, idOf, isResponse, lostAnswer, oneLine, parseOrNothing, readBody, refusalOf } from './mcp-messages.ts'
+import { errorText, type Id, idOf, isResponse, LONGEST_ANSWER, lostAnswer, oneLine, parseOrNothing, readBody, refusalOf } from './mcp-messages.ts'
 import { opensPages, pageDone, pageNeeded } from './page-messages.ts'
 import { SignInNeeded, type SignInPage, signingIn } from './sign-in-inside.ts'
 import { sleep } from './sleep.ts'
@@ -43,7 +44,6 @@ export interface ShimOptions {
 }
 
 const LONGEST_LINE = 16 * 1024 * 1024
-const LONGEST_ANSWER = 32 * 1024 * 1024
 const MOST_IN_FLIGHT = 256
 /** After the client has closed our input, what is still in flight gets this long. */
 const GRACE_MS = 5000
@@ -68,6 +68,7 @@ class Shim {
   readonly #options: ShimOptions
   readonly #clock: Clock
   readonly #endpoint: McpEndpoint
+  readonly #session: LegacySession
   readonly #inFlight = new Map<Id, InFlight>()
   readonly #mirrored: Mirrored = new Map()
   readonly #over = new AbortController()
@@ -76,12 +77,6 @@ class Shim {
   readonly #deaf = new AbortController()
   readonly #work = new Set<Promise<void>>()
   #label: string | undefined
-  /** the era with sessions: what `initialize` brought */
-  #session: string | undefined
-  #version: string | undefined
-  #initialize: Buffer | undefined
-  #initialized: Buffer | undefined
-  #again: Promise<void> | undefined
   #listening = false
   /** The client can show its person a page (URL elicitation). */
   #opensPages = false
@@ -104,6 +99,7 @@ class Shim {
             signedIn: (page) => this.#signedIn(page),
           })
     this.#endpoint = new McpEndpoint(options.server, renewed, this.#clock, options.plane)
+    this.#session = new LegacySession(this.#endpoint, this.#over.signal)
     this.#label = options.client === undefined ? undefined : clientLabel(options.client)
   }
 
@@ -135,7 +131,7 @@ class Shim {
     // First, or the server would tell us on that stream that we have gone, and we would pass it on.
     this.#deaf.abort()
     await this.#endpoint
-      .close(this.#legacyHeaders())
+      .close(this.#session.headers())
       .catch((error: ChaperoneError) => this.#options.say(`the MCP session could not be closed: ${error.message}`))
     if (!this.#over.signal.aborted) this.#over.abort(new ChaperoneError('session_ended', 'The client has gone.'))
   }
@@ -190,7 +186,7 @@ class Shim {
     try {
       await this.#post(message, line, request)
       if (message.method === 'notifications/initialized' && modernVersion(message) === undefined) {
-        this.#initialized = line
+        this.#session.complete(line)
         this.#listen()
       }
     } catch (cause) {
@@ -205,23 +201,19 @@ class Shim {
   async #post(message: Message, line: Buffer, request: { readonly id: Id; readonly signal: AbortSignal } | undefined, again = false): Promise<void> {
     const modern = modernVersion(message) !== undefined
     const isInitialize = !modern && message.method === 'initialize'
-    if (isInitialize) {
-      this.#session = undefined
-      this.#version = undefined
-      this.#initialize = line
-    }
+    if (isInitialize) this.#session.begin(line)
     const answer = await this.#endpoint.post(
       line,
-      modern ? modernHeaders(message, this.#mirrored) : this.#legacyHeaders(),
+      modern ? modernHeaders(message, this.#mirrored) : this.#session.headers(),
       request?.signal ?? this.#over.signal,
     )
-    if (answer.statusCode === 404 && this.#session !== undefined && !modern && !again) {
+    if (answer.statusCode === 404 && this.#session.id !== undefined && !modern && !again) {
       // The server no longer knows the MCP session (it was restarted, or our login is a new one). It has not looked at the message, so it may be sent again.
       answer.resume()
-      await this.#startAgain()
+      await this.#session.startAgain(() => this.#listen())
       return this.#post(message, line, request, true)
     }
-    if (isInitialize && answer.statusCode === 200) this.#session = headerOf(answer, 'mcp-session-id')
+    if (isInitialize) this.#session.answered(answer)
     const answered = await this.#pass(answer, message, request?.id)
     if (request && !answered) throw lostAnswer()
   }
@@ -302,38 +294,13 @@ class Shim {
   }
 
   #learn(message: Message, response: Message): void {
-    const result = response.result as Message | undefined
-    if (message.method === 'initialize' && typeof result?.protocolVersion === 'string') this.#version = result.protocolVersion
-    if (message.method === 'tools/list') learnMirrored(result, this.#mirrored)
-  }
-
-  /** A new MCP session after the old one was lost, with the client's own words; the client never notices. */
-  #startAgain(): Promise<void> {
-    this.#again ??= (async () => {
-      if (!this.#initialize) throw lostAnswer()
-      this.#session = undefined
-      this.#version = undefined
-      const answer = await this.#endpoint.post(this.#initialize, {}, this.#over.signal)
-      const session = headerOf(answer, 'mcp-session-id')
-      const body = await readBody(answer, LONGEST_ANSWER)
-      if (answer.statusCode !== 200) throw refusalOf(answer.statusCode ?? 0, parseOrNothing(body))
-      this.#session = session
-      const streamed = (answer.headers['content-type'] ?? '').startsWith('text/event-stream')
-      const first = streamed
-        ? new EventStreamReader().push(Buffer.concat([body, Buffer.from('\n\n')])).find((event) => event.data !== '')?.data
-        : body
-      this.#learn({ method: 'initialize' }, (first === undefined ? undefined : (parseOrNothing(first) as Message | undefined)) ?? {})
-      if (this.#initialized) (await this.#endpoint.post(this.#initialized, this.#legacyHeaders(), this.#over.signal)).resume()
-      this.#listen()
-    })().finally(() => {
-      this.#again = undefined
-    })
-    return this.#again
+    if (message.method === 'initialize') this.#session.learn(response)
+    if (message.method === 'tools/list') learnMirrored(response.result as Message | undefined, this.#mirrored)
   }
 
   /** The stream on which a server of the era with sessions says what nobody asked for: changed lists, questions to the model. */
   #listen(): void {
-    if (this.#listening || this.#session === undefined) return
+    if (this.#listening || this.#session.id === undefined) return
     this.#listening = true
     const work = (async () => {
       const state = { answered: false, lastEventId: undefined as string | undefined, retryMs: LISTEN_RETRY_MS }
@@ -341,12 +308,12 @@ class Shim {
       while (!this.#over.signal.aborted && !this.#deaf.signal.aborted) {
         const began = this.#clock.now()
         try {
-          const session = this.#session
+          const session = this.#session.id
           const answer = await this.#get(state.lastEventId)
           if (answer.statusCode !== 200) {
             answer.resume()
             // 405: it has no such stream. 404: the session is lost; the next message starts another, and listens again.
-            if ((answer.statusCode ?? 0) < 500 && this.#session === session) return
+            if ((answer.statusCode ?? 0) < 500 && this.#session.id === session) return
             state.lastEventId = undefined
           } else await this.#drain(answer, state, undefined, undefined)
         } catch (error) {
@@ -364,15 +331,8 @@ class Shim {
   }
 
   async #get(lastEventId: string | undefined): Promise<IncomingMessage> {
-    const headers = { ...this.#legacyHeaders(), ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }) }
+    const headers = { ...this.#session.headers(), ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }) }
     return await this.#endpoint.listen(headers, AbortSignal.any([this.#over.signal, this.#deaf.signal]))
-  }
-
-  #legacyHeaders(): Record<string, string> {
-    return {
-      ...(this.#session === undefined ? {} : { 'mcp-session-id': this.#session }),
-      ...(this.#version === undefined ? {} : { 'mcp-protocol-version': this.#version }),
-    }
   }
 
   async #fail(id: Id | null, error: ChaperoneError): Promise<void> {

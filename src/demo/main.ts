@@ -39,7 +39,7 @@ export async function runDemo(options: DemoOptions = {}): Promise<number> {
   try {
     if (world.isolation === 'none')
       say('Note: this machine can isolate no child process (not root, no bubblewrap): the MCP servers run with `isolation: none`, which is recorded.')
-    const stolen = await stealCredential(world, weakened.ttl ?? TTL)
+    const stolen = await stealCredential(world, weakened.ttl ?? TTL, TTL)
     await withoutChaperone(teller, world)
     const files = await connectThroughShim(world.boris, 'files', 'boris-ai', PURPOSE)
     const sql = await connectThroughShim(world.boris, 'topsecret-sql', 'boris-ai', PURPOSE)

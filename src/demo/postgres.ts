@@ -3,9 +3,9 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { basename, join } from 'node:path'
 import { ChaperoneError } from '../errors.ts'
+import { freePort } from './free-port.ts'
 import { installedBinaries, isPackaged, usableBinaries } from './postgres-binaries.ts'
 import { giveTo, may, type RunAs, serverUser, temporaryDirectory, unavailable } from './server-user.ts'
 
@@ -44,7 +44,7 @@ export interface Postgres {
   readonly dir: string
   readonly superuserUrl: string
   readonly superuserPassword: string
-  /** Gives new certificates or rules to the running server. Connections that are open go on. */
+  /** Gives new certificates or rules to the running server, and resolves when it goes by them. Connections that are open go on. */
   configure(change: Pick<PostgresOptions, 'tls' | 'hba' | 'ident'>): Promise<void>
   /** Ends it and deletes the cluster, unless it is to be kept for the next start. */
   stop(options?: { readonly keep?: boolean }): Promise<void>
@@ -100,7 +100,9 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
     superuserUrl: `postgres://${SUPERUSER}:${superuserPassword}@127.0.0.1:${port}/postgres`,
     async configure(change) {
       await writeConfiguration(data, change, runAs)
+      const read = reloadOf(server)
       server.kill('SIGHUP')
+      await read
     },
     async stop({ keep = false } = {}) {
       await end('SIGINT')
@@ -234,6 +236,27 @@ function endWithUs(server: ChildProcess): ChildProcess {
   return watcher
 }
 
+/** It says that it reads its files anew before it takes the next connection: whoever comes after that line meets what stands in them. */
+async function reloadOf(server: ChildProcess): Promise<void> {
+  const { stderr } = server
+  if (!stderr || server.exitCode !== null || server.signalCode !== null) return
+  // Both were let go of, so that they do not keep this process; now there is something to wait for.
+  const held = [server, stderr as unknown as { ref(): void; unref(): void }]
+  for (const one of held) one.ref()
+  let hear = (_: string) => {}
+  const said = new Promise<void>((done) => {
+    let text = ''
+    hear = (more) => {
+      text += more
+      if (text.includes('received SIGHUP')) done()
+    }
+    stderr.on('data', hear)
+  })
+  await Promise.race([said, once(server, 'exit')])
+  stderr.off('data', hear)
+  for (const one of held) one.unref()
+}
+
 /** A server that runs does not keep this process. */
 function letGoOf(server: ChildProcess): void {
   server.unref()
@@ -263,14 +286,4 @@ async function exitOf(child: ChildProcess): Promise<number> {
     child.once('error', () => done(-1))
     child.once('close', (code) => done(code ?? -1))
   })
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const address = probe.address()
-  probe.close()
-  await once(probe, 'close')
-  if (address === null || typeof address === 'string') throw unavailable('No free port was found.')
-  return address.port
 }

@@ -6,6 +6,7 @@ import { makeKeyPair } from '../client/key-pair.ts'
 import { type Profile, profileOf } from '../client/profile.ts'
 import { connectDatabase, databaseDoor, endOf } from './connections.ts'
 import { codeOf } from './steps-database.ts'
+import { PATIENCE_MS } from './steps-time.ts'
 import type { Teller } from './story.ts'
 import type { World } from './world.ts'
 
@@ -63,7 +64,7 @@ export async function handedOn(teller: Teller, world: World, keeper: Keeper): Pr
       const ended = endOf(client, () => performance.now())
       await boris.freshFactor()
       await boris.api.call('DELETE', `/v1/delegations/${row.id}`)
-      const cut = await Promise.race([ended, new Promise<undefined>((done) => setTimeout(() => done(undefined), 2_000))])
+      const cut = await Promise.race([ended, new Promise<undefined>((done) => setTimeout(() => done(undefined), PATIENCE_MS))])
       const again = await codeOf(connectDatabase(door).then((other) => other.end()))
       return {
         observed: cut === undefined ? 'the connection is still open' : `cut after ${(cut - began).toFixed(0)} ms; again: ${again}`,

@@ -1,15 +1,23 @@
 import { ADMINISTRATORS_VERBS, administer, VERBS, type Verb } from '../access/administration.ts'
+import { areMet, type Voter } from '../access/requests/approvers.ts'
 import { compilePolicy } from '../policy/compile.ts'
 import { decide } from '../policy/decide.ts'
-import type { Identity, Resource, Vocabulary } from '../policy/types.ts'
-import { verbsOfRoles } from './grants.ts'
+import type { Ask, Identity, Resource, Vocabulary } from '../policy/types.ts'
+import { verbRules, verbsOfRoles } from './grants.ts'
 import { type FutureIdentity, NEW_ID, type World } from './world.ts'
 
 /**
  * Who holds a verb in this world, as policy decides it now, guardrails included. A change after which nobody holds one
- * cannot be undone: nobody grants what they do not have.
+ * cannot be undone: nobody grants what they do not have. Where a rule wants somebody else's yes, he holds it as long as there are
+ * others who can say it. `stands`: who is left out neither holds a verb nor says yes.
  */
-export function holdersOf(world: World, vocabularies: readonly Vocabulary[], chaperone: Resource, now: number): (verb: Verb) => Iterable<Identity> {
+export function holdersOf(
+  world: World,
+  vocabularies: readonly Vocabulary[],
+  chaperone: Resource,
+  now: number,
+  stands: (identity: Identity) => boolean = () => true,
+): (verb: Verb) => Iterable<Identity> {
   const policy = compilePolicy({ roles: world.ofKind('role'), guardrails: world.ofKind('guardrail') }, vocabularies)
   const session = { id: 'none', startedAt: now, how: 'login' }
   // Of thousands of people a few have a role that speaks of Chaperone at all.
@@ -20,13 +28,24 @@ export function holdersOf(world: World, vocabularies: readonly Vocabulary[], cha
     given.set(key, known)
     return known
   }
+  const judge = (identity: Identity, verb: Verb) => decide(policy, { links: [{ identity }], session, action: administer(chaperone, verb, verb), now })
+  const active = [...world.identities.values()]
+    .filter((one) => one.state === 'active' && one.kind !== 'node' && answeredFor(one, world))
+    .map((one) => identityOf(one, world))
+  let voters: readonly Voter[] | undefined
+  const canBeMet = (identity: Identity, asks: readonly Ask[]): boolean => {
+    voters ??= active
+      .filter((one) => one.kind === 'user' && stands(one))
+      .map((one) => ({ ...one, links: 1, approves: couldHold(one).has('approve') && judge(one, 'approve').verdict === 'allow' }))
+    const person = (id: string) => (id === identity.id ? identity : undefined)
+    const needs = asks.map(({ approvers, escalate, link }) => ({ approvers, link, ...(escalate ? { escalate } : {}) }))
+    return areMet({ identityId: identity.id, chain: [{ identity: identity.id }], person }, needs, voters, true)
+  }
   return function* (verb) {
-    const action = administer(chaperone, verb, verb)
-    for (const one of world.identities.values()) {
-      if (one.state !== 'active' || one.kind === 'node' || !answeredFor(one, world)) continue
-      const identity = identityOf(one, world)
-      if (!couldHold(identity).has(verb)) continue
-      if (decide(policy, { links: [{ identity }], session, action, now }).verdict === 'allow') yield identity
+    for (const identity of active) {
+      if (!couldHold(identity).has(verb) || !stands(identity)) continue
+      const { verdict, asks = [] } = judge(identity, verb)
+      if (verdict === 'allow' || (verdict === 'ask' && canBeMet(identity, asks))) yield identity
     }
   }
 }
@@ -35,6 +54,14 @@ export function holdersOf(world: World, vocabularies: readonly Vocabulary[], cha
 export function lostVerb(before: (verb: Verb) => Iterable<Identity>, after: (verb: Verb) => Iterable<Identity>): Verb | undefined {
   const held = (by: Iterable<Identity>) => !by[Symbol.iterator]().next().done
   return VERBS.find((verb) => !held(after(verb)) && held(before(verb)))
+}
+
+/** What to do instead, where too few would be left. */
+export function leaveOne(world: World, verb: Verb): string {
+  const asked = [...world.ofKind('role'), ...world.ofKind('guardrail')].some(({ spec }) =>
+    verbRules(spec, 'ask').some(({ verbs }) => verbs.includes(verb)),
+  )
+  return asked ? " A rule wants somebody else's yes for it: leave somebody who can say it, too." : ''
 }
 
 export interface Cornered {

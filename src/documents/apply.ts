@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { AuditLog, Draft } from '../audit/record.ts'
 import type { DirectorySpec } from '../catalog/directory.ts'
 import type { Clock } from '../clock.ts'
@@ -28,6 +29,8 @@ export interface ApplyOptions {
   readonly prune?: boolean
   /** Says what would change, and changes nothing. */
   readonly dryRun?: boolean
+  /** `exactDigest` of the change that somebody said yes to: when it is another one by now, nothing is done. */
+  readonly approved?: string
 }
 
 /**
@@ -41,18 +44,38 @@ export async function applyDocuments(
   documents: readonly ParsedDocument[],
   options: ApplyOptions = {},
 ): Promise<Applied> {
-  const { dryRun = false, ...rest } = options
-  return carryOut(parts, by, { documents, ...rest }, dryRun)
+  const { dryRun = false, approved, ...rest } = options
+  return carryOut(parts, by, { documents, ...rest }, dryRun, approved)
 }
 
 /** Deletes one document; an identity is gone at once, and its name is never used again. Throws `not_found`, `invalid_document`. */
-export async function deleteDocument(parts: DocumentsParts, by: Applier, kind: string, name: string): Promise<Applied> {
-  return carryOut(parts, by, { documents: [], remove: [keyOf({ kind, name })] }, false)
+export async function deleteDocument(parts: DocumentsParts, by: Applier, kind: string, name: string, approved?: string): Promise<Applied> {
+  return carryOut(parts, by, removal(kind, name), false, approved)
 }
 
-async function carryOut(parts: DocumentsParts, by: Applier, wish: Wish, dryRun: boolean): Promise<Applied> {
+export const removal = (kind: string, name: string): Wish => ({ documents: [], remove: [keyOf({ kind, name })] })
+
+/** What would be done now and with what: `digest` is another one when a document differs, or what it is compared with. Throws as the doing of it. */
+export async function exactChange(
+  parts: DocumentsParts,
+  by: Applier,
+  wish: Wish,
+): Promise<{ readonly digest: string; readonly changes: readonly Change[] }> {
+  const { steps } = plan(parts, await loadSnapshot(parts.store.db), wish, by, parts.clock.now())
+  return { digest: exactDigest(steps), changes: steps.filter(({ op }) => op !== 'unchanged').map((step) => toChange(step, parts.kinds)) }
+}
+
+async function carryOut(parts: DocumentsParts, by: Applier, wish: Wish, dryRun: boolean, approved: string | undefined): Promise<Applied> {
   const { store, audit, lease, clock, kinds } = parts
   const planned = plan(parts, await loadSnapshot(store.db), wish, by, clock.now())
+  if (approved !== undefined && exactDigest(planned.steps) !== approved)
+    throw new ChaperoneError(
+      'conflict',
+      'What was approved has changed in the meantime: somebody else changed these documents. Nothing was applied.',
+      {
+        fix: 'Apply again: it is asked about anew.',
+      },
+    )
   const changes = planned.steps.map((step) => toChange(step, kinds))
   if (dryRun || planned.steps.every((step) => step.op === 'unchanged')) return { changes, warnings: planned.warnings }
 
@@ -95,6 +118,12 @@ async function assertAdministratorLeft({ vocabularies, chaperone, clock }: Docum
 /** What makes two plans the same: each step, and what it starts from. */
 const essence = (steps: readonly Step[]) =>
   canonicalJson(steps.map(({ op, kind, name, before, after }) => [op, kind, name, before ? digestOf(before) : null, after ? digestOf(after) : null]))
+
+/** sha256 hex of what is changed; what stays as it is, is no part of it. */
+const exactDigest = (steps: readonly Step[]): string =>
+  createHash('sha256')
+    .update(essence(steps.filter(({ op }) => op !== 'unchanged')))
+    .digest('hex')
 
 const whoDid = ({ actor, chain, session }: Applier): Pick<Draft, 'actor' | 'chain' | 'session'> => ({
   actor,

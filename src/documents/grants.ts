@@ -1,4 +1,4 @@
-import { VERBS, type Verb } from '../access/administration.ts'
+import { type Verb, verbsNamed } from '../access/administration.ts'
 import { canonicalJson } from '../encoding/canonical-json.ts'
 import { isRecord } from './read.ts'
 import type { Path } from './types.ts'
@@ -18,12 +18,10 @@ export function verbRules(spec: Readonly<Record<string, unknown>>, section: 'all
   if (!Array.isArray(rules)) return []
   return rules.flatMap((rule, index): VerbRule[] => {
     if (!isRecord(rule) || !('chaperone' in rule)) return []
-    const { verbs } = rule
-    const all = verbs === undefined || verbs === 'any'
     return [
       {
         path: ['spec', section, index],
-        verbs: all ? VERBS : VERBS.filter((verb) => Array.isArray(verbs) && verbs.includes(verb)),
+        verbs: verbsNamed(rule.verbs),
         text: canonicalJson({ rule, when: spec.when ?? null, for: spec.for ?? null }),
         conditional: rule.where !== undefined,
       },

@@ -2,7 +2,7 @@ import { ChaperoneError } from '../errors.ts'
 import { effective } from '../identity/given.ts'
 import { deadRules } from '../policy/lint.ts'
 import type { Resource, Vocabulary } from '../policy/types.ts'
-import { cornered, holdersOf, lostVerb } from './administrators.ts'
+import { cornered, holdersOf, leaveOne, lostVerb } from './administrators.ts'
 import { keyOf, planChanges, type Step } from './diff.ts'
 import { escalations } from './escalate.ts'
 import { misfitsOf } from './offers.ts'
@@ -124,7 +124,7 @@ export function plan({ vocabularies, chaperone }: PlanParts, snapshot: Snapshot,
         verb === 'apply'
           ? 'After this nobody could apply documents any more: the last administrator cannot be removed.'
           : `After this nobody would hold \`${verb}\` of Chaperone any more, and nobody could give it back: the last administrator cannot be removed.`,
-      fix: `Leave one active identity a role that allows \`chaperone: any, verbs: [${verb}]\`, or give it to somebody first.`,
+      fix: `Leave one active identity a role that allows \`chaperone: any, verbs: [${verb}]\`, or give it to somebody first.${leaveOne(is, verb)}`,
     }
   }
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { compileGlob, isGlob } from './glob.ts'
+import { spentMs } from './spent.fixture.ts'
 
 const matches = (pattern: string, text: string) => compileGlob(pattern)(text)
 
@@ -67,9 +68,9 @@ test('globs: the same as a regular expression with dot and star', () => {
 
 test('rule 11: no pattern makes a match take long', () => {
   const text = 'a'.repeat(200_000)
-  const start = performance.now()
+  const start = spentMs()
   assert.equal(matches(`${'*a'.repeat(400)}b`, text), false)
   assert.equal(matches(`${'a?*'.repeat(300)}b`, text), false)
   assert.equal(matches(`*${'a'.repeat(1000)}b`, text), false)
-  assert.ok(performance.now() - start < 2000)
+  assert.ok(spentMs() - start < 2000)
 })

@@ -1,3 +1,4 @@
+import { Bag } from '../bag.ts'
 import type { Clock } from '../clock.ts'
 import { ChaperoneError } from '../errors.ts'
 import { newId } from '../ids.ts'
@@ -85,7 +86,7 @@ export class OpenSession implements LiveSession {
   factorBy?: Factor
   provenUntil: number
   readonly longestUntil: number
-  readonly connections = new Set<OpenConnection>()
+  readonly connections = new Bag<OpenConnection>()
   /** when anything last happened here: a session of long ago is forgotten by the process */
   lastSeen: number
   /** when something was last asked for, on this node or before it was loaded */
@@ -192,11 +193,11 @@ export class OpenSession implements LiveSession {
     }
     const opening = { id: newId('con', now), protocol, since: now, credentialId: options.credentialId ?? this.principal.credentialId, until }
     const connection = new OpenConnection(opening, assertOpen, (over) => {
-      this.connections.delete(over)
+      this.connections.delete(place, over)
       this.lastSeen = this.#clock.now()
       if (this.connections.size === 0) this.#arm()
     })
-    this.connections.add(connection)
+    const place = this.connections.add(connection)
     // Each bearer request is a connection: the timer is touched only for one that ends before the others.
     if (this.#deadline(connection) < this.#rings) this.#arm()
     return connection

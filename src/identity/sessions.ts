@@ -187,6 +187,7 @@ export function openSessions(parts: SessionsParts): Sessions {
           await assertRoomFor(trx, room)
         }
         await ask.counted?.still(trx)
+        await ask.still?.(trx)
         await insertSession(trx, ask, { id, now, expiresAt })
       })
       return { id, expiresAt }
@@ -240,7 +241,7 @@ export function openSessions(parts: SessionsParts): Sessions {
     },
 
     list: () => [...live.values()],
-    connections: (sessionId) => [...(live.get(sessionId)?.connections ?? [])],
+    connections: (sessionId) => [...(live.get(sessionId)?.connections ?? [])].sort((a, b) => (a.id < b.id ? -1 : 1)),
 
     async sweep() {
       await tellUse()

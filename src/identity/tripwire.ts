@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Envelope } from '../audit/record.ts'
+import type { Envelope, RecordType } from '../audit/record.ts'
 import { formatDuration, parseDuration } from '../encoding/duration.ts'
 import type { ReasonCode } from '../errors.ts'
 
@@ -89,6 +89,9 @@ const COUNTED: ReadonlySet<ReasonCode> = new Set([
   'not_understood',
   'approval_denied',
 ])
+
+/** The only records that have anything to do with a tripwire. */
+export const TRIPPING: ReadonlySet<RecordType> = new Set(['action.refused', 'credential.copied'])
 
 /** What a record has to do with this tripwire: undefined, or the key under which it is counted. Pure. */
 export function causeOf({ refused, except }: Tripwire, { type, actor, session, decision }: Envelope): string | undefined {

@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts'
 import type { Store, Write } from '../store/store.ts'
 import type { LockTable } from '../store/tables.ts'
 import { activeLocks, type MakeLock, makeLock } from './locks.ts'
-import { causeOf, type Tripwire, Windows } from './tripwire.ts'
+import { causeOf, TRIPPING, type Tripwire, Windows } from './tripwire.ts'
 
 export interface TripwiresParts {
   readonly store: Store
@@ -48,7 +48,7 @@ export function keepTripwires(parts: TripwiresParts): () => Promise<void> {
       pending.set(cause, work)
     }
     forget()
-  })
+  }, TRIPPING)
 
   function trips({ name, refused }: Tripwire, key: string): boolean {
     if (!refused) return true

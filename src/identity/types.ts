@@ -119,8 +119,8 @@ export interface StartSession {
   readonly chain: readonly ChainLink[]
   /** `client`, `run`: a person's program, named at its start; `oauth`: an OAuth client that he agreed to; `exchange`: a part of another session's rights, handed on */
   readonly how: 'enrol' | 'login' | 'join' | 'issue' | 'client' | 'browser' | 'run' | 'oauth' | 'exchange'
-  /** Of `join`: by what, and what was proven. Shown to operators, never to the caller. */
-  readonly joined?: { readonly method: string; readonly document: string; readonly subject: string }
+  /** By what, and what was proven; of a person, the sign-in at his company (`signIn`), whose end is the session's. Shown to operators, never to the caller. */
+  readonly joined?: { readonly method: string; readonly document: string; readonly subject: string; readonly signIn?: string }
   /** Of `joined`: certificates that it rests on, as identity/joining/ keeps them in mind. */
   readonly certificates?: readonly { readonly serial: string; readonly issuer: string }[]
   /** address of the peer */
@@ -145,6 +145,8 @@ export interface StartSession {
    * that makes the row, which throws where what it rests on is over. Until somebody has shown that credential, it may have got lost.
    */
   readonly counted?: { readonly id: string; readonly credential: string; readonly still: (trx: Write) => Promise<void> }
+  /** A last look in the transaction that makes the row: throws where what the session would rest on is over. */
+  readonly still?: (trx: Write) => Promise<void>
   /** Ends the oldest ones of the identity, where a role leaves no room for one more. */
   readonly endOldest?: boolean
 }

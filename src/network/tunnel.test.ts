@@ -30,9 +30,9 @@ async function world(t: TestContext, knobs: ProxyKnobs = {}) {
   })
   const port = (server.address() as AddressInfo).port
   const env = (login = '') => ({ HTTPS_PROXY: `http://${login}127.0.0.1:${proxy.port}` })
-  const get = (given: Record<string, string>) =>
+  const get = (given: Record<string, string>, own = client.key) =>
     new Promise<string>((resolve, reject) => {
-      const options = { ca: authority.certificate, key: client.key, cert: client.certificate }
+      const options = { ca: authority.certificate, key: own, cert: client.certificate }
       const agent = agentFor({ host: 'far.test', port, secure: true }, options, given)
       const asked = request({ host: 'far.test', port, agent, path: '/', ...options, servername: 'far.test' }, (answer) => {
         let text = ''
@@ -44,7 +44,8 @@ async function world(t: TestContext, knobs: ProxyKnobs = {}) {
       asked.once('error', reject)
       asked.end()
     })
-  return { proxy, port, env, get }
+  const strangersKey = (await authority.issue()).key
+  return { proxy, port, env, get, strangersKey }
 }
 
 const unavailable = (text: RegExp) => (error: unknown) =>
@@ -66,6 +67,16 @@ test('a proxy that wants a password, refuses, or is not there is named, and its 
   const closed = await world(t, { status: 403 })
   await assert.rejects(closed.get(closed.env()), unavailable(/does not connect to far\.test:\d+ \(it answered 403\).*NO_PROXY/))
   await assert.rejects(get({ HTTPS_PROXY: 'http://x:hunter2@127.0.0.1:9' }), unavailable(/^The proxy http:\/\/127\.0\.0\.1:9 cannot be reached/))
+})
+
+test('a percent sign in a password may stand for itself', async (t) => {
+  const { env, get } = await world(t, { login: 'boris:100%' })
+  assert.equal(await get(env('boris:100%@')), 'with certificate')
+})
+
+test('a key that does not go with its certificate fails the request, and not the process', async (t) => {
+  const { env, get, strangersKey } = await world(t)
+  await assert.rejects(get(env(), strangersKey), /key values mismatch/)
 })
 
 test('rule 11: a proxy that does not answer is not waited for, and an abort ends the wait', async (t) => {

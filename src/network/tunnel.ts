@@ -64,8 +64,17 @@ function openTunnel(proxy: URL, { host, port }: Destination, { timeoutMs = TUNNE
 
 function authorization({ username, password }: URL): Record<string, string> {
   if (username === '' && password === '') return {}
-  const plain = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+  const plain = `${decoded(username)}:${decoded(password)}`
   return { 'proxy-authorization': `Basic ${Buffer.from(plain).toString('base64')}` }
+}
+
+/** A lone percent sign in a password means itself, as for curl. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
 }
 
 /** A TCP socket to the destination: direct, or through the proxy that the environment names for it. */
@@ -91,8 +100,18 @@ class TunnelAgent extends https.Agent {
 
   override createConnection(options: https.RequestOptions, done?: (error: Error | null, socket: Socket) => void): undefined {
     const to = { host: String(options.host ?? options.hostname), port: Number(options.port), secure: true }
-    openTunnel(this.#proxy, to).then(
-      (socket) => done?.(null, connectTls({ ...(options as object), socket, lookup: undefined as never })),
+    const inside = async () => {
+      const socket = await openTunnel(this.#proxy, to)
+      try {
+        return connectTls({ ...(options as object), socket, lookup: undefined as never })
+      } catch (error) {
+        // A key that does not go with its certificate is thrown at once, and there is nobody to catch it but us.
+        socket.destroy()
+        throw error
+      }
+    }
+    inside().then(
+      (socket) => done?.(null, socket),
       (error: Error) => done?.(error, undefined as never),
     )
     return undefined

@@ -60,13 +60,13 @@ export function directoryRoutes(app: Hono<Env>, { directories, browsers, signin,
       try {
         const arrived = await directories.finish(nameIn(visit), came, cookieIn(visit.request.headers.get('cookie'), FLOW_COOKIE))
         if (arrived.linked) return answers.goTo('/account', { cookies: [gone] })
-        const { directory, subject, factor } = arrived
+        const { directory, subject, factor, signIn } = arrived
         const session = await browsers.begin(arrived.identity, {
           browser: visit.browser,
           before: visit.web,
           // A directory has asked who he is already; to be told "no room" and asked again would lead nowhere.
           endOldest: true,
-          from: { directory, subject, factor },
+          from: { directory, subject, factor, signIn },
         })
         return doors.entered(session, arrived.next, [gone])
       } catch (error) {

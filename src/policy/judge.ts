@@ -249,6 +249,11 @@ function judgeWith(policy: Policy, vocabulary: Vocabulary, question: Question, l
     }
     if (held !== scope && held.failures) scope.failures = held.failures
   }
+  if (verdict === 'ask' && vocabulary.unasked?.(question.action)) {
+    verdict = 'allow'
+    reason = 'allowed'
+    asks = NO_RULES
+  }
   const denied = verdict === 'deny'
   obligations = denied ? NO_OBLIGATIONS : boundTo(link.identity, obligations, vocabulary)
   return {

@@ -81,7 +81,7 @@ test('rule 11: what stalls a backtracking engine takes time that grows with the 
   const started = process.cpuUsage().user
   assert.equal(slow.fits('a'.repeat(1000)), false)
   // Backtracking would take longer than the universe is old.
-  assert.ok(process.cpuUsage(undefined).user - started < 2_000_000)
+  assert.ok(process.cpuUsage(undefined).user - started < 8_000_000)
 })
 
 test('a reason is held against what is wanted', () => {

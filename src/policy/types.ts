@@ -223,6 +223,8 @@ export interface Vocabulary {
    * nobody could be asked otherwise.
    */
   opens?(action: Action): boolean
+  /** What an ask rule is never about, because it only shows what could be asked about: then the rule allows it. */
+  unasked?(action: Action): boolean
   /**
    * The tool that the action uses, for limits of a delegation that name tools; '': what any use of a tool needs (handshake, list,
    * what the server asks back); undefined: it is no tool. A vocabulary without it knows no tools, and such limits leave it alone.

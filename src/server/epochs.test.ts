@@ -26,10 +26,11 @@ function noted({ stuck }: { stuck?: string } = {}) {
       list: () => [],
       review: (_session: unknown, credential?: unknown) => calls.push(credential ? 'sessions and credentials' : 'sessions'),
     },
-    guard: { review: () => calls.push('guard') },
+    guard: { review: () => calls.push('guard'), reviewQuestions: () => call('questions', undefined) },
     keyring: { refresh: () => call('keyring', undefined) },
     requests: { rightsChanged: () => calls.push('requests') },
     lockWatch: { look: () => calls.push('locks') },
+    rightsWatch: { look: () => calls.push('rights') },
     standing: { whyCut: () => undefined, whyCredential: () => undefined },
   } as unknown as EpochParts
   return { calls, parts, rise: (epoch: number) => rise(epoch) }
@@ -40,7 +41,7 @@ test('rule 6: what a lock falls on is cut before anything else is asked of the s
   await followEpochs(parts)
   calls.length = 0
   await rise(2)
-  assert.deepEqual(calls, ['state 2', 'credentials', 'sessions and credentials', 'guard', 'keyring', 'requests', 'locks'])
+  assert.deepEqual(calls, ['state 2', 'credentials', 'sessions and credentials', 'guard', 'keyring', 'requests', 'questions', 'locks', 'rights'])
 })
 
 test('rule 6: a key store that does not answer delays no lock', async () => {

@@ -1,4 +1,5 @@
 import type { LockWatch } from '../access/lock-watch.ts'
+import type { RightsWatch } from '../access/rights-watch.ts'
 import type { StateKeeper } from '../access/state.ts'
 import { sessionOver } from '../identity/end-reasons.ts'
 import { endedAmong } from '../identity/session-endings.ts'
@@ -14,10 +15,11 @@ export interface EpochParts {
   readonly state: Pick<StateKeeper, 'refresh'>
   readonly credentials: { changed(): void }
   readonly sessions: Pick<Sessions, 'list' | 'review'>
-  readonly guard: { review(): void }
+  readonly guard: { review(): void; reviewQuestions(): Promise<void> }
   readonly keyring: Pick<StoredKeyring, 'refresh'>
   readonly requests: { rightsChanged(): void }
   readonly lockWatch: Pick<LockWatch, 'look'>
+  readonly rightsWatch: Pick<RightsWatch, 'look'>
   readonly standing: Pick<ReturnType<typeof standingOf>, 'whyCut' | 'whyCredential'>
 }
 
@@ -26,7 +28,7 @@ export interface EpochParts {
  * every node has been through this, so what falls under it comes first; everything that asks the store again comes after.
  */
 export async function followEpochs(parts: EpochParts): Promise<() => void> {
-  const { store, lease, state, credentials, sessions, guard, keyring, requests, lockWatch, standing } = parts
+  const { store, lease, state, credentials, sessions, guard, keyring, requests, lockWatch, rightsWatch, standing } = parts
   const stop = lease.onEpoch(async (epoch) => {
     const { locks } = await state.refresh(epoch)
     credentials.changed()
@@ -43,7 +45,10 @@ export async function followEpochs(parts: EpochParts): Promise<() => void> {
       guard.review()
     }
     requests.rightsChanged()
+    // Nobody waits for it, least of all whoever locks somebody.
+    void guard.reviewQuestions()
     lockWatch.look(locks)
+    rightsWatch.look()
   })
   credentials.changed()
   lockWatch.look((await state.refresh(lease.epoch())).locks) // what rose between the first look and the listener

@@ -29,7 +29,7 @@ export interface HttpParts {
   /** What OAuth clients ask for by their certificate. */
   readonly oauth: Pick<Oauth, 'mutual'>
   /** the web listener as others reach it, `host[:port]` */
-  readonly places: { readonly web: string }
+  readonly places: { readonly web: string; readonly data: string }
   /** What else the web listener answers, each under paths of its own: pages for people, OAuth, SCIM, the registry. Who asks is told there. */
   readonly rooms: readonly WebRoom[]
   /** Load balancers before this listener, whose word on where a request came from is believed. */
@@ -55,6 +55,9 @@ type Listener = 'data' | 'web'
 export function httpHandler(listener: Listener, parts: HttpParts): RequestListener {
   const { callers, checkHost, places, guard, chaperone, metrics, notReady, mcp, api, oauth, rooms, turnedAway, log, drain, balancers } = parts
 
+  /** The address of this listener: what leads a client on must be of the address that it has. */
+  const here = () => (listener === 'data' ? places.data : places.web)
+
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     balancers?.note(request)
     const path = (request.url ?? '/').split('?', 1)[0]!
@@ -72,6 +75,8 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
     if (drain.under) throw new ChaperoneError('draining', 'Chaperone is shutting down.')
 
     if (room) return await knocking(addressOf(request), () => room.handle(request, response))
+
+    if (listener === 'data' && oauth.mutual.describes(path)) return oauth.mutual.describe(request, response)
 
     const toMcp = mcpServerIn(path)
     const peer = listener === 'data' ? await callers.mutual(request) : undefined
@@ -97,7 +102,7 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
   }
 
   /** A token for reading alone may be exchanged for a wider one, if its person agrees; whoever was told that he has all is told nothing. */
-  const stepUp = (server: string | undefined) => challenge(places.web, server, 'insufficient_scope')
+  const stepUp = (server: string | undefined) => challenge(here(), server, 'insufficient_scope')
 
   const refuse = (request: IncomingMessage, response: ServerResponse, error: ChaperoneError): void => {
     const { http } = REASONS[error.code]
@@ -117,7 +122,7 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
   const challengeFor = ({ url, headers }: IncomingMessage, { code }: ChaperoneError): string => {
     const toMcp = mcpServerIn((url ?? '/').split('?', 1)[0]!)
     if (!toMcp) return 'Bearer realm="chaperone"'
-    return challenge(places.web, toMcp.name, headers.authorization !== undefined && code !== 'unauthenticated' ? 'invalid_token' : undefined)
+    return challenge(here(), toMcp.name, headers.authorization !== undefined && code !== 'unauthenticated' ? 'invalid_token' : undefined)
   }
 
   return (request, response) => {

@@ -36,7 +36,7 @@ export function openNotifying({ state, vault, metrics, log, chaperone, ...parts 
         .map(({ resource, spec }) => ({ name: resource.name, spec })),
     reveal: vault.reveal,
     voter: (id) => voters.voter(id, { startedAt: parts.clock.now(), how: 'login' }),
-    mayApply: (id) => voters.holds(id, 'apply', { startedAt: parts.clock.now(), how: 'login' }),
+    mayApply: (id) => voters.mayAsk(id, 'apply', { startedAt: parts.clock.now(), how: 'login' }),
     failed: (error) => logError(log, 'notifying', error),
     counted: (result) => metrics.notified(result),
   })

@@ -4,6 +4,7 @@ import { openBudgets } from '../access/budgets.ts'
 import { makeGuard } from '../access/guard.ts'
 import { makeLockWatch } from '../access/lock-watch.ts'
 import { openRequests } from '../access/requests/requests.ts'
+import { makeRightsWatch } from '../access/rights-watch.ts'
 import { keepState } from '../access/state.ts'
 import type { Resources } from '../access/types.ts'
 import { assertAdministratorLeft } from '../api/administrator-left.ts'
@@ -57,6 +58,8 @@ export const VOCABULARIES = [chaperoneVocabulary, mcpVocabulary, postgresVocabul
 const SWEEP_SESSIONS_MS = 10_000
 /** How often delegations are looked through for those whose time is over, or whose giver is gone. Nothing can be done under them before that either. */
 const SWEEP_DELEGATIONS_MS = 10_000
+/** How often sign-ins are looked through for those whose provider is to be asked again. */
+const RECHECK_MS = 15_000
 /** How often requests are looked through for those that nobody answered in time. Rights end at their own minute, not by this. */
 const SWEEP_REQUESTS_MS = 5_000
 
@@ -158,7 +161,9 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     })
     const lockWatch = makeLockWatch(steady)
     undo.push(lockWatch.close)
-    undo.push(await followEpochs({ store, lease, state, credentials, sessions, guard, keyring, requests, lockWatch, standing }))
+    const rightsWatch = makeRightsWatch({ kind: 'mcp', state, clock: steady })
+    undo.push(rightsWatch.close)
+    undo.push(await followEpochs({ store, lease, state, credentials, sessions, guard, keyring, requests, lockWatch, rightsWatch, standing }))
     const sweep = requests.sweep({ nodeId, has: guard.has })
     await sweep.begin()
     undo.push(again('requests', SWEEP_REQUESTS_MS, sweep.round))
@@ -200,6 +205,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
     const guesses = makeThrottle(clock)
     const company = openCompany({
       store,
+      keyring,
       guesses,
       ca,
       audit: strangers,
@@ -215,6 +221,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       told: (trx, notice) => notifications.announce(trx, notice),
       log: (error, where) => logError(log, where, error),
     })
+    undo.push(again('recheck', RECHECK_MS, company.recheck.round))
     const passkeys = openPasskeys({ store, sessions, browsers, audit: strangers, clock, trustDomain, ownCounts })
     const { oauth, stop: stopOauth } = serveOauth({
       ...{ store, keyring, audit: strangers, clock, sessions, tokens, resources, outgoing, places, options, trustDomain, raised },
@@ -260,6 +267,7 @@ export async function openParts(options: ServerOptions, clock: Clock, log: Log) 
       pins,
       resources,
       lockWatch,
+      rightsWatch,
       tokens,
       signin,
       joining,

@@ -27,7 +27,7 @@ export function watched(audit: AuditLog, metrics: Pick<Metrics, 'recorded'>, clo
     )
   return {
     addSecrets: (values) => audit.addSecrets(values),
-    watch: (see) => audit.watch(see),
+    watch: (see, types) => audit.watch(see, types),
     checkpoint: () => audit.checkpoint(),
     close: () => audit.close(),
     failing: () => clock.now() - failedAt < FAILED_FOR_MS,

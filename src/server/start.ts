@@ -134,6 +134,8 @@ export async function startServer(input: ServerOptionsInput, more: { readonly cl
         ...[parts.assertions, parts.svids].map((one) => publishedKeys(one, (error) => logError(log, 'published keys', error))),
         parts.oauth,
         parts.scim,
+        // Before the pages, under whose addresses it lies.
+        parts.backChannel,
         pages,
         registry,
       ],

@@ -40,7 +40,7 @@ export interface Coming {
   /** He was told that a role leaves no room, and wants his oldest session ended. */
   readonly endOldest?: boolean
   /** Where he was signed in, when it was at the company's directory; and whether its second factor counts here. */
-  readonly from?: { readonly directory: string; readonly subject: string; readonly factor: boolean }
+  readonly from?: { readonly directory: string; readonly subject: string; readonly factor: boolean; readonly signIn?: string | undefined }
 }
 
 export interface KnownBrowser {

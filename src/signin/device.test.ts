@@ -158,3 +158,25 @@ test('a code is read in any case, and nothing else is one', () => {
   assert.equal(codeOf(' bcdf ghjk '), 'BCDF-GHJK')
   for (const text of ['', 'BCDF-GHJ', 'ABCD-EFGH', 'BCDF-GHJKL', 'BCDF_GHJK']) assert.equal(codeOf(text), undefined)
 })
+
+test('rule 11: terminals that wait from hundreds of networks keep nobody from beginning, and a yes that was given stays', async (t) => {
+  const { devices, session, begin, store } = await place(t)
+  const [honest, agreed] = [await begin('192.0.2.1'), await begin('192.0.2.2')]
+  await devices.decide(session, (await devices.look(session, agreed.code)).id, 'yes', 'totp')
+  const row = await store.db.selectFrom('device_logins').selectAll().where('state', '=', 'waiting').executeTakeFirstOrThrow()
+  const flood = Array.from({ length: DEVICE_LIMITS.waiting - 2 }, (_, i) => ({
+    ...row,
+    ...{ id: `dvl_${i}`, device_sha256: `d${i}`, code_sha256: `c${i}`, came_from: `10.0.${i % 100}.1` },
+  }))
+  await store.write(async (trx) => {
+    for (let at = 0; at < flood.length; at += 500)
+      await trx
+        .insertInto('device_logins')
+        .values(flood.slice(at, at + 500))
+        .execute()
+  })
+  const late = await begin('203.0.113.1')
+  for (let i = 0; i < 20; i++) await begin(`10.1.${i}.1`)
+  for (const one of [honest, late]) assert.equal((await devices.poll(one.device)).state, 'pending')
+  assert.equal((await devices.poll(agreed.device)).state, 'signed in')
+})

@@ -11,9 +11,11 @@ import { newId } from '../ids.ts'
 import { networkOf } from '../network/throttle.ts'
 import type { Store } from '../store/store.ts'
 import type { DeviceLoginTable } from '../store/tables-identity.ts'
+import { holdSignInOf } from './directory/sign-ins.ts'
 import { addDevice } from './enrol.ts'
 import { nameOf } from './invited.ts'
 import { issueCredential, type SignedIn } from './issue.ts'
+import { whoGivesWay } from './places.ts'
 import { recordRefusals } from './recorded.ts'
 import { notVouched, type Standing, type StandingOf, tooLongAgo } from './standing.ts'
 
@@ -23,7 +25,7 @@ export const DEVICE_LIMITS = {
   yesMs: 60_000,
   /** how often a terminal asks */
   intervalMs: 3_000,
-  /** terminals that wait at once; beyond that new ones are refused */
+  /** terminals that wait at once; beyond that one of whoever holds the most gives way */
   waiting: 1_000,
   /** of one subscriber, who has a whole /64 of IPv6 addresses */
   waitingOfNetwork: 10,
@@ -132,13 +134,18 @@ export function openDeviceSignin(parts: DeviceSigninParts): DeviceSignin {
         const expiresAt = now + DEVICE_LIMITS.lifeMs
         await store.write(async (trx) => {
           await trx.deleteFrom('device_logins').where('expires_at', '<=', now).execute()
-          const all = await trx.selectFrom('device_logins').select('came_from').execute()
+          const all = await trx.selectFrom('device_logins').select(['id', 'came_from', 'created_at', 'state']).execute()
           const network = networkOf(cameFrom)
           const here = all.filter((row) => networkOf(row.came_from) === network)
-          if (all.length >= DEVICE_LIMITS.waiting || here.length >= DEVICE_LIMITS.waitingOfNetwork)
+          const waiting = all.filter((row) => row.state === 'waiting')
+          const full = all.length >= DEVICE_LIMITS.waiting
+          const most = full ? whoGivesWay(waiting.map((row) => ({ from: row.came_from, count: 1, since: row.created_at }))) : undefined
+          if (here.length >= DEVICE_LIMITS.waitingOfNetwork || (full && !most))
             throw new ChaperoneError('too_many', 'Too many terminals wait to be signed in.', {
               fix: 'Wait ten minutes, or sign in with an invitation.',
             })
+          const least = waiting.find((row) => row.came_from === most?.from && row.created_at === most.since)
+          if (least) await trx.deleteFrom('device_logins').where('id', '=', least.id).execute()
           await trx
             .insertInto('device_logins')
             .values({
@@ -210,6 +217,7 @@ export function openDeviceSignin(parts: DeviceSigninParts): DeviceSignin {
           cameFrom: row.came_from,
           ...(row.factor === null ? {} : { factorGiven: row.factor as Factor }),
           ...(from?.joined ? { joined: JSON.parse(from.joined) } : {}),
+          ...(row.session_id === null ? {} : { still: (trx) => holdSignInOf(trx, row.session_id!) }),
         })
         // With a code of his own he signs in again from here by that alone; without one this key is worth its certificate.
         if (row.factor === 'totp' || row.factor === 'passkey') await store.write((trx) => addDevice(trx, identity.id, row.public_key, now))

@@ -66,6 +66,8 @@ export async function browserPlace(t: TestContext, limits: SessionLimits = {}) {
   return {
     clock,
     store,
+    keyring,
+    audit,
     records,
     sessions,
     ca,

@@ -6,6 +6,7 @@ import type { WebSessionTable } from '../store/tables-signin.ts'
 import type { BrowserParts, BrowserSignin } from './browser.ts'
 import { BROWSER_LIMITS } from './browser-limits.ts'
 import { hashOf, isSecret, newSecret } from './browser-secret.ts'
+import { holdSignIn } from './directory/sign-ins.ts'
 
 /** The use of a session is written down at most this often. */
 const TOUCH_MS = 60_000
@@ -45,6 +46,7 @@ export function webSessions(
       older.push({ session_id: before.session.id, browser_id: null, expires_at: 0 })
     const others = rows.filter((row) => !older.some((one) => one.session_id === row.session_id))
     await endThose(others.slice(BROWSER_LIMITS.sessions - 1), 'elsewhere')
+    const signIn: { readonly signIn?: string } = from?.signIn === undefined ? {} : { signIn: from.signIn }
     // Signing in is no factor for a decision: each one asks for its own, so that a stolen cookie decides nothing.
     const session = await sessions.start({
       identityId,
@@ -53,7 +55,8 @@ export function webSessions(
       lifeMs: BROWSER_LIMITS.sessionMs,
       instead: older.map((row) => row.session_id),
       endOldest,
-      ...(from ? { joined: { method: 'directory', document: from.directory, subject: from.subject } } : {}),
+      ...(from ? { joined: { method: 'directory', document: from.directory, subject: from.subject, ...signIn } } : {}),
+      ...(signIn.signIn === undefined ? {} : { still: holdSignIn(signIn.signIn) }),
       ...(from?.factor ? { factorGiven: 'directory' as const } : {}),
     })
     // Only now: who may not come in (locked, no room) keeps what he has.

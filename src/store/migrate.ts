@@ -6,6 +6,7 @@ import { requests } from './migrations/0003-requests.ts'
 import { identity } from './migrations/0004-identity.ts'
 import { given } from './migrations/0005-given.ts'
 import { networks } from './migrations/0006-networks.ts'
+import { directorySignins } from './migrations/0007-directory-signins.ts'
 import type { Tables } from './tables.ts'
 
 /** What differs between the two dialects when tables are made. */
@@ -21,7 +22,7 @@ export interface Migration {
 }
 
 /** In order, never changed once released. Their number is the version of the schema. */
-const MIGRATIONS: readonly Migration[] = [first, mcp, requests, identity, given, networks]
+const MIGRATIONS: readonly Migration[] = [first, mcp, requests, identity, given, networks, directorySignins]
 
 /** Any number that nothing else uses: two nodes that start at once on PostgreSQL take turns here. */
 const ADVISORY_LOCK = 4_710_201_122

@@ -79,7 +79,7 @@ test('rule 1: while the server is away everything is refused and the lease lapse
   const server = running()
   const store = await openStore({ url: server.superuserUrl }, { clock: systemClock })
   t.after(() => store.close())
-  const lease = await startLease(store, { nodeId: 'nod_one', address: 'a:1', clock: systemClock, lifeMs: 300, everyMs: 60 })
+  const lease = await startLease(store, { nodeId: 'nod_one', address: 'a:1', clock: systemClock, lifeMs: 1_500, everyMs: 60 })
   t.after(() => lease.stop())
   await server.kill()
   await assert.rejects(store.epoch(), refused('store_unavailable', /./))

@@ -210,10 +210,13 @@ export function storeSuite(name: string, place: (t: TestContext) => Promise<Stor
   })
 }
 
+/** Long beside the halts of a busy machine: a lease that is renewed in time must not lapse here. */
+const LIFE_MS = 2_500
+
 function leaseSuite(open: (t: TestContext, at?: StoreLocation) => Promise<Store>, place: (t: TestContext) => Promise<StoreLocation>): void {
   const nodes = async (t: TestContext, store: Store, ...names: string[]) => {
     const leases = await Promise.all(
-      names.map((nodeId) => startLease(store, { nodeId, address: `${nodeId}:1`, clock: systemClock, lifeMs: 400, everyMs: 60 })),
+      names.map((nodeId) => startLease(store, { nodeId, address: `${nodeId}:1`, clock: systemClock, lifeMs: LIFE_MS, everyMs: 60 })),
     )
     for (const lease of leases) t.after(() => lease.stop())
     return leases
@@ -268,7 +271,7 @@ function leaseSuite(open: (t: TestContext, at?: StoreLocation) => Promise<Store>
     const store = await open(t, at)
     const [one] = await nodes(t, store, 'nod_one')
     const far = await openStore(at, { clock: systemClock })
-    const two = await startLease(far, { nodeId: 'nod_two', address: 'b:1', clock: systemClock, lifeMs: 400, everyMs: 60 })
+    const two = await startLease(far, { nodeId: 'nod_two', address: 'b:1', clock: systemClock, lifeMs: LIFE_MS, everyMs: 60 })
     const { epoch } = await store.reduce(async () => {})
     await far.close()
     await one!.confirmed(epoch)
@@ -285,7 +288,7 @@ function leaseSuite(open: (t: TestContext, at?: StoreLocation) => Promise<Store>
     assert.equal(two.valid(), false)
     const { epoch } = await store.reduce(async () => {})
     const { ms } = await one!.confirmed(epoch)
-    assert.ok(ms < 1000)
+    assert.ok(ms < 20_000, `${ms} ms of the minute that it would have lived`)
   })
 
   test('a row that was taken away is made anew, and only after that the epoch is believed', async (t) => {

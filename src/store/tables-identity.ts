@@ -52,6 +52,31 @@ export interface AccountTable {
   deleted_at: number | null
 }
 
+/** One sign-in at a company's provider. The sessions that came of it name it (`joined.signIn`), so that they end when the provider ends it. */
+export interface DirectorySigninTable {
+  id: string
+  /** name of the `directory` document, and its issuer at the time */
+  directory: string
+  issuer: string
+  /** `sub` */
+  subject: string
+  /** what the provider calls its own session; null: it did not say */
+  sid: string | null
+  identity_id: string
+  /** the sealed refresh token by which the provider is asked again; null: it is not */
+  refresh: Uint8Array | null
+  /** when the provider last said yes */
+  checked_at: number
+  /** when it is asked next; null: never */
+  next_at: number | null
+  created_at: number
+  /** nothing that came of it is left by then */
+  expires_at: number
+  /** the provider ended it, or could not be asked: nothing begins by it any more */
+  ended_at: number | null
+  end_reason: string | null
+}
+
 /** A terminal that waits for somebody to sign it in from a browser (as RFC 8628 does). */
 export interface DeviceLoginTable {
   id: string

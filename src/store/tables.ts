@@ -4,6 +4,7 @@ import type {
   DeviceLoginTable,
   DirectoryGroupTable,
   DirectoryMemberTable,
+  DirectorySigninTable,
   JoinKeyTable,
   OauthClientTable,
   OauthRecordTable,
@@ -54,6 +55,7 @@ export interface Tables {
   device_logins: DeviceLoginTable
   directory_groups: DirectoryGroupTable
   directory_members: DirectoryMemberTable
+  directory_signins: DirectorySigninTable
   oauth_records: OauthRecordTable
   oauth_clients: OauthClientTable
 }

@@ -1,5 +1,6 @@
 import type { ClientCredentials, IdentityAuth } from '../catalog/upstream-auth.ts'
 import { ChaperoneError } from '../errors.ts'
+import { makeLru } from '../identity/lru.ts'
 import type { ChainLink } from '../identity/types.ts'
 import type { Assertions } from './assertions.ts'
 import { type Challenge, readChallenge } from './challenge.ts'
@@ -25,6 +26,8 @@ const MARGIN_MS = 30_000
 const MOST_KEPT = 10_000
 /** A server that turns down what it was just given is not helped by more of it. */
 const BACKOFF_MS = 5_000
+/** Challenges that are remembered, one a server. */
+const MOST_HEARD = 1_000
 
 interface Kept {
   readonly spec: string
@@ -38,7 +41,7 @@ interface Kept {
 export function machineLogins(context: LoginContext, { assertions, identify }: MachineParts) {
   const { clock, audit } = context
   const kept = new Map<string, Kept>()
-  const heard = new Map<string, Challenge>()
+  const heard = makeLru<Challenge>(MOST_HEARD)
 
   const proofOf = async (spec: Partial<Pick<ClientCredentials, 'client_id' | 'client_secret' | 'private_key' | 'key_id'>>) => {
     if (spec.client_id === undefined) return undefined
@@ -75,7 +78,7 @@ export function machineLogins(context: LoginContext, { assertions, identify }: M
     const actors = links.slice(1).map((link) => link!.spiffe)
     const made = await assertions.mint({ subject: first.spiffe, actors, audience, username: first.name })
     audit.addSecrets([made.token])
-    // Before it is used (rule 2): whoever holds it speaks for this chain.
+    // Before it is used (rule 3): whoever holds it speaks for this chain.
     await record(server, 'minted', { subject: chain[0]!.identity, audience, token: made.id, actors: chain.slice(1).map(({ identity }) => identity) })
     return made
   }
@@ -167,7 +170,7 @@ export function machineLogins(context: LoginContext, { assertions, identify }: M
       return {
         async token() {
           // The first request goes without one where the server itself must say where tokens come from.
-          if (discovers(server) && !heard.has(server.id)) return undefined
+          if (discovers(server) && heard.get(server.id) === undefined) return undefined
           const { access, prover } = (await grantFor(server, chain)).grant
           return { value: access, prover }
         },

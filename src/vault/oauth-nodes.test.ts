@@ -93,6 +93,14 @@ for (const bound of [false, true])
     await logIn()
     later(2_000)
     for (const at of [0, 1]) assert.equal(await ask(at), fake.tokens.at(-1)!.access, 'and a new login serves both')
+
+    // A server that forgot its tokens turns one down at both nodes: nobody has to log in while one of them asks for the next.
+    later(6_000)
+    const before = fake.of('/token').length
+    const used = (await ask(0))!
+    const turned = await Promise.all([0, 1].map((at) => nodes[at]!.of(server, chain).refused(401, undefined, used)))
+    assert.deepEqual(turned, [true, true])
+    assert.equal(fake.of('/token').length, before + 1)
   })
 
 test('the database of these tests ends', { skip }, async () => {

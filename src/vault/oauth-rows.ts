@@ -56,6 +56,8 @@ export interface LoginRow {
   readonly held: HeldLogin
   /** changes with every save: whoever saves names the one he read */
   readonly version: number
+  /** ms since 1970: as long a node is about to refresh it; null: none is */
+  readonly claimedUntil: number | null
 }
 
 /** A login that somebody began. */
@@ -74,14 +76,18 @@ const MOST_FLOWS = 1_000
 export function loginRows(store: Store, keyring: Keyring, clock: Clock) {
   const contextOf = ({ resource, subject }: LoginKey) => `upstream-login ${resource} ${subject}`
   const at = (key: LoginKey) =>
-    store.db.selectFrom('upstream_logins').select(['sealed', 'updated_at']).where('resource_id', '=', key.resource).where('subject', '=', key.subject)
+    store.db
+      .selectFrom('upstream_logins')
+      .select(['sealed', 'updated_at', 'claimed_until'])
+      .where('resource_id', '=', key.resource)
+      .where('subject', '=', key.subject)
 
   return {
     async read(key: LoginKey): Promise<LoginRow | undefined> {
       const row = await at(key).executeTakeFirst()
       if (!row) return undefined
       const opened = await keyring.open('vault', row.sealed, contextOf(key))
-      return { held: JSON.parse(opened.toString('utf8')) as HeldLogin, version: row.updated_at }
+      return { held: JSON.parse(opened.toString('utf8')) as HeldLogin, version: row.updated_at, claimedUntil: row.claimed_until }
     },
 
     /** Whose logins there are; what does not open any more is left out. */

@@ -53,11 +53,12 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
 
   const fits = ({ spec }: LoginServer, { held }: LoginRow): boolean => fitsDocument(spec, held)
 
-  const refresh = (server: LoginServer, key: LoginKey, row: LoginRow): Promise<LoginRow | undefined> => {
+  /** `turnedDown`: the token is worth nothing, although it is not over. */
+  const refresh = (server: LoginServer, key: LoginKey, row: LoginRow, turnedDown = false): Promise<LoginRow | undefined> => {
     const text = keyText(key)
     const running = refreshing.get(text)
     if (running) return running
-    const mine = refreshOnce(server, key, row).finally(() => {
+    const mine = refreshOnce(server, key, row, turnedDown).finally(() => {
       refreshing.delete(text)
       forget(key)
     })
@@ -66,14 +67,14 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
   }
 
   /** The row as it is afterwards; the old one when another node is at it and the old token still works. */
-  const refreshOnce = async (server: LoginServer, key: LoginKey, row: LoginRow): Promise<LoginRow | undefined> => {
+  const refreshOnce = async (server: LoginServer, key: LoginKey, row: LoginRow, turnedDown: boolean): Promise<LoginRow | undefined> => {
     const { held, version } = row
     if (held.refresh === undefined || held.over) return row
     const text = keyText(key)
     if (unsaved.get(text)?.version !== version) {
       unsaved.delete(text)
       if (!(await rows.claim(key, version, CLAIM_MS)))
-        return expired(held, clock.now()) ? await awaitOther(key, version) : ((await rows.read(key)) ?? undefined)
+        return turnedDown || expired(held, clock.now()) ? await awaitOther(key, version) : ((await rows.read(key)) ?? undefined)
       try {
         const next = await ask(server, held)
         if (unsaved.size >= MOST_KEPT) unsaved.delete(unsaved.keys().next().value!)
@@ -127,6 +128,8 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
     while (clock.now() < end) {
       const row = await rows.read(key)
       if (!row || row.version !== version) return row
+      // It gave up: who would ask at once now would only be the next to fail.
+      if (row.claimedUntil === null) throw unavailable(row.held.issuer, undefined)
       await new Promise<void>((wake) => clock.at(clock.now() + LOOK_MS, wake))
     }
     throw new ChaperoneError('upstream_timeout', 'The token for the MCP server is being refreshed, and that does not end.')
@@ -170,7 +173,7 @@ export function loginTokens(context: LoginContext): Pick<UpstreamLogins, 'of'> &
         }
         // A token that is turned down as soon as it was given is not helped by another one.
         if (row && held && held.refresh !== undefined && !held.over && clock.now() - held.obtainedAt > BACKOFF_MS) {
-          const next = await refresh(server, key, row)
+          const next = await refresh(server, key, row, true)
           if (next && fits(server, next) && next.held.access !== used) return true
         }
         if (challenge) heard.set(key, challenge)

@@ -62,6 +62,8 @@ export function openReferences({ specOf, kept, env, clock, see }: ReferencesPart
   const references: References = {
     async look(names) {
       for (const name of looked.keys()) if (!names.includes(name)) looked.delete(name)
+      // What no document names any more is nobody's business, and lies nowhere.
+      for (const name of values.keys()) if (!specOf(name)) values.delete(name)
       const fresh = names.filter((name) => looked.get(name) !== JSON.stringify(specOf(name)))
       for (const name of fresh) looked.set(name, JSON.stringify(specOf(name)))
       // One that cannot be read now is told to whoever uses it.

@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { freePort } from '../../src/demo/free-port.ts'
 import { fakeAuthority } from '../fakes/authority.ts'
-import { freePort } from '../parts/governed.ts'
 import { ask } from '../parts/house.ts'
 
 /** The last line that runs on Java 17 as well as on newer ones. */
@@ -38,7 +38,7 @@ export async function keycloakHome(): Promise<string> {
     await rename(join(making, `keycloak-${KEYCLOAK}`), home)
     return home
   } finally {
-    await rm(making, { recursive: true, force: true })
+    await rm(making, { recursive: true, force: true, maxRetries: 10 })
   }
 }
 
@@ -57,14 +57,15 @@ interface Test {
   after(work: () => Promise<void>): void
 }
 
-/** Keycloak itself, in memory, over TLS on this machine alone; gone with the test. */
-export async function startKeycloak(t: Test, home: string): Promise<Keycloak> {
+/** Keycloak itself, in memory, over TLS on this machine alone; gone with the test. `believes`: PEM of authorities of what it calls. */
+export async function startKeycloak(t: Test, home: string, believes: string): Promise<Keycloak> {
   const dir = await mkdtemp(join(tmpdir(), 'keycloak-'))
-  t.after(() => rm(dir, { recursive: true, force: true }))
+  t.after(() => rm(dir, { recursive: true, force: true, maxRetries: 10 }))
   const authority = await fakeAuthority('company')
   const { key, chain } = await authority.issue(['127.0.0.1'])
   await writeFile(join(dir, 'key.pem'), key, { mode: 0o600 })
   await writeFile(join(dir, 'cert.pem'), chain)
+  await writeFile(join(dir, 'believes.pem'), believes)
   const [port, plain] = [await freePort(), await freePort()]
   const child = spawn(
     join(home, 'bin', 'kc.sh'),
@@ -76,6 +77,7 @@ export async function startKeycloak(t: Test, home: string): Promise<Keycloak> {
       `--https-port=${port}`,
       `--https-certificate-file=${join(dir, 'cert.pem')}`,
       `--https-certificate-key-file=${join(dir, 'key.pem')}`,
+      `--truststore-paths=${join(dir, 'believes.pem')}`,
     ],
     {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -125,6 +127,7 @@ async function listening(child: ChildProcess): Promise<void> {
   for (const stream of [child.stdout!, child.stderr!])
     createInterface(stream).on('line', (line) => {
       said.push(line)
+      if (process.env.COMPANY_DEBUG) console.error(line)
       if (said.length > 200) said.shift()
       if (/Listening on:.*https:/.test(line)) resolve()
     })

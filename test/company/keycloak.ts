@@ -31,7 +31,12 @@ async function realm(keycloak: Keycloak, web: string) {
     directAccessGrantsEnabled: false,
     serviceAccountsEnabled: false,
     redirectUris: [`https://${web}/signin/with/keycloak/callback`],
-    attributes: { 'pkce.code.challenge.method': 'S256' },
+    frontchannelLogout: false,
+    attributes: {
+      'pkce.code.challenge.method': 'S256',
+      'backchannel.logout.url': `https://${web}/signin/with/keycloak/logout`,
+      'backchannel.logout.session.required': 'true',
+    },
   })
   await keycloak.admin('POST', `${REALM}/clients/${client}/protocol-mappers/models`, {
     name: 'groups',
@@ -95,8 +100,10 @@ async function fromGuide(keycloak: Keycloak): Promise<string> {
 test('people of a real Keycloak come in by a real browser, get what their groups give, and lose it again', { skip, timeout: 590_000 }, async (t) => {
   const { server, dana } = await governed(t)
   const { web } = server.parts.places
-  const keycloak = await startKeycloak(t, home as string)
+  const keycloak = await startKeycloak(t, home as string, dana.profile.bundles.server)
   const { secret, groups, mara } = await realm(keycloak, web)
+  // A slow machine takes more than five minutes until here.
+  await dana.freshFactor()
   await dana.api.call('PUT', '/v1/secrets/keycloak', { value: secret })
   await apply(dana, `kind: role\nname: developer\nspec: { allow: [ { chaperone: any, verbs: [audit.read] } ] }\n---\n${await fromGuide(keycloak)}`)
   const browser = await launch()
@@ -131,6 +138,22 @@ test('people of a real Keycloak come in by a real browser, get what their groups
     const turned = await signIn('outsider')
     assert.match((await turned.textContent('main'))!, /You may not come in: your sign-in says no `groups`/)
     assert.equal(await findIdentity(db, { name: 'outsider' }), undefined)
+  })
+
+  await t.test('a session that ends there ends here at once (Back-Channel Logout)', async () => {
+    const page = await signIn('mara')
+    const signIns = () => db.selectFrom('directory_signins').select(['sid', 'end_reason']).orderBy('created_at', 'desc').execute()
+    const [newest] = await signIns()
+    const began = performance.now()
+    await keycloak.admin('DELETE', `${REALM}/sessions/${newest!.sid}`)
+    t.diagnostic(`Keycloak and we were done after ${Math.round(performance.now() - began)} ms`)
+    assert.deepEqual(
+      (await signIns()).map((one) => one.end_reason),
+      ['provider', null],
+      'that one, and no other of hers',
+    )
+    await page.goto(`https://${web}/account`)
+    assert.match((await page.textContent('main'))!, /Sign in with Keycloak/)
   })
 
   await t.test('her terminal, with a sign-in of this very moment', async () => {
@@ -206,8 +229,16 @@ test('people of a real Keycloak come in by a real browser, get what their groups
     assert.equal(new URL(page.url()).pathname, '/requests', (await page.textContent('main').catch(String)) as string)
   })
 
-  await t.test('who is disabled there does not come in any more', async () => {
+  await t.test('who is disabled there is out with the next look (recheck), and does not come in any more', async () => {
+    const inside = await signIn('mara')
     await keycloak.admin('PUT', `${REALM}/users/${mara}`, { enabled: false })
+    await inside.goto(`https://${web}/account`)
+    assert.match((await inside.textContent('header'))!, /mara/, 'Keycloak says nothing of it by itself')
+    // What happens every 15 minutes.
+    await server.parts.store.write((trx) => trx.updateTable('directory_signins').set({ next_at: 1 }).execute())
+    await server.parts.recheck.round()
+    await inside.goto(`https://${web}/account`)
+    assert.match((await inside.textContent('main'))!, /Sign in with Keycloak/)
     const page = await (await profile(browser)).newPage()
     await press(page)
     await page.fill('#username', 'mara')

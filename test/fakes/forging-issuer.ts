@@ -17,6 +17,12 @@ export interface ForgingIssuer {
   /** how many codes were exchanged */
   readonly exchanged: URLSearchParams[]
   readonly privateKey: webcrypto.CryptoKey
+  /** Whether it gives refresh tokens, and what it answers to one; `down`: it does not answer. */
+  refreshing: 'never' | 'yes' | 'down' | { readonly status: number; readonly error: string }
+  /** the refresh tokens that it was shown */
+  readonly refreshed: string[]
+  /** A token of its key, as it is. */
+  signed(claims: JWTPayload, header?: Record<string, unknown>): Promise<string>
   /** Keys of before are gone; tokens are signed with new ones. */
   rotate(): Promise<void>
   /** The answer with which it would send the person back. */
@@ -36,7 +42,9 @@ export async function forgingIssuer(authority: FakeAuthority): Promise<ForgingIs
     request.on('end', () => {
       answer(request.url ?? '/', Buffer.concat(chunks).toString()).then(
         (value) => {
-          response.writeHead(value === undefined ? 400 : 200, { 'Content-Type': 'application/json' })
+          if (value === 'down') return void response.destroy()
+          const status = (value as { status?: number } | undefined)?.status
+          response.writeHead(status ?? (value === undefined ? 400 : 200), { 'Content-Type': 'application/json' })
           response.end(JSON.stringify(value ?? { error: 'invalid_grant' }))
         },
         () => response.writeHead(500).end(),
@@ -63,6 +71,7 @@ export async function forgingIssuer(authority: FakeAuthority): Promise<ForgingIs
     if (path === '/jwks') return { keys: [{ ...(await exportJWK(keys.publicKey)), kid, alg: 'ES256', use: 'sig' }] }
     if (path !== '/token') return undefined
     const asked = new URLSearchParams(body)
+    if (asked.get('grant_type') === 'refresh_token') return refresh(asked.get('refresh_token')!)
     exchanged.push(asked)
     const code = codes.get(asked.get('code') ?? '')
     if (!code || !asked.get('code_verifier')) return undefined
@@ -80,7 +89,22 @@ export async function forgingIssuer(authority: FakeAuthority): Promise<ForgingIs
       ...forging.claims,
     }
     const sign = forging.sign ?? ((given: JWTPayload) => new SignJWT(given).setProtectedHeader({ alg: 'ES256', kid }).sign(keys.privateKey))
-    return { access_token: 'a', token_type: 'Bearer', expires_in: 60, id_token: await sign(JSON.parse(JSON.stringify(claims))) }
+    return { ...tokens(), id_token: await sign(JSON.parse(JSON.stringify(claims))) }
+  }
+
+  let newest = 0
+  const tokens = () => ({
+    ...{ access_token: 'a', token_type: 'Bearer', expires_in: 60 },
+    ...(forging.refreshing === 'never' ? {} : { refresh_token: `refresh-${++newest}` }),
+  })
+
+  async function refresh(token: string): Promise<unknown> {
+    forging.refreshed.push(token)
+    if (forging.refreshing === 'down') return 'down'
+    if (typeof forging.refreshing === 'object') return forging.refreshing
+    const now = Math.floor(Date.now() / 1000)
+    const claims = { iss: issuer, aud: 'chaperone', sub: 'u-1', iat: now, exp: now + 300, preferred_username: 'mara', ...forging.claims }
+    return { ...tokens(), id_token: await forging.signed(JSON.parse(JSON.stringify(claims))) }
   }
 
   const forging: ForgingIssuer = {
@@ -89,6 +113,9 @@ export async function forgingIssuer(authority: FakeAuthority): Promise<ForgingIs
     sign: undefined,
     metadata: (document) => document,
     exchanged,
+    refreshing: 'never',
+    refreshed: [],
+    signed: (claims, header = {}) => new SignJWT(claims).setProtectedHeader({ alg: 'ES256', kid, ...header }).sign(keys.privateKey),
     get privateKey() {
       return keys.privateKey
     },

@@ -42,6 +42,7 @@ export async function fakeProxy({ login, status, to, inspect }: ProxyKnobs = {})
           method: request.method,
           headers: request.headers,
           rejectUnauthorized: false,
+          agent: false,
         },
         (answer) => {
           response.writeHead(answer.statusCode ?? 502, answer.headers)
@@ -59,7 +60,7 @@ export async function fakeProxy({ login, status, to, inspect }: ProxyKnobs = {})
     const url = new URL(request.url ?? '')
     const { 'proxy-authorization': _, 'proxy-connection': __, ...headers } = request.headers
     const onward = plainRequest(
-      { ...way(url.hostname, Number(url.port) || 80), path: url.pathname + url.search, method: request.method, headers },
+      { ...way(url.hostname, Number(url.port) || 80), path: url.pathname + url.search, method: request.method, headers, agent: false },
       (answer) => {
         response.writeHead(answer.statusCode ?? 502, answer.headers)
         answer.pipe(response)
@@ -123,10 +124,14 @@ export async function fakeBalancer(options: {
   })
   const server = createSecureServer({ key: options.key, cert: options.cert }, (request, response) => {
     const headers = (options.headers ?? append)(request.headers, request.socket.remoteAddress ?? '')
-    const onward = secureRequest({ host, port, path: request.url, method: request.method, headers, rejectUnauthorized: false }, (answer) => {
-      response.writeHead(answer.statusCode ?? 502, answer.headers)
-      answer.pipe(response)
-    })
+    // A connection for each: one that is kept may be closed by the server at the moment when it is used again.
+    const onward = secureRequest(
+      { host, port, path: request.url, method: request.method, headers, rejectUnauthorized: false, agent: false },
+      (answer) => {
+        response.writeHead(answer.statusCode ?? 502, answer.headers)
+        answer.pipe(response)
+      },
+    )
     onward.on('error', () => response.destroy())
     request.pipe(onward)
   })

@@ -8,6 +8,7 @@ import { type FakeIssuer, fakeIssuer } from '../fakes/issuer.ts'
 import { fakeProxy } from '../fakes/proxy.ts'
 import { fakeSts } from '../fakes/sts.ts'
 import type { House } from '../parts/house.ts'
+import { tampered } from '../parts/tampered.ts'
 
 /** What is tried at every method. */
 export const ATTEMPTS = ['forged', 'expired', 'wrong audience', 'none', 'HS256', 'wrong claim', 'key rotated'] as const
@@ -46,7 +47,6 @@ interface Test {
 export const indented = (text: string, by: number) => text.trim().replaceAll(/^/gm, ' '.repeat(by))
 const b64 = (value: unknown) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url')
 const part = (token: string, at: number) => JSON.parse(Buffer.from(token.split('.')[at]!, 'base64url').toString()) as Record<string, unknown>
-const changed = (token: string) => token.slice(0, -6) + (token.at(-6) === 'A' ? 'B' : 'A') + token.slice(-5)
 const unsigned = (token: string) => `${b64({ ...part(token, 0), alg: 'none' })}.${token.split('.')[1]}.`
 /** With the public key, which everybody has, as the shared secret. */
 const confused = (token: string, key: KeyObject) => {
@@ -87,7 +87,7 @@ async function tokenWay(
     // Without a `jti`, what is issued twice in one second is the same token.
     again: async () => await machineOf(await issuer.token({ ...good, issued_for: randomUUID() })),
     attempts: {
-      forged: async () => [await machineOf(changed(await issuer.token(good))), /signature/],
+      forged: async () => [await machineOf(tampered(await issuer.token(good))), /signature/],
       expired: async () => [await machineOf(await issuer.token({ ...good, iat: now - 900, nbf: now - 900, exp: now - 300 })), /past its end/],
       'wrong audience': async () => [
         await machineOf(await issuer.token({ ...good, aud: 'https://elsewhere.example' })),
@@ -174,7 +174,7 @@ export async function githubWay(test: Test, { dir }: House): Promise<Way> {
 
 /** The signature of a statement is a JWS, so what can be done to tokens can be done to it. */
 const lies = (key: () => KeyObject) => ({
-  changed: (proof: Record<string, unknown>) => ({ ...proof, signed: changed(String(proof.signed)) }),
+  changed: (proof: Record<string, unknown>) => ({ ...proof, signed: tampered(String(proof.signed)) }),
   unsigned: (proof: Record<string, unknown>) => ({ ...proof, signed: unsigned(String(proof.signed)) }),
   confused: (proof: Record<string, unknown>) => ({ ...proof, signed: confused(String(proof.signed), key()) }),
 })

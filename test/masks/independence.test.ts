@@ -130,6 +130,8 @@ async function property(runsEach: number, compared: (frames: readonly Buffer[]) 
       const statements = several.map((numbers) => new Maker(numbers, runs).statement())
       if (skipped && statements.some((statement) => skipped.test(statement))) return
       const [one, two] = (await ask(statements, extended)) as [Buffer[], Buffer[]]
+      // Which of two equal statements a busy machine does not finish in time says nothing.
+      if ([...one, ...two].some((frame) => frame[0] === 'E'.charCodeAt(0) && frame.includes('C57014'))) return
       seen.statements += statements.length
       seen.passed += one.filter((frame) => frame[0] === 'C'.charCodeAt(0)).length
       seen.withRows += one.some((frame) => frame[0] === 'D'.charCodeAt(0)) ? 1 : 0

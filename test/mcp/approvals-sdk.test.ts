@@ -12,7 +12,7 @@ const main = fileURLToPath(new URL('fixture/main.ts', import.meta.url))
 const ROLE = { allow: [{ mcp: 'any', can: 'any' }], ask: [{ mcp: 'any', tools: 'any', approvers: { role: 'dba' } }] }
 
 /** Says yes to each request as it comes, once. */
-function approver(given: Harness): () => void {
+function approver(given: Harness): () => Promise<void> {
   let over = false
   const run = async () => {
     while (!over) {
@@ -20,9 +20,10 @@ function approver(given: Harness): () => void {
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
   }
-  void run()
+  const ended = run()
   return () => {
     over = true
+    return ended
   }
 }
 
@@ -61,7 +62,7 @@ describe('approvals with the SDK’s own client, also where the server asks back
     for (const server of ['legacy', 'modern'] as const)
       for (const era of ['legacy', 'modern'] as const)
         test(`rule 12: ${era} client, ${server} server over ${transport}: one yes is one call with all its rounds`, {
-          timeout: 60_000,
+          timeout: 180_000,
         }, async (t) => {
           const fixture = await startFixture({ era: server })
           const spec =
@@ -69,7 +70,7 @@ describe('approvals with the SDK’s own client, also where the server asks back
           const given = await harness({ role: ROLE, servers: { s: spec } })
           const stop = approver(given)
           t.after(async () => {
-            stop()
+            await stop()
             await given.close()
             await fixture.close()
           })
@@ -87,7 +88,10 @@ describe('approvals with the SDK’s own client, also where the server asks back
             seen.some((page) => page.startsWith('https://chaperone.test/requests/req_')),
             'its person was shown the page',
           )
-          const used = (await given.asked()).map(({ state, outcome }) => [state, outcome])
-          for (const one of used) assert.deepEqual(one, ['used', 'ok'])
+          // An outcome is not waited for by the answer.
+          const used = async () => (await given.asked()).map(({ state, outcome }) => [state, outcome])
+          while ((await used()).some(([, outcome]) => outcome === undefined || outcome === null))
+            await new Promise((resolve) => setTimeout(resolve, 5))
+          for (const one of await used()) assert.deepEqual(one, ['used', 'ok'])
         })
 })

@@ -445,7 +445,7 @@ describe('a legacy client whose call a human must approve', () => {
     assert.equal(textOf(await answerOf(await given.post('s', call(), session))), 'done')
   })
 
-  test('rule 12: a cancellation that overtakes its call is not forgotten', { timeout: 10_000 }, async (t) => {
+  test('rule 12: a cancellation that overtakes its call is not forgotten', { timeout: 180_000 }, async (t) => {
     const { given } = await world(t, 'legacy')
     const session = await openSession(given, 's')
     const cancelled = { jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: 'mine' } }
@@ -485,7 +485,7 @@ describe('a legacy client whose call a human must approve', () => {
       assert.equal(upstream.calls('write'), 1)
     })
 
-  test('a batch does not wait: its call is refused with the request, and the others are answered', { timeout: 10_000 }, async (t) => {
+  test('a batch does not wait: its call is refused with the request, and the others are answered', { timeout: 180_000 }, async (t) => {
     const { upstream, given } = await world(t, 'legacy')
     upstream.results.set('initialize', '{"protocolVersion":"2025-03-26","capabilities":{"tools":{}},"serverInfo":{"name":"raw","version":"1"}}')
     const session = await openSession(given, 's', {}, '2025-03-26')

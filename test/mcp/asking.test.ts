@@ -55,7 +55,7 @@ describe('what a server asks of its client', () => {
   for (const transport of ['http', 'stdio'] as const) {
     for (const server of ['legacy', 'modern'] as const) {
       for (const client of ['legacy', 'modern'] as const) {
-        test(`reaches it and comes back: ${client} client, ${server} server over ${transport}`, { timeout: 30_000 }, async () => {
+        test(`reaches it and comes back: ${client} client, ${server} server over ${transport}`, { timeout: 180_000 }, async () => {
           const fixture = await startFixture({ era: server })
           const spec =
             transport === 'http' ? { url: fixture.url } : { command: [process.execPath, main, '--stdio', '--era', server], isolation: 'none' }
@@ -78,7 +78,7 @@ describe('what a server asks of its client', () => {
           }
         })
 
-        test(`does not reach it where no rule allows it: ${client} client, ${server} server over ${transport}`, { timeout: 30_000 }, async () => {
+        test(`does not reach it where no rule allows it: ${client} client, ${server} server over ${transport}`, { timeout: 180_000 }, async () => {
           const fixture = await startFixture({ era: server })
           const spec =
             transport === 'http' ? { url: fixture.url } : { command: [process.execPath, main, '--stdio', '--era', server], isolation: 'none' }

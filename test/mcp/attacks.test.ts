@@ -125,9 +125,11 @@ describe('a server among several at one endpoint', () => {
   /** Reads the stream of a call until it has brought so many questions. */
   const questions = async (id: number, server: string, count: number): Promise<Json[]> => {
     const response = await given.post('', call(id, `${server}__a`), session)
-    const found: Json[] = []
+    let [found, text]: [Json[], string] = [[], '']
     for await (const chunk of response.body!) {
-      for (const line of Buffer.from(chunk).toString().split('\n')) if (line.startsWith('data: ')) found.push(JSON.parse(line.slice(6)))
+      text += Buffer.from(chunk).toString()
+      const lines = text.split('\n').slice(0, -1)
+      found = lines.filter((line) => line.startsWith('data: ')).map((line) => JSON.parse(line.slice(6)))
       if (found.length >= count) break
     }
     return found

@@ -29,7 +29,7 @@ export function drive(servers: readonly Driven[]): void {
   for (const server of servers) {
     test(`${server.name} lists and answers through Chaperone: both eras, over HTTP and through the shim`, async (t) => {
       const dir = await realpath(await mkdtemp(join(tmpdir(), 'chaperone-driven-')))
-      t.after(() => rm(dir, { recursive: true, force: true }))
+      t.after(() => rm(dir, { recursive: true, force: true, maxRetries: 10 }))
       let command: readonly string[]
       try {
         command = await server.command(dir)

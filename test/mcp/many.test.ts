@@ -168,7 +168,7 @@ test('rule 3: a list that is shown again without asking anybody is recorded as w
 test('a slow server is left out, said to be, and announced when it has come', async () => {
   const quick = await startFixture({ era: 'both' })
   const slow = await slowServer()
-  const given = await harness({ role: EVERYTHING, servers: { quick: { url: quick.url }, slow: { url: slow.url } }, limits: { partMs: 1_500 } })
+  const given = await harness({ role: EVERYTHING, servers: { quick: { url: quick.url }, slow: { url: slow.url } }, limits: { partMs: 5_000 } })
   try {
     const session = await openSession(given, '')
     const stream = await fetch(given.base, { headers: { ...session, accept: 'text/event-stream' } })
@@ -179,7 +179,7 @@ test('a slow server is left out, said to be, and announced when it has come', as
     await eventually(() => slow.waiting > 0, 'the slow server was asked')
     const before = performance.now()
     assert.deepEqual((await list())._meta, { 'dev.chaperone/partial': { slow: 'no answer yet' } })
-    assert.ok(performance.now() - before < 1_000, 'it is waited for once, not each time')
+    assert.ok(performance.now() - before < 4_500, 'it is waited for once, not each time')
     assert.equal(slow.waiting, 1, 'and not asked a second time')
     slow.go()
     const reader = stream.body!.getReader()

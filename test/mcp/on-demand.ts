@@ -44,7 +44,7 @@ export async function onDemand(spec: string, options: { readonly scripts?: boole
   } catch (error) {
     throw new NotInstalled(`${spec} cannot be installed here: ${error instanceof Error ? error.message : String(error)}`)
   } finally {
-    await rm(making, { recursive: true, force: true })
+    await rm(making, { recursive: true, force: true, maxRetries: 10 })
   }
 }
 

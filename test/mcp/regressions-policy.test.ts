@@ -208,7 +208,7 @@ describe('what is applied is what decides', () => {
   })
 
   test('rule 6: of a hundred callers under way, none gets a call through after the apply that takes the role is answered (R33)', {
-    timeout: 30_000,
+    timeout: 180_000,
   }, async () => {
     await all.home.apply(role(ANY) + HARMLESS)
     const session = await shakeHands(bot, '/mcp/files')

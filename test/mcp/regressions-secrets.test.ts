@@ -49,7 +49,7 @@ spec: { url: ${JSON.stringify(raw.url)}, headers: { x-api-key: { secret: files-k
       .map((entry) => readFileSync(join(entry.parentPath, entry.name), 'latin1'))
       .join('\n')
 
-  test('rule 5: a secret that is sent in many places stands nowhere in the store (R72)', { timeout: 30_000 }, async () => {
+  test('rule 5: a secret that is sent in many places stands nowhere in the store (R72)', { timeout: 180_000 }, async () => {
     const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789'
     const secret = () => `ghp_${[...randomBytes(36)].map((byte) => letters[byte % letters.length]).join('')}`
     const sealed = `vault-${randomBytes(16).toString('hex')}`
@@ -135,7 +135,7 @@ spec: { url: ${JSON.stringify(raw.url)}, headers: { x-api-key: { secret: files-k
     assert.doesNotMatch(JSON.stringify(all.records), new RegExp(told))
   })
 
-  test('rule 3: a call of a megabyte is on record, cut where it can be seen, and so is what comes after it (R69)', { timeout: 30_000 }, async () => {
+  test('rule 3: a call of a megabyte is on record, cut where it can be seen, and so is what comes after it (R69)', { timeout: 180_000 }, async () => {
     const large = 'x'.repeat(1024 * 1024)
     const { status } = await bot('/mcp/files', modern('tools/call', { name: 'ok', arguments: { large } }))
     assert.equal(status, 200)
@@ -153,7 +153,7 @@ spec: { url: ${JSON.stringify(raw.url)}, headers: { x-api-key: { secret: files-k
     assert.equal(records.length, 2, 'a search does not stop at the long one')
   })
 
-  test('rule 11: a client that makes noise hides nothing: what is refused meanwhile is still on record (R75)', { timeout: 30_000 }, async () => {
+  test('rule 11: a client that makes noise hides nothing: what is refused meanwhile is still on record (R75)', { timeout: 180_000 }, async () => {
     const since = all.records.length
     const noise = Promise.all(Array.from({ length: 200 }, () => bot('/mcp/files', { body: '{"noise":', headers: {} })))
     const other = byCertificate(all.home.server.addresses.data, await all.credential('bot'))

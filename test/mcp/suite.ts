@@ -57,7 +57,7 @@ export async function runSuite(url: string, requirements: Requirements): Promise
     child.once('close', () => done())
   }).finally(() => clearTimeout(timer))
   const complaints = await complaintsIn(out)
-  await rm(out, { recursive: true, force: true })
+  await rm(out, { recursive: true, force: true, maxRetries: 10 })
   const results = parseResults(output)
   if (results.size === 0) throw new Error(`The suite printed no result for ${requirements}:\n${output.slice(-2000)}`)
   return { results, complaints, output }

@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import type { Invitation } from '../../src/api/contract.ts'
 import { issuerOf, keepCredential } from '../../src/client/credential.ts'
 import { openLoopback } from '../../src/client/loopback.ts'
+import { freePort } from '../../src/demo/free-port.ts'
 import { enrol } from '../../src/demo/person.ts'
 import { startServer } from '../../src/server/start.ts'
-import { freePort } from '../parts/governed.ts'
 
 /** A whole Chaperone on real sockets, a person in it who may do everything, and anonymous endpoints that act as him. */
 export interface Through {
@@ -41,7 +41,7 @@ export async function openThrough(documents: string): Promise<Through> {
   }
   try {
     const dir = await mkdtemp(join(tmpdir(), 'chaperone-through-'))
-    undo.push(() => rm(dir, { recursive: true, force: true }))
+    undo.push(() => rm(dir, { recursive: true, force: true, maxRetries: 10 }))
     const server = await startServer({
       dataDir: join(dir, 'data'),
       listen: '127.0.0.1:0',

@@ -158,6 +158,6 @@ try {
 } finally {
   await gateway.close()
   await store.close()
-  await rm(dir, { recursive: true, force: true })
+  await rm(dir, { recursive: true, force: true, maxRetries: 10 })
   await rm(`${dir}.key`, { force: true })
 }

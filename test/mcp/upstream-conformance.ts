@@ -64,7 +64,7 @@ async function runClient(which: readonly string[]): Promise<string> {
     child.once('error', fail)
     child.once('close', () => done())
   }).finally(() => clearTimeout(timer))
-  await rm(out, { recursive: true, force: true })
+  await rm(out, { recursive: true, force: true, maxRetries: 10 })
   return output
 }
 

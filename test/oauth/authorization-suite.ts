@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { freePort } from '../../src/demo/free-port.ts'
 import { onDemand } from '../mcp/on-demand.ts'
-import { freePort } from '../parts/governed.ts'
 import { CLAUDE, rig } from './rig.ts'
 
 /** The same suite as in suite.ts, in the mode that looks at an authorization server. */
@@ -31,7 +31,7 @@ export async function runAuthorizationSuite(): Promise<AuthorizationOutcome> {
   try {
     const r = await rig({ after: (work) => void undo.push(work) })
     const dir = await mkdtemp(join(tmpdir(), 'authorization-suite-'))
-    undo.push(() => rm(dir, { recursive: true, force: true }))
+    undo.push(() => rm(dir, { recursive: true, force: true, maxRetries: 10 }))
     const authorities = join(dir, 'authorities.pem')
     await writeFile(authorities, await r.home.server.parts.ca.bundle('server'))
     const args = ['authorization', '--url', `https://${r.web}`, '--client-id', CLAUDE, '--resource', r.resource(), '-p', String(await freePort())]

@@ -42,7 +42,7 @@ describe('the pages for whoever cannot see well, or has no mouse', { skip: noChr
     await work(stranger, 'enrol, the code')
     await follow(stranger, await link('dana', w.dana))
     await stranger.waitForURL(`${w.web}/signin`)
-    await stranger.fill('#code', '000000')
+    await stranger.fill('#code', await w.wrongCode('dana'))
     await stranger.click('button:text-is("Sign in")')
     await stranger.waitForSelector('#alert:not([hidden])')
     await work(stranger, 'sign-in, refused')

@@ -18,7 +18,14 @@ const FLAGS = [
   '--ignore-certificate-errors',
 ]
 
-export const launch = (): Promise<Browser> => chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS })
+/** How long a page, or the browser itself, may take on a machine that has much else to do: only against hanging. */
+const PATIENCE_MS = 120_000
+
+export async function launch(): Promise<Browser> {
+  const browser = await chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS, timeout: PATIENCE_MS })
+  browser.on('context', (context) => context.setDefaultTimeout(PATIENCE_MS))
+  return browser
+}
 
 /** A browser profile of its own: cookies of nobody else. */
 export async function profile(browser: Browser, viewport = { width: 1200, height: 900 }): Promise<BrowserContext> {

@@ -55,7 +55,7 @@ describe('a terminal, signed in from a browser', { skip: noChromium }, () => {
     await typeCode()
     await page.click('button:text-is("Yes, this is my terminal")')
     await page.waitForSelector('#alert:not([hidden])')
-    await page.fill('#device-code', '000000')
+    await page.fill('#device-code', await w.wrongCode('dana'))
     await page.click('button:text-is("Yes, this is my terminal")')
     await page.waitForSelector('#alert:has-text("wrong")')
     await page.fill('#device-code', await w.code('dana'))

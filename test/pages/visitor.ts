@@ -41,8 +41,8 @@ export function visitor(parts: () => { readonly w: World; readonly browser: Brow
 
     async approve(page: Page, code: string): Promise<void> {
       await page.fill('#approve-code', code)
-      await page.click('button:text-is("Approve")')
-      await page.waitForLoadState()
+      // The page that stands there already has an alert, too: what comes back is a new one.
+      await Promise.all([page.waitForEvent('load'), page.click('button:text-is("Approve")')])
     },
   }
 }

@@ -3,7 +3,7 @@ import type { Invitation } from '../../src/api/contract.ts'
 import { describeStatement } from '../../src/gateways/postgres/explain.ts'
 import type { LiveSession } from '../../src/identity/types.ts'
 import { fromBase32, stepAt, totpCode } from '../../src/signin/totp.ts'
-import { codeOf } from '../parts/factor.ts'
+import { codeOf, wrongCodeOf } from '../parts/factor.ts'
 import { type House, house, type Member } from '../parts/house.ts'
 
 export const DOCUMENTS = `
@@ -51,6 +51,8 @@ export interface World extends House {
   readonly bot: LiveSession
   /** The code of a person's authenticator now; as if none had been used before. */
   code(name: string): Promise<string>
+  /** One that it does not show. */
+  wrongCode(name: string): Promise<string>
   invite(name: string): Promise<string>
   /** Asks for the statement as the bot does, and returns the id of the request that waits. */
   park(sql: string, more?: { readonly session?: LiveSession; readonly title?: string }): Promise<string>
@@ -78,6 +80,7 @@ export async function world(t: Test, options: Parameters<typeof house>[1] = {}):
     boris,
     bot,
     code,
+    wrongCode: (name) => wrongCodeOf(parts, name),
     async invite(name) {
       const { invitation } = await home.dana.api.call<Invitation>('POST', '/v1/invitations', { name })
       return /\/([A-Za-z0-9_-]{43})\?/.exec(invitation)![1]!

@@ -1,6 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
@@ -10,6 +9,7 @@ import { type DatabaseDoor, openDatabaseDoor } from '../../src/client/database.t
 import { makeKeyPair } from '../../src/client/key-pair.ts'
 import { profileOf } from '../../src/client/profile.ts'
 import { join as joinAs } from '../../src/client/sign-in.ts'
+import { freePort } from '../../src/demo/free-port.ts'
 import { enrol, type Person } from '../../src/demo/person.ts'
 import { type Postgres, startPostgres } from '../../src/demo/postgres.ts'
 import type { ServerOptionsInput } from '../../src/server/options.ts'
@@ -32,7 +32,7 @@ export async function governed(t: Test, options: Partial<ServerOptionsInput> = {
     ...options,
   })
   t.after(() => server.stop())
-  t.after(() => rm(dir, { recursive: true, force: true }))
+  t.after(() => rm(dir, { recursive: true, force: true, maxRetries: 10 }))
   const dana = await enrol('dana', server.invitation!.line, join(dir, 'dana'))
   t.after(async () => dana.api.close())
   return { dir, server, dana }
@@ -166,11 +166,3 @@ export async function asOwner({ superuserUrl }: Postgres, ...statements: readonl
     await owner.end()
   }
 }
-
-export const freePort = (): Promise<number> =>
-  new Promise((done) => {
-    const probe = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as { port: number }
-      probe.close(() => done(port))
-    })
-  })

@@ -7,10 +7,10 @@ import { fileURLToPath } from 'node:url'
 
 const bin = fileURLToPath(new URL('../../bin/chaperone.js', import.meta.url))
 
-/** A folder of its own, gone when the test is. */
+/** A folder of its own, gone when the test is. A test's hooks run in the order in which they were made: what writes there may still do so, hence the tries. */
 export async function folder(test: { after(work: () => Promise<void>): void }): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'chaperone-test-'))
-  test.after(() => rm(dir, { recursive: true, force: true }))
+  test.after(() => rm(dir, { recursive: true, force: true, maxRetries: 10 }))
   return dir
 }
 
@@ -36,13 +36,13 @@ export async function up(test: { after(work: () => Promise<void>): void }, dataD
   const child = spawn(process.execPath, [bin, ...upOn(dataDir, '--log-level', 'error', ...flags)], { stdio: ['ignore', 'pipe', 'pipe'] })
   let text = ''
   let errors = ''
-  child.stderr.on('data', (chunk: Buffer) => {
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
     errors += chunk
   })
   const ready = new Promise<void>((done, fail) => {
-    child.stdout.on('data', (chunk: Buffer) => {
+    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
       text += chunk
-      if (/PostgreSQL +\S+:\d+/.test(text) && /chaperone login '\S+'/.test(text)) done()
+      if (/PostgreSQL +\S+:\d+\n/.test(text) && /chaperone login '\S+'\n/.test(text)) done()
     })
     child.once('exit', (code) => fail(new Error(`chaperone up ended with ${code}: ${errors}${text}`)))
   })
@@ -78,12 +78,14 @@ export async function chaperone(
   })
   let out = ''
   let err = ''
-  child.stdout.on('data', (chunk: Buffer) => {
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     out += chunk
   })
-  child.stderr.on('data', (chunk: Buffer) => {
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
     err += chunk
   })
+  // One that ends without reading is told by its code.
+  child.stdin.on('error', () => {})
   child.stdin.end(options.input ?? '')
   const [code] = (await once(child, 'close')) as [number | null]
   return { code, out, err }

@@ -37,7 +37,9 @@ export function spoken(
   const waiting = new Map<number, { done(answer: Answer): void; fail(error: Error): void }>()
   const hearing: { pattern: RegExp; done(match: RegExpExecArray): void }[] = []
   let [out, said, last] = ['', '', 0]
-  child.stdout.on('data', (chunk: Buffer) => {
+  // What is written to one that has ended is answered by its end.
+  child.stdin.on('error', () => {})
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     const lines = (out + chunk).split('\n')
     out = lines.pop()!
     for (const line of lines) {
@@ -45,7 +47,7 @@ export function spoken(
       if (answer.id !== null && answer.id !== undefined) waiting.get(answer.id)?.done(answer)
     }
   })
-  child.stderr.on('data', (chunk: Buffer) => {
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
     said += chunk
     for (const { pattern, done } of hearing) {
       const match = pattern.exec(said)

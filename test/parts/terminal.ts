@@ -19,8 +19,8 @@ interface Test {
 export interface Running {
   readonly child: ChildProcess
   readonly text: () => string
-  /** Resolves when it has said this. */
-  said(what: string): Promise<void>
+  /** Resolves when it has said this. A pattern that takes more than it asks for ends with what comes after: a text may come in pieces. */
+  said(what: string | RegExp): Promise<void>
   type(text: string): void
   readonly ended: Promise<number | null>
 }
@@ -39,12 +39,13 @@ export function running(
   t.after(() => void child.kill('SIGKILL'))
   let text = ''
   const waiting = new Set<() => void>()
-  const hear = (chunk: Buffer) => {
+  const hear = (chunk: string) => {
     text += chunk
     for (const look of [...waiting]) look()
   }
-  child.stdout.on('data', hear)
-  child.stderr.on('data', hear)
+  child.stdout.setEncoding('utf8').on('data', hear)
+  child.stderr.setEncoding('utf8').on('data', hear)
+  child.stdin.on('error', () => {})
   const ended = new Promise<number | null>((done) => child.once('close', done))
   return {
     child,
@@ -52,12 +53,12 @@ export function running(
     said: (what) =>
       new Promise((done, fail) => {
         const look = () => {
-          if (!text.includes(what)) return
+          if (typeof what === 'string' ? !text.includes(what) : !what.test(text)) return
           waiting.delete(look)
           done()
         }
         waiting.add(look)
-        void ended.then((code) => fail(new Error(`it ended with ${code} and never said ${JSON.stringify(what)}:\n${text}`)))
+        void ended.then((code) => fail(new Error(`it ended with ${code} and never said ${what}:\n${text}`)))
         look()
       }),
     type: (words) => void child.stdin.write(words),

@@ -13,8 +13,9 @@ import { after, before, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { openDatabaseDoor, socketIn } from '../../src/client/database.ts'
+import { freePort } from '../../src/demo/free-port.ts'
 import { NotInstalled, onDemand } from '../mcp/on-demand.ts'
-import { apply, freePort, governed, governedDatabase, issued, renewed } from '../parts/governed.ts'
+import { apply, governed, governedDatabase, issued, renewed } from '../parts/governed.ts'
 
 const scripts = fileURLToPath(new URL('clients/', import.meta.url))
 const cache = fileURLToPath(new URL('../../node_modules/.cache/on-demand/', import.meta.url))
@@ -101,7 +102,7 @@ before(async () => {
 
   const keeper = await renewed(later as unknown as TestContext, dana, 'db-clients')
   const folder = await mkdtemp(join(tmpdir(), 'chp-'))
-  undo.unshift(() => rm(folder, { recursive: true, force: true }))
+  undo.unshift(() => rm(folder, { recursive: true, force: true, maxRetries: 10 }))
   const doors = {
     socket: await openDatabaseDoor({ resource: 'shop', database: 'postgres', keeper, at: { socket: socketIn(join(folder, 's')) } }),
     port: await openDatabaseDoor({ resource: 'shop', database: 'postgres', keeper, at: { port: 0 } }),
@@ -211,7 +212,7 @@ async function prisma(): Promise<Program> {
   const client = await onDemand(`@prisma/client@${PRISMA}`)
   // Node strips no types below node_modules.
   const made = await mkdtemp(join(tmpdir(), 'chp-prisma-'))
-  undo.unshift(() => rm(made, { recursive: true, force: true }))
+  undo.unshift(() => rm(made, { recursive: true, force: true, maxRetries: 10 }))
   await symlink(join(client.dir, 'node_modules'), join(made, 'node_modules'))
   await writeFile(join(made, 'package.json'), '{"type":"module"}')
   await writeFile(

@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test'
 import type { SessionRow } from '../../src/api/contract.ts'
 import type { JoinWay } from '../../src/api/join-contract.ts'
 import { ensureKeyFile } from '../../src/client/joining/bound-key.ts'
+import { freePort } from '../../src/demo/free-port.ts'
 import { startServer } from '../../src/server/start.ts'
 import { apply } from '../parts/governed.ts'
 import { type Ran, rigOfFile, runningRig, start } from './rig.ts'
@@ -22,7 +23,7 @@ const sessionsOf = async (rig: Rig) =>
   (await rig.boris.api.call<{ sessions: SessionRow[] }>('GET', '/v1/sessions?of=first')).sessions.map(({ id }) => id)
 
 const nth = async (runner: Ran, n: number) => {
-  const [, pid = '', run = ''] = await runner.says(new RegExp(`(?:ready[^]*?){${n - 1}}ready (\\d+) (\\w+)`))
+  const [, pid = '', run = ''] = await runner.says(new RegExp(`(?:ready[^]*?){${n - 1}}ready (\\d+) (\\w+)\\n`))
   return { pid: Number(pid), run }
 }
 
@@ -32,8 +33,8 @@ function daemon(t: TestContext, rig: Rig, joining: readonly string[], script = S
 }
 
 /** A machine that can join as `first` whenever it wants. */
-async function machine(t: TestContext) {
-  const rig = await runningRig(t)
+async function machine(t: TestContext, options: Parameters<typeof runningRig>[2] = {}) {
+  const rig = await runningRig(t, '', options)
   const keys = join(rig.dir, 'keys')
   await mkdir(keys)
   const keyFile = join(keys, 'machine.json')
@@ -89,14 +90,15 @@ test('rule 4: a daemon that can prove what it is joins again when its session is
 })
 
 test('a daemon waits for a server that is not there, says so once, and its program lives through a restart', async (t) => {
-  const { rig, joining } = await machine(t)
-  const { data, web, postgres } = rig.server.addresses
+  // It starts again on the same ports, which nobody may be given meanwhile.
+  const [listen, webListen, postgresListen] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
+  const { rig, joining } = await machine(t, { listen, webListen, postgresListen })
   const back = async () => {
     const server = await startServer({
       dataDir: join(rig.dir, 'data'),
-      listen: data,
-      webListen: web,
-      postgresListen: postgres,
+      listen,
+      webListen,
+      postgresListen,
       admin: 'dana',
       logLevel: 'silent',
     })
@@ -113,7 +115,7 @@ test('a daemon waits for a server that is not there, says so once, and its progr
   await second.stop()
   await back()
   await writeFile(join(rig.work, 'go'), '')
-  const [, asked] = await runner.says(/asked (\d+)/)
+  const [, asked] = await runner.says(/asked (\d+)\n/)
   assert.match(runner.out(), /identity +agent first/)
   assert.equal(Number(asked), pid, 'the very same process')
   runner.child.kill('SIGTERM')

@@ -17,8 +17,8 @@ interface Test {
 }
 
 /** A Chaperone with one MCP server, boris who may use it, and his agents `first` and `second`. */
-export async function runningRig(t: Test, more = '') {
-  const { dir, server, dana } = await governed(t)
+export async function runningRig(t: Test, more = '', options: Parameters<typeof governed>[1] = {}) {
+  const { dir, server, dana } = await governed(t, options)
   const fixture = await startFixture()
   t.after(() => fixture.close())
   await apply(
@@ -97,11 +97,11 @@ export function start(
   let out = ''
   let err = ''
   const waiting = new Set<() => void>()
-  child.stdout!.on('data', (chunk: Buffer) => {
+  child.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
     out += chunk
     for (const look of waiting) look()
   })
-  child.stderr!.on('data', (chunk: Buffer) => {
+  child.stderr!.setEncoding('utf8').on('data', (chunk: string) => {
     err += chunk
     for (const look of waiting) look()
   })

@@ -93,12 +93,13 @@ test('rule 5: the person’s own credential is not to be seen by what runs for h
 }, async (t) => {
   const other = await makePlace(await runsFolder({}))
   t.after(() => other.remove())
-  const { rig, run } = await person(
+  const rig = shared
+  await writeFile(join(rig.dir, 'secret'), 'of the person')
+  const { run } = await person(
     t,
     [],
     'ls -A "$HOME/boris" | sed "s/^/home: /"; ls -A /dev/shm/chaperone-$(id -u)/ | sed "s/^/runs: /"; cat "$HOME/secret"; echo; ls /proc | grep -c "^[0-9]"',
   )
-  await writeFile(join(rig.dir, 'secret'), 'of the person')
   assert.equal(await run.ended, 0, run.err())
   assert.ok(existsSync(join(rig.dir, 'boris', 'profiles')))
   assert.doesNotMatch(run.out(), /^home: /m)

@@ -32,7 +32,7 @@ for (const flags of [[], ['--daemon']])
     const began = performance.now()
     run.child.kill('SIGTERM')
     assert.equal(await run.ended, flags.length > 0 ? 0 : 143, run.err())
-    assert.ok(performance.now() - began < 5_000)
+    assert.ok(performance.now() - began < 20_000)
   })
 
 /** The state of a process, as proc(5) has it: T stands still. */
@@ -44,7 +44,7 @@ async function becomes(pid: number, state: RegExp): Promise<void> {
 for (const flags of [...(ability.bwrap === undefined ? [] : [[]]), ['--isolation', 'none']])
   test(`a runner that is told to stand still takes its program with it, and both go on together, ${flags.length === 0 ? 'in bubblewrap' : 'without isolation'}`, {
     skip: process.platform !== 'linux' && 'no /proc',
-    timeout: 60_000,
+    timeout: 180_000,
   }, async (t) => {
     const run = start(
       t,
@@ -66,7 +66,7 @@ for (const flags of [...(ability.bwrap === undefined ? [] : [[]]), ['--isolation
         cwd: rig.work,
       },
     )
-    const [, id = ''] = await run.says(/ready (\w+)/)
+    const [, id = ''] = await run.says(/ready (\w+)\n/)
     const program = await tailOf(id)
     run.child.kill('SIGTSTP')
     await becomes(run.child.pid!, /T/)

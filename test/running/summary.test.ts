@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { SummaryAsk } from '../../src/client/running/summary.ts'
-import { apply, freePort } from '../parts/governed.ts'
+import { freePort } from '../../src/demo/free-port.ts'
+import { apply } from '../parts/governed.ts'
 import { runningRig, start } from './rig.ts'
 
 /** The first run that there ever was here: nobody has listed a tool. */

@@ -35,15 +35,17 @@ for (const flags of [...(ability.bwrap === undefined ? [] : [[]]), ['--isolation
       stdio: ['pipe', 'pipe', 'inherit'],
     })
     t.after(() => child.kill('SIGKILL'))
+    // Not its exit: what it said before may be read after that.
+    const ended = once(child, 'close')
     let out = ''
     const says = (pattern: RegExp) =>
       new Promise<void>((done, fail) => {
-        child.once('exit', (code) => fail(new Error(`it ended with ${code}: ${out}`)))
+        child.once('close', (code) => fail(new Error(`it ended with ${code}: ${out}`)))
         const look = () => void (pattern.test(out) && done())
         child.stdout.on('data', look)
         look()
       })
-    child.stdout.on('data', (chunk: Buffer) => {
+    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
       out += chunk
     })
     await says(/ready/)
@@ -51,7 +53,7 @@ for (const flags of [...(ability.bwrap === undefined ? [] : [[]]), ['--isolation
     await says(/got 1/)
     child.stdin.write('\u0003')
     await says(/got 2/)
-    const [code] = await once(child, 'exit')
+    const [code] = await ended
     assert.equal(code, 5, out)
     assert.doesNotMatch(out, /got 3/)
   })

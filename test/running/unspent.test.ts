@@ -13,7 +13,7 @@ test('what is wrong with a run is found before its token is spent: it works as b
   // In memory, as runs want it, and open to others.
   const shm = await mkdtemp('/dev/shm/chaperone-test-').catch(() => undefined)
   if (shm) {
-    t.after(() => rm(shm, { recursive: true, force: true }))
+    t.after(() => rm(shm, { recursive: true, force: true, maxRetries: 10 }))
     await mkdir(join(shm, 'chaperone-run'), { mode: 0o755 })
   }
   await writeFile(join(rig.work, 'text'), 'no program')

@@ -228,7 +228,7 @@ export class Oracle {
     await client.query('drop database if exists shop with (force)')
     await client.query('create database shop template world strategy file_copy')
     await client.end()
-    await rm(this.#scratch, { recursive: true, force: true })
+    await rm(this.#scratch, { recursive: true, force: true, maxRetries: 10 })
     await mkdir(this.#scratch)
     await chmod(this.#scratch, 0o777)
     await this.#open()
@@ -274,6 +274,6 @@ export class Oracle {
   async stop(): Promise<void> {
     await this.#shut()
     await this.rig.stop()
-    await rm(this.#scratch, { recursive: true, force: true })
+    await rm(this.#scratch, { recursive: true, force: true, maxRetries: 10 })
   }
 }

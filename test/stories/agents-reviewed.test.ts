@@ -26,7 +26,7 @@ spec: { owner: boris, roles: [developer] }
 
 test('a person goes through his agents at a terminal: one is narrowed to what it did, one is stopped, one is kept', {
   skip: NO_TERMINAL,
-  timeout: 90_000,
+  timeout: 180_000,
 }, async (t) => {
   const home = await house(t)
   await home.apply(DOCUMENTS)

@@ -1,83 +1,15 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { request } from 'node:https'
-import { createInterface } from 'node:readline'
-import { type TestContext, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { test } from 'node:test'
 import { openApi } from '../../src/client/api.ts'
 import { beginDeviceSignIn } from '../../src/client/device-sign-in.ts'
 import { fromBase32, stepAt, totpCode } from '../../src/signin/totp.ts'
-import { fakeAuthority } from '../fakes/authority.ts'
+import { browser, company, signInAt } from '../company/provider.ts'
 import { apply, governed } from '../parts/governed.ts'
 
 const TOKEN = 'the-token-of-the-directory-0123456789'
 
-/** A browser without a screen: cookies by host, redirects one at a time. */
-function browser(as: string) {
-  const jars = new Map<string, Map<string, string>>()
-  const ask = (url: string, form?: Record<string, string>, headers: Record<string, string> = {}) => {
-    const { host, origin } = new URL(url)
-    const jar = jars.get(host) ?? new Map<string, string>()
-    jars.set(host, jar)
-    const body = form && new URLSearchParams(form).toString()
-    const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string; location: string | undefined }>()
-    const sent = request(
-      url,
-      {
-        method: form ? 'POST' : 'GET',
-        rejectUnauthorized: false,
-        agent: false,
-        headers: {
-          cookie: [...jar].map(([name, value]) => `${name}=${value}`).join('; '),
-          'x-as': as,
-          ...(body === undefined
-            ? {}
-            : { origin, 'content-type': 'application/x-www-form-urlencoded', 'content-length': String(Buffer.byteLength(body)) }),
-          ...headers,
-        },
-      },
-      (answer) => {
-        for (const cookie of answer.headers['set-cookie'] ?? []) {
-          const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(cookie) ?? []
-          if (value === '') jar.delete(name)
-          else jar.set(name, value)
-        }
-        let text = ''
-        answer.on('data', (chunk) => {
-          text += chunk
-        })
-        answer.on('end', () =>
-          resolve({ status: answer.statusCode!, text, location: answer.headers.location && new URL(answer.headers.location, url).href }),
-        )
-      },
-    )
-    sent.once('error', reject)
-    sent.end(body)
-    return promise
-  }
-  return { ask, jars }
-}
-
 const tokenIn = (text: string) => /name="form-token" content="([^"]+)"/.exec(text)![1]!
-const unescaped = (text: string) => text.replaceAll('&amp;', '&')
-
-async function company(t: TestContext, redirect: string, people: Record<string, Record<string, unknown>>) {
-  const authority = await fakeAuthority()
-  const { key, chain } = await authority.issue(['127.0.0.1'])
-  const child = spawn(process.execPath, [fileURLToPath(new URL('../fakes/company-provider.ts', import.meta.url))], {
-    stdio: ['pipe', 'pipe', process.env.COMPANY_DEBUG ? 'inherit' : 'ignore'],
-  })
-  t.after(async () => {
-    const ended = once(child, 'exit')
-    child.kill()
-    await ended
-  })
-  child.stdin.end(JSON.stringify({ key, cert: chain, redirect, people }))
-  const lines = createInterface(child.stdout)
-  const [issuer] = (await once(lines, 'line')) as [string]
-  return { issuer, ca: authority.certificate }
-}
 
 test('a person of the company signs in, signs in her terminal, gets a second step, and is stopped when she leaves', async (t) => {
   const { server, dana } = await governed(t)
@@ -114,18 +46,7 @@ ${ca.replace(/^/gm, '    ')}
 `,
   )
 
-  /** There and back; what the last page says. */
-  const signIn = async (visitor: ReturnType<typeof browser>, next = '/requests') => {
-    const sent = await visitor.ask(`${web}/signin/with`, { directory: 'company', next })
-    let url: string | undefined = unescaped(/http-equiv="refresh" content="0; url=([^"]+)"/.exec(sent.text)?.[1] ?? assert.fail(sent.text))
-    assert.ok(url.startsWith(issuer))
-    while (url && !url.startsWith(web)) url = (await visitor.ask(url)).location
-    // As a browser does it: the answer comes from another site, so what is Strict stays behind, and our page asks once more.
-    const landed = await visitor.ask(url!, undefined, { 'sec-fetch-site': 'cross-site' })
-    const again = `${web}${unescaped(/content="0; url=([^"]+)"/.exec(landed.text)?.[1] ?? assert.fail(landed.text))}`
-    const done = await visitor.ask(again, undefined, { 'sec-fetch-site': 'same-origin' })
-    return { done, url: url! }
-  }
+  const signIn = (visitor: ReturnType<typeof browser>, next?: string) => signInAt({ web, issuer }, visitor, next)
 
   const stranger = browser('emp-2')
   const turned = await signIn(stranger)

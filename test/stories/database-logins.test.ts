@@ -6,8 +6,9 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import type { DatabaseChecked } from '../../src/api/databases-contract.ts'
+import { freePort } from '../../src/demo/free-port.ts'
 import { startPostgres } from '../../src/demo/postgres.ts'
-import { apply, connect, door, freePort, governed, governedDatabase, invited, renewed } from '../parts/governed.ts'
+import { apply, connect, door, governed, governedDatabase, invited, renewed } from '../parts/governed.ts'
 
 const PASSWORD = 'correct-horse-battery-staple-9174'
 const ROLE = (resource: string) => `---

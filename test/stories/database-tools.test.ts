@@ -7,9 +7,10 @@ import type { Envelope } from '../../src/audit/record.ts'
 import type { Held } from '../../src/client/credential.ts'
 import { openLoopback } from '../../src/client/loopback.ts'
 import { runShim } from '../../src/client/shim.ts'
+import { freePort } from '../../src/demo/free-port.ts'
 import { called, connect, toolNames } from '../mcp/clients.ts'
 import { byCertificate, byToken, type Door, legacy, modern, shakeHands } from '../mcp/whole.ts'
-import { apply, freePort, governed, governedDatabase, invited, issued, unrenewed } from '../parts/governed.ts'
+import { apply, governed, governedDatabase, invited, issued, unrenewed } from '../parts/governed.ts'
 import { ask } from '../parts/house.ts'
 
 interface Test {

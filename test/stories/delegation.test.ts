@@ -188,7 +188,8 @@ test('rule 7: a chain of three acts on both protocols within every link, is on r
     assert.match(ended.mcp ?? '', /session_ended|session|delegation/i)
     assert.match(ended.sql ?? '', /57P01|28000|session|delegation/i)
     assert.notEqual(ended.sql, 'done')
-    assert.equal(upstream.underWay(), 0)
+    // The upstream hears of it on a connection of its own.
+    await until(() => upstream.underWay() === 0)
     await assert.rejects(as(helper).call('GET', '/v1/whoami'), { code: 'session_ended' })
     await assert.rejects(begin(as(helper), '/v1/renew', {}), { code: 'session_ended' })
     const { sessions } = await boris.api.call<{ sessions: SessionRow[] }>('GET', '/v1/sessions')

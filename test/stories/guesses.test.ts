@@ -36,8 +36,8 @@ test('rule 11: each door has its own tries for an address, and who used up those
     scim: () => scim('guessed'),
   }
   for (const [door, knock] of Object.entries(doors)) {
-    assert.notEqual(await knock(), 429, `${door} is open, whatever was tried at the others`)
     const began = performance.now()
+    assert.notEqual(await knock(), 429, `${door} is open, whatever was tried at the others`)
     let answered = 1
     for (let i = 1; i < BURST + 20; i++) if ((await knock()) !== 429) answered++
     // Some more may pass: one a second comes back while it tries.

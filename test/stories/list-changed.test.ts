@@ -71,7 +71,7 @@ async function changes(from: AsyncGenerator<Note>, many: number): Promise<Note[]
 }
 
 test('a lock on a tool, and its end, are told to every client that listens: in both eras, at a server and at all of them', {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async (t) => {
   const { dana } = await governed(t)
   const port = await quiet(t)
@@ -172,4 +172,79 @@ spec: { owner: boris, roles: [] }
   await everybodyIsTold('lifted')
   assert.deepEqual(await listed(), ['read', 'write'])
   assert.ok(!told, 'rule 8: who may not see the server hears nothing of it')
+})
+
+test('a role that is granted, its end, another role and a new server are told as well; who gained or lost nothing hears nothing', {
+  timeout: 180_000,
+}, async (t) => {
+  const { dana, home } = await governed(t)
+  const port = await quiet(t)
+  const server = (name: string) => `kind: mcp
+name: ${name}
+spec: { url: "http://127.0.0.1:${port}/", trusted: true, tools: { read: { effects: [read] }, write: { effects: [write] } } }
+`
+  const documents = (roles: string) => `${server('files')}---
+kind: role
+name: reader
+spec:
+  allow: [{ mcp: [files, notes], tools: [read] }]
+  request: [{ role: writer, max: 1h, automatic: [{ approve: { up_to: 1h } }], approvers: { role: admin } }]
+---
+kind: role
+name: writer
+spec: { allow: [{ mcp: files, tools: [write] }] }
+---
+kind: role
+name: other
+spec: { allow: [{ mcp: elsewhere, tools: [read] }] }
+---
+${server('elsewhere')}---
+kind: user
+name: boris
+spec: {}
+---
+kind: agent
+name: boris-ai
+spec: { owner: boris, roles: [${roles}] }
+---
+kind: agent
+name: nobody
+spec: { owner: boris, roles: [other] }
+`
+  await apply(dana, documents('reader'))
+  const meta = { 'io.modelcontextprotocol/protocolVersion': MODERN, 'io.modelcontextprotocol/clientCapabilities': {} }
+  const listen = async (name: string) => {
+    const credential = unrenewed(await issued(dana, name, '10m'))
+    const plane = openDataPlane(credential)
+    t.after(async () => plane.close())
+    const message = { jsonrpc: '2.0', id: 7, method: 'subscriptions/listen', params: { notifications: { toolsListChanged: true }, _meta: meta } }
+    const body = Buffer.from(JSON.stringify(message))
+    const common = { 'Content-Type': 'application/json', Accept: 'application/json, text/event-stream', 'Content-Length': String(body.length) }
+    const stream = notes(
+      await plane.send({
+        method: 'POST',
+        path: '/mcp',
+        headers: { ...common, 'MCP-Protocol-Version': MODERN, 'Mcp-Method': 'subscriptions/listen' },
+        body,
+      }),
+    )
+    assert.equal((await stream.next()).value?.method, 'notifications/subscriptions/acknowledged')
+    return { stream, plane, credential }
+  }
+  void home
+  const { stream, credential } = await listen('boris-ai')
+  const blind = await listen('nobody')
+  let told = false
+  void changes(blind.stream, 1).then(
+    () => (told = true),
+    () => {},
+  )
+  void credential
+  await apply(dana, documents('reader, writer'))
+  assert.equal((await changes(stream, 1))[0]?.method, LISTS[0], 'another role')
+  await apply(dana, `${documents('reader, writer')}---\n${server('notes')}`)
+  await changes(stream, 1)
+  await apply(dana, documents('reader'))
+  await changes(stream, 1)
+  assert.ok(!told, 'rule 8: of what is not his he hears nothing')
 })

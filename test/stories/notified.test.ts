@@ -25,7 +25,7 @@ spec:
 `
 
 test('who asks for a role, and every lock, is told to a receiver outside, signed, with what is needed to look at it', {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async (t) => {
   const seen: { readonly headers: Record<string, unknown>; readonly body: string }[] = []
   let wanted = { count: 0, reached: () => {} }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { openLogForReading, verifyLog } from '../../src/audit/verify.ts'
+import { ofFile } from '../parts/of-file.ts'
 import { chaperone, folder, up, upOn } from '../parts/process.ts'
 
 /** The life of one `chaperone up`: first start, stop, crash, and everything that can be wrong with its places. */
@@ -24,9 +25,14 @@ const get = (address: string, path: string, headers: Record<string, string> = {}
     out.end()
   })
 
-test('the first start makes a private place, prints one invitation, and is ready', async (t) => {
+/** Of those that leave it as it is. */
+const own = ofFile(async (t) => {
   const dir = join(await folder(t), 'data')
-  const server = await up(t, dir)
+  return { dir, server: await up(t, dir) }
+})
+
+test('the first start makes a private place, prints one invitation, and is ready', async () => {
+  const { dir, server } = own
   assert.match(server.invitation ?? '', /^chaperone:\/\/127\.0\.0\.1:\d+\/[\w-]+\?ca=[0-9a-f]{64}$/)
   assert.equal((await stat(dir)).mode & 0o777, 0o700)
   assert.equal((await stat(`${dir}.root-key`)).mode & 0o777, 0o600)
@@ -36,9 +42,8 @@ test('the first start makes a private place, prints one invitation, and is ready
   assert.match((await get(server.addresses.web, '/metrics')).text, /chaperone_records_total\{type="node.started"\} 1/)
 })
 
-test('a second start on the same data directory is refused, and the first goes on', async (t) => {
-  const dir = join(await folder(t), 'data')
-  const first = await up(t, dir)
+test('a second start on the same data directory is refused, and the first goes on', async () => {
+  const { dir, server: first } = own
   const second = await chaperone(upOn(dir))
   assert.notEqual(second.code, 0)
   assert.match(second.err, /already_running/)
@@ -130,8 +135,8 @@ test('a data directory that others can read is refused', async (t) => {
   assert.match(open.err, /chmod|0700/)
 })
 
-test('a Host or Origin that is not ours is refused on every listener', async (t) => {
-  const server = await up(t, join(await folder(t), 'data'))
+test('a Host or Origin that is not ours is refused on every listener', async () => {
+  const { server } = own
   for (const address of [server.addresses.web, server.addresses.data]) {
     assert.equal((await get(address, '/healthz', { Host: 'evil.example.com' })).status, 403)
     assert.equal((await get(address, '/healthz', { Origin: 'https://evil.example.com' })).status, 403)
@@ -140,14 +145,14 @@ test('a Host or Origin that is not ours is refused on every listener', async (t)
   }
 })
 
-test('rule 2: a request with more headers than are read is refused, not read without its last ones', async (t) => {
-  const server = await up(t, join(await folder(t), 'data'))
+test('rule 2: a request with more headers than are read is refused, not read without its last ones', async () => {
+  const { server } = own
   const filler = Object.fromEntries(Array.from({ length: 120 }, (_, i) => [`x-${i}`, '1']))
   assert.equal((await get(server.addresses.web, '/healthz', { ...filler, Origin: 'https://evil.example.com' })).status, 431)
 })
 
-test('rule 9: without a credential there is no way in', async (t) => {
-  const server = await up(t, join(await folder(t), 'data'))
+test('rule 9: without a credential there is no way in', async () => {
+  const { server } = own
   for (const path of ['/mcp/anything', '/anything', '/v1/whoami', '/v1/documents', '/v1/audit']) {
     const data = await get(server.addresses.data, path)
     assert.equal(data.status, 401, `${path} on the data listener: ${data.text}`)

@@ -11,7 +11,8 @@ import type { Invitation } from '../../src/api/contract.ts'
 import type { Envelope } from '../../src/audit/record.ts'
 import { issuerOf, keepCredential } from '../../src/client/credential.ts'
 import { join } from '../../src/client/sign-in.ts'
-import { apply, connect, door, freePort, governed, governedDatabase } from '../parts/governed.ts'
+import { freePort } from '../../src/demo/free-port.ts'
+import { apply, connect, door, governed, governedDatabase } from '../parts/governed.ts'
 
 const documents = (port: number, record: string) => `
 kind: postgres

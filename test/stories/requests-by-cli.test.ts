@@ -48,7 +48,7 @@ test('an agent asks and waits, somebody else looks, says yes at his terminal wit
   const ask = running(t, ['requests', 'ask', 'writer', '--for', '10m', '--purpose', evil, '--reason', evil, '--wait'], { env: asBot })
   await ask.said('waiting for the decision')
   // It was there before the watch began, or came after.
-  await watch.said(/req_[0-9a-z]{26}/.exec(ask.text())![0])
+  await watch.said(new RegExp(`${/req_[0-9a-z]{26}/.exec(ask.text())![0]}.*\\n`))
   const event = JSON.parse(watch.text().trim().split('\n')[0]!) as { type: string; request: RequestRow }
   assert.deepEqual([event.request.by, event.request.reason], ['bot', evil])
 

@@ -20,7 +20,7 @@ test('rule 6: SCIM at two nodes over PostgreSQL: nothing is lost between them, a
   timeout: 150_000,
 }, async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'chaperone-scim-'))
-  t.after(() => rm(dir, { recursive: true, force: true }))
+  t.after(() => rm(dir, { recursive: true, force: true, maxRetries: 10 }))
   const postgres = await startPostgres({ dir: join(dir, 'store') })
   t.after(() => postgres.stop())
   const options = (name: string) => ({

@@ -63,7 +63,7 @@ test('rule 6: two agents, one stolen credential: the thief is locked and the oth
   timeout: 120_000,
 }, async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'chaperone-stolen-'))
-  t.after(() => rm(dir, { recursive: true, force: true }))
+  t.after(() => rm(dir, { recursive: true, force: true, maxRetries: 10 }))
   const postgres = await startPostgres({ dir: join(dir, 'store') })
   t.after(() => postgres.stop())
   const options = (name: string) => ({ ...LISTEN, dataDir: join(dir, name), store: postgres.superuserUrl })
@@ -140,9 +140,9 @@ test('rule 6: two agents, one stolen credential: the thief is locked and the oth
   assert.equal(locks.length, 1)
 })
 
-test('a data directory that was set back to a backup locks no honest agent, and still finds a copy (peers R65)', { timeout: 60_000 }, async (t) => {
+test('a data directory that was set back to a backup locks no honest agent, and still finds a copy (peers R65)', { timeout: 180_000 }, async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'chaperone-backup-'))
-  t.after(() => rm(dir, { recursive: true, force: true }))
+  t.after(() => rm(dir, { recursive: true, force: true, maxRetries: 10 }))
   const options = { ...LISTEN, dataDir: join(dir, 'data') }
   let server = await startServer(options)
   t.after(() => server.stop())

@@ -7,7 +7,8 @@ import pg from 'pg'
 import type { RequestRow } from '../../src/api/requests-contract.ts'
 import { issuerOf, keepCredential } from '../../src/client/credential.ts'
 import { openProfiles } from '../../src/client/profile.ts'
-import { apply, connect, door, freePort, governed, governedDatabase, invited } from '../parts/governed.ts'
+import { freePort } from '../../src/demo/free-port.ts'
+import { apply, connect, door, governed, governedDatabase, invited } from '../parts/governed.ts'
 import { chaperone } from '../parts/process.ts'
 
 const guide = readFileSync(fileURLToPath(new URL('../../docs/write-access-for-ten-minutes.md', import.meta.url)), 'utf8')

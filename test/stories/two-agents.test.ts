@@ -20,7 +20,7 @@ test('two agents on one machine: the files of one are stolen and renewed elsewhe
       home: join(rig.dir, 'nobody'),
       cwd: rig.work,
     })
-    const [, id = ''] = await run.says(/ready (\S+)/)
+    const [, id = ''] = await run.says(/ready (\S+)\n/)
     return { run, id }
   }
   const [first, second] = [await begin('first'), await begin('second')]

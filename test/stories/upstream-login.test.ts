@@ -49,7 +49,7 @@ async function chaperone(home: string, args: readonly string[], see: (text: stri
   return { code, stdout, stderr }
 }
 
-test('boris logs in at a server that wants OAuth, his client uses it without a token, and logs out', { timeout: 30_000 }, async (t) => {
+test('boris logs in at a server that wants OAuth, his client uses it without a token, and logs out', { timeout: 120_000 }, async (t) => {
   const fake = await fakeOAuth()
   t.after(() => fake.close())
   const house = await openThrough(`${EVERYTHING}---\nkind: mcp\nname: wiki\nspec: { url: "${fake.url}", auth: { oauth: { for: each } } }\n`)
@@ -87,7 +87,7 @@ test('boris logs in at a server that wants OAuth, his client uses it without a t
 })
 
 test('a client that can show a page gets the link; the login there comes back to our own page, and the token stays here', {
-  timeout: 30_000,
+  timeout: 120_000,
 }, async (t) => {
   const fake = await fakeOAuth()
   t.after(() => fake.close())

@@ -3,7 +3,7 @@ import type { ChainLink } from '../../identity/types.ts'
 import type { Policy } from '../../policy/compile.ts'
 import type { GrantedRole } from '../../policy/types.ts'
 import type { RequestTable } from '../../store/tables-requests.ts'
-import { VERBS, type Verb } from '../administration.ts'
+import { VERBS, type Verb, verbsNamed } from '../administration.ts'
 import type { RequestParts } from './parts.ts'
 import type { Looked } from './seeing.ts'
 
@@ -11,10 +11,7 @@ import type { Looked } from './seeing.ts'
 function verbsOf(policy: Policy, role: string): readonly Verb[] {
   const table = policy.roles.get(role)?.kinds.get('chaperone')
   const rules = [...(table?.allow.all ?? []), ...(table?.ask.all ?? [])]
-  const named = rules.flatMap(({ spec }) => {
-    const { verbs } = spec as { readonly verbs?: unknown }
-    return Array.isArray(verbs) ? (verbs as Verb[]) : VERBS
-  })
+  const named = rules.flatMap(({ spec }) => verbsNamed((spec as { readonly verbs?: unknown }).verbs))
   return VERBS.filter((verb) => named.includes(verb))
 }
 
@@ -44,6 +41,8 @@ interface Grant extends GrantedRole {
 export interface Grants {
   /** Of the link at this place of a chain: its own, and what a link above it was given with those below (rule 7). */
   of(chain: readonly ChainLink[], at: number, now: number): readonly GrantedRole[]
+  /** The next moment at which one of them begins or ends; infinite when none does. */
+  changesAt(now: number): number
 }
 
 /** Undefined when nothing is granted: then no question pays for it. */
@@ -64,6 +63,15 @@ export function grantsOf(rows: readonly GrantRow[]): Grants | undefined {
   }
   if (byIdentity.size === 0) return undefined
   return {
+    changesAt(now) {
+      let next = Number.POSITIVE_INFINITY
+      for (const grants of byIdentity.values())
+        for (const { from, until } of grants) {
+          if (from > now) next = Math.min(next, from)
+          else if (until > now) next = Math.min(next, until)
+        }
+      return next
+    },
     of(chain, at, now) {
       const found: GrantedRole[] = []
       for (let link = at; link >= 0; link--) {

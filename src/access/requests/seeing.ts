@@ -57,7 +57,7 @@ export function makeSeeing(parts: RequestParts) {
     (['approve', 'audit.read', 'lock'] as const).some((verb) => voters.holds(principal.identityId, verb, { startedAt, how }))
 
   const maySeeServers = ({ principal, startedAt, how }: LiveSession): boolean =>
-    principal.chain.length === 1 && voters.holds(principal.identityId, 'apply', { startedAt, how })
+    principal.chain.length === 1 && voters.mayAsk(principal.identityId, 'apply', { startedAt, how })
 
   const look = (session: LiveSession, voter: Voter | undefined, asker: Asker, request: AccessRequest, all: boolean, applies: boolean): Looked => {
     const { identityId } = session.principal

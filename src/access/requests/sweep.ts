@@ -3,9 +3,11 @@ import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { Store } from '../../store/store.ts'
 import type { RequestTable } from '../../store/tables-requests.ts'
+import type { StateKeeper } from '../state.ts'
 import type { Book } from './book.ts'
 import { type Commit, endsRights } from './commit.ts'
 import { TIMES } from './machine.ts'
+import { outdatedOf } from './outdated.ts'
 import type { AccessRequest, RequestEvent } from './types.ts'
 
 /** An outcome is on its way to the row for moments; one that has not come by now will not. */
@@ -17,13 +19,14 @@ export interface SweepParts {
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
   readonly commit: Commit
+  readonly state: Pick<StateKeeper, 'current'>
   readonly nodeId: string
   /** Whether this node still holds this permit. */
   readonly has: (permit: string) => boolean
 }
 
-/** What time alone does to requests. Once a cluster: the first of the live nodes does it, and a row changes once whoever tries. */
-export function makeSweep({ store, book, audit, clock, commit, nodeId, has }: SweepParts) {
+/** What time alone does to requests, and what nobody is left to do. Once a cluster: the first of the live nodes does it, and a row changes once whoever tries. */
+export function makeSweep({ store, book, audit, clock, commit, state, nodeId, has }: SweepParts) {
   const change = async (
     request: AccessRequest,
     type: RequestEvent['type'],
@@ -79,6 +82,25 @@ export function makeSweep({ store, book, audit, clock, commit, nodeId, has }: Sw
     }
   }
 
+  let lookedAt = -1
+
+  /** Questions that a change of rights has left behind, and whose node is not there to see it. */
+  const takeBack = async () => {
+    const epoch = await store.epoch()
+    if (epoch === lookedAt) return
+    const pending = await book.where((rows) => rows.where('state', '=', 'pending').where('kind', '=', 'call'))
+    // What was asked under rules that this node has not read yet is left for the next round.
+    const current = state.current()
+    if ((await store.epoch()) !== current.epoch) return
+    const whyOver = await outdatedOf(store, current, pending)
+    for (const request of pending) {
+      const reason = whyOver(request)
+      if (reason !== undefined)
+        await change(request, 'withdrawn', { state: 'withdrawn', outcome: reason }, { type: 'request.ended', data: { state: 'withdrawn', reason } })
+    }
+    lookedAt = current.epoch
+  }
+
   /** Calls that were sent by who cannot say any more what came of them. */
   const lose = async (nodes: readonly string[], since: number) => {
     const running = await book.where((rows) => rows.where('state', '=', 'used').where('outcome', 'is', null).where('updated_at', '<=', since))
@@ -120,6 +142,7 @@ export function makeSweep({ store, book, audit, clock, commit, nodeId, has }: Sw
       if (nodes.length > 0 && nodes[0] !== nodeId) return
       const now = clock.now()
       await expire(now)
+      await takeBack()
       await escalate(now)
       await remind(now)
       await lose(nodes, (await store.now()) - SETTLE_MS)

@@ -1,7 +1,7 @@
 import type { Clock } from '../../clock.ts'
 import { lockFor } from '../../identity/locks.ts'
 import { decide } from '../../policy/decide.ts'
-import type { Link, Question, Resource } from '../../policy/types.ts'
+import type { Link, Question, Resource, Verdict } from '../../policy/types.ts'
 import type { Database, Write } from '../../store/store.ts'
 import { administer, type Verb } from '../administration.ts'
 import type { StateKeeper } from '../state.ts'
@@ -14,8 +14,10 @@ export interface Voters {
   voter(id: string, said: Pick<Question['session'], 'startedAt' | 'how'>): Voter | undefined
   /** Of those who said yes, who still counts: somebody who was locked or disabled since does not. */
   stillCounting(votes: readonly Vote[]): Voter[]
-  /** Whether an identity, acting for itself alone, holds a verb of Chaperone. */
+  /** Whether an identity, acting for itself alone, holds a verb of Chaperone, and needs nobody else's yes for it. */
   holds(id: string, verb: Verb, said: Pick<Question['session'], 'startedAt' | 'how'>): boolean
+  /** The same, with the yes of somebody else if need be: for what changes nothing. */
+  mayAsk(id: string, verb: Verb, said: Pick<Question['session'], 'startedAt' | 'how'>): boolean
   /** Who asked, of each of these. Who is disabled by now is still the one who asked. */
   askers(requests: readonly AccessRequest[]): Promise<(request: AccessRequest) => Asker>
 }
@@ -40,12 +42,13 @@ export function makeVoters({
       return undefined
     }
   }
-  const holds: Voters['holds'] = (id, verb, { startedAt, how }) => {
+  const verdictOf = (id: string, verb: Verb, { startedAt, how }: Pick<Question['session'], 'startedAt' | 'how'>): Verdict => {
     const links = linksOf(id)
-    if (!links) return false
+    if (!links) return 'deny'
     const question = { links, action: administer(chaperone, verb, verb), now: clock.now(), session: { id: '', startedAt, how } }
-    return decide(state.current().policy, question).verdict === 'allow'
+    return decide(state.current().policy, question).verdict
   }
+  const holds: Voters['holds'] = (id, verb, said) => verdictOf(id, verb, said) === 'allow'
   const voter: Voters['voter'] = (id, said) => {
     const link = linksOf(id)?.[0]
     if (!link) return undefined
@@ -56,6 +59,7 @@ export function makeVoters({
 
   return {
     holds,
+    mayAsk: (id, verb, said) => verdictOf(id, verb, said) !== 'deny',
     voter,
     stillCounting: (votes) =>
       votes.filter((vote) => vote.verdict === 'approve').flatMap(({ identityId, at, how }) => voter(identityId, { startedAt: at, how }) ?? []),

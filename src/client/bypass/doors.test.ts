@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { createServer as createHttp } from 'node:http'
 import { type AddressInfo, createServer as createTcp } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { fakeProxy } from '../../../test/fakes/proxy.ts'
 import { startFixture } from '../../../test/mcp/fixture/fixture.ts'
-import { freePort } from '../../../test/parts/governed.ts'
 import { folder } from '../../../test/parts/process.ts'
 import { startPostgres } from '../../demo/postgres.ts'
+import { heldPort } from '../../network/held-port.fixture.ts'
 import { FORMS } from '../config/forms.ts'
 import { secretsIn } from '../importing/secrets.ts'
 import { asCommand, fileDoors, normal } from './file-doors.ts'
@@ -29,7 +30,36 @@ test('an MCP server is a door when it answers whoever comes', async (t) => {
   assert.equal((await tryMcp('notes', await answering(t, 401, '{}'))).state, 'guarded')
   assert.equal((await tryMcp('notes', await answering(t, 400, '{"jsonrpc":"2.0","error":{}}'))).state, 'open')
   assert.equal((await tryMcp('notes', await answering(t, 404, 'nothing'))).state, 'unclear')
-  assert.equal((await tryMcp('notes', `http://127.0.0.1:${await freePort()}/mcp`)).state, 'closed')
+  const nobody = await heldPort()
+  t.after(() => nobody.release())
+  assert.equal((await tryMcp('notes', `http://127.0.0.1:${nobody.port}/mcp`)).state, 'closed')
+})
+
+test('what is reached through the proxy of this computer is a door as well; a proxy that does not lead there is none', async (t) => {
+  const url = new URL(await answering(t, 200, '{"jsonrpc":"2.0","result":{}}'))
+  const proxy = await fakeProxy()
+  const shut = await fakeProxy({ login: 'boris:hunter2' })
+  t.after(() => Promise.all([proxy.close(), shut.close()]))
+  const far = `http://far.test:${url.port}/mcp`
+  const open = await tryMcp('notes', far, { env: { HTTP_PROXY: `http://x:hunter2@127.0.0.1:${proxy.port}` } })
+  assert.deepEqual([open.state, open.where], ['open', far])
+  assert.match(open.says, /through the proxy http:\/\/127\.0\.0\.1/)
+  assert.doesNotMatch(JSON.stringify(open), /hunter2/)
+  assert.equal((await tryMcp('notes', far, { env: { HTTP_PROXY: `http://127.0.0.1:${shut.port}` } })).state, 'closed')
+  assert.equal((await tryMcp('notes', far, { env: {} })).state, 'closed')
+})
+
+test('rule 5: what may be secret in an address is neither sent nor shown', async (t) => {
+  const seen: string[] = []
+  const server = createHttp(({ url, headers }, response) => {
+    seen.push(`${url} ${headers.authorization ?? ''}`)
+    response.writeHead(401).end()
+  })
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
+  t.after(() => void server.close())
+  const { port } = server.address() as AddressInfo
+  const found = await tryMcp('x', `http://boris:hunter2@127.0.0.1:${port}/mcp?key=hunter3`)
+  assert.deepEqual([found.state, found.where, seen], ['guarded', `http://127.0.0.1:${port}/mcp`, ['/mcp ']])
 })
 
 test('a server that says nothing holds nobody up', async (t) => {
@@ -37,7 +67,7 @@ test('a server that says nothing holds nobody up', async (t) => {
   await new Promise<void>((done) => silent.listen(0, '127.0.0.1', done))
   t.after(() => void silent.close())
   const { port } = silent.address() as AddressInfo
-  assert.equal((await tryMcp('x', `http://127.0.0.1:${port}/`, 50)).state, 'closed')
+  assert.equal((await tryMcp('x', `http://127.0.0.1:${port}/`, { timeoutMs: 50 })).state, 'closed')
   assert.equal((await tryPostgres('x', { address: `127.0.0.1:${port}`, database: 'd', users: ['u'] }, 50)).state, 'closed')
 })
 

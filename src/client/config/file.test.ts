@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { writeFileSync } from 'node:fs'
+import promises, { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { assertEditable, backupsOf, editClientFile, readClientFile } from './file.ts'
 
@@ -88,6 +90,73 @@ test('a file that its client writes meanwhile is read again, and both changes ar
   await work
   assert.equal(await readFile(file, 'utf8'), 'ab!')
   assert.equal((await backupsOf(file)).length, 1)
+})
+
+test('what its client writes while we write is not written over', async (t) => {
+  const file = join(await folder(t), '.claude.json')
+  await writeFile(file, 'a')
+  const { open } = promises
+  let tries = 0
+  // Another program, when all was looked at and the new text is on its way to the disk.
+  t.mock.method(promises, 'open', async (...given: Parameters<typeof open>) => {
+    if (String(given[0]).endsWith('.tmp') && tries++ === 0) writeFileSync(file, 'ab')
+    return open(...given)
+  })
+  syncBuiltinESMExports()
+  t.after(() => {
+    t.mock.restoreAll()
+    syncBuiltinESMExports()
+  })
+  await editClientFile(file, (text) => `${text}!`)
+  assert.equal(tries, 2)
+  assert.equal(await readFile(file, 'utf8'), 'ab!')
+  assert.deepEqual(
+    (await readdir(dirname(file))).filter((name) => name.endsWith('.tmp')),
+    [],
+  )
+})
+
+test('a mode that the umask would narrow is kept, and so is the group', async (t) => {
+  const file = join(await folder(t), 'mcp.json')
+  await writeFile(file, 'one')
+  await chmod(file, 0o664)
+  const others = process.getgroups!().find((group) => group !== process.getgid!())
+  const group = process.getuid!() === 0 ? 12_345 : others
+  if (group !== undefined) await chown(file, process.getuid!(), group)
+  await editClientFile(file, () => 'two')
+  const { mode, gid } = await stat(file)
+  assert.equal(mode & 0o777, 0o664)
+  if (group !== undefined) assert.equal(gid, group)
+})
+
+test('a byte order mark stays; what is not UTF-8 is not touched, for its letters would be lost', async (t) => {
+  const file = join(await folder(t), 'mcp.json')
+  await writeFile(file, '\uFEFF{}')
+  await editClientFile(file, (text) => text.replace('{}', '[]'))
+  assert.equal(await readFile(file, 'utf8'), '\uFEFF[]')
+  const latin = Buffer.from('{ "n": "J\xfcrgen" }', 'latin1')
+  await writeFile(file, latin)
+  await assert.rejects(
+    editClientFile(file, (text) => `${text} `),
+    { code: 'unsupported', message: /is not UTF-8, so it is not touched/ },
+  )
+  assert.deepEqual(await readFile(file), latin)
+})
+
+test('a folder of a project that is a link out of it gets no new file', async (t) => {
+  const dir = await folder(t)
+  await mkdir(join(dir, 'project', 'own'), { recursive: true })
+  await mkdir(join(dir, 'elsewhere'))
+  const project = join(dir, 'project')
+  await symlink(join(dir, 'elsewhere'), join(project, '.cursor'))
+  await assert.rejects(
+    editClientFile(join(project, '.cursor', 'mcp.json'), () => 'x', { project }),
+    /leads out of its project/,
+  )
+  assert.deepEqual(await readdir(join(dir, 'elsewhere')), [])
+  assert.equal((await editClientFile(join(project, '.vscode', 'mcp.json'), () => 'x', { project })).changed, true)
+  await symlink(join(project, 'own'), join(project, '.zed'))
+  assert.equal((await editClientFile(join(project, '.zed', 'settings.json'), () => 'x', { project })).changed, true)
 })
 
 test('the first copy stays, and of the others the newest', async (t) => {

@@ -12,6 +12,8 @@ export interface ClientFile {
   readonly file: string
   readonly text: string
   readonly mode: number
+  /** id of the group that it belongs to; undefined where nothing is there */
+  readonly group: number | undefined
   /** Nothing is there yet. */
   readonly absent: boolean
 }
@@ -55,20 +57,44 @@ export async function readClientFile(path: string, project?: string): Promise<Cl
       throw failure
     })
     if (link) throw refused(path, 'is a link that leads nowhere')
-    return { file: path, text: '', mode: NEW_MODE, absent: true }
+    if (project !== undefined && !(await isWithin(path, project))) throw leadsOut(path)
+    return { file: path, text: '', mode: NEW_MODE, group: undefined, absent: true }
   }
   const about = await stat(file)
   if (!about.isFile()) throw refused(path, 'is not a plain file')
   if (process.getuid !== undefined && about.uid !== process.getuid()) throw refused(path, 'belongs to another user')
   if (about.size > LARGEST) throw refused(path, 'is too large')
-  if (project !== undefined && !file.startsWith(`${await realpath(project)}${sep}`)) throw refused(path, 'is a link that leads out of its project')
-  return { file, text: await readFile(file, 'utf8'), mode: about.mode & 0o777, absent: false }
+  if (project !== undefined && !(await isWithin(file, project))) throw leadsOut(path)
+  return { file, text: textOf(path, await readFile(file)), mode: about.mode & 0o777, group: about.gid, absent: false }
 }
+
+/** Of a file that is not there, the folder counts that it would be made in. */
+async function isWithin(path: string, project: string): Promise<boolean> {
+  const root = await realpath(project)
+  for (let at = path; ; at = dirname(at)) {
+    const real = await realpath(at).catch((error) => {
+      if (absent(error) && at !== dirname(at)) return undefined
+      throw error
+    })
+    if (real !== undefined) return real === root || real.startsWith(`${root}${sep}`)
+  }
+}
+
+/** Any other encoding would be written back with a question mark for each letter that was lost. A byte order mark stays. */
+function textOf(path: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch {
+    throw refused(path, 'is not UTF-8')
+  }
+}
+
+const leadsOut = (path: string) => refused(path, 'is a link that leads out of its project')
 
 const refused = (path: string, why: string) => new ChaperoneError('unsupported', `${path} ${why}, so it is not touched.`)
 
 /**
- * Edits a client's file: whole or not at all, its mode kept, with a copy of what it was beside it. A client may write its
+ * Edits a client's file: whole or not at all, its mode and group kept, with a copy of what it was beside it. A client may write its
  * own file at any moment: then it is read once more, and edited again.
  */
 export async function editClientFile(path: string, edit: (text: string) => string, options: EditOptions = {}): Promise<Edited> {
@@ -82,14 +108,17 @@ export async function editClientFile(path: string, edit: (text: string) => strin
       if (before.absent) await mkdir(dirname(before.file), { recursive: true })
       return before.absent || options.backup === false ? undefined : copyAside(before, options.clock ?? systemClock)
     })
-    if ((await readClientFile(path, options.project)).text !== before.text) {
+    const { mode, group } = before
+    // Looked at once more when all is written but the rename: its client does not wait for a disk.
+    const still = async () => (await readClientFile(path, options.project)).text === before.text
+    const there = await writable(path, () => writePrivately(before.file, after, { mode, still, ...(group === undefined ? {} : { group }) }))
+    if (!there) {
       if (backup !== undefined) await rm(backup, { force: true })
       if (attempt < TRIES) continue
       throw new ChaperoneError('conflict', `${path} changes faster than it can be edited.`, {
         fix: 'Quit the program that writes it, then try again.',
       })
     }
-    await writable(path, () => writePrivately(before.file, after, before.mode))
     if (backup !== undefined) await thinOut(before.file)
     return { file: before.file, changed: true, ...(backup === undefined ? {} : { backup }) }
   }

@@ -54,6 +54,21 @@ test('an entry becomes a document that takes its secrets from the vault', () => 
   assert.deepEqual([...kept.secrets.values()], ['Bearer hunter2hunter2'])
 })
 
+test('what Codex takes from variables, for headers and for a program, is a secret like another; what is not set here only Codex knows', () => {
+  const env = { PAT: 'abc', TEAM: 'blue', API_KEY: 'def' }
+  const entry = { url: 'https://x.example/mcp', bearer_token_env_var: 'PAT', env_http_headers: { 'X-Team': 'TEAM' } }
+  assert.deepEqual(secretsIn(entry), [])
+  const is = wishOf('x', entry, { ...here, env })
+  assert.ok('wish' in is)
+  assert.deepEqual(is.wish.spec.headers, { 'X-Team': { secret: 'mcp/x/x-team' }, Authorization: { secret: 'mcp/x/authorization' } })
+  assert.deepEqual(is.secrets.get('mcp/x/authorization'), 'Bearer abc')
+  const program = wishOf('x', { command: 'server', env_vars: ['API_KEY'] }, { ...here, env })
+  assert.ok('wish' in program)
+  assert.deepEqual(program.wish.spec.env, { API_KEY: { secret: 'mcp/x/api-key' } })
+  const unset = wishOf('x', entry, { ...here, env: {} })
+  assert.match('cannot' in unset ? unset.cannot : '', /only its client knows \$\{TEAM\}, \$\{PAT\}/)
+})
+
 test('mcp-remote is left out, and its headers are kept', () => {
   const bridged = wishOf(
     'x',
@@ -73,6 +88,7 @@ test('what cannot be moved as it is, is said so', () => {
   assert.match(why({ command: 'x', args: ['--api-key', 'abcdef'] }), /args\[1\]/)
   assert.match(why({ url: 'https://x.example', headers: { Authorization: `Bearer $\{input:token}` } }), /only its client knows \$\{input:token\}/)
   assert.match(why({ command: 'x', env: { T: `$\{UNSET_HERE}` } }), /UNSET_HERE/)
+  assert.match(why({ url: 'https://x.example', headersHelper: '/opt/token.sh' }), /headersHelper/)
   assert.match(why({ disabled: true }), /neither a command nor an address/)
   assert.match(why({ url: 'unix:///sock' }), /http/)
 })

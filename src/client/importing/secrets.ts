@@ -37,17 +37,33 @@ const isReference = (value: string): boolean => /^(?:(?:Bearer|Basic|Token)\s+)?
 
 const looksLike = (value: string): string | undefined => masker.looks(value)[0]?.name
 
+/** Names of variables as Codex writes them, where others write `${NAME}`. */
+const variable = (name: string) => `\${${name}}`
+
 /** The environment of an entry, and its headers, in whatever words its client has. */
 export const envOf = (value: unknown): readonly (readonly [string, string])[] =>
-  isObject(value) ? [...ENV_KEYS.flatMap((key) => textsOf(value[key])), ...(isObject(value.command) ? textsOf(value.command.env) : [])] : []
+  isObject(value)
+    ? [
+        ...ENV_KEYS.flatMap((key) => textsOf(value[key])),
+        ...(isObject(value.command) ? textsOf(value.command.env) : []),
+        ...(Array.isArray(value.env_vars) ? value.env_vars : []).flatMap((name) =>
+          typeof name === 'string' ? [[name, variable(name)] as const] : [],
+        ),
+      ]
+    : []
 
 export const headersOf = (value: unknown): readonly (readonly [string, string])[] =>
   isObject(value)
     ? [
         ...HEADER_KEYS.flatMap((key) => textsOf(key === 'requestInit' && isObject(value[key]) ? value[key].headers : value[key])),
+        ...textsOf(value.env_http_headers).map(([name, from]) => [name, variable(from)] as const),
+        ...(typeof value.bearer_token_env_var === 'string' ? [['Authorization', `Bearer ${variable(value.bearer_token_env_var)}`] as const] : []),
         ...(typeof value.bearer_token === 'string' ? [['Authorization', `Bearer ${value.bearer_token}`] as const] : []),
       ]
     : []
+
+/** Whether only its client can make its headers: it runs a command for them (Claude Code). */
+export const hasHelper = (value: unknown): boolean => isObject(value) && value.headersHelper !== undefined
 
 /** Every secret that stands in an entry. */
 export function secretsIn(value: unknown): readonly FoundSecret[] {

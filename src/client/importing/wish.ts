@@ -1,6 +1,6 @@
 import type { ServerWish } from '../../api/mcp-contract.ts'
 import { reached } from '../config/entries.ts'
-import { bridgeOf, envOf, headersOf, secretKind, secretsIn } from './secrets.ts'
+import { bridgeOf, envOf, hasHelper, headersOf, secretKind, secretsIn } from './secrets.ts'
 
 /** What an entry of a client's file would be in the catalog. */
 export interface Wish {
@@ -35,6 +35,7 @@ export function wishOf(
   const stuck = secretsIn(value).filter(({ movable }) => !movable)
   if (stuck.length > 0)
     return { cannot: `a secret stands where no document can take it from the vault: ${stuck.map(({ where }) => where).join(', ')}` }
+  if (hasHelper(value)) return { cannot: 'a command that only its client runs makes its headers (headersHelper)' }
   const secrets = new Map<string, string>()
   const unknown: string[] = []
   /** names of variables whose values are secrets, in the text that was filled last */
@@ -96,6 +97,8 @@ export function wishOf(
     notes.push('it will run at the Chaperone server, not on this computer')
     const local = words.filter((word) => /^(?:[/~]|[A-Za-z]:\\)/.test(word) && here.exists(word))
     if (local.length > 0) notes.push(`it names what is on this computer: ${local.join(', ')}`)
+    const { cwd } = value as { readonly cwd?: unknown }
+    if (typeof cwd === 'string') notes.push(`its client starts it in ${cwd}, Chaperone in a folder of its own`)
   } else return { cannot: 'it has neither a command nor an address' }
   if (unknown.length > 0) return { cannot: `only its client knows ${[...new Set(unknown)].join(', ')}` }
   return { wish: { name, spec }, secrets, notes }

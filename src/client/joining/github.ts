@@ -55,6 +55,8 @@ function ask(url: URL, secret: string, env: NodeJS.ProcessEnv): Promise<string> 
         chunks.push(chunk)
         if (size > MOST_BYTES) request.destroy(new Error('the answer is too long'))
       })
+      // Node tells of an answer that was cut off only here; nothing else would ever settle this.
+      answer.once('error', (error) => reject(failed('the answer was cut off', error)))
       answer.once('end', () =>
         answer.statusCode === 200 ? resolve(Buffer.concat(chunks).toString()) : reject(failed(`status ${answer.statusCode}`)),
       )

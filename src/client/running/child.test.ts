@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -12,6 +12,7 @@ const WAYS = ability.bwrap === undefined ? (['none'] as const) : (['none', 'bubb
 
 function run(t: TestContext, way: (typeof WAYS)[number], script: string, more: Partial<ChildAsk> = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'chaperone-child-'))
+  mkdirSync(join(dir, 'runs'))
   const env = { PATH: process.env.PATH ?? '', CHAPERONE_RUN: dir }
   const bubblewrap =
     way === 'none' || ability.bwrap === undefined
@@ -25,8 +26,8 @@ function run(t: TestContext, way: (typeof WAYS)[number], script: string, more: P
             env,
             cwd: dir,
             home: '/nonexistent',
-            runs: join(dir),
-            own: { read: [], write: [dir] },
+            runs: join(dir, 'runs'),
+            own: { read: [], write: [], memory: [] },
             hide: [],
             read: [],
             write: [],
@@ -44,6 +45,7 @@ function run(t: TestContext, way: (typeof WAYS)[number], script: string, more: P
     stdio: 'pipe',
     ...(bubblewrap ? { bubblewrap } : {}),
     ...(ability.setpriv === undefined ? {} : { setpriv: ability.setpriv }),
+    ...(ability.prlimit === undefined ? {} : { prlimit: ability.prlimit }),
     ...(ability.env === undefined ? {} : { signals: ability.env }),
     ...more,
   })
@@ -114,6 +116,32 @@ for (const way of WAYS) {
       [],
     )
   })
+}
+
+test('none: what has left its group, its session, its parent and its environment has ended when the program has', {
+  skip: ability.prlimit === undefined && 'no prlimit',
+}, async (t) => {
+  const { child } = run(
+    t,
+    'none',
+    // Twice forked, in a session of its own, with nothing in its environment and a working folder elsewhere.
+    `(cd / && exec env -i /usr/bin/setsid /bin/sh -c '/bin/sh -c "echo far \\$\\$; exec tail -f /dev/null" & exit 0') 2>/dev/null & read -r _`,
+  )
+  const [, pid = ''] = await said(child, /far (\d+)\n/)
+  t.after(() => stateOf(pid) !== '' && process.kill(Number(pid), 'SIGKILL'))
+  assert.match(stateOf(pid), /[RSD]/)
+  child.process.stdin!.end('done\n')
+  assert.equal(await child.ended, 0)
+  assert.doesNotMatch(stateOf(pid), /[RSDT]/)
+})
+
+/** Field 3 of proc(5); nothing of one that is gone. */
+const stateOf = (pid: string) => {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '')[0]!
+  } catch {
+    return ''
+  }
 }
 
 test('a program is found as a shell finds it: on the path, by its own path, or not at all', () => {

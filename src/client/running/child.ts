@@ -5,7 +5,9 @@ import { delimiter, isAbsolute, join, resolve } from 'node:path'
 import type { Writable } from 'node:stream'
 import { type Clock, systemClock } from '../../clock.ts'
 import { sweep } from '../../gateways/mcp/stdio/memory.ts'
+import { limits } from './bounds.ts'
 import { TERMINAL_SIGNALS } from './isolation.ts'
+import { markOf } from './mark.ts'
 
 export interface ChildAsk {
   /** absolute path; see {@link findProgram} */
@@ -17,6 +19,8 @@ export interface ChildAsk {
   readonly mark: string
   readonly bubblewrap?: { readonly path: string; readonly options: readonly string[]; readonly command: readonly string[] }
   readonly setpriv?: string
+  /** util-linux' prlimit, where bubblewrap's own command has none */
+  readonly prlimit?: string
   /** coreutils' env */
   readonly signals?: string
   /** Whether it stands at a terminal: then that one sends its signals itself, to all that stand there. */
@@ -62,7 +66,9 @@ export function startChild(ask: ChildAsk): RunningChild {
     words.on('error', () => {})
     words.end(bubblewrap.options.map((word) => `${word}\0`).join(''))
   } else {
-    const [file, ...rest] = setpriv === undefined ? [ask.program, ...ask.args] : [setpriv, '--pdeathsig', 'KILL', '--', ask.program, ...ask.args]
+    const bounded = ask.prlimit === undefined ? [] : [ask.prlimit, ...limits(markOf(ask.mark)), '--']
+    const tied = setpriv === undefined ? [] : [setpriv, '--pdeathsig', 'KILL', '--']
+    const [file, ...rest] = [...bounded, ...tied, ask.program, ...ask.args]
     child = spawn(file!, rest, { stdio: io, env: { ...ask.env }, cwd: ask.cwd, detached })
   }
 
@@ -103,7 +109,7 @@ export function startChild(ask: ChildAsk): RunningChild {
   }).finally(async () => {
     forget()
     // What it left behind would go on without an identity, and hold the folder of the run. Bubblewrap's namespace ends too, but only after we hear of it.
-    await sweep({ variable: `CHAPERONE_RUN=${ask.mark}` })
+    await sweep(markOf(ask.mark))
   })
 
   return {

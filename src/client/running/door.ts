@@ -1,4 +1,3 @@
-import { chmod } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { ChaperoneError, REASONS, toChaperoneError } from '../../errors.ts'
 import type { Keeper } from '../credential.ts'
@@ -75,11 +74,13 @@ export async function openRunDoor({ keeper, socket }: { readonly keeper: Keeper;
     })
   })
   server.maxConnections = MOST_CONNECTIONS
-  await new Promise<void>((resolve, reject) => {
+  const before = process.umask(0o177)
+  const listening = new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(socket, resolve)
   })
-  await chmod(socket, 0o600)
+  process.umask(before)
+  await listening
   return {
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))

@@ -19,7 +19,7 @@ import { unmet } from './unmet.ts'
 export interface Furnished {
   readonly folders: Folders
   readonly made: Environment
-  readonly args: readonly string[]
+  readonly configured: Configured
   readonly summary: SummaryAsk
 }
 
@@ -69,7 +69,7 @@ export async function furnish(run: Prepared, keeper: Keeper, place: Place, undo:
   return {
     folders,
     made,
-    args: configured.args,
+    configured,
     summary: {
       name: profile.identity.name,
       ...(options.behalf === undefined ? {} : { behalf: options.behalf }),

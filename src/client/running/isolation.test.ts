@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import type { ChaperoneError } from '../../errors.ts'
 import { type BwrapAsk, bwrapArguments, decideFence, probeAbility } from './isolation.ts'
 
-const ABLE = { bwrap: '/usr/bin/bwrap' }
+const ABLE = { bwrap: '/usr/bin/bwrap', sized: true } as const
 const UNABLE = { why: 'bwrap: No permissions to create new namespace' }
 
 test('where bubblewrap works it is used, with the network that is usual for who runs', () => {
@@ -29,6 +29,17 @@ test('without isolation no promise is made about the network', () => {
   assert.deepEqual(decideFence({ isolation: 'none', usual: 'chaperone' }, ABLE), { how: 'none', network: 'open' })
 })
 
+test('a bubblewrap that knows no sizes is used, and what that means is said; a size that was asked for by name is refused there', () => {
+  const old = { bwrap: '/usr/bin/bwrap' }
+  const fence = decideFence({ isolation: 'auto', usual: 'chaperone' }, old)
+  assert.equal(fence.how, 'bubblewrap')
+  assert.match(`${fence.note!.text} ${fence.note!.fix}`, /half of the memory.*0\.7\.0/)
+  for (const ability of [old, UNABLE])
+    assert.throws(() => decideFence({ isolation: 'auto', usual: 'open', size: 1 }, ability), { code: 'isolation_unavailable' })
+  assert.throws(() => decideFence({ isolation: 'none', usual: 'open', size: 1 }, ABLE), { code: 'isolation_unavailable' })
+  assert.equal(decideFence({ isolation: 'auto', usual: 'open', size: 1 }, ABLE).note, undefined)
+})
+
 test('elsewhere than on Linux there is none, and that is said', async () => {
   assert.match((await probeAbility('darwin')).why ?? '', /Linux/)
 })
@@ -46,7 +57,7 @@ async function ask(t: { after(work: () => Promise<void>): void }, more: Partial<
     cwd: join(dir, 'home', 'project'),
     home: join(dir, 'home'),
     runs: join(dir, 'runs'),
-    own: { read: [join(dir, 'runs', 'own')], write: [] },
+    own: { read: [join(dir, 'runs', 'own')], write: [], memory: [] },
     hide: [join(dir, 'home', 'secret'), join(dir, 'home', 'keys', 'identity.json'), join(dir, 'home', 'not-there', 'x')],
     read: [],
     write: [],

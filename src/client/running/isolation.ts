@@ -4,7 +4,9 @@ import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { ChaperoneError } from '../../errors.ts'
 import { isIn } from '../../gateways/mcp/stdio/isolation-paths.ts'
+import { inMemory, limits } from './bounds.ts'
 import { covers, type HideAsk } from './hiding.ts'
+import { markOf } from './mark.ts'
 import { alsoAt } from './mounts.ts'
 import { OUR_PARTS, programFolders, real, SYSTEM } from './shown.ts'
 
@@ -17,8 +19,12 @@ export interface Ability {
   /** path of bwrap; absent: `why` says what is in the way */
   readonly bwrap?: string
   readonly why?: string
+  /** this bubblewrap can say how much a file system in memory may hold (0.7.0) */
+  readonly sized?: true
   /** coreutils' env, when it can set how signals are taken (8.31) */
   readonly env?: string
+  /** util-linux' prlimit */
+  readonly prlimit?: string
   /** util-linux' setpriv, which ends the child when the runner is killed */
   readonly setpriv?: string
 }
@@ -33,7 +39,27 @@ export interface Fence {
 const INSTALL = 'Install bubblewrap (Debian: apt install bubblewrap), and in a container allow user namespaces.'
 
 /** Throws `isolation_unavailable` when what was asked for by name cannot be had; `network` absent: the wider one is no surprise. */
-export function decideFence(ask: { readonly isolation: Isolation; readonly network?: Network; readonly usual: Network }, ability: Ability): Fence {
+export function decideFence(
+  ask: { readonly isolation: Isolation; readonly network?: Network; readonly usual: Network; readonly size?: number },
+  ability: Ability,
+): Fence {
+  const fence = fenceFor(ask, ability)
+  if (ask.size !== undefined && (fence.how === 'none' || !ability.sized))
+    throw new ChaperoneError(
+      'isolation_unavailable',
+      `Nothing limits here what the program writes to memory: ${fence.how === 'none' ? 'it is not isolated' : OLD}.`,
+      {
+        fix: `Leave out --tmp-size. ${fence.how === 'none' ? (fence.note?.fix ?? 'Only bubblewrap has a /tmp of its own.') : NEWER}`,
+      },
+    )
+  if (fence.how === 'none' || ability.sized) return fence
+  return { ...fence, note: { text: `what it writes to /tmp may take half of the memory: ${OLD}`, fix: NEWER } }
+}
+
+const OLD = 'this bubblewrap knows no sizes'
+const NEWER = 'Install bubblewrap 0.7.0 or later.'
+
+function fenceFor(ask: { readonly isolation: Isolation; readonly network?: Network; readonly usual: Network }, ability: Ability): Fence {
   const { isolation, network, usual } = ask
   if (isolation === 'none') {
     // Nothing else has a network of its own; the flag would be a promise that nobody keeps.
@@ -57,7 +83,7 @@ const findSystem = (name: string) => SYSTEM_FOLDERS.map((folder) => join(folder,
 /** Tries once what will be used: an installed bwrap says nothing about what this kernel, or this container, lets it do. */
 export async function probeAbility(platform: NodeJS.Platform = process.platform): Promise<Ability> {
   if (platform !== 'linux') return { why: 'bubblewrap is for Linux' }
-  const [bwrap, truth, env, setpriv] = ['bwrap', 'true', 'env', 'setpriv'].map(findSystem)
+  const [bwrap, truth, env, setpriv, prlimit] = ['bwrap', 'true', 'env', 'setpriv', 'prlimit'].map(findSystem)
   const attempt = (file: string, args: readonly string[]) =>
     promisify(execFile)(file, args, { timeout: 5_000, env: {}, cwd: '/' }).then(
       () => undefined,
@@ -67,15 +93,19 @@ export async function probeAbility(platform: NodeJS.Platform = process.platform)
           .split('\n')[0]!
           .slice(0, 200),
     )
-  const [faultOfEnv, faultOfSetpriv, fault] = await Promise.all([
+  const inside = (...more: readonly string[]) => [...BASE, '--unshare-all', '--dev-bind', '/', '/', '--proc', '/proc', ...more, '--', truth!]
+  const [faultOfEnv, faultOfSetpriv, faultOfPrlimit, fault, faultOfSize] = await Promise.all([
     env && truth ? attempt(env, ['--ignore-signal=INT', env, '--default-signal=INT', truth]) : 'absent',
     setpriv && truth ? attempt(setpriv, ['--pdeathsig', 'KILL', '--', truth]) : 'absent',
-    bwrap && truth ? attempt(bwrap, [...BASE, '--unshare-all', '--dev-bind', '/', '/', '--proc', '/proc', '--', truth]) : 'bwrap is not installed',
+    prlimit && truth ? attempt(prlimit, [...limits({ fenced: true, ...markOf('a try') }), '--', truth]) : 'absent',
+    bwrap && truth ? attempt(bwrap, inside()) : 'bwrap is not installed',
+    bwrap && truth ? attempt(bwrap, inside(...inMemory('/tmp', 4096))) : 'absent',
   ])
   return {
-    ...(fault === undefined && bwrap ? { bwrap } : { why: fault ?? '' }),
+    ...(fault === undefined && bwrap ? { bwrap, ...(faultOfSize === undefined ? { sized: true as const } : {}) } : { why: fault ?? '' }),
     ...(faultOfEnv === undefined && env ? { env } : {}),
     ...(faultOfSetpriv === undefined && setpriv ? { setpriv } : {}),
+    ...(faultOfPrlimit === undefined && prlimit ? { prlimit } : {}),
   }
 }
 
@@ -95,33 +125,49 @@ export interface BwrapAsk extends HideAsk {
   readonly env: Readonly<Record<string, string>>
   /** the folder that holds those of all runs; of its own run the program sees what is listed, to read and to write */
   readonly runs: string
-  readonly own: { readonly read: readonly string[]; readonly write: readonly string[] }
+  readonly own: {
+    readonly read: readonly string[]
+    readonly write: readonly string[]
+    /** to write as well, and nobody outside sees it */
+    readonly memory: readonly string[]
+  }
+  /** What each file system in memory may hold, in bytes; absent: this bubblewrap knows no sizes. */
+  readonly size?: number
   /** coreutils' env, from the ability */
   readonly resetSignals?: string
+  /** util-linux' prlimit, from the ability */
+  readonly prlimit?: string
   /** a terminal that could be typed into from inside (TIOCSTI, CVE-2017-5226), and is not given up */
   readonly newSession: boolean
 }
 
 /** What bwrap is told by `--args`, because on its command line every user of the machine would read the environment, and the command. Only looks at what exists. */
 export function bwrapArguments(ask: BwrapAsk): { readonly options: readonly string[]; readonly command: readonly string[] } {
-  const { network, program, args, env, cwd, runs } = ask
+  const { network, program, args, env, cwd, runs, own, size } = ask
   const resetting = ask.resetSignals === undefined ? [] : [ask.resetSignals, `--default-signal=${TERMINAL_SIGNALS}`]
+  // Inside, where its processes are counted by themselves.
+  const limiting = ask.prlimit === undefined ? [] : [ask.prlimit, ...limits({ fenced: true }), '--']
+  const covered = [...covers(ask), ...[runs, ...(network === 'open' && existsSync(runs) ? alsoAt(runs) : [])].flatMap((path) => ['--tmpfs', path])]
   const options = [
     ...BASE,
     ...(ask.newSession ? ['--new-session'] : []),
     ...(network === 'open' ? openBinds(ask) : closedBinds(ask)),
-    ...covers(ask),
     // Of other runs the program sees nothing, and of its own not who ends it; and a covered folder may have had them in it.
-    ...[runs, ...(network === 'open' && existsSync(runs) ? alsoAt(runs) : [])].flatMap((path) => ['--tmpfs', path]),
-    ...ask.own.read.flatMap((path) => ['--ro-bind', path, path]),
-    ...ask.own.write.flatMap((path) => ['--bind', path, path]),
+    ...covered,
+    ...own.read.flatMap((path) => ['--ro-bind', path, path]),
+    ...own.write.flatMap((path) => ['--bind', path, path]),
+    ...own.memory.flatMap((path) => inMemory(path, size)),
+    // What lies over others' files is memory too, and so is the root of what is shown: nothing is for it to write there.
+    ...[...covered.flatMap((word, i) => (word === '--tmpfs' ? [covered[i + 1]!] : [])), ...(network === 'open' ? [] : ['/dev', '/'])].flatMap(
+      (path) => ['--remount-ro', path],
+    ),
     ...(network === 'open' ? ['--unshare-pid', '--unshare-ipc'] : ['--unshare-all']),
     '--clearenv',
     ...Object.entries(env).flatMap(([name, value]) => ['--setenv', name, value]),
     '--chdir',
     cwd,
   ]
-  return { options, command: [...resetting, program, ...args] }
+  return { options, command: [...limiting, ...resetting, program, ...args] }
 }
 
 /** What a terminal sends to all that stands before it. The runner and bwrap are not who is meant. */
@@ -154,14 +200,16 @@ function shownAt(path: string, all: readonly string[]): string[] {
 const isFile = (path: string) => statSync(path, { throwIfNoEntry: false })?.isFile() === true
 
 /** Only what a program needs to run, the folder that it works in, and what was named. */
-function closedBinds({ program, cwd, read, write }: BwrapAsk): string[] {
+function closedBinds({ program, cwd, read, write, size }: BwrapAsk): string[] {
   const system = SYSTEM.filter(existsSync).flatMap((path) => ['--ro-bind', real(path), path])
   const seen = [real(process.execPath), ...OUR_PARTS.filter(existsSync), ...programFolders(program), ...read]
   const outside = (path: string) => !['/usr', '/opt', '/nix'].some((folder) => isIn(path, folder))
   const ordered = (paths: readonly string[]) => [...new Set(paths.map((path) => resolve(path)))].sort((a, b) => a.length - b.length)
   return [
     ...OWN_PROC,
-    ...['--dev', '/dev', '--tmpfs', '/tmp'],
+    ...['--dev', '/dev'],
+    ...inMemory('/tmp', size),
+    ...inMemory('/dev/shm', size && Math.floor(size / 4)),
     ...system,
     ...ordered(seen.filter(outside)).flatMap((path, _, all) => shownAt(path, all)),
     ...ordered([cwd, ...write]).flatMap((path) => ['--bind', path, path]),

@@ -30,7 +30,7 @@ const SCRIPT = `
 import { bwrapArguments } from ${JSON.stringify(new URL('./isolation.ts', import.meta.url).href)}
 import { spawnSync } from 'node:child_process'
 const [bwrap, home, runs, ...files] = process.argv.slice(1)
-const { options } = bwrapArguments({ network: 'open', program: '/bin/cat', args: [], env: {}, cwd: '/', home, runs, own: { read: [], write: [] }, hide: [home + '/keys'], read: [], write: [], newSession: true })
+const { options } = bwrapArguments({ network: 'open', program: '/bin/cat', args: [], env: {}, cwd: '/', home, runs, own: { read: [], write: [], memory: [] }, hide: [home + '/keys'], read: [], write: [], newSession: true })
 const { stdout, stderr } = spawnSync(bwrap, [...options, '--', '/bin/cat', ...files], { encoding: 'utf8' })
 console.log(stdout + stderr)
 `

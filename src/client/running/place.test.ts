@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { mkdirSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -48,6 +48,24 @@ test('what a living runner has stays; what one that is gone left behind goes, af
   assert.deepEqual(told, [{ id: 'dead', folder: join(dir, 'dead'), note }])
   assert.deepEqual(await readdir(dir), [mine.id])
   await mine.remove()
+  assert.deepEqual(await readdir(dir), [])
+})
+
+test('a run in a container that shares the folder is nothing that could be judged from here: it stays', {
+  skip: process.platform !== 'linux' && 'no /proc',
+}, async (t) => {
+  const dir = await folder(t)
+  const mine = await makePlace({ folder: dir, inMemory: true })
+  const owner = join(mine.folder, 'owner.json')
+  const { space, ...rest } = JSON.parse(await readFile(owner, 'utf8')) as { space: string }
+  assert.match(space, /^pid:\[\d+\]$/)
+  for (const [where, swept] of [
+    ['pid:[1]', 0],
+    [space, 1],
+  ] as const) {
+    await writeFile(owner, JSON.stringify({ ...rest, pid: 2 ** 22 + 1, began: '1', space: where }))
+    assert.equal(await sweepRuns(dir, async () => {}), swept)
+  }
   assert.deepEqual(await readdir(dir), [])
 })
 

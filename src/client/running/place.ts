@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { lstat, mkdir, readdir, readFile, rename, stat, statfs, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, readdir, readFile, readlink, rename, stat, statfs, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
@@ -30,6 +30,8 @@ interface Owner {
   readonly pid: number
   /** The start time of that process: a process id is given again. Empty where there is no /proc. */
   readonly began: string
+  /** Which process ids these are: of the machine, or of a container that shares this folder. Empty where there is no /proc. */
+  readonly space: string
   readonly note?: RunNote
 }
 
@@ -69,7 +71,7 @@ export async function makePlace(runs: { readonly folder: string; readonly inMemo
   const id = randomBytes(6).toString('hex')
   const making = join(runs.folder, `new-${id}`)
   const folder = join(runs.folder, id)
-  const owner: Owner = { pid: process.pid, began: await beganAt(process.pid) }
+  const owner: Owner = { pid: process.pid, began: await beganAt(process.pid), space: await ourSpace() }
   await mkdir(making, { mode: 0o700 })
   await writeFile(join(making, OWNER), JSON.stringify(owner), { mode: 0o600 })
   // Seen by a sweep only when it says whose it is.
@@ -126,7 +128,9 @@ async function ownerOf(folder: string): Promise<Owner | undefined> {
   }
 }
 
-async function lives({ pid, began }: Owner): Promise<boolean> {
+/** What cannot be known lives: whoever is in that container sweeps there, and the folder is in memory. */
+async function lives({ pid, began, space = '' }: Owner): Promise<boolean> {
+  if (space !== '' && space !== (await ourSpace())) return true
   try {
     process.kill(pid, 0)
   } catch (error) {
@@ -134,6 +138,8 @@ async function lives({ pid, began }: Owner): Promise<boolean> {
   }
   return (await beganAt(pid)) === began
 }
+
+const ourSpace = () => readlink('/proc/self/ns/pid').catch(() => '')
 
 /** Field 22 of /proc/<pid>/stat, counted from behind the name, which may hold anything. One that is dead and not yet buried has none. */
 async function beganAt(pid: number): Promise<string> {

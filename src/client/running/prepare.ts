@@ -27,6 +27,8 @@ export interface RunOptions {
   readonly given?: readonly string[]
   readonly read?: readonly string[]
   readonly write?: readonly string[]
+  /** What each file system in memory may hold that a fenced program writes to, in bytes. Absent: see `usualSize`. */
+  readonly tmpSize?: number
   /** the databases to open; absent: all that can be seen */
   readonly databases?: readonly RunDatabase[]
   /** certificate, key and authorities as files; default: for agents */
@@ -85,8 +87,16 @@ export async function prepareRun(options: RunOptions): Promise<Prepared | number
     return program === undefined ? NO_PROGRAM : NOT_RUNNABLE
   }
   const ability = await (options.ability ?? probeAbility)()
-  const { isolation, network, kind } = options
-  const fence = decideFence({ isolation, ...(network ? { network } : {}), usual: kind === 'agent' ? 'chaperone' : 'open' }, ability)
+  const { isolation, network, kind, tmpSize } = options
+  const fence = decideFence(
+    {
+      isolation,
+      ...(network ? { network } : {}),
+      ...(tmpSize === undefined ? {} : { size: tmpSize }),
+      usual: kind === 'agent' ? 'chaperone' : 'open',
+    },
+    ability,
+  )
   if (fence.how === 'bubblewrap')
     assertHidden({ network: fence.network, program, cwd, home, hide: options.hide, read: options.read ?? [], write: options.write ?? [] })
   if (fence.how === 'bubblewrap' && fence.network === 'chaperone') {

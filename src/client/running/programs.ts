@@ -26,6 +26,8 @@ export interface ConfigureAsk {
 export interface Configured {
   readonly args: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  /** A folder in that of the run which the program writes to. */
+  readonly writes?: readonly string[]
   /** Of servers that the person's own configuration brings and that could not be left out. */
   readonly note?: { readonly text: string; readonly fix: string }
 }
@@ -75,7 +77,7 @@ const claude: KnownProgram = {
       const own = join(folder, 'claude')
       await mkdir(own, { mode: 0o700 })
       await writeFile(join(own, '.claude.json'), json({ mcpServers: typed(servers) }), { mode: 0o600 })
-      return { args, env: { CLAUDE_CONFIG_DIR: own } }
+      return { args, env: { CLAUDE_CONFIG_DIR: own }, writes: [own] }
     }
     return { args: ['--mcp-config', file, '--strict-mcp-config', ...args] }
   },
@@ -119,7 +121,7 @@ const gemini: KnownProgram = {
       if (name !== 'settings.json') await symlink(join(theirs, name), join(own, '.gemini', name))
     const settings = await readFile(join(theirs, 'settings.json'), 'utf8').catch(() => '{}')
     await writeFile(join(own, '.gemini', 'settings.json'), withServers(settings, servers), { mode: 0o600 })
-    return { args, env: { GEMINI_CLI_HOME: own } }
+    return { args, env: { GEMINI_CLI_HOME: own }, writes: [own] }
   },
 }
 

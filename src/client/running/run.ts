@@ -1,6 +1,7 @@
 import { constants } from 'node:os'
 import { type ChaperoneError, REASONS } from '../../errors.ts'
 import type { Held, Keeper } from '../credential.ts'
+import { usualSize } from './bounds.ts'
 import { canTypeIntoTerminal, type RunningChild, startChild } from './child.ts'
 import { leaveCleaner } from './cleaner.ts'
 import { type Furnished, furnish } from './furnish.ts'
@@ -77,8 +78,9 @@ export const telling =
 /** As shells count a program that died by a signal. */
 export const signalCode = (name: NodeJS.Signals): number => 128 + constants.signals[name]
 
-function begin(run: Prepared, { folders, made, args }: Furnished, mark: string): RunningChild {
+function begin(run: Prepared, { folders, made, configured }: Furnished, mark: string): RunningChild {
   const { options, ability, fence, program, cwd, home, runs, terminal, clock } = run
+  const { args } = configured
   const apart = !terminal || canTypeIntoTerminal()
   const bubblewrap =
     fence.how === 'none' || ability.bwrap === undefined
@@ -94,13 +96,16 @@ function begin(run: Prepared, { folders, made, args }: Furnished, mark: string):
             home,
             runs: runs.folder,
             own: {
-              read: [folders.door, folders.bin, ...(run.files ? [folders.svid] : [])],
-              write: [folders.config, folders.tmp, ...(folders.home === undefined ? [] : [folders.home])],
+              read: [folders.door, folders.bin, folders.config, ...(run.files ? [folders.svid] : [])],
+              write: configured.writes ?? [],
+              memory: [folders.tmp, ...(folders.home === undefined ? [] : [folders.home])],
             },
+            ...(ability.sized ? { size: options.tmpSize ?? usualSize() } : {}),
             hide: options.hide,
             read: options.read ?? [],
             write: options.write ?? [],
             ...(ability.env === undefined ? {} : { resetSignals: ability.env }),
+            ...(ability.prlimit === undefined ? {} : { prlimit: ability.prlimit }),
             newSession: apart,
           }),
         }
@@ -112,6 +117,7 @@ function begin(run: Prepared, { folders, made, args }: Furnished, mark: string):
     mark,
     ...(bubblewrap ? { bubblewrap } : {}),
     ...(ability.setpriv === undefined ? {} : { setpriv: ability.setpriv }),
+    ...(ability.prlimit === undefined ? {} : { prlimit: ability.prlimit }),
     ...(ability.env === undefined ? {} : { signals: ability.env }),
     terminal,
     apart,

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { sweep } from '../../gateways/mcp/stdio/memory.ts'
 import { openApi } from '../api.ts'
 import { readProfile } from '../profile.ts'
+import { markOf } from './mark.ts'
 import { type RunNote, sweepRuns } from './place.ts'
 import { SVID_FILES } from './svid-files.ts'
 
@@ -13,7 +14,7 @@ export function sweepLeft(folder: string, failed?: (error: Error) => void): Prom
   return sweepRuns(
     folder,
     async ({ id, folder: run, note }) => {
-      await sweep({ variable: `CHAPERONE_RUN=${id}` })
+      await sweep(markOf(id))
       if (note) await endSession(run, note)
     },
     failed,

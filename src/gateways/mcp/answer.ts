@@ -53,13 +53,14 @@ export class HttpAnswer implements Answer {
   gone = false
   readonly streams: boolean
   events = false
-  lastWords: ((why: unknown) => void) | undefined
   readonly common: Record<string, string> = {}
   readonly #response: ServerResponse
   readonly #clock: Clock
   readonly #limits: Pick<McpLimits, 'keepAliveMs' | 'queueBytes'>
   readonly #watchers: (() => void)[] = []
   #disarm: (() => void) | undefined
+  /** Private: put into a public field, the closure and with it all of its request stayed until V8's next full collection. */
+  #lastWords: ((why: unknown) => void) | undefined
   #written = 0
   /** small events of this turn of the event loop */
   #held: Buffer[] = []
@@ -77,6 +78,14 @@ export class HttpAnswer implements Answer {
       for (const see of this.#watchers) see()
     })
     response.on('error', () => {})
+  }
+
+  get lastWords(): ((why: unknown) => void) | undefined {
+    return this.#lastWords
+  }
+
+  endWith(lastWords: (why: unknown) => void): void {
+    this.#lastWords = lastWords
   }
 
   /** Something was said on it: of a stream, its beginning. */

@@ -1,3 +1,4 @@
+import type { RightsChange } from '../../access/rights-watch.ts'
 import type { LiveSession } from '../../identity/types.ts'
 import { HttpAnswer } from './answer.ts'
 import { META_SUBSCRIPTION } from './era.ts'
@@ -25,25 +26,50 @@ export interface Listener {
  * `concerns`: whether the listener may see one of these servers at all; to others nothing has changed (rule 8).
  */
 export class Audience {
-  readonly #listeners = new Set<Listener>()
+  /** with the rules under which each was told last what there is */
+  readonly #listeners = new Map<Listener, string>()
   readonly #concerns: (session: LiveSession, server: string) => boolean
+  readonly #rulesOf: RightsChange['rulesOf']
 
-  constructor(concerns: (session: LiveSession, server: string) => boolean) {
+  constructor(concerns: (session: LiveSession, server: string) => boolean, rulesOf: RightsChange['rulesOf'] = () => '') {
     this.#concerns = concerns
+    this.#rulesOf = rulesOf
   }
 
   join(listener: Listener): () => void {
-    this.#listeners.add(listener)
+    this.#listeners.set(listener, this.#rulesOf(listener.session.principal.chain))
     return () => this.#listeners.delete(listener)
+  }
+
+  /** Rights have changed: whoever has other rules now, or sees a server whose document is another one, is told. */
+  async reviewed({ resources, rulesOf }: RightsChange): Promise<void> {
+    let turn = 0
+    for (const [listener, before] of [...this.#listeners]) {
+      if (++turn % AT_ONCE === 0) await new Promise((resolve) => setImmediate(resolve))
+      // It has left meanwhile, or was told by a later change.
+      if (this.#listeners.get(listener) !== before) continue
+      const now = rulesOf(listener.session.principal.chain)
+      if (now !== before) this.#listeners.set(listener, now)
+      if (now !== before ? now !== '' || listener.server === undefined : this.#concerned(listener, resources)) tellAll(listener)
+    }
   }
 
   /** What there is of these servers has changed. */
   changed(servers: ReadonlySet<string>): void {
-    for (const { session, server, tell } of this.#listeners) {
-      const mine = server === undefined ? [...servers] : servers.has(server) ? [server] : []
-      if (mine.some((id) => this.#concerns(session, id))) for (const method of Object.keys(LIST_CHANGES)) tell(method)
-    }
+    for (const listener of this.#listeners.keys()) if (this.#concerned(listener, servers)) tellAll(listener)
   }
+
+  #concerned({ session, server }: Listener, servers: ReadonlySet<string>): boolean {
+    const mine = server === undefined ? [...servers] : servers.has(server) ? [server] : []
+    return mine.some((id) => this.#concerns(session, id))
+  }
+}
+
+/** Compared in one go; then others get their turn. */
+const AT_ONCE = 100
+
+const tellAll = ({ tell }: Listener): void => {
+  for (const method of Object.keys(LIST_CHANGES)) tell(method)
 }
 
 /** Whether the filter of a `subscriptions/listen` asks for it. */

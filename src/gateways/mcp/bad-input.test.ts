@@ -32,7 +32,7 @@ describe('bad JSON-RPC over HTTP', () => {
     given = await harness({
       role: { allow: [{ mcp: 'any', tools: ['read'] }] },
       servers: { web: { url } },
-      limits: { bodyBytes: 64 * 1024, bodyMs: 200, lanesPerSession: 40 },
+      limits: { bodyBytes: 64 * 1024, bodyMs: 2_000, lanesPerSession: 40 },
     })
   })
   beforeEach(() => {

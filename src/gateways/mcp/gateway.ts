@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { LockWatch } from '../../access/lock-watch.ts'
 import type { Requests } from '../../access/requests/types.ts'
+import type { RightsWatch } from '../../access/rights-watch.ts'
 import type { Guard, Outcome, Permit, Resources } from '../../access/types.ts'
 import type { AuditLog } from '../../audit/record.ts'
 import { OWN_SERVER } from '../../catalog/mcp-server.ts'
@@ -48,6 +49,8 @@ export interface McpGatewayParts {
   readonly builtins?: Builtins
   /** Where locks on servers and tools come and go; absent: nobody is told of it. */
   readonly lockWatch?: Pick<LockWatch, 'watch'>
+  /** Where rules and documents come and go, with roles that are granted for a while; absent: nobody is told of it. */
+  readonly rightsWatch?: Pick<RightsWatch, 'watch' | 'rulesOf'>
   readonly audit: Pick<AuditLog, 'append' | 'addSecrets'>
   /** The approved definitions of what servers offer. */
   readonly pins: Pick<PinBook, 'of' | 'observe' | 'row'>
@@ -115,7 +118,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
   const desk = makeDesk({ records, sessions, limits, log })
   const builtins = parts.builtins ?? { find: () => undefined, list: () => [] }
   const exchange = makeExchange({ ...parts, current, desk, records, clock, limits, servers, sessions, log })
-  const audience = new Audience(applied.isVisible)
+  const audience = new Audience(applied.isVisible, parts.rightsWatch?.rulesOf)
   const many = makeMany({
     records,
     exchange,
@@ -130,6 +133,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     log,
   })
   const unwatch = parts.lockWatch?.watch((changed) => audience.changed(changed))
+  const unwatchRights = parts.rightsWatch?.watch((changed) => void audience.reviewed(changed).catch(failed))
   let closing = false
 
   const known = ({ server }: Visit): Server | Builtin => {
@@ -176,10 +180,10 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
   /** Whose permit is cut was allowed to see the server: nothing is judged again, while a lock falls on a thousand of them. */
   const speakLast = (answer: Answer, what: () => Asked): void => {
     if (!(answer instanceof HttpAnswer)) return
-    answer.lastWords = (why) => {
+    answer.endWith((why) => {
       fail(answer, toChaperoneError(why), what)
       answer.gone = true
-    }
+    })
   }
 
   /** What calls itself a notification and is none is sent to nobody (peers R04). */
@@ -408,10 +412,12 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
         if (!run) return answer.send(405, undefined, { allow: Object.keys(verbs).join(', ') })
         const all = given === undefined
         const server = all ? undefined : serverOf(caller, name)
-        const missing = new ChaperoneError('not_found', 'There is no such MCP server.')
-        if (!server && !all) await records.refused(caller, name, missing)
-        // Of two names only a database has, and who may not see it gets the answer of a path that is none.
-        if (!server && name.includes('/')) throw missing
+        if (!server && !all) {
+          const missing = new ChaperoneError('not_found', 'There is no such MCP server.')
+          await records.refused(caller, name, missing)
+          // Of two names only a database has, and who may not see it gets the answer of a path that is none.
+          if (name.includes('/')) throw missing
+        }
         await run({ request, caller, name, server, all, answer, headers: requestHeaders(request.headers) })
       } catch (error) {
         fail(answer, toChaperoneError(error), () => ({ server: name }))
@@ -424,6 +430,7 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
     async close() {
       closing = true
       unwatch?.()
+      unwatchRights?.()
       await sessions.closeAll(new ChaperoneError('draining', 'Chaperone is shutting down.'))
       await servers.close()
     },

@@ -138,6 +138,7 @@ export async function harness(world: World): Promise<Harness> {
     revision: epoch,
     policy: compilePolicy({ roles: [{ name: 'tester', spec: role }], guardrails: [] }, [mcpVocabulary]),
     locks: [],
+    grantsChangeAt: () => Number.POSITIVE_INFINITY,
     links: (chain) =>
       chain.map(({ identity }) => ({
         identity: { id: identity, kind: 'agent', name: identity.slice(4), traits: {}, roles: identity === 'agt_nobody' ? [] : ['tester'] },
@@ -310,13 +311,15 @@ export async function harness(world: World): Promise<Harness> {
 }
 
 export async function listen(server: Server): Promise<string> {
+  // A pooled connection that the server gives up while a request is on its way is an error of nobody.
+  server.keepAliveTimeout = 0
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
 /** Resolves when `check` holds; asked again whenever the loop turns, for at most `ms`. For what happens in other processes. */
-export async function eventually(check: () => boolean, what: string, ms = 10_000): Promise<void> {
+export async function eventually(check: () => boolean, what: string, ms = 30_000): Promise<void> {
   const end = performance.now() + ms
   while (!check()) {
     if (performance.now() > end) throw new Error(`never happened: ${what}`)

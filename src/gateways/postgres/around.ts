@@ -6,7 +6,7 @@ import type { Behind, Reviewed, Surroundings } from './sql/surroundings.ts'
 
 /** What one context means for the walk. What stands behind names is shared by all connections that see the same mirror with the same rights. */
 export function surroundingsOf(context: SqlContext): Surroundings {
-  const { path, ceilings, mirror, unsettled, pinnedReadOnly = false, reviewed = [] } = context
+  const { path, ceilings, mirror, unsettled, asOfNow, pinnedReadOnly = false, reviewed = [] } = context
   const base = { ceilings, pinnedReadOnly, reviewed: reviewedBy(reviewed) }
   if (!mirror) return { ...base, path }
   const kept = behinds.get(mirror) ?? new Map<string, Behind>()
@@ -14,7 +14,7 @@ export function surroundingsOf(context: SqlContext): Surroundings {
   const key = JSON.stringify([pinnedReadOnly, reviewed])
   const behind = kept.get(key) ?? makeBehind(mirror, base)
   kept.set(key, behind)
-  return { ...base, path, mirror, unsettled, behind }
+  return { ...base, path, mirror, unsettled, asOfNow, behind }
 }
 
 const behinds = new WeakMap<Mirror, Map<string, Behind>>()

@@ -5,7 +5,7 @@ import type { Mirror } from './mirror/types.ts'
 import type { Keeping, Kept } from './record/keep.ts'
 import { newBudget } from './sql/behind.ts'
 import { otherNames } from './sql/encodings.ts'
-import type { Findings } from './sql/findings.ts'
+import type { Covered, Findings } from './sql/findings.ts'
 import { type Handles, handlesOf } from './sql/handles.ts'
 import type { Tree } from './sql/nodes.ts'
 import { fingerprintOf, namesOf, parseSql, type Unread } from './sql/parse.ts'
@@ -22,6 +22,11 @@ export interface PostgresFacts {
   readonly tables: { readonly read: readonly string[]; readonly written: readonly string[] }
   /** Tables that stand behind the views and partitions that the statement names. An allow rule speaks of what is named; deny and ask also of these. */
   readonly behind?: readonly string[]
+  /**
+   * The same of tables that a name without a schema leads to only if the one before them on the search path goes while the statement waits.
+   * Rules count them as if they were named; absent where there are none.
+   */
+  readonly covered?: Covered<readonly string[]>
   /** `schema.table.column`, as far as it is known which are meant */
   readonly columns?: { readonly read: readonly string[]; readonly written: readonly string[] }
   /** The statement without its constants, hashed: the same for all that differ only in values. */
@@ -49,6 +54,8 @@ export interface SqlContext {
   readonly mirror?: Mirror
   /** Definitions were changed in this transaction: the mirror does not show them yet. */
   readonly unsettled?: boolean
+  /** Names are taken to lead where they lead now, and nowhere else: to find out what a refusal is for, never to judge. */
+  readonly asOfNow?: true
   /** The session began with `default_transaction_read_only=on`, and nothing that its rules allow lifts it. */
   readonly pinnedReadOnly?: boolean
   /** What the server keeps its texts in; absent: UTF8. */
@@ -61,7 +68,10 @@ export const ORDINARY: SqlContext = { path: ['pg_catalog', 'public'], ceilings: 
 
 /** One statement of a text, and what it does. */
 export interface Described
-  extends Omit<Findings, 'kinds' | 'effects' | 'read' | 'written' | 'behind' | 'columnsRead' | 'columnsWritten' | 'functions' | 'settings'>,
+  extends Omit<
+      Findings,
+      'kinds' | 'effects' | 'read' | 'written' | 'behind' | 'covered' | 'columnsRead' | 'columnsWritten' | 'functions' | 'settings'
+    >,
     Handles {
   readonly text: string
   readonly kinds: readonly string[]
@@ -69,6 +79,8 @@ export interface Described
   readonly read: readonly string[]
   readonly written: readonly string[]
   readonly behind: readonly string[]
+  /** see {@link PostgresFacts}; absent: none */
+  readonly covered?: Covered<readonly string[]> | undefined
   readonly columns: { readonly read: readonly string[]; readonly written: readonly string[] }
   readonly functions: readonly string[]
   readonly settings: readonly string[]
@@ -106,8 +118,10 @@ export function describeSql(sql: string, context: SqlContext = ORDINARY, paramet
 }
 
 function describe(text: string, tree: Tree, found: Findings): Described {
-  const { kind, opaque, loose, unknown, everyRow, copiesIn, declares, fetches, unclear } = found
+  const { kind, opaque, loose, through, unknown, everyRow, copiesIn, declares, fetches, unclear } = found
   const [read, written] = [[...found.read].sort(), [...found.written].sort()]
+  const covered = coveredBy(found)
+  const columns = (names: ReadonlySet<string>) => [...names].filter((name) => !isColumnOf(covered, found, name)).sort()
   return {
     text,
     ...identifyingOf(text, tree),
@@ -115,6 +129,7 @@ function describe(text: string, tree: Tree, found: Findings): Described {
     kind,
     opaque,
     loose,
+    through,
     unknown,
     everyRow,
     copiesIn,
@@ -126,12 +141,25 @@ function describe(text: string, tree: Tree, found: Findings): Described {
     read,
     written,
     behind: [...found.behind].sort(),
-    columns: { read: [...found.columnsRead].sort(), written: [...found.columnsWritten].sort() },
+    ...(covered ? { covered } : {}),
+    columns: { read: columns(found.columnsRead), written: columns(found.columnsWritten) },
     functions: [...found.functions].sort(),
     settings: [...found.settings].sort(),
     summary: summaryOf(kind, written.length > 0 ? written : read, [...found.settings]),
   }
 }
+
+/** What is not meant by another name of the statement too. */
+function coveredBy({ covered, read, written, behind }: Findings): Covered<readonly string[]> | undefined {
+  const beyond = (names: ReadonlySet<string>, meant: ReadonlySet<string>) => [...names].filter((name) => !meant.has(name)).sort()
+  const all = { read: beyond(covered.read, read), written: beyond(covered.written, written), behind: beyond(covered.behind, behind) }
+  return all.read.length + all.written.length + all.behind.length > 0 ? all : undefined
+}
+
+/** Nobody is told that a column was read of a table that was not. */
+const isColumnOf = (covered: Covered<readonly string[]> | undefined, { read, written }: Findings, column: string): boolean =>
+  covered !== undefined &&
+  [...covered.read, ...covered.written].some((name) => column.startsWith(`${name}.`) && !read.has(name) && !written.has(name))
 
 function identifyingOf(text: string, tree: Tree): Pick<Described, 'fingerprint' | 'ends'> {
   const fingerprint = fingerprintOf(text)
@@ -161,6 +189,7 @@ function unread(text: string, { failure, kind, at }: Unread): Described {
     effects: EFFECTS,
     opaque: true,
     loose: true,
+    through: false,
     unknown: false,
     everyRow: false,
     copiesIn: false,
@@ -228,13 +257,14 @@ export const anyMaskAction = (place: Place): Action => {
 
 /** One statement as policy sees it. */
 export function statementAction({ resource, database, user, keeping, via }: Place, described: Described, context: SqlContext): Action {
-  const { kinds, read, written, behind, columns, functions, settings, opaque, everyRow, unclear } = described
+  const { kinds, read, written, behind, covered, columns, functions, settings, opaque, everyRow, unclear } = described
   const facts: PostgresFacts = {
     database,
     user,
     statements: kinds,
     tables: { read, written },
     ...(context.mirror ? { behind, columns } : {}),
+    ...(covered ? { covered } : {}),
     functions,
     settings,
     opaque,

@@ -30,6 +30,7 @@ test('rule 3: psql reads through the gateway, and every statement is recorded wi
   assert.equal(first?.bodies.statement, 'select count(*) from customers')
   assert.equal(first?.action.summary, 'SELECT public.customers')
   assert.deepEqual([second?.outcome?.status, second?.outcome?.facts?.rows], ['ok', 1])
+  await until(() => rig.events.length === 2)
   assert.deepEqual(
     rig.events.map((event) => event.type),
     ['connection.opened', 'connection.closed'],

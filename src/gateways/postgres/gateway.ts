@@ -24,6 +24,7 @@ import { connectAction, DescriptionCache, type Place, type SqlContext } from './
 import { type Entered, Entrance, readPacket, type Startup } from './entrance.ts'
 import { assertUnsteered, isHeldTo, knowsSetting, mayWrite, orderFor, planning, timesOf } from './fence.ts'
 import { type Wire, wirePair } from './in-memory.ts'
+import { POSTGRES_LIMITS, type PostgresLimits } from './limits.ts'
 import { MaskKeeper } from './masks/keeper.ts'
 import type { Order } from './masks/order.ts'
 import { type HeldMirror, Mirrors } from './mirror/mirrors.ts'
@@ -34,41 +35,6 @@ import { aboutOf, hangUp, type RelayParts, relay, type Who } from './relay.ts'
 import { BigTexts } from './sql/big-texts.ts'
 import { loadParser } from './sql/parse.ts'
 import { applicationName, readStartup, type Wanted } from './startup.ts'
-import { WIRE_LIMITS } from './wire/codes.ts'
-
-export interface PostgresLimits {
-  /** sockets at once, those that have not said who they are included */
-  readonly connections: number
-  /** until a client has said who it is */
-  readonly handshakeMs: number
-  /** until the database has let us in, and for a cancel */
-  readonly connectMs: number
-  /** bytes of one SQL text; longer ones are refused */
-  readonly statementBytes: number
-  /** bytes of one message of a client */
-  readonly messageBytes: number
-  /** messages, and their bytes, that wait for their permits on one connection */
-  readonly queuedMessages: number
-  readonly queuedBytes: number
-  /** prepared statements, and portals, of one connection */
-  readonly names: number
-  /** ms that a statement waits for the human whom a rule wants asked, where the document of the database says nothing else */
-  readonly approvalWaitMs: number
-  /** statements that wait at once; further ones are asked about, and do not wait for the answer */
-  readonly waiting: number
-}
-
-export const POSTGRES_LIMITS: PostgresLimits = {
-  ...WIRE_LIMITS,
-  connections: 2_000,
-  handshakeMs: 10_000,
-  connectMs: 10_000,
-  queuedMessages: 256,
-  queuedBytes: 32 * 1024 * 1024,
-  names: 10_000,
-  approvalWaitMs: 120_000,
-  waiting: 1_000,
-}
 
 export interface PostgresGatewayParts {
   readonly guard: Guard

@@ -34,6 +34,7 @@ export async function logInRaw(socket: TLSSocket, parameters: Record<string, str
   const raw = {
     socket,
     process: 0,
+    secret: Buffer.alloc(0),
     /** What the server reported at login. */
     parameters: [] as (readonly [string, string])[],
     /** Sends the messages in one write. */
@@ -81,7 +82,7 @@ export async function logInRaw(socket: TLSSocket, parameters: Record<string, str
   for (;;) {
     const frame = await next()
     if (frame[0] === 'E'.charCodeAt(0)) throw new Error(readErrorFields(frame).get('M'))
-    if (frame[0] === 'K'.charCodeAt(0)) raw.process = frame.readInt32BE(5)
+    if (frame[0] === 'K'.charCodeAt(0)) Object.assign(raw, { process: frame.readInt32BE(5), secret: frame.subarray(9) })
     if (frame[0] === 'S'.charCodeAt(0)) raw.parameters.push(frame.toString('utf8', 5, frame.length - 1).split('\0') as [string, string])
     if (frame[0] === 'Z'.charCodeAt(0)) return raw
   }

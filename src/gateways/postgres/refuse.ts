@@ -16,9 +16,9 @@ const SYNTAX_ERROR = '42601'
 
 /**
  * The refusal or failure as an ErrorResponse: what clients and models show is the message, DETAIL and HINT. `about` is the
- * statement that was refused, when it was one.
+ * statement that was refused, when it was one; `around`: how it could be written instead.
  */
-export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL', about?: Described): Buffer {
+export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL', about?: Described, around?: string): Buffer {
   if (error instanceof UnknownName) return errorMessage({ severity, sqlstate: error.sqlstate, message: error.message })
   if (error instanceof Cancelled) return errorMessage({ severity, sqlstate: CANCELED, message: error.message })
   if (error instanceof Withdrawn) return withdrawnMessage(error)
@@ -41,7 +41,7 @@ export function refusalMessage(error: ChaperoneError, severity: 'ERROR' | 'FATAL
   return errorMessage({
     severity,
     sqlstate: REASONS[reason].sqlstate,
-    message: `Chaperone refused this${what}. ${error.message}`,
+    message: `Chaperone refused this${what}. ${error.message}${around === undefined ? '' : ` ${around}`}`,
     detail: `reason ${reason}${by}, decision ${error.decisionId}${waysIn(error.decision.ways)}`,
     hint: `${unseenIn(error.decision, about)}${hintOf(error)}`,
   })
@@ -55,8 +55,9 @@ function unseenIn({ rule, reason }: Decision, about: Described | undefined): str
   const denied = rule?.section === 'deny'
   if (!about?.opaque || (!denied && reason !== 'no_rule')) return ''
   const code = about.functions.length > 0 ? `: ${about.functions.join(', ')}` : ''
+  const why = about.kind === 'listen' ? 'what others notify may be of any table' : `code runs in it that cannot be looked into${code}`
   const so = denied ? 'a rule that denies tables counts for it' : 'a rule that allows only some tables does not'
-  return `What it touches cannot be told from its text (code runs in it that cannot be looked into${code}), so ${so}. `
+  return `What it touches cannot be told from its text (${why}), so ${so}. `
 }
 
 function hintOf({ decision, hint }: Refusal): string {

@@ -144,8 +144,9 @@ export const postgresVocabulary: Vocabulary = {
   // Handshakes do not count, and what counts by itself is the kind: a client could make up new texts for ever.
   item: (action) => factsOf(action).statements.join('+'),
   variables: (action) => {
-    const { database, user, statements, tables, functions, settings, every_row } = factsOf(action)
-    return { database, user, statements, tables, functions, settings, every_row }
+    const { database, user, statements, tables, covered, functions, settings, every_row } = factsOf(action)
+    const all = covered ? { read: [...tables.read, ...covered.read], written: [...tables.written, ...covered.written] } : tables
+    return { database, user, statements, tables: all, functions, settings, every_row }
   },
 }
 
@@ -207,10 +208,10 @@ function allow(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: Value
     if (kinds !== undefined && kinds !== 'any' && !facts.statements.every((kind) => kinds.has(kind) || ALONG.has(kind))) return false
     if (tables === undefined || facts.statements[0] === 'connect') return true
     if (facts.opaque) return false
-    return (
-      facts.tables.read.every((table) => isCatalogRead(table) === true || everyCandidate(table, facts, variables, tables)) &&
-      facts.tables.written.every((table) => everyCandidate(table, facts, variables, tables))
-    )
+    const isMet = ({ read, written }: PostgresFacts['tables']) =>
+      read.every((table) => isCatalogRead(table) === true || everyCandidate(table, facts, variables, tables)) &&
+      written.every((table) => everyCandidate(table, facts, variables, tables))
+    return isMet(facts.tables) && (facts.covered === undefined || isMet(facts.covered))
   }
 }
 
@@ -232,9 +233,12 @@ function exception(can: ReadonlySet<Effect> | undefined, kinds: Kinds, tables: V
     if (kinds !== undefined && kinds !== 'any' && !named && facts.statements.length > 0) return false
     if (can !== undefined && !effects.some((effect) => can.has(effect))) return false
     if (tables === undefined) return true
+    const { read = [], written = [], behind = [] } = facts.covered ?? {}
     return (
       facts.opaque ||
-      [...facts.tables.read, ...facts.tables.written, ...(facts.behind ?? [])].some((table) => someCandidate(table, facts, variables, tables))
+      [...facts.tables.read, ...facts.tables.written, ...(facts.behind ?? []), ...read, ...written, ...behind].some((table) =>
+        someCandidate(table, facts, variables, tables),
+      )
     )
   }
 }

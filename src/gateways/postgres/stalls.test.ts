@@ -18,7 +18,7 @@ before(async () => {
 })
 after(() => rig.stop())
 
-const BRIEF = { timeout: 10_000 }
+const BRIEF = { timeout: 40_000 }
 
 test('a server that says yes to TLS and then nothing is given up when the time is over', BRIEF, async () => {
   const sockets: Socket[] = []

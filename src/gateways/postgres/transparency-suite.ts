@@ -239,13 +239,15 @@ export async function hashOfResult(raw: RawClient, megabytes: number): Promise<{
   let most = 0
   const before = process.memoryUsage().rss
   raw.socket.removeAllListeners('data')
+  let last = Buffer.alloc(0)
   const done = new Promise<void>((resolve) => {
     raw.socket.on('data', (chunk: Buffer) => {
       hash.update(chunk)
       bytes += chunk.length
       most = Math.max(most, process.memoryUsage().rss)
-      // ReadyForQuery, and nothing behind it.
-      if (chunk.length >= 6 && chunk.readInt32BE(chunk.length - 5) === 5 && chunk[chunk.length - 6] === 'Z'.charCodeAt(0)) resolve()
+      // ReadyForQuery, in however many pieces, and nothing behind it.
+      last = Buffer.concat([last, chunk.subarray(-6)]).subarray(-6)
+      if (last.length === 6 && last.readInt32BE(1) === 5 && last[0] === 'Z'.charCodeAt(0)) resolve()
     })
   })
   raw.send(query(`select i, repeat(chr(97 + i % 26), 9990) from generate_series(1, ${megabytes * 100}) i`))

@@ -116,6 +116,41 @@ test('a signature for another service or region is not for STS', async (t) => {
   assert.deepEqual(sts.asked, [])
 })
 
+test('rule 1: only a signature of the very day, for a region that is asked here, goes to STS', async (t) => {
+  const { proof, prove, sts } = await place(t)
+  const good = await proof()
+  await assert.rejects(prove({ ...good, date: good.date.replace(/^\d{8}/, '20200101') }), refused(/not signed for STS/))
+  assert.deepEqual(sts.asked, [])
+  assert.equal((await prove(good, { regions: ['us-east-1', 'eu-central-1'] })).subject, ROLE.arn)
+  const fits = (more: Partial<AwsProof>) => aws.proof.safeParse({ ...good, ...more }).success
+  for (const [most, name] of [
+    [4096, 'authorization'],
+    [4096, 'statement'],
+    [8192, 'security_token'],
+  ] as const)
+    assert.deepEqual([fits({ [name]: 'x'.repeat(most) }), fits({ [name]: 'x'.repeat(most + 1) }), fits({ [name]: '' })], [true, false, false], name)
+  for (const date of ['20261123T100000Z\r\nx: y', '2026-11-23', '']) assert.equal(fits({ date }), false, date)
+})
+
+test('rule 1: what STS says counts only as a whole answer; that it knows nobody is no fault of it', async (t) => {
+  const { proof, context } = await place(t)
+  const said = { Account: '123456789012', Arn: 'arn:aws:iam::123456789012:user/x', UserId: 'AIDA' }
+  const answer = (result: object) => ({ GetCallerIdentityResponse: { GetCallerIdentityResult: { ...said, ...result } } })
+  const prove = async (body: unknown, status = 200) =>
+    aws.prove(await proof(), aws.spec.parse({}), { ...context, open: () => async () => Response.json(body, { status }) })
+  assert.equal((await prove(answer({}))).subject, said.Arn)
+  for (const [body, status] of [
+    [answer({}), 500],
+    [answer({}), 302],
+    [{}, 200],
+    [answer({ Account: '1234' }), 200],
+    [answer({ Arn: 'a'.repeat(2049) }), 200],
+    [answer({ UserId: 'a'.repeat(257) }), 200],
+  ] as const)
+    await assert.rejects(prove(body, status), { code: 'upstream_unavailable' }, `${status} ${JSON.stringify(body).slice(0, 90)}`)
+  for (const status of [400, 403]) await assert.rejects(prove(answer({}), status), refused(/does not know who signed/))
+})
+
 test('STS that cannot be reached is said to be away', async (t) => {
   const { proof, context } = await place(t)
   const away = { ...context, open: () => () => Promise.reject(new Error('no way')) }

@@ -6,6 +6,7 @@ import type { Claims, JoinContext, JoinMethod } from './method.ts'
 import { type JoinRefused, unproven } from './refused.ts'
 import { statement } from './signed-proof.ts'
 import { afterAccount, whole } from './telling.ts'
+import { placeFaults } from './workload-token.ts'
 
 /** The one request that is ever sent on, to the letter: who signed it can only be asked who he is. */
 export const STS_BODY = 'Action=GetCallerIdentity&Version=2011-06-15'
@@ -17,7 +18,6 @@ const REGION = /^[a-z]{2}(?:-[a-z]{2,12}){1,3}-\d{1,2}$/
 const header = (longest: number) =>
   z
     .string()
-    .min(1)
     .max(longest)
     .regex(/^[\x21-\x7e ]+$/)
 
@@ -68,6 +68,7 @@ export const aws: JoinMethod<z.infer<typeof awsSpec>, AwsProof> = {
   // The name of a role is free in every other account.
   telling: { account: whole, arn: afterAccount, user_id: whole },
   provableAgain: true,
+  faults: placeFaults,
   async prove(proof, spec, context) {
     // Until STS has said who it is, it is anybody.
     const refused = (why: string) => unproven(why, { document: context.document, method: 'aws' })

@@ -31,11 +31,15 @@ const proof = z.strictObject({
   key: publicPem,
   signed: signedText,
   /** a join token, the first time */
-  register: z.string().min(1).max(256).optional(),
+  register: z.string().max(256).optional(),
 })
+
+/** Node reads the public half out of a private key as well: whoever pastes the wrong file would have it lie in a document that many read. */
+const PUBLIC = /^\s*-----BEGIN (?:RSA )?PUBLIC KEY-----/
 
 /** An ordinary public key, in its one encoding; undefined for anything else. RSA under 2048 bits is refused where it verifies. */
 function readPublicKey(pem: string): { readonly key: KeyObject; readonly spki: Buffer } | undefined {
+  if (!PUBLIC.test(pem)) return undefined
   try {
     const key = createPublicKey(pem)
     const { namedCurve } = key.asymmetricKeyDetails ?? {}
@@ -125,7 +129,7 @@ async function count(trx: Write, { key, subject, joins, register, written, spec,
   const kind = countOf(row, joins, await wasShown(trx, row))
   if (kind === 'copy')
     throw new KeyCopied(refused('this key was shown by two, and opens nothing any more.', 'copied key'), { agentId, spki: key.spki, subject })
-  const recovers = known !== undefined && register === undefined && row.joins > 0 && open.length === 0
+  const recovers = known !== undefined && register === undefined && open.length === 0
   const left = register === undefined ? row.recoveries_left : recoveries
   if (recovers && left !== null && left <= 0)
     throw refused('this machine was away too often.', 'no recoveries left', 'Give it new ones: chaperone agent token NAME --how DOCUMENT.')

@@ -126,6 +126,26 @@ test('rule 1: a certificate for servers, or one not for signing, does not join',
 const serverLeaf = await make('web', { by: root, ca: false, purposes: [SERVER] })
 const noSigning = await make('enc', { by: root, ca: false, usage: lib.KeyUsageFlags.keyEncipherment })
 
+test('a certificate for any purpose joins, and authorities for clients, or for any purpose, may vouch', async () => {
+  const ANY = '2.5.29.37.0'
+  const any = await make('any', { by: root, ca: false, purposes: [ANY] })
+  assert.deepEqual(path(any), [any.cert, root.cert])
+  for (const purpose of [CLIENT, ANY]) {
+    const signer = await make(`signer ${purpose}`, { by: root, ca: true, usage: keyCertSign, purposes: [SERVER, purpose] })
+    const end = await make('end', { by: signer, ca: false })
+    assert.deepEqual(path(end, signer), [end.cert, signer.cert, root.cert])
+  }
+})
+
+test('rule 1: a certificate that names two algorithms, one of them in what is signed, is not believed', async () => {
+  const one = await make('two names', { by: root, ca: false })
+  const der = Buffer.from(one.cert.raw)
+  // ecdsa-with-SHA256; the last one stands outside of what is signed, and SHA384 is believed as well.
+  const at = der.lastIndexOf(Buffer.from('06082a8648ce3d040302', 'hex'))
+  der[at + 9] = 3
+  assert.throws(() => path({ ...one, cert: new X509Certificate(der) }), refused(/no authority/))
+})
+
 test('rule 1: what is critical and not read here is refused, and so are name constraints even where they are not critical', async () => {
   const strange = await make('strange', { by: root, ca: false, more: [new lib.Extension('1.2.3.4.5', true, new Uint8Array([5, 0]))] })
   assert.throws(() => path(strange), refused(/critical extension/))

@@ -47,7 +47,6 @@ export const joinSpec = z.strictObject({
     .describe('rules about the claims; one of them must hold, with every claim in it: a value, a pattern with * and ?, or a list of these'),
   audience: z
     .string()
-    .min(1)
     .max(512)
     .regex(/^[\x21-\x7e]+$/, 'printable characters without spaces')
     .optional()

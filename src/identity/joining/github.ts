@@ -2,7 +2,7 @@ import type { z } from 'zod'
 import type { JoinMethod } from './method.ts'
 import { type IssuerSpec, oidcSpec, proveByToken } from './oidc.ts'
 import { afterSlash, githubSubject, whole } from './telling.ts'
-import { tokenProof } from './workload-token.ts'
+import { placeFaults, tokenProof } from './workload-token.ts'
 
 const ISSUER = 'https://token.actions.githubusercontent.com'
 
@@ -58,5 +58,6 @@ export const github: JoinMethod<IssuerSpec, z.infer<typeof tokenProof>> = {
     sub: githubSubject,
   },
   provableAgain: true,
+  faults: placeFaults,
   prove: ({ token }, spec, context) => proveByToken(token, spec, context, 'github'),
 }

@@ -2,7 +2,7 @@ import type { z } from 'zod'
 import type { JoinMethod } from './method.ts'
 import { type IssuerSpec, oidcSpec, proveByToken } from './oidc.ts'
 import { afterSlash, whole } from './telling.ts'
-import { tokenProof } from './workload-token.ts'
+import { placeFaults, tokenProof } from './workload-token.ts'
 
 /** https://docs.gitlab.com/ci/secrets/id_token_authentication/ */
 const CLAIMS = [
@@ -52,5 +52,6 @@ export const gitlab: JoinMethod<IssuerSpec, z.infer<typeof tokenProof>> = {
   claims: CLAIMS,
   telling: { project_path: afterSlash, project_id: whole, namespace_path: whole, namespace_id: whole, sub: afterSlash },
   provableAgain: false,
+  faults: placeFaults,
   prove: ({ token }, spec, context) => proveByToken(token, spec, context, 'gitlab'),
 }

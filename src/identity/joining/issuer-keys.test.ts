@@ -109,6 +109,35 @@ test('rule 11: a set of a thousand keys is refused, and one that is no JSON or h
   }
 })
 
+test('rule 1: a published key counts that signs, and is of a kind that is believed', async () => {
+  const { at, of } = world()
+  const [own] = issuerOf(ISSUER).jwks.keys
+  at.keys = {
+    keys: [
+      { ...own, kid: 'enc', use: 'enc' },
+      { ...own, kid: 'other curve', crv: 'P-384' },
+      { kty: 'OKP', crv: 'X25519', kid: 'exchange', x: own!.x },
+      { kty: 'oct', kid: 'shared', k: 'c2VjcmV0' },
+      { ...own, kid: 'good', use: undefined },
+    ],
+  }
+  assert.deepEqual(
+    (await of()).map(({ kid }) => kid),
+    ['good'],
+  )
+})
+
+test("an issuer that answers with a fault, or is away when it is asked for a new key, has none to offer, and nobody's token is blamed", async () => {
+  const { at, of } = world()
+  await of('k1')
+  at.down = true
+  at.now += 30_000
+  await assert.rejects(of('k2'), unreachable)
+  assert.equal((await of('k1')).length, 1)
+  const faulty = openIssuerKeys({ clock: { now: () => 0 }, open: () => async () => Response.json(issuerOf(ISSUER).jwks, { status: 500 }) })
+  await assert.rejects(faulty.of({ issuer: ISSUER, jwksUri: `${ISSUER}/jwks` }, 'k1'), unreachable)
+})
+
 test('keys of two documents are kept apart, although the issuer is the same', async () => {
   const { at, keys } = world()
   await keys.of({ issuer: ISSUER, allowPrivate: true, ca: 'A' }, 'k1')

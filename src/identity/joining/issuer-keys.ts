@@ -30,7 +30,7 @@ interface Known {
 }
 
 /** Signing keys of the kinds that are believed. Symmetric keys in a published set are a trap (HS256 with a public value). */
-function usable(key: Jwk): boolean {
+export function usable(key: Jwk): boolean {
   if (key.use !== undefined && key.use !== 'sig') return false
   return key.kty === 'RSA' || (key.kty === 'EC' && key.crv === 'P-256') || (key.kty === 'OKP' && key.crv === 'Ed25519')
 }
@@ -71,7 +71,7 @@ export function openIssuerKeys({ open, clock }: { readonly open: OpenFetch; read
       const entry = entryOf(place)
       const age = clock.now() - entry.fetchedAt
       const lacks = age >= FRESH_MS || named(entry.keys, kid).length === 0
-      if (lacks && (clock.now() - entry.triedAt >= LOOK_AGAIN_MS || entry.underWay)) {
+      if (lacks && clock.now() - entry.triedAt >= LOOK_AGAIN_MS) {
         try {
           await look(place, entry)
         } catch (error) {

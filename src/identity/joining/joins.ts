@@ -141,7 +141,7 @@ export function openJoining(parts: JoiningParts): Joining {
             throw new JoinRefused(
               'this was shown before, and counts once.',
               { why: 'used before', document, method, subject },
-              { fix: 'Get a new token, and join with that.' },
+              { fix: 'Get a new token, and join with that. Where a machine has the same one for a while, its document may say `once: false`.' },
             )
           return await count?.(trx)
         })

@@ -2,7 +2,7 @@ import type { JWTPayload } from 'jose'
 import { z } from 'zod'
 import type { Claims, JoinMethod } from './method.ts'
 import { notEverything, whole } from './telling.ts'
-import { issuerBlock, tokenProof, verifyWorkloadToken } from './workload-token.ts'
+import { issuerBlock, placeFaults, tokenProof, verifyWorkloadToken } from './workload-token.ts'
 
 export const kubernetesSpec = z.strictObject({
   issuer: z
@@ -55,6 +55,7 @@ export const kubernetes: JoinMethod<KubernetesSpec, z.infer<typeof tokenProof>> 
   // Whoever may make pods in some namespace of the cluster has a token of it.
   telling: { namespace: notEverything, service_account_uid: whole, sub: notEverything },
   provableAgain: true,
+  faults: placeFaults,
   async prove({ token }, { issuer, api, once, jwks, ca, allow_private }, context) {
     const jwksUri = api === undefined ? undefined : `${api.replace(/\/$/, '')}/openid/v1/jwks`
     const found = await verifyWorkloadToken(token, { issuer, jwks, jwksUri, ca, allowPrivate: allow_private }, context, 'kubernetes')

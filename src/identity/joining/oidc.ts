@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { JoinMethod, KeyPlace } from './method.ts'
-import { claimsOfToken, issuerBlock, tokenProof, verifyWorkloadToken } from './workload-token.ts'
+import { claimsOfToken, issuerBlock, placeFaults, tokenProof, verifyWorkloadToken } from './workload-token.ts'
 
 const issuer = z
   .url({ protocol: /^https$/ })
@@ -25,6 +25,7 @@ export const oidc: JoinMethod<IssuerSpec, z.infer<typeof tokenProof>> = {
   spec: oidcSpec,
   proof: tokenProof,
   provableAgain: true,
+  faults: placeFaults,
   prove: ({ token }, spec, context) => proveByToken(token, spec, context, 'oidc'),
 }
 

@@ -106,6 +106,14 @@ test('rule 1: lists that are about a part of the certificates, or of others, are
       /not read \(/,
       oid,
     )
+  // RFC 5280 section 5.3.3: from this entry on it speaks of another authority's certificates.
+  const indirect = new lib.Extension('2.5.29.29', true, new Uint8Array([0x30, 0]))
+  await assert.rejects(
+    list(['05'], { entry: { extensions: [indirect] } }).then(({ read }) => read()),
+    /not read \(2\.5\.29\.29/,
+  )
+  const numbered = await list([], { more: [new lib.Extension('2.5.29.20', true, new Uint8Array([2, 1, 7]))] })
+  assert.equal(ask([numbered, ofRoot]), 'good', 'which number a list has takes nothing from it')
   assert.throws(() => readRevocationList(Buffer.from('no list')), /DER or PEM/)
   assert.throws(() => readRevocationList(Buffer.from([0x30, 3, 1, 2, 3])))
   assert.throws(() => readRevocationList(new Uint8Array(LARGEST_LIST + 1)), /at most/)
@@ -155,6 +163,32 @@ test('a list is kept for five minutes and while nobody answers; an older one tak
   assert.equal(asked, before + 1)
 })
 
+test('rule 11: a long list is read by a thread of its own, and this one turns on meanwhile; what is wrong with it is said all the same', async () => {
+  const long = await list(Array.from({ length: 500 }, (_, i) => `00${(0xc300 + i).toString(16)}`))
+  let answer = long.der
+  const lists = openRevocationLists({ clock: { now: () => NOW }, open: () => async () => new Response(answer) })
+  let turns = 0
+  let over = false
+  const turn = () => {
+    turns++
+    if (!over) setImmediate(turn)
+  }
+  setImmediate(turn)
+  const read = (await lists.of({ url: 'https://crl.example/long.crl' }))[0]!
+  over = true
+  // To read it here takes one turn, however long that is.
+  assert.ok(turns > 10, `${turns} turns`)
+  assert.ok(read.has('00c300') && read.has('00c4f3') && !read.has('00c4f4'))
+  assert.equal(read.isSignedBy(between.cert.publicKey.export({ type: 'spki', format: 'der' })), true)
+  assert.equal(read.isSignedBy(root.cert.publicKey.export({ type: 'spki', format: 'der' })), false)
+  assert.deepEqual([read.issuer, read.thisUpdate, read.nextUpdate], [clean.read().issuer, NOW - HOUR, NOW + HOUR])
+  answer = long.der.slice(0, -1)
+  await assert.rejects(
+    lists.of({ url: 'https://crl.example/cut.crl' }),
+    (error) => error instanceof ChaperoneError && error.code === 'upstream_unavailable' && /End of input/.test(error.detail ?? ''),
+  )
+})
+
 test('a list in a file is read again; what is no ordinary file, or is not there, is none', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'chaperone-crl-'))
   t.after(() => rm(dir, { recursive: true }))
@@ -167,5 +201,11 @@ test('a list in a file is read again; what is no ordinary file, or is not there,
   await writeFile(file, (await list([serials.leaf], { from: 0 })).der)
   now += 30_000
   assert.equal((await lists.of({ file }))[0]?.has(serials.leaf), true)
-  for (const odd of [dir, '/dev/zero', join(dir, 'none')]) await assert.rejects(lists.of({ file: odd }), /no current revocation list/)
+  const none = (why: RegExp) => (error: unknown) =>
+    error instanceof ChaperoneError && error.code === 'upstream_unavailable' && why.test(error.detail!)
+  for (const odd of [dir, '/dev/zero', '/dev/null']) await assert.rejects(lists.of({ file: odd }), none(/no ordinary file/))
+  await assert.rejects(lists.of({ file: join(dir, 'none') }), none(/ENOENT/))
+  assert.equal((await lists.of(clean.pem))[0]?.has(serials.leaf), false, 'one that stands in the document')
+  const faulty = openRevocationLists({ clock: { now: () => now }, open: () => async () => new Response(clean.der, { status: 404 }) })
+  await assert.rejects(faulty.of({ url: 'https://crl.example/list.crl' }), none(/status 404/))
 })

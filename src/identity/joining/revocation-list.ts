@@ -1,9 +1,18 @@
 import { createPublicKey, type X509Certificate } from 'node:crypto'
 import { AsnConvert } from '@peculiar/asn1-schema'
-import { Certificate, CertificateList, id_ce_cRLNumber, id_ce_keyUsage, KeyUsage, KeyUsageFlags, type Name } from '@peculiar/asn1-x509'
+import {
+  AlgorithmIdentifier,
+  Certificate,
+  CertificateList,
+  id_ce_cRLNumber,
+  id_ce_keyUsage,
+  KeyUsage,
+  KeyUsageFlags,
+  type Name,
+} from '@peculiar/asn1-x509'
 import { verifies } from './signature-kinds.ts'
 
-/** 16,000 revoked certificates, which take half a second to read: a list is read when it has changed. */
+/** 16,000 revoked certificates, which take half a second to read (`list-thread.ts`). */
 export const LARGEST_LIST = 512 * 1024
 /** The reader's own limit is for single certificates; one entry is about six nodes. */
 const MOST_NODES = 200_000
@@ -20,6 +29,16 @@ export interface RevocationList {
   has(serial: string): boolean
   /** Whether the key (DER, SPKI) made it. */
   isSignedBy(spki: Uint8Array): boolean
+}
+
+/** What was read of one, as a thread can hand it to another. */
+export interface ReadList extends Pick<RevocationList, 'issuer' | 'thisUpdate' | 'nextUpdate'> {
+  /** serial numbers in hex, each behind a space: one text is handed over at once, and thousands of them one by one */
+  readonly revoked: string
+  readonly signed: Uint8Array
+  readonly signature: Uint8Array
+  /** DER */
+  readonly signatureAlgorithm: Uint8Array
 }
 
 /** A certificate, as a session keeps in mind what it rests on: under which key (base64 of the SPKI) which number. */
@@ -40,36 +59,48 @@ export const vouchedBy = (way: readonly X509Certificate[]): readonly Vouched[] =
   }))
 
 /** Reads a list in DER, or in one block of PEM. Throws what makes it unreadable, and for one that says less than all there is. */
-export function readRevocationList(bytes: Uint8Array): RevocationList {
+export const readRevocationList = (bytes: Uint8Array): RevocationList => listOf(readList(bytes))
+
+/** The first half, which takes long. */
+export function readList(bytes: Uint8Array): ReadList {
   if (bytes.length > LARGEST_LIST) throw new Error(`a revocation list is at most ${LARGEST_LIST} bytes long`)
   const list = AsnConvert.parse(derOf(bytes), CertificateList, { berOptions: { maxNodes: MOST_NODES } })
   const { tbsCertList, tbsCertListRaw, signatureAlgorithm, signature } = list
   // Critical ones say that it is about some of the certificates, or of other authorities, or what changed since another (RFC 5280 section 5.2).
   for (const { critical, extnID } of tbsCertList.crlExtensions ?? [])
     if (critical && extnID !== id_ce_cRLNumber) throw new Error(`a revocation list of this kind is not read (${extnID})`)
-  const revoked = new Set<string>()
+  let revoked = ''
   for (const { userCertificate, crlEntryExtensions = [] } of tbsCertList.revokedCertificates ?? []) {
     const strange = crlEntryExtensions.find(({ critical }) => critical)
     if (strange) throw new Error(`a revocation list of this kind is not read (${strange.extnID})`)
-    revoked.add(hex(userCertificate))
+    revoked += ` ${hex(userCertificate)}`
   }
   if (!tbsCertListRaw) throw new Error('what was signed is not there')
-  const known = new Map<string, boolean>()
   return {
     issuer: nameOf(tbsCertList.issuer),
     thisUpdate: tbsCertList.thisUpdate.getTime().getTime(),
     nextUpdate: tbsCertList.nextUpdate?.getTime().getTime(),
-    has: (serial) => revoked.has(serial),
+    revoked,
+    signed: new Uint8Array(tbsCertListRaw),
+    signature: new Uint8Array(signature),
+    signatureAlgorithm: new Uint8Array(AsnConvert.serialize(signatureAlgorithm)),
+  }
+}
+
+/** The second half, which takes a few milliseconds. */
+export function listOf({ issuer, thisUpdate, nextUpdate, revoked, signed, signature, signatureAlgorithm }: ReadList): RevocationList {
+  const serials = new Set(revoked.split(' ').slice(1))
+  const algorithm = AsnConvert.parse(signatureAlgorithm, AlgorithmIdentifier)
+  const known = new Map<string, boolean>()
+  return {
+    issuer,
+    thisUpdate,
+    nextUpdate,
+    has: (serial) => serials.has(serial),
     isSignedBy(spki) {
       const key = Buffer.from(spki).toString('base64')
       const answer =
-        known.get(key) ??
-        verifies(
-          signatureAlgorithm,
-          new Uint8Array(tbsCertListRaw),
-          new Uint8Array(signature),
-          createPublicKey({ key: Buffer.from(spki), type: 'spki', format: 'der' }),
-        )
+        known.get(key) ?? verifies(algorithm, signed, signature, createPublicKey({ key: Buffer.from(spki), type: 'spki', format: 'der' }))
       if (known.size < MOST_KEYS) known.set(key, answer)
       return answer
     },

@@ -4,8 +4,9 @@ import { open as openFile } from 'node:fs/promises'
 import { z } from 'zod'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
+import { readInThread } from './list-thread.ts'
 import type { OpenFetch } from './method.ts'
-import { LARGEST_LIST, type RevocationList, readRevocationList } from './revocation-list.ts'
+import { LARGEST_LIST, type RevocationList } from './revocation-list.ts'
 
 /** A list that was fetched is not asked for again for so long: with the sweep, the longest that a revocation takes to count here. */
 const FRESH_MS = 5 * 60_000
@@ -13,9 +14,11 @@ const FRESH_MS = 5 * 60_000
 const LOOK_AGAIN_MS = 30_000
 const MOST_LISTS = 64
 const MOST_OF_ONE = 20
+/** In a document it is read again with every one that is applied, by the thread that serves everybody. */
+const LARGEST_WRITTEN = 64 * 1024
 
 const one = z.union([
-  z.string().min(1).max(LARGEST_LIST),
+  z.string().min(1).max(LARGEST_WRITTEN),
   z.strictObject({
     url: z
       .url({ protocol: /^https$/ })
@@ -64,11 +67,11 @@ export function openRevocationLists({ open, clock }: { readonly open: OpenFetch;
     const now = clock.now()
     const age = now - entry.fetchedAt
     const due = typeof place === 'string' ? entry.list === undefined : 'file' in place || age >= FRESH_MS || (entry.list?.nextUpdate ?? 0) <= now
-    if (due && (now - entry.triedAt >= LOOK_AGAIN_MS || entry.underWay)) {
+    if (due && now - entry.triedAt >= LOOK_AGAIN_MS) {
       entry.underWay ??= bytesOf(open, place)
-        .then((bytes) => {
+        .then(async (bytes) => {
           const digest = sha256(bytes)
-          if (entry.list === undefined || digest !== entry.bytes) take(entry, readRevocationList(bytes), digest)
+          if (entry.list === undefined || digest !== entry.bytes) take(entry, await readInThread(bytes), digest)
           entry.fetchedAt = clock.now()
         })
         .catch((error: unknown) => {

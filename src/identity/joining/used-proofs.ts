@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Store, Write } from '../../store/store.ts'
+import type { Database, Store, Write } from '../../store/store.ts'
 
 /** Only the hash is kept: what a proof said is nobody's business later. */
 const keyOf = (scope: string, proof: string): string => createHash('sha256').update(`${scope}\n${proof}`).digest('hex')
@@ -12,6 +12,11 @@ export async function useProof(trx: Write, scope: string, proof: { readonly key:
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirstOrThrow()
   return (numInsertedOrUpdatedRows ?? 0n) > 0n
+}
+
+/** Whether it is marked. For a clear answer beforehand: only `useProof` counts it once. */
+export async function wasUsed(db: Database, scope: string, key: string): Promise<boolean> {
+  return (await db.selectFrom('used_proofs').select('key').where('key', '=', keyOf(scope, key)).executeTakeFirst()) !== undefined
 }
 
 /** Forgets the proofs that nobody would believe any more. */

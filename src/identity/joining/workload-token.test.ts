@@ -3,7 +3,7 @@ import { createHmac } from 'node:crypto'
 import { test } from 'node:test'
 import { issuerOf, joinContext, NOW, refusedFor as refused } from './joining.fixture.ts'
 import type { JoinRefused } from './refused.ts'
-import { claimsOfToken, verifyWorkloadToken } from './workload-token.ts'
+import { claimsOfToken, tokenProof, verifyWorkloadToken } from './workload-token.ts'
 
 const at = issuerOf('https://ci.example')
 const place = { issuer: at.issuer, jwks: at.jwks }
@@ -49,6 +49,18 @@ test('rule 1: a token signed with the public key as a shared secret (HS256) is r
   await assert.rejects(
     verifyWorkloadToken(forged, { issuer: rsa.issuer, jwks: rsa.jwks }, joinContext(), 'oidc'),
     refused(/"HS256" are not believed/),
+  )
+})
+
+test('rule 1: what is not three parts with a header is no token', async () => {
+  const [header, payload, signature] = (await at.token()).split('.')
+  const kid = { alg: 'ES256', kid: 'k1' }
+  for (const bad of ['', 'x', `${header}.${payload}`, `${header}.${payload}.${signature}.x`, `${b64({ ...kid, alg: 7 })}.${payload}.${signature}`])
+    await assert.rejects(verify(bad), refused(/not a signed token/), bad)
+  await assert.rejects(verify(`${header}.%%.${signature}`), refused(/signature|cannot be read/))
+  assert.deepEqual(
+    [1, 16 * 1024, 16 * 1024 + 1, 0].map((length) => tokenProof.safeParse({ token: 'x'.repeat(length) }).success),
+    [true, true, false, false],
   )
 })
 

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import { decodeProtectedHeader, errors, type JWTPayload } from 'jose'
 import { z } from 'zod'
+import { readBundle } from '../../ca/pem.ts'
 import { toChaperoneError } from '../../errors.ts'
-import { ALGORITHMS, TOLERANCE_S, verifyWith } from './issuer-keys.ts'
+import { ALGORITHMS, TOLERANCE_S, usable, verifyWith } from './issuer-keys.ts'
 import type { Claims, JoinContext, KeyPlace } from './method.ts'
 import { JoinRefused, shownValue, unproven } from './refused.ts'
 
@@ -21,6 +22,39 @@ export const issuerBlock = {
     .describe('the keys of the issuer, pinned: nothing is fetched, and a new key of the issuer must be applied here'),
   ca: z.string().max(65_536).optional().describe('PEM of the authority behind the certificate of the issuer, believed beside the public ones'),
   allow_private: z.literal(true).optional().describe('the issuer may lie inside your own network; else only public addresses are asked'),
+}
+
+/** What of a place would let nobody in, and say so only to whoever comes; and what must not lie in a document at all. */
+export function placeFaults({ jwks, ca }: Pick<KeyPlace, 'jwks' | 'ca'>): readonly PlaceFault[] {
+  const faults: PlaceFault[] = []
+  if (ca !== undefined && !isBundle(ca))
+    faults.push({ path: ['ca'], message: 'This is not a certificate in PEM.', fix: 'Paste the whole block, from -----BEGIN CERTIFICATE----- on.' })
+  if (jwks?.keys.some((key) => SECRET_PARTS.some((part) => Object.hasOwn(key, part))))
+    faults.push({
+      path: ['jwks'],
+      message: 'One of these keys is secret: whoever reads this document could make tokens with it.',
+      fix: 'Make new keys at the issuer, and paste what it publishes (jwks_uri): without d and k.',
+    })
+  else if (jwks && !jwks.keys.some(usable))
+    faults.push({ path: ['jwks'], message: 'None of these keys can be used: RSA, P-256 and Ed25519 are believed, and keys that sign.' })
+  return faults
+}
+
+interface PlaceFault {
+  readonly path: readonly string[]
+  readonly message: string
+  readonly fix?: string
+}
+
+/** Members of private and symmetric keys (RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1). */
+const SECRET_PARTS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
+
+function isBundle(pem: string): boolean {
+  try {
+    return readBundle(pem).length > 0
+  } catch {
+    return false
+  }
 }
 
 export interface Verified {

@@ -13,6 +13,7 @@ import { browserPlace, told } from '../place.fixture.ts'
 import { openDirectories } from './directories.ts'
 import { regrant } from './gifts.ts'
 import { openProviders } from './openid.ts'
+import { keepSignIns } from './sign-ins.ts'
 
 const REDIRECT = 'https://chaperone.example.org/signin/with/company/callback'
 const authority = await fakeAuthority()
@@ -60,6 +61,7 @@ async function place(t: TestContext, more: Record<string, unknown> = {}) {
       reveal: async () => 'a secret of the client',
       clock: here.clock,
     }),
+    signIns: keepSignIns(here),
     documents: () => [...documents].map(([name, spec]) => ({ name, spec })),
   })
   const begin = (directory = 'company', ask: { fresh?: boolean; link?: { identityId: string; sessionId: string } } = {}) =>

@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { type DirectorySpec, directorySpec } from '../../catalog/directory.ts'
+import { parseDuration } from '../../encoding/duration.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { findIdentity, type IdentityRecord } from '../../identity/directory.ts'
 import type { AccountTable } from '../../store/tables-identity.ts'
@@ -7,11 +8,12 @@ import type { Cookie } from '../browser.ts'
 import { nameOf } from '../invited.ts'
 import { recordRefusals } from '../recorded.ts'
 import { addAccount, namedByDocument, nameFrom, personFor, subjectKey } from './accounts.ts'
-import { type Introduced, toldBy } from './claims.ts'
+import { type Claims, type Introduced, toldBy } from './claims.ts'
 import { type Flow, keepFlows } from './flows.ts'
-import { giveTo, groupsOf, rolesOfGroups } from './gifts.ts'
+import { followWith } from './follow.ts'
 import type { Providers } from './openid.ts'
-import { changed, givesOther, isHere, LastAdministrator, type PeopleParts, reduceRights } from './people.ts'
+import { changed, isHere, type PeopleParts } from './people.ts'
+import type { SignIns } from './sign-ins.ts'
 
 /** Signing in at the directories of the company (OpenID Connect). Every success and every refusal is a record. */
 export interface Directories {
@@ -42,12 +44,15 @@ export interface Arrived {
   readonly next: string
   /** The directory vouches for a second factor that counts here. */
   readonly factor: boolean
+  /** What his session must name, so that it ends when the provider ends this. */
+  readonly signIn?: string
   /** It was to link an account; nobody was signed in by it. */
   readonly linked: boolean
 }
 
 export interface DirectoriesParts extends PeopleParts {
   readonly providers: Providers
+  readonly signIns: Pick<SignIns, 'keep'>
   /** The `directory` documents that hold now. */
   readonly documents: () => readonly { readonly name: string; readonly spec: unknown }[]
 }
@@ -55,8 +60,9 @@ export interface DirectoriesParts extends PeopleParts {
 const TRIES = 3
 
 export function openDirectories(parts: DirectoriesParts): Directories {
-  const { store, audit, clock, providers, raised } = parts
+  const { store, audit, clock, providers, signIns } = parts
   const recorded = recordRefusals(audit)
+  const follow = followWith(parts)
   const flows = keepFlows(store, () => clock.now())
 
   function specOf(name: string): DirectorySpec {
@@ -138,41 +144,6 @@ export function openDirectories(parts: DirectoriesParts): Directories {
     return store.write((trx) => addAccount(trx, name, ask, identity, { data: '{}', groups: '[]', now: clock.now() }))
   }
 
-  /** What the directory said this time holds from now on: groups that are lost take their roles with them, before he is let in. */
-  async function follow(name: string, spec: DirectorySpec, account: AccountTable, told: Introduced): Promise<void> {
-    const now = clock.now()
-    const groups = JSON.stringify(told.groups)
-    const seen = {
-      user_name: told.userName,
-      email: told.email ?? null,
-      last_login_at: now,
-      updated_at: now,
-      ...(spec.groups === 'scim' ? {} : { groups }),
-    }
-    const next = { ...account, ...seen }
-    const gift = { roles: rolesOfGroups(spec, await groupsOf(store.db, spec, next)), traits: told.traits }
-    if (!(await givesOther(store.db, account.identity_id, name, gift))) {
-      await store.write((trx) => trx.updateTable('accounts').set(seen).where('id', '=', account.id).execute())
-      return
-    }
-    const person = await findIdentity(store.db, { id: account.identity_id })
-    if (!person) return
-    const more = { account: account.id, roles: gift.roles, traits: gift.traits, groups: told.groups.slice(0, 50) }
-    const change = changed(name, person, 'roles and traits', more)
-    await audit.append(change)
-    try {
-      const { epoch } = await reduceRights(parts, change, async (trx) => {
-        await trx.updateTable('accounts').set(seen).where('id', '=', account.id).execute()
-        await giveTo(trx, name, spec, next, told.traits, now)
-      })
-      await raised(epoch)
-    } catch (error) {
-      // The last administrator keeps what he had, and comes in: there is nobody else who could mend it.
-      if (!(error instanceof LastAdministrator)) throw error
-      await store.write((trx) => trx.updateTable('accounts').set({ last_login_at: now }).where('id', '=', account.id).execute())
-    }
-  }
-
   return {
     list: () =>
       parts
@@ -223,24 +194,38 @@ export function openDirectories(parts: DirectoriesParts): Directories {
         // RFC 9700, 4.4: each provider has an address of its own to come back to, so one cannot pass off its answer as another's.
         if (flow.directory !== directory || flow.issuer !== spec.issuer || flow.clientId !== spec.client_id)
           throw new ChaperoneError('directory_refused', 'This sign-in belongs to another directory.', { fix: 'Begin again on the sign-in page.' })
-        const claims = await providers.redeem(directory, spec, { ...flow, state: state!, came })
+        const { claims, refresh } = await providers.redeem(directory, spec, { ...flow, state: state!, came })
         const told = toldBy(spec, claims, clock.now())
+        if (spec.recheck !== undefined && refresh === undefined && !flow.link) throw cannotBeAsked(directory)
         const account = await (flow.link ? linkTo(directory, spec, told, flow.link) : twice(() => accountOf(directory, spec, told)))
         const before = await findIdentity(store.db, { id: account.identity_id })
         if (before?.state !== 'active' || !isHere(account))
           throw new ChaperoneError('identity_disabled', 'You are disabled or deleted here.', {
             detail: `${before?.name}, state ${before?.state}, account ${account.id} ${isHere(account) ? 'here' : 'gone'}`,
           })
-        await follow(directory, spec, account, told)
+        await follow(directory, spec, account, told, { signedIn: true })
         const identity = (await findIdentity(store.db, { id: account.identity_id }))!
         await audit.append({
           type: 'factor.used',
           actor: nameOf(identity),
           data: { how: 'directory', directory, account: account.id, subject: told.sub, secondFactor: told.factor },
         })
-        return { identity, directory, subject: told.sub, next: flow.next, factor: told.factor, linked: flow.link !== undefined }
+        const arrived = { identity, directory, subject: told.sub, next: flow.next, factor: told.factor, linked: flow.link !== undefined }
+        return flow.link ? arrived : { ...arrived, signIn: await kept(directory, spec, { identityId: identity.id, told, claims, refresh }) }
       })
     },
+  }
+
+  function kept(
+    directory: string,
+    { issuer, recheck }: DirectorySpec,
+    { identityId, told, claims, refresh }: { identityId: string; told: Introduced; claims: Claims; refresh: string | undefined },
+  ): Promise<string> {
+    return signIns.keep({
+      ...{ directory, issuer: issuer!, subject: told.sub, identityId },
+      sid: typeof claims.sid === 'string' && claims.sid !== '' ? claims.sid.slice(0, 255) : undefined,
+      refresh: recheck === undefined || refresh === undefined ? undefined : { token: refresh, everyMs: parseDuration(recheck) },
+    })
   }
 
   /** Of two first sign-ins at once, the second finds what the first has made. */
@@ -259,4 +244,11 @@ export function openDirectories(parts: DirectoriesParts): Directories {
 const taken = (name: string) =>
   new ChaperoneError('directory_refused', `The name ${name} is somebody's here already, or was.`, {
     fix: `If that is you: sign in as before and link this account on the account page, or have an administrator write it into the document of ${name}.`,
+  })
+
+/** Else his sessions would run to their end whatever becomes of him there, and the document says that they do not. */
+const cannotBeAsked = (directory: string) =>
+  new ChaperoneError('directory_refused', `Signing in at ${directory} did not work: it could not be asked later whether you are still there.`, {
+    fix: 'Whoever administers Chaperone has the provider give refresh tokens to it: most want `offline_access` among `scopes`, and the grant switched on.',
+    detail: 'the document says `recheck`, and the provider gave no refresh token',
   })

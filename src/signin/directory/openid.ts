@@ -6,13 +6,30 @@ import { ChaperoneError } from '../../errors.ts'
 import type { Outgoing } from '../../vault/outbound.ts'
 import { CLOCKS_APART_S, type Claims, claimsAsked } from './claims.ts'
 
-/** The only file that speaks OpenID Connect: everything about its tokens is checked by the library, under the settings that stand here. */
+/** The only file that speaks to a provider: everything about its tokens is checked by the library, under the settings that stand here. */
 export interface Providers {
   /** Where to send the person. */
   authorizationUrl(name: string, spec: DirectorySpec, ask: Ask & { readonly challenge: string; readonly fresh: boolean }): Promise<URL>
-  /** What the provider says of whoever came back. Throws `directory_refused`, `upstream_unavailable`. */
-  redeem(name: string, spec: DirectorySpec, ask: Ask & { readonly verifier: string; readonly fresh: boolean; readonly came: URL }): Promise<Claims>
+  /** What the provider says of whoever came back, and by what it can be asked again. Throws `directory_refused`, `upstream_unavailable`. */
+  redeem(
+    name: string,
+    spec: DirectorySpec,
+    ask: Ask & { readonly verifier: string; readonly fresh: boolean; readonly came: URL },
+  ): Promise<{ readonly claims: Claims; readonly refresh: string | undefined }>
+  /** Whether it still lets somebody in. Never throws. */
+  askAgain(name: string, spec: DirectorySpec, of: { readonly refresh: string; readonly subject: string }): Promise<AskedAgain>
 }
+
+/** `nothing`: it could not be asked, which is neither. */
+export type AskedAgain =
+  | {
+      readonly said: 'yes'
+      /** the one to ask with next: most give another one each time */
+      readonly refresh: string
+      /** All that the document asks for; undefined where it did not say all of that. */
+      readonly claims: Claims | undefined
+    }
+  | { readonly said: 'no' | 'nothing'; readonly why: string }
 
 interface Ask {
   readonly redirect: string
@@ -126,18 +143,54 @@ export function openProviders({ outgoing, reveal, clock }: ProvidersParts): Prov
         })
         const claims = tokens.claims()
         if (!claims) throw refused(name, 'it gave no ID token')
-        const missing = claimsAsked(spec).some((claim) => !Object.hasOwn(claims, claim))
-        if (!missing || configuration.serverMetadata().userinfo_endpoint === undefined) return { ...claims }
-        // Thin ID tokens (Okta, Keycloak) leave groups and names to this. It must be of the same person (Core 5.3.2), and never overrides.
-        const more = await client.fetchUserInfo(configuration, tokens.access_token, claims.sub)
-        return { ...more, ...claims }
+        return { claims: await completed(configuration, spec, tokens.access_token, claims), refresh: tokens.refresh_token }
       } catch (error) {
         throw told(name, error)
       } finally {
         keepKeys(there, configuration)
       }
     },
+
+    async askAgain(name, spec, { refresh, subject }) {
+      try {
+        const there = await configured(name, spec)
+        const configuration = withKeys(there)
+        const tokens = await client.refreshTokenGrant(configuration, refresh).finally(() => keepKeys(there, configuration))
+        const said = tokens.claims()
+        // Core 12.2.
+        if (said && said.sub !== subject) return { said: 'no', why: 'it answered for somebody else' }
+        // The token of before may be used up by now, so whatever goes wrong from here on must not lose the new one.
+        const claims = await completed(configuration, spec, tokens.access_token, said ?? { sub: subject }).catch(() => undefined)
+        const whole = claims !== undefined && claimsAsked(spec).every((claim) => Object.hasOwn(claims, claim))
+        return { said: 'yes', refresh: tokens.refresh_token ?? refresh, claims: whole ? claims : undefined }
+      } catch (error) {
+        return notYes(name, error)
+      }
+    },
   }
+}
+
+/** Thin ID tokens (Okta, Keycloak) leave groups and names to the userinfo endpoint. It must be of the same person (Core 5.3.2), and never overrides. */
+async function completed(
+  configuration: client.Configuration,
+  spec: DirectorySpec,
+  accessToken: string,
+  claims: Claims & { readonly sub: string },
+): Promise<Claims> {
+  const missing = claimsAsked(spec).some((claim) => !Object.hasOwn(claims, claim))
+  if (!missing || configuration.serverMetadata().userinfo_endpoint === undefined) return { ...claims }
+  return { ...(await client.fetchUserInfo(configuration, accessToken, claims.sub)), ...claims }
+}
+
+/** What a provider says of our application, and not of the person (RFC 6749 section 5.2): no word about him. */
+const OF_US = new Set(['invalid_client', 'unauthorized_client', 'unsupported_grant_type', 'invalid_scope', 'invalid_request'])
+const LATER = new Set(['server_error', 'temporarily_unavailable', 'slow_down'])
+
+function notYes(name: string, error: unknown): AskedAgain {
+  if (error instanceof client.ResponseBodyError && error.status < 500 && error.status !== 429 && !OF_US.has(error.error) && !LATER.has(error.error))
+    return { said: 'no', why: `${error.error}: ${error.error_description ?? ''}`.slice(0, 300) }
+  const { message, detail } = told(name, error)
+  return { said: 'nothing', why: `${message} ${detail ?? ''}`.slice(0, 500) }
 }
 
 interface Known {

@@ -22,7 +22,7 @@ import { subjectKey } from '../directory/accounts.ts'
 import { usualAgent } from './agents.ts'
 import { type Grants, LONGEST_GRANT_MS } from './grants.ts'
 import type { GrantHandler } from './provider.ts'
-import { DEFAULT_SCOPE, kindsOf, readResource } from './resources.ts'
+import { canonical, DEFAULT_SCOPE, kindsOf, readResource, resourceUrl } from './resources.ts'
 
 /** RFC 8725 section 3.11: an ID token of the same issuer, which many applications get to see, is none. */
 const TYP = 'oauth-id-jag+jwt'
@@ -50,7 +50,7 @@ export interface AssertionParts {
   readonly grants: Grants
   readonly sessions: Pick<Sessions, 'start' | 'end' | 'endDelegations'>
   readonly keys: IssuerKeys
-  readonly places: { readonly web: string }
+  readonly places: { readonly web: string; readonly data: string }
 }
 
 /**
@@ -104,10 +104,11 @@ export function assertionGrant(parts: AssertionParts): GrantHandler {
     // By our clock too: one that says it was made tomorrow lives until then.
     const madeAt = Math.min(claims.iat, clock.now() / 1000 + TOLERANCE_S)
     if (claims.exp - madeAt > LONGEST_LIFE_S) return refuse('it lives too long')
-    const resource = readResource(places.web, claims.resource)
+    const resource = readResource(places.web, canonical(places, claims.resource))
     if (!resource) return refuse('its resource is none of ours')
     const { resource: wanted } = parameters
-    if (wanted !== undefined && wanted !== claims.resource) return refuse('another resource is asked for than it is for')
+    if (wanted !== undefined && canonical(places, String(wanted)) !== canonical(places, claims.resource))
+      return refuse('another resource is asked for than it is for')
 
     const account = await store.db
       .selectFrom('accounts')
@@ -149,7 +150,8 @@ export function assertionGrant(parts: AssertionParts): GrantHandler {
         client: { id: clientId, name: client.client_name },
         ...(before ? { standing: before } : {}),
       },
-      ({ chain }) => grants.mintOnce(chain, clientId, { audience: claims.resource, scope, ...(holder === undefined ? {} : { holder }) }),
+      ({ chain }) =>
+        grants.mintOnce(chain, clientId, { audience: resourceUrl(places.web, resource.server), scope, ...(holder === undefined ? {} : { holder }) }),
     )
     return { minted, scope }
   }

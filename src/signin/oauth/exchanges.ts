@@ -9,7 +9,7 @@ import type { Store } from '../../store/store.ts'
 import { type Clients, isItself } from './clients.ts'
 import type { Grants } from './grants.ts'
 import type { GrantHandler } from './provider.ts'
-import { DEFAULT_SCOPE, readResource, readsOnly } from './resources.ts'
+import { canonical, DEFAULT_SCOPE, readResource, readsOnly } from './resources.ts'
 
 export interface ExchangePartsOfOauth {
   readonly store: Store
@@ -19,7 +19,7 @@ export interface ExchangePartsOfOauth {
   readonly tokens: Tokens
   readonly clients: Clients
   readonly grants: Grants
-  readonly places: { readonly web: string }
+  readonly places: { readonly web: string; readonly data: string }
   readonly trustDomain: string
   readonly see: (chain: readonly ChainLink[]) => Promise<void>
 }
@@ -53,7 +53,7 @@ export function exchangeGrant(parts: ExchangePartsOfOauth): GrantHandler {
     const principal = await tokens.verify(given, claimed)
     if (principal.boundTo !== undefined) throw refused('the subject token is bound to a certificate')
     const { resource } = parameters
-    const audience = resource === undefined ? claimed : String(resource)
+    const audience = resource === undefined ? claimed : canonical(places, String(resource))
     if (audience !== claimed && (claimed !== house || !readResource(places.web, audience))) throw refused('it may not be used at that resource')
     if (audience === house) throw refused('say which resource')
     const session = await sessions.open(principal)

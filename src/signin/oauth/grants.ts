@@ -10,6 +10,7 @@ import type { Tokens } from '../../identity/tokens.ts'
 import type { ChainLink, LiveSession, Principal, Sessions } from '../../identity/types.ts'
 import { newId } from '../../ids.ts'
 import type { Store } from '../../store/store.ts'
+import { holdSignInOf } from '../directory/sign-ins.ts'
 import type { Holder } from './holder.ts'
 import { openRecords } from './records.ts'
 import { readResource, type Scope } from './resources.ts'
@@ -183,7 +184,7 @@ export function openGrants({ store, audit, clock, sessions, tokens, copied, stop
           client: grant.client,
           lifeMs: Math.max(1, grant.until - clock.now()),
           ...(grant.parent === undefined ? {} : { parentId: grant.parent }),
-          ...(grant.givenIn === undefined ? {} : { givenIn: grant.givenIn }),
+          ...(grant.givenIn === undefined ? {} : { givenIn: grant.givenIn, still: (trx) => holdSignInOf(trx, grant.givenIn!) }),
         })
         grant = { ...grant, session: started.id, until: Math.min(grant.until, started.expiresAt) }
       }

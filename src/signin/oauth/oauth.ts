@@ -53,7 +53,13 @@ export interface Oauth {
   /** Answers errors too, and never rejects. */
   handle(request: IncomingMessage, response: ServerResponse): Promise<void>
   /** What of it is served where certificates are shown (RFC 8705), for whoever showed one. */
-  readonly mutual: { has(path: string): boolean; handle(request: IncomingMessage, response: ServerResponse, holder: Holder): Promise<void> }
+  readonly mutual: {
+    /** What says of itself how it is reached there, to anybody (RFC 9728). */
+    describes(path: string): boolean
+    describe(request: IncomingMessage, response: ServerResponse): void
+    has(path: string): boolean
+    handle(request: IncomingMessage, response: ServerResponse, holder: Holder): Promise<void>
+  }
   /** What waits for a person; undefined when it is over, or began in another browser. `cookies` is the browser's header. */
   waiting(uid: string, cookies: string | null): Promise<Waiting | undefined>
   ask(web: WebSession, waiting: Waiting, chosen?: Chosen): Promise<Asked>
@@ -122,7 +128,7 @@ export function openOauth(parts: OauthParts): Oauth {
   async function handle(request: IncomingMessage, response: ServerResponse, holder?: Holder): Promise<void> {
     const path = (request.url ?? '/').split('?', 1)[0]!
     try {
-      if (isMetadataPath(path)) return describe(request, response, path)
+      if (isMetadataPath(path)) return describe(request, response, path, false)
       countFor(path)(addressOf(request))
       if ((request.url ?? '').length > MOST_URL || Number(request.headers['content-length'] ?? 0) > MOST_BODY)
         return answer(response, 413, { error: 'invalid_request', error_description: 'too large' })
@@ -146,7 +152,12 @@ export function openOauth(parts: OauthParts): Oauth {
     has: (path) => SERVED.has(path) || resumes(path) || isMetadataPath(path),
 
     handle: (request, response) => handle(request, response),
-    mutual: { has: (path) => path === ROUTES.token || path === ROUTES.revocation, handle },
+    mutual: {
+      describes: isMetadataPath,
+      describe: (request, response) => describe(request, response, (request.url ?? '/').split('?', 1)[0]!, true),
+      has: (path) => path === ROUTES.token || path === ROUTES.revocation,
+      handle,
+    },
 
     async waiting(uid, cookies) {
       const pending = await (await serving()).pending(uid, cookieOf(cookies))
@@ -182,7 +193,7 @@ export function openOauth(parts: OauthParts): Oauth {
   }
 
   /** Anybody may read it, from any page, in any version of the protocol: it says the same for servers that exist and for others (rule 8). */
-  function describe(request: IncomingMessage, response: ServerResponse, path: string): void {
+  function describe(request: IncomingMessage, response: ServerResponse, path: string, mutual: boolean): void {
     response.setHeader('Access-Control-Allow-Origin', '*')
     response.setHeader('Access-Control-Allow-Headers', '*')
     if (request.method === 'OPTIONS')
@@ -190,7 +201,7 @@ export function openOauth(parts: OauthParts): Oauth {
     const resource = metadataAt(path)
     if (!resource) answer(response, 404, { error: 'not_found' })
     else if (request.method !== 'GET' && request.method !== 'HEAD') answer(response, 405, { error: 'invalid_request' })
-    else answer(response, 200, resourceMetadata(places.web, `https://${places.web}`, resource))
+    else answer(response, 200, resourceMetadata(mutual ? places.data : places.web, `https://${places.web}`, resource, mutual))
   }
 }
 

@@ -11,7 +11,7 @@ import { asOurs, dropCookie, HEADERS, metadata } from './answers.ts'
 import type { Clients } from './clients.ts'
 import type { Grants, Minted } from './grants.ts'
 import type { Holder } from './holder.ts'
-import { DEFAULT_SCOPE, readsOnly, resourceUrl, type Scope } from './resources.ts'
+import { canonical, DEFAULT_SCOPE, readsOnly, resourceUrl, type Scope } from './resources.ts'
 import { ROUTES } from './routes.ts'
 import { SESSION_COOKIE, settingsOf } from './settings.ts'
 
@@ -114,7 +114,8 @@ export function openOauthServer(parts: OauthServerParts): OauthServer {
     const held = oidc.entities.RefreshToken
     const { resource, scope } = oidc.params
     if (readsOnly(scope) && !readsOnly(held?.scope)) throw new errors.InvalidScope('what was agreed to is not made less here', 'mcp:read')
-    if (resource !== undefined && ![held?.resource].flat().includes(String(resource))) throw new errors.InvalidTarget()
+    const given = [held?.resource].flat().map((one) => canonical(places, String(one)))
+    if (resource !== undefined && !given.includes(canonical(places, String(resource)))) throw new errors.InvalidTarget()
     if (held) await asked(grants.assertLive(held.grantId, answering()?.holder))
   }
 
@@ -122,7 +123,7 @@ export function openOauthServer(parts: OauthServerParts): OauthServer {
     issuer,
     settingsOf({
       ...parts,
-      web,
+      ...places,
       trustDomain,
       adapter: makeAdapter({ store, clock, clients, grants, answering }),
       holder: () => answering()?.holder,
@@ -204,7 +205,7 @@ export function openOauthServer(parts: OauthServerParts): OauthServer {
         uid,
         clientId: String(client_id),
         redirectUri: String(redirect_uri),
-        resource: [resource].flat().map(String)[0] ?? resourceUrl(web, undefined),
+        resource: canonical(places, [resource].flat().map(String)[0] ?? resourceUrl(web, undefined)),
         scopes: String(scope ?? DEFAULT_SCOPE).split(' '),
       }
     },

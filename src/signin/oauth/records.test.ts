@@ -77,9 +77,11 @@ for (const dialect of ['sqlite', 'postgres'] as const) {
       await begin('192.0.2.1', 'of-the-office')
       for (let i = 0; i < 100; i++) await begin('198.51.100.7', `flood-${i}`)
       assert.ok(await records.find('flood-0'))
-      // Whoever has his place keeps it when it is written again, from wherever.
+      // What its person has answered is written again by our own pages, and holds no place of its network any more.
       await begin(undefined, 'flood-0')
       await begin('198.51.100.7', 'flood-100')
+      assert.ok(await records.find('flood-1'))
+      await begin('198.51.100.7', 'flood-101')
       assert.equal(await records.find('flood-1'), undefined)
       for (const id of ['flood-0', 'flood-2', 'flood-100', 'of-the-office']) assert.ok(await records.find(id), id)
       // Of one /48 two hundred, from however many of its /64s, however they are written.
@@ -87,26 +89,50 @@ for (const dialect of ['sqlite', 'postgres'] as const) {
       for (let i = 0; i < 201; i++) await begin(`2001:${i % 2 ? 'db8' : 'DB8'}:1:${i.toString(16)}::1`, `six-${i}`)
       assert.equal(await records.find('six-0'), undefined)
       for (const id of ['six-1', 'six-200', 'neighbour', 'of-the-office']) assert.ok(await records.find(id), id)
-      // All places are taken: one more is refused, and takes the place of nobody.
+    })
+
+    test('rule 11: a flood from hundreds of networks takes places from itself, and an honest sign-in keeps its own', async (t) => {
+      const { store, clock } = await open(t)
+      await store.write((trx) => trx.deleteFrom('oauth_records').execute())
+      let address: string | undefined
+      const records = openRecords(store, clock, 'Interaction', () => address)
+      const begin = async (from: string | undefined, id: string) => {
+        address = from
+        await records.upsert(id, { uid: id, params: {} }, 600)
+        clock.advance(1)
+      }
+      await begin('192.0.2.1', 'honest')
       const row = await store.db.selectFrom('oauth_records').selectAll().where('model', '=', 'Interaction').executeTakeFirstOrThrow()
-      const { count } = await store.db
-        .selectFrom('oauth_records')
-        .select((one) => one.fn.countAll<number>().as('count'))
-        .where('model', '=', 'Interaction')
-        .executeTakeFirstOrThrow()
-      const others = Array.from({ length: 10_000 - Number(count) }, (_, i) => ({ ...row, id: `x${i}`, uid: null, network: `x${i}` }))
+      const flood = Array.from({ length: 9_999 }, (_, i) => {
+        const network = i % 2 ? `10.${i % 100}.1.1` : `2001:db8:${(i % 100).toString(16)}:${i.toString(16)}`
+        return { ...row, id: `x${i}`, uid: null, network, expires_at: row.expires_at! + i }
+      })
       await store.write(async (trx) => {
-        for (let at = 0; at < others.length; at += 1000)
+        for (let at = 0; at < flood.length; at += 1000)
           await trx
             .insertInto('oauth_records')
-            .values(others.slice(at, at + 1000))
+            .values(flood.slice(at, at + 1000))
             .execute()
       })
-      await assert.rejects(begin('203.0.113.1', 'one-more'), { code: 'too_many' })
-      await begin('198.51.100.7', 'own-place')
-      await begin(undefined, 'of-the-office')
-      await records.destroy('neighbour')
-      await begin('203.0.113.1', 'one-more')
+      const left = async () =>
+        Number(
+          (
+            await store.db
+              .selectFrom('oauth_records')
+              .select((one) => one.fn.countAll<number>().as('count'))
+              .executeTakeFirstOrThrow()
+          ).count,
+        )
+      assert.equal(await left(), 10_000)
+      // He comes while all places are taken; and the flood goes on, with what is new and with what is newer than his.
+      await begin('203.0.113.1', 'late')
+      for (let i = 0; i < 60; i++) await begin(`10.200.${i}.1`, `more-${i}`)
+      for (const id of ['honest', 'late']) assert.ok(await records.find(id), id)
+      assert.equal(await left(), 10_000)
+      // Where nobody holds two, and all is answered by its person, nobody gives way.
+      await store.write((trx) => trx.updateTable('oauth_records').set({ network: null }).execute())
+      await assert.rejects(begin('203.0.113.2', 'refused'), { code: 'too_many' })
+      await begin(undefined, 'honest')
     })
   })
 }

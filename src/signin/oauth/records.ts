@@ -4,6 +4,7 @@ import { ChaperoneError } from '../../errors.ts'
 import { networkOf, siteOf } from '../../network/throttle.ts'
 import type { Store, Write } from '../../store/store.ts'
 import type { OauthRecordTable } from '../../store/tables-identity.ts'
+import { whoGivesWay } from '../places.ts'
 
 /** What the library keeps; see its `Adapter`. Only what it writes for our grants. */
 export interface StoredPayload {
@@ -58,8 +59,9 @@ export function openRecords(store: Store, clock: Clock, model: string, from: () 
     Number((await rows.select((row) => row.fn.countAll<number>().as('count')).executeTakeFirstOrThrow()).count)
 
   /**
-   * Makes room for one more of a stranger: whoever has his share gives up his own oldest, never that of somebody else, so that a few
-   * addresses stop nobody. Returns his network. Throws `too_many` when all places are taken.
+   * Makes room for one more of a stranger: whoever has his share gives up his own oldest; when all places are taken, whoever holds the
+   * most does. So neither a few addresses nor a few hundred stop anybody. What its person has answered holds no place and gives none up.
+   * Returns the network. Throws `too_many` when nobody has one to give.
    */
   async function placeFor(trx: Write, id: string): Promise<string | null> {
     const asks = from()
@@ -87,7 +89,16 @@ export function openRecords(store: Store, clock: Clock, model: string, from: () 
           .execute()
       }
     }
-    if ((await countOf(open(trx))) >= MOST_INTERACTIONS) throw new ChaperoneError('too_many', 'Too many sign-ins of clients are under way.')
+    if ((await countOf(open(trx))) < MOST_INTERACTIONS) return network
+    const held = await open(trx)
+      .select((row) => ['network', row.fn.countAll<number>().as('count'), row.fn.min('expires_at').as('since')])
+      .where('network', 'is not', null)
+      .groupBy('network')
+      .execute()
+    const most = whoGivesWay(held.map((one) => ({ from: one.network!, count: Number(one.count), since: Number(one.since) })))
+    if (!most) throw new ChaperoneError('too_many', 'Too many sign-ins of clients are under way.')
+    const oldest = open(trx).select('id').where('network', '=', most.from).orderBy('expires_at').limit(1)
+    await trx.deleteFrom('oauth_records').where('model', '=', model).where('id', 'in', oldest).execute()
     return network
   }
 
@@ -112,7 +123,8 @@ export function openRecords(store: Store, clock: Clock, model: string, from: () 
         await trx
           .insertInto('oauth_records')
           .values({ ...values, network })
-          .onConflict((conflict) => conflict.columns(['model', 'id']).doUpdateSet(changed))
+          // From our own pages it is written again with the answer of its person.
+          .onConflict((conflict) => conflict.columns(['model', 'id']).doUpdateSet(from() === undefined ? { ...changed, network: null } : changed))
           .execute()
       })
     },

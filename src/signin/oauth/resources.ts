@@ -56,6 +56,12 @@ export function readResource(web: string, text: string): McpResource | undefined
   return found && url.href === resourceUrl(web, found.name) ? { server: found.name } : undefined
 }
 
+/** Of an address of the listener where certificates are shown, the same at the web listener: one resource has one audience, whichever of its two addresses a client was given. */
+export function canonical({ web, data }: { readonly web: string; readonly data: string }, text: string): string {
+  const there = readResource(data, text)
+  return there ? resourceUrl(web, there.server) : text
+}
+
 /** `https://host/.well-known/oauth-protected-resource/mcp/<server>` (RFC 9728 section 3.1) */
 export const metadataUrl = (web: string, server: string | undefined): string => `https://${web}${METADATA}${pathOf(server)}`
 
@@ -69,9 +75,10 @@ export function metadataAt(path: string): McpResource | undefined {
 
 export const isMetadataPath = (path: string): boolean => path === METADATA || path.startsWith(`${METADATA}/`)
 
-/** RFC 9728 section 3.2. */
-export const resourceMetadata = (web: string, issuer: string, { server }: McpResource) => ({
-  resource: resourceUrl(web, server),
+/** RFC 9728 section 3.2, of one of its addresses: at `mutual` certificates are shown, and tokens are believed only beside the one they are bound to. */
+export const resourceMetadata = (at: string, issuer: string, { server }: McpResource, mutual: boolean) => ({
+  resource: resourceUrl(at, server),
+  tls_client_certificate_bound_access_tokens: mutual,
   authorization_servers: [issuer],
   scopes_supported: [DEFAULT_SCOPE],
   bearer_methods_supported: ['header'],

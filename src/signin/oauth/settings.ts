@@ -3,7 +3,7 @@ import type { Context, Interaction } from 'oidc-provider'
 import { errors, interactionPolicy } from 'oidc-provider'
 import { type Holder, uriOf } from './holder.ts'
 import type { Records } from './records.ts'
-import { readResource, resourceUrl, SCOPES } from './resources.ts'
+import { canonical, readResource, resourceUrl, SCOPES } from './resources.ts'
 import { INTERACTION_COOKIE, ROUTES } from './routes.ts'
 
 /** In seconds. An authorization waits for a person who may have to sign in first; its code goes from browser to client at once. */
@@ -13,6 +13,8 @@ export const SESSION_COOKIE = '__Host-chaperone-oauth-none'
 
 export interface SettingsParts {
   readonly web: string
+  /** the listener where certificates are shown */
+  readonly data: string
   readonly trustDomain: string
   /** signs the cookies */
   readonly cookieKey: string
@@ -29,7 +31,7 @@ export interface SettingsParts {
 }
 
 /** What of the library is on, and how: everything that could be decided by a client is decided here. */
-export function settingsOf({ web, trustDomain, cookieKey, registration, fetch, adapter, holder, mint, mayRefresh }: SettingsParts): object {
+export function settingsOf({ web, data, trustDomain, cookieKey, registration, fetch, adapter, holder, mint, mayRefresh }: SettingsParts): object {
   const { Check, Prompt } = interactionPolicy
   // Each authorization is answered by a person on our page: any program on his computer can send him here in a client's name.
   const policy = [
@@ -82,7 +84,7 @@ export function settingsOf({ web, trustDomain, cookieKey, registration, fetch, a
         getResourceServerInfo({ oidc }: Context, indicator: string) {
           // He reads of one and agrees to one.
           if ([oidc.params.resource].flat().length > 1) throw new errors.InvalidTarget('ask for one resource at a time')
-          const resource = readResource(web, indicator)
+          const resource = readResource(web, canonical({ web, data }, indicator))
           if (!resource) throw new errors.InvalidTarget('this is no MCP server here; its address begins with the issuer')
           return {
             scope: SCOPES.join(' '),

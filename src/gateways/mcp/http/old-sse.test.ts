@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { after, before, beforeEach, describe, test } from 'node:test'
+import { manualClock } from '../../../clock.ts'
 import { answerOf, eventually, type Harness, harness, initialize, type Json, listen, openSession } from '../harness.fixture.ts'
 import { looksLikeOldSse } from './old-sse.ts'
 
@@ -17,11 +18,15 @@ describe('a server of HTTP+SSE (2024-11-05)', () => {
   let endpoint = (): string => `event: endpoint\ndata: /messages?session=1\n\n`
   let onPost: (body: Json, say: (text: string) => void) => number | undefined = () => undefined
   let stream: ServerResponse | undefined
+  let streams = 0
+  // Nothing is too late because this machine is slow: time passes where a test says so.
+  const clock = manualClock(1_000_000)
   const seen: { path: string; body: Json; headers: IncomingMessage['headers'] }[] = []
   const say = (message: Json) => void stream?.write(`event: message\ndata: ${JSON.stringify(message)}\n\n`)
   const server = createServer(async (request, response) => {
     if (request.method === 'GET' && request.url === '/sse') {
       stream = response
+      streams++
       response.writeHead(200, { 'content-type': 'text/event-stream' }).write(endpoint())
       return
     }
@@ -55,6 +60,7 @@ describe('a server of HTTP+SSE (2024-11-05)', () => {
         ],
       },
       servers: { old: { url } },
+      clock,
       limits: { silenceMs: 400, startMs: 400, drainMs: 100, lineBytes: 64 * 1024, inFlight: 4 },
     })
   })
@@ -187,9 +193,14 @@ describe('a server of HTTP+SSE (2024-11-05)', () => {
   })
 
   test('rule 11: a silent server is given up and told; an event without end closes the stream', async () => {
-    assert.equal((await answerOf(await given.post('old', call(1), session))).error.data.reason, 'upstream_timeout')
+    const silent = given.post('old', call(1), session)
+    await eventually(() => posts().length === 1, 'the call arrived')
+    clock.advance(400)
+    assert.equal((await answerOf(await silent)).error.data.reason, 'upstream_timeout')
     await eventually(() => seen.at(-1)?.body.method === 'notifications/cancelled', 'the server was told')
     const many = Array.from({ length: 5 }, (_, i) => given.post('old', call(i + 10), session))
+    await eventually(() => posts().length === 1 + 4, 'as many arrived as may')
+    clock.advance(400)
     const reasons = await Promise.all(many.map(async (one) => (await answerOf(await one)).error.data.reason))
     assert.equal(reasons.filter((reason) => reason === 'too_many').length, 1)
     onPost = (_, write) => void write(`data: ${'x'.repeat(80 * 1024)}`)
@@ -220,7 +231,11 @@ describe('a server of HTTP+SSE (2024-11-05)', () => {
       assert.equal((await answerOf(await given.post('old', initialize()))).error.code, 50201, first)
     }
     endpoint = () => ': nothing\n\n'
-    assert.equal((await answerOf(await given.post('old', initialize()))).error.data.reason, 'upstream_timeout')
+    const opened = streams
+    const late = given.post('old', initialize())
+    await eventually(() => streams === opened + 1, 'the stream is open')
+    clock.advance(400)
+    assert.equal((await answerOf(await late)).error.data.reason, 'upstream_timeout')
     assert.equal(seen.length, before)
   })
 

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Outcome, Permit } from '../../../access/types.ts'
+import { Bag } from '../../../bag.ts'
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import type { Answer } from '../answer.ts'
@@ -44,7 +45,7 @@ export class StreamableUpstream implements Upstream {
   /** the server's own session id: never shown to the client */
   #session: string | undefined
   #version: string | undefined
-  readonly #flights = new Set<Flight>()
+  readonly #flights = new Bag<Flight>()
   #streams = 0
   #over = false
   /** requests of the server that the client has not answered: until then its silence is ours */
@@ -59,7 +60,7 @@ export class StreamableUpstream implements Upstream {
     if (this.#flights.size >= limits.inFlight) throw new ChaperoneError('too_many', `More than ${limits.inFlight} requests wait for this MCP server.`)
     if (!modern && this.#flight(message.id)) throw new ChaperoneError('malformed', 'The request id is in use by a request that is not answered yet.')
     const flight: Flight = { message, stop: new AbortController() }
-    this.#flights.add(flight)
+    const place = this.#flights.add(flight)
     const forget = this.#stopWhenGone(answer, flight.stop)
     try {
       const incoming = await this.#parts.server.send(permit, {
@@ -77,7 +78,7 @@ export class StreamableUpstream implements Upstream {
       throw unreachable(this.#parts.name, error)
     } finally {
       forget()
-      this.#flights.delete(flight)
+      this.#flights.delete(place, flight)
     }
   }
 

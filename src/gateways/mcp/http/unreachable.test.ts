@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test'
 import { fakeAuthority } from '../../../../test/fakes/authority.ts'
 import { systemClock } from '../../../clock.ts'
 import type { ChaperoneError } from '../../../errors.ts'
+import { heldPort } from '../../../network/held-port.fixture.ts'
 import { answerOf, harness, initialize, listen } from '../harness.fixture.ts'
 import { MCP_LIMITS } from '../limits.ts'
 import { NotSent } from '../types.ts'
@@ -43,9 +44,9 @@ async function secure(t: TestContext, names: readonly string[]) {
 }
 
 test('a server that refuses connections, one whose name is unknown, and one whose certificate is wrong can be told apart', async (t) => {
-  const closed = createServer()
-  const url = await listen(closed)
-  await new Promise((done) => closed.close(done))
+  const nobody = await heldPort()
+  t.after(() => nobody.release())
+  const url = `http://127.0.0.1:${nobody.port}`
   const refused = await reach(t, url)
   assert.match(refused.error.message, /^The MCP server wiki cannot be reached: it refuses connections\.$/)
   assert.match(refused.error.fix!, /Start it/)

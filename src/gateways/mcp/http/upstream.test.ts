@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import { systemClock } from '../../../clock.ts'
+import { manualClock, systemClock } from '../../../clock.ts'
+import { heldPort } from '../../../network/held-port.fixture.ts'
 import { openOutbound } from '../../../vault/outbound.ts'
 import { answerOf, eventually, type Harness, harness, initialize, type Json, listen, openSession } from '../harness.fixture.ts'
 import { MCP_LIMITS } from '../limits.ts'
@@ -26,6 +27,10 @@ describe('an HTTP server that misbehaves', () => {
   let given: Harness
   let script: Script
   const seen: { verb: string; body: Json }[] = []
+  // Nothing is too late because this machine is slow: time passes where a test says so.
+  const clock = manualClock(1_000_000)
+  const nobodyThere = heldPort()
+  after(async () => (await nobodyThere).release())
   const server = createServer(async (request, response) => {
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
@@ -47,7 +52,12 @@ describe('an HTTP server that misbehaves', () => {
           { mcp: 'any', resources: ['test://ok'] },
         ],
       },
-      servers: { web: { url }, gone: { url: 'http://127.0.0.1:9/' }, unset: { url, headers: { authorization: { secret: 'missing' } } } },
+      servers: {
+        web: { url },
+        gone: { url: `http://127.0.0.1:${(await nobodyThere).port}/` },
+        unset: { url, headers: { authorization: { secret: 'missing' } } },
+      },
+      clock,
       limits: { lineBytes: 256 * 1024, silenceMs: 300, drainMs: 100 },
     })
   })
@@ -113,25 +123,31 @@ describe('an HTTP server that misbehaves', () => {
 
   test('rule 11: a silent server is given up, and the outcome is unknown', async () => {
     script = () => {}
-    const { error } = await answerOf(await given.post('web', call(1), session))
+    const silent = given.post('web', call(1), session)
+    await eventually(() => seen.length === 1, 'the call arrived')
+    clock.advance(300)
+    const { error } = await answerOf(await silent)
     assert.equal(error.data.reason, 'upstream_timeout')
     assert.equal(lastOutcome()?.status, 'unknown')
     await eventually(() => seen.some(({ body }) => body.method === 'notifications/cancelled' && body.params.requestId === 1), 'the server was told')
   })
 
   test('progress keeps a long call alive (peers R95)', async () => {
-    script = (_, response) => {
-      response.writeHead(200, { 'content-type': 'text/event-stream' })
-      let step = 0
-      const timer = setInterval(() => {
-        if (++step < 6)
-          return response.write(`data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":${step}}}\n\n`)
-        clearInterval(timer)
-        response.end('data: {"jsonrpc":"2.0","id":1,"result":{"content":[]}}\n\n')
-      }, 100)
+    const open = Promise.withResolvers<ServerResponse>()
+    script = (_, response) => open.resolve(response.writeHead(200, { 'content-type': 'text/event-stream' }))
+    const answered = given.post('web', call(1), session).then((response) => response.body!.getReader())
+    const server = await open.promise
+    let heard = ''
+    for (let step = 1; step <= 5; step++) {
+      server.write(`data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":${step}}}\n\n`)
+      const reader = await answered
+      while (!heard.includes(`"progress":${step}`)) heard += Buffer.from((await reader.read()).value!)
+      clock.advance(200)
     }
-    const { result } = await answerOf(await given.post('web', call(1), session))
-    assert.deepEqual(result, { content: [] })
+    server.end('data: {"jsonrpc":"2.0","id":1,"result":{"content":[]}}\n\n')
+    const reader = await answered
+    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) heard += Buffer.from(piece.value)
+    assert.match(heard, /\{"jsonrpc":"2.0","id":1,"result":\{"content":\[\]\}\}/)
     assert.equal(lastOutcome()?.status, 'ok')
   })
 
@@ -192,12 +208,17 @@ describe('an HTTP server that misbehaves', () => {
     gone.catch(() => {})
     await eventually(() => seen.length === 1, 'the call arrived')
     stop.abort()
-    await eventually(() => lastOutcome()?.status === 'unknown' && given.guard.open === 0, 'the call is given up')
+    await eventually(() => {
+      clock.advance(300)
+      return lastOutcome()?.status === 'unknown' && given.guard.open === 0
+    }, 'the call is given up')
   })
 
   test('a modern client that goes away cancels: the connection to the server is closed at once', async () => {
     let closed = false
-    script = (_, response) => {
+    script = (_, response, { id, method }) => {
+      const about = { supportedVersions: ['2026-07-28'], capabilities: { tools: {} } }
+      if (method !== 'tools/call') return json(response, 200, { jsonrpc: '2.0', id, result: method === 'server/discover' ? about : { tools: [] } })
       response.once('close', () => {
         closed = true
       })
@@ -210,7 +231,7 @@ describe('an HTTP server that misbehaves', () => {
       signal: stop.signal,
     })
     gone.catch(() => {})
-    await eventually(() => seen.length === 1, 'the call arrived')
+    await eventually(() => seen.some(({ body }) => body.method === 'tools/call'), 'the call arrived')
     stop.abort()
     await eventually(() => closed && given.guard.open === 0, 'the server sees it')
   })
@@ -242,6 +263,7 @@ describe('an HTTP server that misbehaves', () => {
     await eventually(() => seen.length === 1, 'the call arrived')
     const { error } = await answerOf(await given.post('web', call(3), session))
     assert.equal(error.data.reason, 'malformed')
+    clock.advance(300)
     await (await first).text()
   })
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
+import { spentMs } from '../../../encoding/spent.fixture.ts'
 import { misfits as policyMisfits } from '../../../policy/fit.ts'
 import type { Offer } from '../../../policy/types.ts'
 import { mcpVocabulary } from '../rules.ts'
@@ -201,7 +202,7 @@ describe('the schemas that servers really have', () => {
         ]))
           assert.ok(misfit.message.length < 2_000)
       }),
-      { numRuns: 500 },
+      { numRuns: 200 },
     )
   })
 })
@@ -218,7 +219,7 @@ test('rule 11: a schema that leads back to itself by many ways is looked at for 
     { allOf: Array.from({ length: 5_000 }, (_, i) => ({ properties: { [`p${i}`]: {} } })) },
     { anyOf: Array.from({ length: 5_000 }, () => ({})), properties: wide },
   ]
-  const before = performance.now()
+  const before = spentMs()
   for (const schema of schemas) assert.equal(placeOf(schema, ['a', 'b']).is, 'unknown', JSON.stringify(schema).slice(0, 80))
-  assert.ok(performance.now() - before < 500)
+  assert.ok(spentMs() - before < 1_000)
 })

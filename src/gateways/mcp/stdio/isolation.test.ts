@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
@@ -240,24 +241,22 @@ describe('a stdio child that tries to read what is not its own', () => {
 
   for (const how of ['user', 'bubblewrap'] as const) {
     test(`R86: under ${how} a daemon ends with its server, whatever it left`, { skip: missing(how) }, async () => {
-      const before = new Set(sleepers())
+      // By a number that no other process sleeps for: other tests have such daemons at the same time.
+      const seconds = `${1_000 + randomInt(1_000_000)}.${process.pid}`
       await steal(how, {}, async (_, use) => {
-        await use('daemon', { cwd: '/' })
-        await eventually(() => sleepers().some((pid) => !before.has(pid)), 'it runs')
+        await use('daemon', { cwd: '/', seconds })
+        await eventually(() => sleepers(seconds).length > 0, 'it runs')
       })
-      assert.deepEqual(
-        sleepers().filter((pid) => !before.has(pid)),
-        [],
-      )
+      assert.deepEqual(sleepers(seconds), [])
     })
   }
 })
 
-/** Process ids, as we see them, of the daemons of the fixture. */
-const sleepers = () =>
+/** Process ids, as we see them, of the daemon of the fixture that sleeps for so long. */
+const sleepers = (seconds: string) =>
   readdirSync('/proc').filter((pid) => {
     try {
-      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8') === 'sleep\x001234.5\0'
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8') === `sleep\0${seconds}\0`
     } catch {
       return false
     }

@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { setImmediate as later } from 'node:timers/promises'
 import type { Clock } from '../../../clock.ts'
+import { askPs, tells } from './child-ps.ts'
 
 /** By what the processes of one child are told from all others. */
 export interface Mark {
@@ -10,6 +11,8 @@ export interface Mark {
   readonly home?: string
   /** `NAME=value` in its environment. */
   readonly variable?: string
+  /** A limit on file locks that only these have: it is handed on where the environment is not. */
+  readonly locks?: bigint
 }
 
 interface Process {
@@ -18,13 +21,26 @@ interface Process {
   readonly group: number
   readonly uid: number
   readonly rss: number
+  /** only where it was asked for */
+  readonly began?: string | undefined
+  /** only where there is no /proc; see child-ps.ts */
+  readonly environ?: string
 }
+
+/** The start time of a process (field 22 of proc(5), counted from behind the name): its id is given again. */
+const beganAt = (pid: number) =>
+  attempt(
+    () =>
+      readFileSync(`/proc/${pid}/stat`, 'latin1')
+        .replace(/^.*\) /s, '')
+        .split(' ')[19],
+  )
 
 /** Between two of these many reads others get their turn. */
 const AT_ONCE = 64
 
 /** Every process of this machine that we can see, zombies left out. Empty where there is no /proc. */
-async function processes(): Promise<Process[]> {
+async function processes({ begun = false } = {}): Promise<Process[]> {
   const found: Process[] = []
   let names: string[]
   try {
@@ -40,7 +56,9 @@ async function processes(): Promise<Process[]> {
     const status = attempt(() => readFileSync(`/proc/${name}/status`, 'latin1'))
     if (status === undefined || /^State:\s+[ZX]/m.test(status)) continue
     const number = (key: string) => Number(new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0)
-    found.push({ pid: Number(name), parent: number('PPid'), group: number('NSpgid'), uid: number('Uid'), rss: number('VmRSS') * 1024 })
+    const pid = Number(name)
+    const more = begun ? { began: beganAt(pid) } : {}
+    found.push({ pid, parent: number('PPid'), group: number('NSpgid'), uid: number('Uid'), rss: number('VmRSS') * 1024, ...more })
   }
   return found
 }
@@ -54,17 +72,23 @@ function attempt<T>(read: () => T): T | undefined {
   }
 }
 
-function isMarked({ pid, uid }: Process, mark: Mark): boolean {
+function isMarked(one: Process, mark: Mark): boolean {
+  const { pid, uid } = one
   if (mark.uid !== undefined) return uid === mark.uid
   const { home } = mark
   const variable = mark.variable ?? (home === undefined ? undefined : `HOME=${home}`)
   if (variable === undefined) return false
+  if (one.environ !== undefined) return tells({ environ: one.environ }, variable)
   if (
     attempt(() => readFileSync(`/proc/${pid}/environ`, 'latin1'))
       ?.split('\0')
       .includes(variable)
   )
     return true
+  if (mark.locks !== undefined) {
+    const limits = attempt(() => readFileSync(`/proc/${pid}/limits`, 'latin1')) ?? ''
+    if (/^Max file locks\s+\S+\s+(\d+)/m.exec(limits)?.[1] === String(mark.locks)) return true
+  }
   if (home === undefined) return false
   const cwd = attempt(() => readlinkSync(`/proc/${pid}/cwd`))
   return cwd !== undefined && (cwd === home || cwd.startsWith(`${home}/`) || cwd === `${home} (deleted)`)
@@ -84,14 +108,18 @@ function kin(all: readonly Process[], mark: Mark, pid?: number): Process[] {
 /** Whoever forks faster than that is not stopped by more rounds either. */
 const ROUNDS = 50
 
+const allBegun = async (): Promise<readonly Process[]> => (existsSync('/proc/self/stat') ? processes({ begun: true }) : askPs().catch(() => []))
+
+const isStill = ({ pid, began, environ }: Process) => environ !== undefined || (began !== undefined && beganAt(pid) === began)
+
 /** Kills every process that carries the mark; resolves when there is none. */
 export async function sweep(mark: Mark): Promise<void> {
   if (mark.uid === undefined && mark.home === undefined && mark.variable === undefined) return
   for (let round = 0; round < ROUNDS; round++) {
-    const left = kin(await processes(), mark).filter(({ pid }) => pid !== process.pid)
+    const left = kin(await allBegun(), mark).filter(({ pid }) => pid !== process.pid)
     if (left.length === 0) return
     // Who stands still forks no more while the others are found.
-    for (const signal of ['SIGSTOP', 'SIGKILL'] as const) for (const { pid } of left) attempt(() => process.kill(pid, signal))
+    for (const signal of ['SIGSTOP', 'SIGKILL'] as const) for (const one of left) if (isStill(one)) attempt(() => process.kill(one.pid, signal))
     await later()
   }
 }

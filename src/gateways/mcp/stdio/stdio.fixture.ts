@@ -37,6 +37,10 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   if (method === undefined) return
   if (id === undefined) return
   if (mode === 'slow' && method === 'initialize') return setTimeout(() => say({ id, result: { protocolVersion: params.protocolVersion, capabilities: {}, serverInfo: { name: 's', version: '1' } } }), 100)
+  if (mode === 'held' && method === 'initialize') {
+    const greet = () => say({ id, result: { protocolVersion: params.protocolVersion, capabilities: {}, serverInfo: { name: 's', version: '1' } } })
+    return (function look() { fs.existsSync(process.argv[1] + '.go') ? greet() : setTimeout(look, 5) })()
+  }
   if (method === 'initialize' && params.protocolVersion === 'wrong') return say({ id, error: { code: -32602, message: 'no such version' } })
   if (method === 'initialize') return say({ id, result: { protocolVersion: params.protocolVersion, capabilities: {}, serverInfo: { name: 's', version: '1' }, pid: process.pid } })
   const text = (value) => say({ id, result: { content: [{ type: 'text', text: JSON.stringify(value) }] } })
@@ -60,7 +64,7 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   if (name === 'connect') return connect(args.port, '127.0.0.1').on('connect', () => text('connected')).on('error', (error) => text(error.code))
   // A daemon: a session of its own, its parent gone, and nothing of ours open.
   if (name === 'daemon') {
-    const child = spawn('/bin/sh', ['-c', 'setsid sleep 1234.5 >/dev/null 2>&1 </dev/null & echo $!'], { cwd: args.cwd ?? process.cwd() })
+    const child = spawn('/bin/sh', ['-c', 'setsid sleep ' + (args.seconds ?? 1234) + ' >/dev/null 2>&1 </dev/null & echo $!'], { cwd: args.cwd ?? process.cwd() })
     let out = ''
     child.stdout.on('data', (chunk) => { out += chunk })
     return child.on('close', () => text(out.trim()))
@@ -76,6 +80,8 @@ export interface PoolFixture {
   readonly logs: { what: string; facts: Record<string, unknown> }[]
   session(ask?: { who?: string; spec?: object; mode?: string; era?: 'legacy' | 'modern'; asker?: Partial<Asker>; server?: string }): TestSession
   of(type: Draft['type']): Draft[]
+  /** Lets servers of the mode `held` answer the handshake. */
+  letGo(): void
   close(): Promise<void>
 }
 
@@ -182,6 +188,7 @@ export function poolFixture(world: { clock?: Clock; limits?: Partial<McpLimits>;
     records,
     logs,
     of: (type) => records.filter((draft) => draft.type === type),
+    letGo: () => writeFileSync(`${script}.go`, ''),
     session({ who = 'agt_a', spec = {}, mode = 'plain', era = 'legacy', asker = {}, server = 's' } = {}) {
       const heard: Json[] = []
       const ended: ChaperoneError[] = []

@@ -516,16 +516,18 @@ describe('a legacy server that asks during a call', () => {
   })
 
   test('what it says while the client is away comes with the retry, under the token of the retry', async () => {
+    let say = () => {}
     const on = stage({
       on(one) {
         const token = one.message.params._meta.progressToken
         void one.ask('roots/list').then(() => one.result({ content: [] }))
-        setTimeout(() => one.say({ jsonrpc: '2.0', method: 'notifications/progress', params: { progressToken: token, progress: 1 } }), 5)
+        say = () => one.say({ jsonrpc: '2.0', method: 'notifications/progress', params: { progressToken: token, progress: 1 } })
       },
     })
     const first = on.request('tools/call', call(), { meta: { progressToken: 'a' } })
     await round(on)
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    say()
+    await on.settle()
     const second = on.request('tools/call', retry(first.paper.answer), { meta: { progressToken: 'b' } })
     await second.outcome
     assert.deepEqual(

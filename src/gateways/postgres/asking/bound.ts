@@ -34,7 +34,7 @@ export interface Exactly {
  * or of a table that was replaced, are another statement.
  */
 export function boundStatement({ place, described, context, given, state, resolved, definitions, unseen }: Exactly): string {
-  const { text, kinds, effects, read, written, behind, columns, functions, settings, stands } = described
+  const { text, kinds, effects, read, written, behind, covered, columns, functions, settings, stands } = described
   return canonicalJson({
     v: 1,
     text,
@@ -53,7 +53,7 @@ export function boundStatement({ place, described, context, given, state, resolv
     unseen: unseen ?? null,
     kinds,
     effects,
-    tables: { read, written, behind },
+    tables: { read, written, behind, ...(covered ? { covered } : {}) },
     columns,
     functions,
     moves: settings,

@@ -11,8 +11,8 @@ export interface Resolved {
   readonly routines: readonly Pick<Routine, 'schema' | 'name'>[]
 }
 
-export function resolvedIn(mirror: Mirror, { read, written, behind, functions }: Described): Resolved {
-  const names = new Set([...read, ...written, ...behind])
+export function resolvedIn(mirror: Mirror, { read, written, behind, covered, functions }: Described): Resolved {
+  const names = new Set([...read, ...written, ...behind, ...Object.values(covered ?? {}).flat()])
   const named = new Set(functions)
   const relations = new Map<number, Relation>()
   if (names.size > 0) for (const relation of mirror.all()) if (names.has(quotedName(relation))) relations.set(relation.oid, relation)

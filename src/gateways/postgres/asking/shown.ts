@@ -21,7 +21,7 @@ function withPlainEnds(text: string): string {
 /** What the approver reads: the statement as it was sent, and what it does, as far as the text and the database say. */
 export function shownStatement(exactly: Exactly, types: readonly number[], estimate: Estimate): readonly Shown[] {
   const { place, described, context, given, state, unseen } = exactly
-  const { text, effects, read, written, behind, columns, functions, opaque, everyRow, stands } = described
+  const { text, effects, read, written, behind, covered, columns, functions, opaque, everyRow, stands } = described
   const said: Shown[] = []
   const say = (title: string, what: string, form: Shown['form'] = 'text') => what !== '' && said.push({ title, text: visibly(what), form })
   const list = (names: readonly string[]) => names.join(', ')
@@ -41,6 +41,7 @@ export function shownStatement(exactly: Exactly, types: readonly number[], estim
   say('writes', list(written))
   say('reads', list(read))
   say('behind these', list(behind))
+  say('instead, if one before it on the search path goes', list(Object.values(covered ?? {}).flat()))
   say('columns written', list(columns.written))
   say('columns read', list(columns.read))
   say('functions', list(functions))

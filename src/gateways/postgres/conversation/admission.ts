@@ -3,12 +3,14 @@ import { parseByteSize } from '../../../encoding/byte-size.ts'
 import { parseDuration } from '../../../encoding/duration.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { Connection, LiveSession } from '../../../identity/types.ts'
+import type { Place } from '../describe.ts'
 import type { MaskKeeper } from '../masks/keeper.ts'
 import type { RowMasks } from '../masks/rows.ts'
 import { cannotKeep, type KnownObligations } from '../rules.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
+import type { Asked } from './asked.ts'
 import { RULES_CHANGED } from './cannot.ts'
-import type { Asked } from './intake.ts'
+import { wayAround } from './covered.ts'
 import { type Parking, type Reading, SkippedByServer } from './parking.ts'
 import type { Item, Outcome, Run } from './prepared.ts'
 
@@ -22,6 +24,7 @@ export interface AdmissionParts {
   readonly guard: Guard
   readonly session: LiveSession
   readonly connection: Connection
+  readonly place: Place
   readonly masks: MaskKeeper
   trace(): string | undefined
   isClosed(): boolean
@@ -71,14 +74,15 @@ export class Admission {
     item.waiting = true
     const trace = this.#parts.trace()
     const asking = cannot === RULES_CHANGED ? CHANGED : { cannot, call: never }
-    asked.forEach(({ described, action, bodies }, i) => {
+    asked.forEach((one, i) => {
+      const { described, action, bodies } = one
       guard.admit(session, action, { connection, bodies, asking, cut: this.#onCut, ...(trace === undefined ? {} : { trace }) }).then(
         (permit) => {
           permits[i] = permit
           arrived()
         },
         (error) => {
-          item.refusal ??= { error: toChaperoneError(error), about: described }
+          item.refusal ??= { error: toChaperoneError(error), about: described, around: wayAround(this.#parts, one) }
           arrived()
         },
       )

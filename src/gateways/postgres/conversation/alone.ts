@@ -1,8 +1,8 @@
 import type { Given } from '../asking/bound.ts'
 import { readExecute } from '../wire/client.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
+import type { Asked } from './asked.ts'
 import { IN_PIPELINE, NOT_RUN, whyNot } from './cannot.ts'
-import type { Asked } from './intake.ts'
 import type { Reading } from './parking.ts'
 import type { Item, Names, Portal } from './prepared.ts'
 

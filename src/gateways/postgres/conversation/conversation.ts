@@ -1,10 +1,12 @@
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
+import type { Action } from '../../../policy/types.ts'
 import { SettingsLedger } from '../asking/ledger.ts'
 import { cutMessage, refusalMessage, Withdrawn } from '../refuse.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
 import { ClientFramer, type ClientMessage } from '../wire/framer.ts'
 import { parseMessage, queryMessage, readyForQuery } from '../wire/write.ts'
 import { Admission } from './admission.ts'
+import { Hearing } from './hearing.ts'
 import { Intake } from './intake.ts'
 import { Noted } from './noted.ts'
 import { Parking, type Reading } from './parking.ts'
@@ -98,7 +100,7 @@ export class Conversation {
     this.#stopping = new Stopping({
       cancel: () => parts.cancel(),
       isBusy: () => !this.#closed && this.#replies.busy,
-      again: () => this.stop(),
+      at: () => (this.#closed ? undefined : this.#replies.at),
       goOn: () => this.#goOn(),
     })
     this.#admission = new Admission({
@@ -114,6 +116,9 @@ export class Conversation {
       goOn: () => this.#goOn(),
     })
     const portals = new Portals((run) => this.#settle(run, { status: 'failed', sent: false }))
+    const judge = (action: Action) => parts.guard.judge(parts.session, action)
+    const messageRefused = (error: ChaperoneError) => this.#noted.note(parts.messageRefused(error))
+    const hearing = new Hearing({ place: parts.place, context: parts.context, judge, messageRefused })
     this.#replies = new Replies({
       clock: parts.clock,
       portals,
@@ -121,6 +126,7 @@ export class Conversation {
       cancel: () => this.#stopping.begin(),
       emit: (bytes) => parts.toClient(bytes),
       pathMoved: () => this.#intake.forgetPath(),
+      hears: (notification) => hearing.hears(notification),
     })
     this.#withdrawal = new Withdrawal({
       clock: parts.clock,
@@ -140,7 +146,7 @@ export class Conversation {
       replies: this.#replies,
       sight: this.#sight,
       portals,
-      judge: (action) => parts.guard.judge(parts.session, action),
+      judge,
       add: (type, frame, more) => this.#add(type, frame, more),
       admit: (item, asked, cannot) => this.#admission.admit(item, asked, cannot),
       park: (item, read) => this.#park(item, read),
@@ -149,7 +155,7 @@ export class Conversation {
       ask: (sql, done) => this.#ask(sql, done),
       readBig: (text) => parts.bigTexts.read(text, parts.session.principal.chain[0]?.identity ?? parts.session.principal.identityId),
       goOn: () => this.#goOn(),
-      messageRefused: (error) => this.#noted.note(parts.messageRefused(error)),
+      messageRefused,
     })
   }
 
@@ -370,8 +376,8 @@ export class Conversation {
    */
   #refuse(item: Item, out: Buffer[]): void {
     this.#drop(item)
-    const { error, about } = item.refusal!
-    const bytes = refusalMessage(error, 'ERROR', about)
+    const { error, about, around } = item.refusal!
+    const bytes = refusalMessage(error, 'ERROR', about, around)
     const simple = isSimple(item.type)
     if (!simple) this.#dropping = true
     const { status, inFlight } = this.#replies

@@ -1,6 +1,7 @@
 import { EFFECTS, type Effect } from '../../../policy/types.ts'
 import type { Described } from '../describe.ts'
 import type { Source } from '../masks/types.ts'
+import { bothCovered } from './handles.ts'
 
 /** More names than this on one connection are a fault of the client; their FETCH is then taken as anything. */
 const MOST_CURSORS = 1000
@@ -14,6 +15,7 @@ interface Known {
   readonly read: readonly string[]
   readonly written: readonly string[]
   readonly behind: readonly string[]
+  readonly covered: Described['covered']
   readonly columns: Described['columns']
   readonly functions: readonly string[]
   readonly kinds: readonly string[]
@@ -49,6 +51,7 @@ export class Cursors {
       read: known.read,
       written: known.written,
       behind: known.behind,
+      covered: known.covered,
       columns: known.columns,
       functions: known.functions,
       kinds: [...new Set([...described.kinds, ...known.kinds.filter((kind) => kind !== 'cursor')])].sort(),
@@ -59,7 +62,7 @@ export class Cursors {
     }
   }
 
-  #remember(name: string, { read, written, behind, columns, functions, kinds, effects, opaque, loose }: Described, source: Source): void {
+  #remember(name: string, { read, written, behind, covered, columns, functions, kinds, effects, opaque, loose }: Described, source: Source): void {
     const before = this.#known.get(name)
     const isRoom = this.#characters < MOST_CHARACTERS
     if (!before && (this.#known.size >= MOST_CURSORS || !isRoom)) return
@@ -70,6 +73,7 @@ export class Cursors {
       read: join(before?.read, read),
       written: join(before?.written, written),
       behind: join(before?.behind, behind),
+      covered: bothCovered(before?.covered, covered),
       columns: { read: join(before?.columns.read, columns.read), written: join(before?.columns.written, columns.written) },
       functions: join(before?.functions, functions),
       kinds: join(before?.kinds, kinds),

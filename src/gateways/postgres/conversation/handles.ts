@@ -37,11 +37,13 @@ export function executed(described: Described, body: Described | undefined, path
     read: join(described.read, body.read),
     written: join(described.written, body.written),
     behind: join(described.behind, body.behind),
+    covered: bothCovered(described.covered, body.covered),
     columns: { read: join(described.columns.read, body.columns.read), written: join(described.columns.written, body.columns.written) },
     functions: join(described.functions, body.functions),
     settings: join(described.settings, body.settings),
     opaque: described.opaque || body.opaque,
     loose: described.loose || body.loose,
+    through: described.through || body.through,
     everyRow: described.everyRow || body.everyRow,
     unclear: described.unclear ?? body.unclear,
     stands: body.stands ?? [{ text: body.text, path }],
@@ -113,6 +115,12 @@ export function whenDone(
     if (undoes === null) portals.clear()
     else if (undoes !== undefined) portals.rollBackTo(undoes)
   }
+}
+
+/** What either of them covers. */
+export function bothCovered(some: Described['covered'], more: Described['covered']): Described['covered'] {
+  if (!some || !more) return some ?? more
+  return { read: join(some.read, more.read), written: join(some.written, more.written), behind: join(some.behind, more.behind) }
 }
 
 const join = (some: readonly string[], more: readonly string[]) => [...new Set([...some, ...more])].sort()

@@ -1,18 +1,16 @@
-import type { Body } from '../../../audit/record.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
 import type { Action, Decision } from '../../../policy/types.ts'
-import { NO_PARAMETERS } from '../asking/bound.ts'
-import { type Described, type DescriptionCache, type Place, type SqlContext, statementAction } from '../describe.ts'
-import { statementBodies } from '../record/keep.ts'
+import type { DescriptionCache, Place, SqlContext } from '../describe.ts'
 import { UnknownName } from '../refuse.ts'
 import { isSameName } from '../sql/encodings.ts'
 import { readBind, readExecute, readParse, readQuery, readTarget } from '../wire/client.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
 import type { ClientMessage } from '../wire/framer.ts'
 import { Alone } from './alone.ts'
+import { type Asked, StatementAsking } from './asked.ts'
 import { Bearings, type BearingsParts } from './bearings.ts'
 import { AMONG_OTHERS, GOES_ON, IN_PIPELINE, whyNot } from './cannot.ts'
-import { Overlay, takesUnnamed, whenDone } from './handles.ts'
+import { Overlay, takesUnnamed } from './handles.ts'
 import { Meanings } from './meanings.ts'
 import { needsNames } from './own-statements.ts'
 import type { Reading } from './parking.ts'
@@ -21,19 +19,6 @@ import { assertRoom, type Item, isSimple, Names, type Portal, type Prepared, par
 import type { Replies } from './replies.ts'
 import { Segment } from './segment.ts'
 import type { Sight } from './sight.ts'
-
-/** One statement that is to be judged for good, and recorded. */
-export interface Asked {
-  readonly described: Described
-  readonly action: Action
-  /** what it was described in */
-  readonly context: SqlContext
-  readonly bodies: readonly Body[]
-  /** as in {@link Prepared} */
-  readonly types?: readonly number[] | undefined
-  /** What is true of the session's names once the server has run it. */
-  readonly done?: (() => void) | undefined
-}
 
 export interface IntakeParts extends Omit<BearingsParts, 'statements'> {
   readonly place: Place
@@ -77,6 +62,7 @@ export class Intake {
   readonly #bearings: Bearings
   readonly #meanings: Meanings
   readonly #segment = new Segment()
+  readonly #asking: StatementAsking
   /** The client has sent all of its copy data; the server may not have come to the end of it. */
   #copyEnded = false
   readonly #alone: Alone
@@ -85,7 +71,9 @@ export class Intake {
     this.#parts = parts
     this.#bearings = new Bearings({ ...parts, statements: this.#statements })
     this.#meanings = new Meanings({ ...parts, statements: this.#statements, bearings: this.#bearings, unsettled: () => this.#segment.isUnsettled })
-    this.#alone = new Alone({ ...parts, askedBy: (portal) => this.#askedBy(portal), readAgain: (portal) => this.#portalAgain(portal) })
+    const made = { statements: this.#statements, bearings: this.#bearings, meanings: this.#meanings, segment: this.#segment }
+    this.#asking = new StatementAsking({ ...parts, ...made })
+    this.#alone = new Alone({ ...parts, askedBy: (portal) => this.#asking.ofPortal(portal), readAgain: (portal) => this.#asking.portalAgain(portal) })
   }
 
   /** see {@link Bearings} */
@@ -215,12 +203,13 @@ export class Intake {
       const described = this.#meanings.follow(one, overlay)
       if (described === 'wait') return false
       const own = raw.length === 1 ? text : one.text
-      const action = statementAction(this.#parts.place, described, context)
-      asked.push({ described, action, context, bodies: this.#bodies(described, own), done: this.#whenDone(described, own, text) })
+      asked.push(this.#asking.ofText(described, context, own, text))
       // What stands behind it in the same text runs after it.
       if (described.loose && context.path) context = { ...context, path: undefined }
       if (described.effects.includes('admin')) context = { ...context, unsettled: true }
     }
+    const all = asked.map(({ described }) => described)
+    if (!this.#parts.sight.isRecent(all, frame)) return false
     this.#bearings.assertHeld(asked)
     const wasInSegment = this.#segment.begun
     const item = this.#parts.add(query, frame, {
@@ -228,16 +217,16 @@ export class Intake {
       name: takesUnnamed(this.#statements, this.#parts.portals),
     })
     this.#endSegment()
-    for (const { described } of asked) this.#unsettles(described)
+    for (const described of all) this.#asking.unsettles(described)
     this.#segment.handOn()
     // Several statements in one text are one message to the server: it goes if every one of them may. A refusal is
     // recorded with the whole text, because the others were asked for in the same breath.
     const refused = asked.length > 1 ? asked.find(({ action }) => this.#parts.judge(action).verdict !== 'allow') : undefined
-    if (refused) this.#parts.admit(item, [{ ...refused, bodies: this.#bodies(refused.described, text) }], AMONG_OTHERS)
+    if (refused) this.#parts.admit(item, [{ ...refused, bodies: this.#asking.bodies(refused.described, text) }], AMONG_OTHERS)
     else if (asked.length === 1 && this.#isForHuman(asked[0]!.action)) {
       const cannot = wasInSegment ? IN_PIPELINE : whyNot(asked[0]!.described)
       if (cannot !== undefined) this.#parts.admit(item, asked, cannot)
-      else this.#parts.park(item, () => this.#queryAgain(text))
+      else this.#parts.park(item, () => this.#asking.queryAgain(text))
     } else if (asked.length > 0) this.#parts.admit(item, asked)
     return true
   }
@@ -249,46 +238,6 @@ export class Intake {
     } catch {
       return false
     }
-  }
-
-  /** One statement of a Query as everything is now. Nothing else is under way. */
-  #queryAgain(text: string): Reading {
-    const { context } = this.#bearings
-    const [one, second] = this.#parts.cache.describe(text, context)
-    const described = one && !second ? this.#meanings.follow(one) : 'wait'
-    if (described === 'wait') throw new ChaperoneError('conflict', 'What the statement means has changed.', { fix: 'Send it again.' })
-    this.#unsettlesWhatFollows(described)
-    const action = statementAction(this.#parts.place, described, context)
-    const asked = { described, action, context, bodies: this.#bodies(described, text), done: this.#whenDone(described, text, text) }
-    return { asked, given: NO_PARAMETERS }
-  }
-
-  #unsettlesWhatFollows(described: Described): void {
-    this.#unsettles(described)
-    this.#segment.handOn()
-  }
-
-  #portalAgain(portal: Portal): Asked {
-    portal.prepared = this.#meanings.again(portal.prepared)
-    const asked = this.#askedBy(portal)!
-    this.#unsettlesWhatFollows(asked.described)
-    return asked
-  }
-
-  /** What the statement, once it runs, leaves unsettled for what is read after it. */
-  #unsettles(described: Described): void {
-    this.#segment.unsettles(described)
-    if (described.opaque && described.loose) this.#bearings.doubtNames()
-  }
-
-  #whenDone(described: Described, text: string, source: string): (() => void) | undefined {
-    const { portals, place } = this.#parts
-    const context = this.#bearings.context
-    if (described.prepares !== undefined) assertRoom(this.#statements, this.#parts.limits.names, 'prepared statements')
-    const shape = { fields: undefined }
-    const prepared = (): Prepared => ({ described, action: statementAction(place, described, context), text, source, context, shape })
-    if (described.prepares !== undefined) this.#meanings.assertStillMeant(prepared())
-    return whenDone(described, this.#statements, portals, prepared)
   }
 
   #parse(frame: Buffer): boolean {
@@ -303,15 +252,15 @@ export class Intake {
     const [first, second] = all
     const described =
       first && this.#meanings.follow(second ? { ...first, unclear: 'a prepared statement is one statement', unread: 'syntax' } : first)
-    if (described === 'wait') return false
+    if (described === 'wait' || !this.#parts.sight.isRecent([described], frame)) return false
     this.#segment.begun = true
     // The server lets the unnamed one go before it reads the text of the next.
     const failed = () => name === '' && this.#statements.know('', undefined)
-    const action = described && this.#actionOf(described)
+    const action = described && this.#asking.action(described)
     // What a human must be asked about is asked when it is to run.
     if (described && action && this.#parts.judge(action).verdict === 'deny') {
       this.#parts.admit(this.#parts.add(parse, frame, { name: { confirm() {}, withdraw() {}, failed } }), [
-        { described, action, context: this.#bearings.context, bodies: this.#bodies(described, text) },
+        { described, action, context: this.#bearings.context, bodies: this.#asking.bodies(described, text) },
       ])
       this.#segment.skipping = true
       return true
@@ -337,7 +286,8 @@ export class Intake {
     const found = this.#statements.find(statement)
     if (found === 'wait') return false
     if (!found) throw new UnknownName('prepared statement', statement)
-    if (found.described && !this.#parts.sight.knows([found.described], frame)) return false
+    const { described } = found
+    if (described && !(this.#parts.sight.knows([described], frame) && this.#parts.sight.isRecent([described], frame))) return false
     if (this.#segment.statementsMoved && statement !== '') this.#segment.assertReadable()
     if (!this.#bearings.isAtHand(found.text)) return false
     const { portals } = this.#parts
@@ -354,7 +304,7 @@ export class Intake {
       saidCut: false,
     }
     const item = this.#parts.add(bind, frame, { portal, name: portals.naming(name, portal) })
-    const asked = this.#askedBy(portal)
+    const asked = this.#asking.ofPortal(portal)
     const isFirst = this.#alone.isFirst()
     if (!asked) return true
     if (!this.#isForHuman(asked.action)) this.#parts.admit(item, [asked])
@@ -378,9 +328,9 @@ export class Intake {
     if (!portal.executed) this.#meanings.assertSame(portal.prepared)
     const { described } = portal.prepared
     const item = this.#parts.add(execute, frame, { portal, copiesIn: described?.copiesIn ?? false })
-    if (described) this.#unsettles(described)
+    if (described) this.#asking.unsettles(described)
     // The Bind before it was admitted for the first run; going on with a suspended portal is a run of its own.
-    const asked = portal.executed ? this.#askedBy(portal) : undefined
+    const asked = portal.executed ? this.#asking.ofPortal(portal) : undefined
     if (asked) this.#parts.admit(item, [asked], GOES_ON)
     portal.executed = true
     return true
@@ -414,27 +364,5 @@ export class Intake {
     // With no Sync among them they would be remembered without end.
     assertRoom(names.sinceSync, this.#parts.limits.names, 'names that are closed without a Sync')
     this.#parts.add(close, frame, { name: names.naming(name, undefined) })
-  }
-
-  #actionOf(described: Described): Action {
-    return statementAction(this.#parts.place, described, this.#bearings.context)
-  }
-
-  #askedBy({ prepared: { described, action, text, source, context, types }, parameters }: Portal): Asked | undefined {
-    return (
-      described &&
-      action && {
-        described,
-        action,
-        context,
-        types,
-        bodies: this.#bodies(described, text, parameters),
-        done: this.#whenDone(described, text, source),
-      }
-    )
-  }
-
-  #bodies(described: Described, text: string, parameters = ''): readonly Body[] {
-    return statementBodies(this.#parts.place.keeping, text, parameters, described)
   }
 }

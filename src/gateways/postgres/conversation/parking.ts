@@ -13,8 +13,8 @@ import { readSessionState, sessionState } from '../asking/state.ts'
 import type { Described, Place } from '../describe.ts'
 import { Cancelled, parkedNotice } from '../refuse.ts'
 import type { Status } from '../wire/codes.ts'
+import type { Asked } from './asked.ts'
 import * as cannot from './cannot.ts'
-import type { Asked } from './intake.ts'
 import { type Answer, newName, statement, type Wording } from './question.ts'
 
 /** Bytes that a client may send behind a statement that waits. They are not read before it is over. */

@@ -238,7 +238,9 @@ test('rule 2: the server goes on with the table that a prepared statement meant,
     assert.equal(await answer(query('set search_path = public')), 'C:SET ZI')
     assert.equal(await runs(), '2 D:*** C:SELECT 1 ZI')
     assert.equal(await answer(query('set search_path = scratch, public')), 'C:SET ZI')
-    assert.equal(await answer(close('S', 's'), parse('s', NAMES), sync()), '3 1 ZI')
+    // Somebody may drop the newer one before the server looks, so the old one counts as well, and no one rule allows both.
+    assert.equal(await answer(close('S', 's'), parse('s', NAMES), sync()), '3 E:42501 ZI')
+    assert.equal(await answer(parse('s', NAMES.replace('customers', 'scratch.customers')), sync()), '1 ZI')
     assert.equal(await runs(), '2 C:SELECT 0 ZI')
     // A Describe has the server look as well, and no name is moved before it in one breath.
     assert.equal(await answer(query('set search_path = public')), 'C:SET ZI')

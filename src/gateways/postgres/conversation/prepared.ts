@@ -69,7 +69,8 @@ export interface Item {
   readonly type: number
   readonly frame: Buffer
   waiting: boolean
-  refusal: { readonly error: ChaperoneError; readonly about?: Described | undefined } | undefined
+  /** `around`: how to write it so that it is not refused */
+  refusal: { readonly error: ChaperoneError; readonly about?: Described | undefined; readonly around?: string | undefined } | undefined
   readonly runs: Run[]
   /** which of its runs the server is at (a Query with several statements) */
   at: number

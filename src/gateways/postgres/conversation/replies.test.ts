@@ -31,6 +31,7 @@ function start() {
     settle: () => {},
     cancel: () => seen.cancels++,
     emit: (bytes) => seen.out.push(bytes.toString('latin1')),
+    hears: () => true,
     pathMoved: () => seen.moved++,
   })
   return { replies, seen }

@@ -19,6 +19,8 @@ export interface RepliesParts {
   cancel(): void
   emit(bytes: Buffer): void
   pathMoved(): void
+  /** Whether a NotificationResponse goes on to the client. */
+  hears(notification: Buffer): boolean
 }
 
 /** What a server may say at any time, whoever it is talking to. */
@@ -81,6 +83,11 @@ export class Replies {
 
   get busy(): boolean {
     return this.#waiting.some((item) => item.runs.length > 0)
+  }
+
+  /** What the server is at; undefined: nothing that runs. */
+  get at(): Item | undefined {
+    return busyIn(this.#waiting)
   }
 
   /** Of what was sent. */
@@ -173,8 +180,9 @@ export class Replies {
         return this.#row(size)
       case FROM_SERVER.notice:
         return this.#words(frame!, this.#speaking, this.#waiting[0]?.portal)
-      case FROM_SERVER.parameterDescription:
       case FROM_SERVER.notification:
+        return this.#parts.hears(frame!) ? 'keep' : 'drop'
+      case FROM_SERVER.parameterDescription:
       case FROM_SERVER.copyDone:
         return 'keep'
       case FROM_SERVER.copyOut:

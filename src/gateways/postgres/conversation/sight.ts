@@ -10,6 +10,7 @@ export class Sight {
   #changed = false
   #soughtFor: unknown
   #settledFor: unknown
+  #recentFor: unknown
   isWaiting = false
 
   /** `goOn`: the message that waited may be taken again. */
@@ -51,6 +52,19 @@ export class Sight {
     this.#soughtFor = message
     // When the look fails, the old mirror goes on, and the name stays unknown.
     this.#waitFor(this.#mirror.fresher().catch(() => {}))
+    return false
+  }
+
+  /**
+   * Whether what these statements go through was looked at a moment ago. A view or function is replaced by whoever owns it, perhaps on no
+   * connection of ours, and nothing tells of that: a table keeps its name, and what is behind it may be anything. False: `goOn` is called.
+   */
+  isRecent(statements: readonly (Described | undefined)[], message: unknown): boolean {
+    if (this.#recentFor === message || !statements.some((one) => one?.through)) return true
+    const looking = this.#mirror?.recent()
+    if (!looking) return true
+    this.#recentFor = message
+    this.#waitFor(looking)
     return false
   }
 

@@ -3,19 +3,20 @@ export interface StoppingParts {
   cancel(): Promise<void>
   /** The server is at something of the client's. */
   isBusy(): boolean
-  /** The client has asked for it while another cancel was on its way. */
-  again(): void
+  /** What of the client's the server is at. */
+  at(): unknown
   goOn(): void
 }
 
 /**
  * Cancels on their way to the server. Until each is over nothing more is sent: it would be stopped instead. A client has one at a time,
- * however many come in, none while nothing of its own runs, and so none hits a question of ours.
+ * however many come in, none while nothing of its own runs, and so none hits a question of ours. One that comes meanwhile is for what ran
+ * then, and not for what stands behind it in the same pipeline.
  */
 export class Stopping {
   readonly #parts: StoppingParts
   #onTheirWay = 0
-  #askedAgain = false
+  #askedAgain: unknown
 
   constructor(parts: StoppingParts) {
     this.#parts = parts
@@ -27,8 +28,8 @@ export class Stopping {
 
   /** The client wants it. */
   ask(): void {
-    this.#askedAgain = this.isOn
-    if (this.#parts.isBusy() && !this.#askedAgain) this.begin()
+    if (this.isOn) this.#askedAgain = this.#parts.at()
+    else if (this.#parts.isBusy()) this.begin()
   }
 
   /** Whoever wants it. */
@@ -36,7 +37,9 @@ export class Stopping {
     this.#onTheirWay++
     this.#parts.cancel().then(() => {
       this.#onTheirWay--
-      if (this.#askedAgain) this.#parts.again()
+      const again = this.#askedAgain
+      this.#askedAgain = undefined
+      if (again !== undefined && !this.isOn && again === this.#parts.at()) this.begin()
       this.#parts.goOn()
     })
   }

@@ -1,7 +1,8 @@
 import type { Relation } from '../mirror/types.ts'
 import { listOf, namesOf, type Tree, unwrap } from '../sql/nodes.ts'
 import { isCatalogRead, relationName } from '../sql/relations.ts'
-import { relationsOf } from '../sql/resolve.ts'
+import { anyOf, relationsOf } from '../sql/resolve.ts'
+import { covering } from './covered.ts'
 import { called, mustNotTouch } from './expressions.ts'
 import { type Look, Misuse, named } from './look.ts'
 import { aliasOf, type Col, type Ctes, type Item, isNameless, type Output, renamed, type Scope, scopeOf, type Table } from './scope.ts'
@@ -76,16 +77,19 @@ function rangeTable(range: Tree, at: Standing, look: Look): Table {
   return { alias: alias ?? String(range.relname), ...schema, ...renamed({ columns: [], open: true }, names) }
 }
 
+/** A relation, and those that it covers (see `Led`). */
+export type Meant = readonly [Relation, ...Relation[]]
+
 /** The relation that a name leads to; the full name of one of the system's; undefined when that cannot be said for sure. */
-export function meantBy(range: Tree, { mirror, path }: Look): Relation | string | undefined {
+export function meantBy(range: Tree, { mirror, path }: Look): Meant | string | undefined {
   const schema = range.schemaname as string | undefined
   // What is of the session alone comes and goes unseen, and is found before everything else.
   if (schema === undefined ? path === undefined || path.some(isTemporary) : isTemporary(schema)) return undefined
   const led = relationsOf(range, { ...NOTHING_ELSE, mirror, path })
   if (led === 'unknown') return undefined
-  const [relation, another] = led.relations
-  if (another || (relation && led.system.length > 0)) return undefined
-  return relation ?? led.system[0]
+  const [relation, ...covered] = anyOf(led) ?? []
+  if (relation) return led.relations.length === 1 ? [relation, ...covered] : undefined
+  return led.relations.length === 0 ? led.system[0] : undefined
 }
 
 /** Names of relations depend on nothing else. */
@@ -93,15 +97,13 @@ const NOTHING_ELSE = { ceilings: {}, pinnedReadOnly: false, reviewed: { isNamed:
 
 const isTemporary = (schema: string) => schema.startsWith('pg_temp')
 
-/** A relation with what is hidden in it. */
-export function relationTable(relation: Relation, alias: string | undefined, names: readonly string[], look: Look): Table {
-  const hiding = look.hidingOf(relation)
-  if (hiding.guarded) look.guard()
-  if (hiding.closed !== undefined) look.misuse(`${relation.schema}.${relation.name} may not be read: ${hiding.closed}`)
+/** A relation with what is hidden in it, and in those that it covers. */
+export function relationTable(meant: Meant, alias: string | undefined, names: readonly string[], look: Look): Table {
+  const [{ schema, name }] = meant
   return {
-    alias: alias ?? relation.name,
-    ...(alias === undefined ? { schema: relation.schema } : {}),
-    ...renamed({ columns: hiding.columns, open: false }, names),
+    alias: alias ?? name,
+    ...(alias === undefined ? { schema } : {}),
+    ...renamed(covering(meant, look), names),
   }
 }
 

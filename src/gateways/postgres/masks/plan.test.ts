@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
+import { spentMs } from '../../../encoding/spent.fixture.ts'
 import { makeMirror } from '../mirror/make.ts'
 import type { Relation } from '../mirror/types.ts'
 import { loadParser } from '../sql/parse.ts'
@@ -361,9 +362,9 @@ test('rule 11: no text of 64 KiB keeps everybody else waiting, however wide the 
     `with ${Array.from({ length: 2_500 }, (_, i) => `x${i} as (select 1)`).join()} select 1`,
   ]
   for (const text of texts) {
-    const began = performance.now()
+    const began = spentMs()
     masker.plan({ text, path })
     // Measured: 0.2 s at most; before, minutes.
-    assert.ok(performance.now() - began < 4_000, text.slice(0, 60))
+    assert.ok(spentMs() - began < 4_000, text.slice(0, 60))
   }
 })

@@ -32,7 +32,6 @@ const HARMLESS: ReadonlySet<string> = new Set([
   'DeallocateStmt',
   'ClosePortalStmt',
   'ConstraintsSetStmt',
-  'ListenStmt',
   'UnlistenStmt',
   'NotifyStmt',
   'LockStmt',
@@ -195,6 +194,9 @@ function statementOutput(statement: Tree, look: Look): Output {
       return explained(tree, look)
     case 'CopyStmt':
       return copied(tree, look)
+    case 'ListenStmt':
+      look.misuse('what others notify could hold what is hidden')
+      return NO_ROWS
     case 'TruncateStmt':
       for (const range of listOf(tree.relations)) {
         const target = targetOf(unwrap(range)[1], look)

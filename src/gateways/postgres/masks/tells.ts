@@ -2,6 +2,7 @@ import type { Relation } from '../mirror/types.ts'
 import { namesOf, type Tree } from '../sql/nodes.ts'
 import { parseSql } from '../sql/parse.ts'
 import { made } from './expressions.ts'
+import type { Meant } from './from.ts'
 import type { Look } from './look.ts'
 
 export type Write = { readonly kind: 'insert' | 'delete' } | { readonly kind: 'update'; readonly columns: readonly string[] }
@@ -11,7 +12,11 @@ export type Write = { readonly kind: 'insert' | 'delete' } | { readonly kind: 'u
  * already", a foreign key "there is none", a check or trigger anything at all. `given`: the columns of an INSERT; none
  * written means all of them.
  */
-export function mustTellNothing(write: Write, target: Relation, look: Look, given: readonly string[] = []): void {
+export function mustTellNothing(write: Write, meant: Meant, look: Look, given: readonly string[] = []): void {
+  for (const target of meant) mustTellNothingOf(write, target, look, given)
+}
+
+function mustTellNothingOf(write: Write, target: Relation, look: Look, given: readonly string[]): void {
   const here = hiddenNames(target, look)
   const say = (why: string) => look.misuse(`writing to ${target.schema}.${target.name} may tell what is hidden: ${why}`)
   for (const relation of [target, ...descendants(target, look)]) {

@@ -1,8 +1,7 @@
-import type { Relation } from '../mirror/types.ts'
 import { listOf, type Tree, unwrap } from '../sql/nodes.ts'
 import { relationName } from '../sql/relations.ts'
 import { mustNotTouch } from './expressions.ts'
-import { fromItem, meantBy, relationTable } from './from.ts'
+import { fromItem, type Meant, meantBy, relationTable } from './from.ts'
 import type { Look } from './look.ts'
 import { aliasOf, type Ctes, type Item, type Output, type Scope, scopeOf, type Table } from './scope.ts'
 import { targets } from './targets.ts'
@@ -43,15 +42,16 @@ interface At {
   readonly ctes: Ctes
 }
 
-/** The table that is written to. Through a view too much happens that the statement does not show. */
-export function targetOf(range: Tree, look: Look): Relation | undefined {
+/** The table that is written to, and those that it covers. Through a view too much happens that the statement does not show. */
+export function targetOf(range: Tree, look: Look): Meant | undefined {
   const meant = meantBy(range, look)
   if (typeof meant !== 'object') {
     look.misuse(`the table ${relationName(range).slice(0, 130)} is not known here`)
     return undefined
   }
-  const { kind, schema, name } = meant
-  if (kind !== 'table' && kind !== 'partitioned table') look.misuse(`${schema}.${name} is a ${kind}, and writing through it may tell what is hidden`)
+  for (const { kind, schema, name } of meant)
+    if (kind !== 'table' && kind !== 'partitioned table')
+      look.misuse(`${schema}.${name} is a ${kind}, and writing through it may tell what is hidden`)
   return meant
 }
 
@@ -74,7 +74,7 @@ function assigned(list: unknown, scope: Scope, look: Look): void {
   }
 }
 
-function insert(tree: Tree, target: Relation | undefined, table: Table, at: At, look: Look): Output {
+function insert(tree: Tree, target: Meant | undefined, table: Table, at: At, look: Look): Output {
   // The query sees neither the table nor what is inserted.
   if (tree.selectStmt) {
     const { columns } = look.output(tree.selectStmt, at.outer, at.ctes)
@@ -88,7 +88,7 @@ function insert(tree: Tree, target: Relation | undefined, table: Table, at: At, 
   return returned(tree, table, own, look)
 }
 
-function onConflict(conflict: Tree, target: Relation | undefined, table: Table, at: At, look: Look): void {
+function onConflict(conflict: Tree, target: Meant | undefined, table: Table, at: At, look: Look): void {
   const own = scopeOf([itemOf(table)], at.outer, at.ctes)
   const infer = conflict.infer as Tree | undefined
   for (const element of listOf(infer?.indexElems)) {
@@ -105,7 +105,7 @@ function onConflict(conflict: Tree, target: Relation | undefined, table: Table, 
     mustTellNothing({ kind: 'update', columns: namesOfTargets(conflict.targetList) }, target, look)
 }
 
-function merge(tree: Tree, target: Relation | undefined, table: Table, { outer, ctes }: At, look: Look): Output {
+function merge(tree: Tree, target: Meant | undefined, table: Table, { outer, ctes }: At, look: Look): Output {
   const source = fromItem(tree.sourceRelation, { left: [], outer, ctes }, look)
   const scope = scopeOf([itemOf(table), source], outer, ctes)
   mustNotTouch(tree.joinCondition, scope, look, 'a join condition')

@@ -21,6 +21,8 @@ export interface HeldMirror {
   stale(): void
   /** For a name that the mirror does not know: one that is {@link UNKNOWN_MS} old at most. Rejects with ChaperoneError. */
   fresher(): Promise<Mirror>
+  /** For what stands behind a name: undefined where the database was asked {@link RECENT_MS} ago at most. Never rejects. */
+  recent(): Promise<void> | undefined
   /** A look that begins after the call. Rejects with ChaperoneError. Nobody else waits for it. */
   asOfNow(): Promise<void>
   release(): void
@@ -40,6 +42,8 @@ export const LINGER_MS = 60_000
 /** Looks for unknown names come at most this often; in a large database, a quarter of the time at most. */
 export const UNKNOWN_MS = 1_000
 const SHARE_OF_LOOKS = 4
+/** How old may be what views and functions are believed to do; in a large database more, by {@link SHARE_OF_REFRESHES}. */
+export const RECENT_MS = 1_000
 /** Looks for changes take the server's time too: measured, 0.3 s with 20,000 tables, 4 ms with ten. */
 const SHARE_OF_REFRESHES = 25
 /** A mirror that could not be renewed for so long is not relied on any more. */
@@ -145,6 +149,7 @@ class Kept {
         void this.#settled()
       },
       fresher: () => this.#fresher(open),
+      recent: () => this.#recent(open),
       asOfNow: () => this.#asOfNow(open),
       release,
     }
@@ -183,6 +188,17 @@ class Kept {
     if (this.#parts.clock.now() - current.takenAt < Math.max(UNKNOWN_MS, this.#cost * SHARE_OF_LOOKS)) return current
     await this.#look(open, true)
     return this.#current()
+  }
+
+  #recentFailedAt = -REFRESH_MS
+
+  /** When it fails, the old mirror goes on, for minutes, as it does for all others; and nobody waits for the next that may fail. */
+  #recent(open: () => Promise<Asking>): Promise<void> | undefined {
+    const now = this.#parts.clock.now()
+    if (this.#age() < Math.max(RECENT_MS, this.#refreshCost * SHARE_OF_REFRESHES) || now - this.#recentFailedAt < REFRESH_MS) return undefined
+    return this.#look(open).catch(() => {
+      this.#recentFailedAt = this.#parts.clock.now()
+    })
   }
 
   #next: Promise<void> | undefined

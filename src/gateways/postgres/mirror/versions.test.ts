@@ -3,7 +3,6 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chownSync, existsSync, readdirSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { before, test } from 'node:test'
@@ -40,20 +39,17 @@ async function startServer(bin: string) {
   const data = join(dir, 'data')
   const env = { ...process.env, LD_LIBRARY_PATH: join(dirname(bin), 'lib'), LC_ALL: 'C' }
   await run(join(bin, 'initdb'), ['-D', data, '-A', 'trust', '-U', 'postgres', '-E', 'UTF8'], { ...user, env, cwd: dir })
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as { port: number }
-  probe.close()
-  const settings = ['-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off', '-k', dir, '-p', String(port)]
+  // A socket in a folder of its own: no port that another process could take.
+  const settings = ['-c', 'listen_addresses=', '-c', 'fsync=off', '-k', dir]
   const server = spawn(join(bin, 'postgres'), ['-D', data, ...settings], { ...user, env, cwd: dir, stdio: 'ignore' })
   const connect = async (as: string, options?: string) => {
     for (let i = 0; ; i++) {
-      const client = new pg.Client({ host: '127.0.0.1', port, user: as, database: 'postgres', ...(options ? { options } : {}) })
+      const client = new pg.Client({ host: dir, port: 5432, user: as, database: 'postgres', ...(options ? { options } : {}) })
       try {
         await client.connect()
         return client
       } catch (error) {
-        if (i > 200) throw error
+        if (i > 600) throw error
         await new Promise((done) => setTimeout(done, 50))
       }
     }

@@ -15,6 +15,7 @@ export interface RecordedFacts {
   readonly statements?: readonly string[]
   readonly tables?: { readonly read?: readonly string[]; readonly written?: readonly string[] }
   readonly behind?: readonly string[]
+  readonly covered?: { readonly read?: readonly string[]; readonly written?: readonly string[]; readonly behind?: readonly string[] }
   readonly columns?: { readonly read?: readonly string[]; readonly written?: readonly string[] }
   readonly fingerprint?: string
   readonly functions?: readonly string[]
@@ -59,12 +60,14 @@ export function recordedFacts({ operation, facts, unclear }: Action): Recorded {
 }
 
 function leanOf(operation: string, facts: PostgresFacts): Record<string, unknown> {
-  const { database, user, statements, tables, behind, columns, fingerprint, functions, settings, opaque, every_row, path, parameters } = facts
+  const { database, user, statements, tables, behind, covered, columns, fingerprint, functions, settings, opaque, every_row, path, parameters } =
+    facts
   const lean: Record<string, unknown> = { database, user }
   if (statements.length !== 1 || statements[0] !== operation) lean.statements = statements
   const [read, written] = [some(tables.read), some(tables.written)]
   if (read || written) lean.tables = { ...(read && { read }), ...(written && { written }) }
   if (some(behind)) lean.behind = behind
+  if (covered) lean.covered = Object.fromEntries(Object.entries(covered).filter(([, names]) => names.length > 0))
   const [columnsRead, columnsWritten] = [some(columns?.read), some(columns?.written)]
   if (columnsRead || columnsWritten) lean.columns = { ...(columnsRead && { read: columnsRead }), ...(columnsWritten && { written: columnsWritten }) }
   if (fingerprint !== undefined) lean.fingerprint = fingerprint
@@ -100,7 +103,7 @@ export function recalledFacts({ operation, facts, texts }: RecordedAction): Read
     if (whole === undefined) return undefined
     recorded = JSON.parse(whole) as Partial<RecordedFacts>
   }
-  const { database, user, statements, tables, columns, more, ...rest } = recorded
+  const { database, user, statements, tables, covered, columns, more, ...rest } = recorded
   // A record of before facts were recorded, or one that the envelope had to cut.
   if (typeof database !== 'string' || typeof user !== 'string') return undefined
   const { read = [], written = [] } = tables ?? {}
@@ -114,6 +117,7 @@ export function recalledFacts({ operation, facts, texts }: RecordedAction): Read
     user,
     statements: statements ?? [operation],
     tables: { read, written },
+    ...(covered ? { covered: { read: covered.read ?? [], written: covered.written ?? [], behind: covered.behind ?? [] } } : {}),
     ...(columns ? { columns: { read: columns.read ?? [], written: columns.written ?? [] } } : {}),
   } satisfies PostgresFacts as unknown as Readonly<Record<string, unknown>>
 }

@@ -25,7 +25,13 @@ export function proposeRules({ effects, facts: raw }: Action, section: 'allow' |
 }
 
 /** As rules write them; the system's own come with any rule. In deny what is written says most. */
-function tablesOf({ tables: { read, written }, path }: PostgresFacts, section: 'allow' | 'deny'): readonly string[] {
+function tablesOf({ tables, covered, path }: PostgresFacts, section: 'allow' | 'deny'): readonly string[] {
+  // An allow rule must speak of all that the names may come to lead to; a deny rule of what they lead to is enough.
+  const also = section === 'allow' ? covered : undefined
+  const [read, written] = [
+    [...tables.read, ...(also?.read ?? [])],
+    [...tables.written, ...(also?.written ?? [])],
+  ]
   const named = section === 'deny' && written.length > 0 ? written : [...read.filter((table) => isCatalogRead(table) === undefined), ...written]
   return [...new Set(named.flatMap((table) => candidates(table, path) ?? []))].sort()
 }

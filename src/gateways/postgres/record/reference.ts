@@ -7,6 +7,8 @@ export const STATEMENT_FACTS = {
   statements: 'The kinds of the statement and of what acts inside it; absent when it is the operation alone.',
   tables: '`{read, written}`: the relations that the statement names, as `schema.table`.',
   behind: 'Tables that stand behind the views and partitions that it names.',
+  covered:
+    '`{read, written, behind}`: relations that a name without a schema would lead to only if the one before them on the search path had gone meanwhile. Rules count them; they were not used.',
   columns: '`{read, written}`: as `schema.table.column`, as far as it is known which are meant.',
   fingerprint: 'The statement without its constants, hashed: the same for all that differ in their values alone.',
   functions: 'Functions that it calls.',

@@ -80,17 +80,10 @@ async function follow(): Promise<void> {
   assert.deepEqual([code, err], [0, ''])
   const hba = steps.find(({ title }) => title.includes('pg_hba.conf'))!.lines
   await postgres.configure({ hba: `${hba.join('\n')}\n${ADMIN_HBA}host all all all trust\n` })
-  await reloaded()
-}
-/** A reload is only seen by connections that are made after it. */
-async function reloaded(): Promise<void> {
-  await shop.query('select pg_reload_conf()')
-  await shop.query('select pg_sleep(0.2)')
 }
 
 test('before anything is done, the check says that nobody is let in, and what to write', async () => {
   await postgres.configure({ hba: ADMIN_HBA })
-  await reloaded()
   const parts = await check()
   assert.deepEqual(
     parts.map(({ user }) => user),
@@ -169,13 +162,10 @@ test('an owner of tables is found', async () => {
 test('rule 5: another door beside the one of Chaperone is found: a password, or nothing at all', async () => {
   const mine = 'hostssl all analyst_ro 127.0.0.1/32 cert\n'
   await postgres.configure({ hba: `hostnossl all analyst_ro all scram-sha-256\n${mine}${ADMIN_HBA}` })
-  await reloaded()
   assert.match(lacking(await check(users.slice(0, 1)))[0]?.said ?? '', /asks this user for a SCRAM password without TLS/)
   await postgres.configure({ hba: `hostnossl all analyst_ro all trust\n${mine}${ADMIN_HBA}` })
-  await reloaded()
   assert.match(lacking(await check(users.slice(0, 1)))[0]?.said ?? '', /anybody is let in as this user without TLS/)
   await postgres.configure({ hba: `hostssl all analyst_ro all trust\n${ADMIN_HBA}` })
-  await reloaded()
   assert.match(lacking(await check(users.slice(0, 1)))[0]?.said ?? '', /anybody is let in as this user with TLS but without a certificate/)
 })
 

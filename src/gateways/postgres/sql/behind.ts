@@ -85,6 +85,8 @@ const NOTHING: Findings = {
   read: new Set(),
   written: new Set(),
   behind: new Set(),
+  // Definitions are written with every name in full.
+  covered: { read: new Set(), written: new Set(), behind: new Set() },
   columnsRead: new Set(),
   columnsWritten: new Set(),
   functions: new Set(),
@@ -92,6 +94,7 @@ const NOTHING: Findings = {
   unknown: false,
   opaque: false,
   loose: false,
+  through: false,
   everyRow: false,
   copiesIn: false,
   declares: undefined,
@@ -115,6 +118,7 @@ function together(all: readonly (Findings | undefined)[]): Findings | undefined 
     unknown: all.some((found) => found!.unknown),
     opaque: all.some((found) => found!.opaque),
     loose: all.some((found) => found!.loose),
+    through: all.some((found) => found!.through),
     unclear: all.find((found) => found!.unclear !== undefined)?.unclear,
   }
 }

@@ -1,6 +1,7 @@
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Clock } from '../../../clock.ts'
+import { BARE_THREAD } from '../../../encoding/bare-thread.ts'
 import { ChaperoneError } from '../../../errors.ts'
 import { type Reading, remember } from './parse.ts'
 
@@ -77,8 +78,8 @@ export class BigTexts {
   #start(): Worker {
     // From source the sibling is a .ts file, from the built package a .js file.
     const worker = new Worker(new URL(`./parse-worker${extname(import.meta.url)}`, import.meta.url), {
+      ...BARE_THREAD,
       name: 'parse',
-      env: {},
       resourceLimits: { maxOldGenerationSizeMb: 1024 },
     })
     worker.on('message', (answer: Reading) => this.#answered(worker, answer))

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { before, describe, it } from 'node:test'
 import fc from 'fast-check'
 import { scanSync } from 'libpg-query'
+import { spentMs } from '../../../encoding/spent.fixture.ts'
 import { withoutConstants } from './constants.ts'
 import { loadParser } from './parse.ts'
 
@@ -87,7 +88,7 @@ describe('a statement without its constants', () => {
   })
 
   it('takes a text of a megabyte in less than a second', () => {
-    const started = performance.now()
+    const started = spentMs()
     withoutConstants(`insert into t values ${Array.from({ length: 50_000 }, (_, i) => `(${i},'secret ${i}')`).join(',')}`)
     withoutConstants(`select ${'$a'.repeat(500_000)}`)
     withoutConstants(`select ${"''\n".repeat(300_000)}`)
@@ -95,6 +96,6 @@ describe('a statement without its constants', () => {
     withoutConstants(`select 'a' ${'-- '.repeat(300_000)}`)
     withoutConstants(`select 'a' ${'-- \n'.repeat(250_000)}`)
     withoutConstants(`select ${'$a$ '.repeat(250_000)}`)
-    assert.ok(performance.now() - started < 3000, `${performance.now() - started} ms`)
+    assert.ok(spentMs() - started < 3000, `${spentMs() - started} ms`)
   })
 })

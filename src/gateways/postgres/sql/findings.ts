@@ -4,7 +4,7 @@ import { effectsOfFunction, effectsOfRoutine, type FunctionEffects, isStandardRe
 import { Implied } from './implied.ts'
 import { namesOf, type Tree, textOf } from './nodes.ts'
 import { isCatalogRead, quotedName, relationName } from './relations.ts'
-import { operatorsOf, reachesBuiltin, relationsOf, routinesOf, typesOf } from './resolve.ts'
+import { anyOf, type Found, operatorsOf, reachesBuiltin, relationsOf, routinesOf, typesOf } from './resolve.ts'
 import { effectOfSetting } from './settings.ts'
 import type { Budget, Surroundings } from './surroundings.ts'
 
@@ -17,6 +17,8 @@ export interface Findings {
   readonly written: ReadonlySet<string>
   /** Relations that stand behind those: under views, among partitions. */
   readonly behind: ReadonlySet<string>
+  /** The same three of relations that a name leads to only if what stands before them on the search path goes. */
+  readonly covered: Covered<ReadonlySet<string>>
   readonly columnsRead: ReadonlySet<string>
   readonly columnsWritten: ReadonlySet<string>
   readonly functions: ReadonlySet<string>
@@ -27,6 +29,8 @@ export interface Findings {
   readonly opaque: boolean
   /** It may change settings that later statements are read by. */
   readonly loose: boolean
+  /** It goes through a view, a policy or code of the user's, which may be replaced without that its name changes. */
+  readonly through: boolean
   /** A DELETE or UPDATE (also one of a MERGE) that names no condition on the rows, or TRUNCATE. */
   readonly everyRow: boolean
   /** COPY FROM STDIN: the client sends data after it. */
@@ -36,6 +40,12 @@ export interface Findings {
   readonly fetches: string | undefined
   /** Why no rule may allow it. */
   readonly unclear: string | undefined
+}
+
+export interface Covered<Names> {
+  readonly read: Names
+  readonly written: Names
+  readonly behind: Names
 }
 
 /** Column names that one statement is described with; `SELECT *` over wide tables would fill the record. */
@@ -53,6 +63,7 @@ export class Tally implements Findings {
   readonly read = new Set<string>()
   readonly written = new Set<string>()
   readonly behind = new Set<string>()
+  readonly covered = { read: new Set<string>(), written: new Set<string>(), behind: new Set<string>() }
   readonly columnsRead = new Set<string>()
   readonly columnsWritten = new Set<string>()
   readonly functions = new Set<string>()
@@ -60,6 +71,7 @@ export class Tally implements Findings {
   unknown = false
   opaque = false
   loose = false
+  through = false
   everyRow = false
   copiesIn = false
   declares: string | undefined
@@ -109,14 +121,16 @@ export class Tally implements Findings {
 
   reads(rangeVar: Tree): readonly Relation[] | undefined {
     this.does('read')
-    return this.#names(rangeVar, this.read, false)
+    return this.#names(rangeVar, 'read')
   }
 
   writes(rangeVar: Tree): readonly Relation[] | undefined {
-    return this.#names(rangeVar, this.written, true)
+    return this.#names(rangeVar, 'written')
   }
 
-  #names(rangeVar: Tree, into: Set<string>, isWrite: boolean): readonly Relation[] | undefined {
+  #names(rangeVar: Tree, as: 'read' | 'written'): readonly Relation[] | undefined {
+    const into = this[as]
+    const isWrite = as === 'written'
     if (!this.around.mirror) {
       into.add(relationName(rangeVar))
       this.#touchesSystem(relationName(rangeVar), isWrite)
@@ -130,15 +144,20 @@ export class Tally implements Findings {
       this.opaque = true
       return undefined
     }
-    for (const name of led.system) {
+    this.#meets(led, into, isWrite, this.behind)
+    this.#meets(led.covered, this.covered[as], isWrite, this.covered.behind)
+    return anyOf(led)
+  }
+
+  #meets({ relations, system }: Found, into: Set<string>, isWrite: boolean, behind: Set<string>): void {
+    for (const name of system) {
       into.add(name)
       this.#touchesSystem(name, isWrite)
     }
-    for (const relation of led.relations) {
+    for (const relation of relations) {
       into.add(quotedName(relation))
-      this.#opens(relation, isWrite)
+      this.#opens(relation, isWrite, behind)
     }
-    return led.system.length === 0 ? led.relations : undefined
   }
 
   #touchesSystem(name: string, isWrite: boolean): void {
@@ -156,25 +175,25 @@ export class Tally implements Findings {
   }
 
   /** What comes with a table: its policies, its partitions, the query of a view. */
-  #opens(relation: Relation, isWrite: boolean): void {
-    const { behind } = this.around
+  #opens(relation: Relation, isWrite: boolean, behind: Set<string>): void {
     for (const column of relation.columns) this.#implied.meets(column.domain ?? column.type)
+    this.through ||= relation.kind === 'view' || relation.policies.length > 0 || relation.children.length > 0
     if (relation.kind === 'foreign table') this.#reachesOut()
     // A rule puts other statements in the place of this one.
     if (isWrite && relation.hasRules) this.doesAnything()
-    if (relation.definition !== undefined || relation.policies.length > 0) this.#join(behind?.ofRelation(relation, this.budget))
+    if (relation.definition !== undefined || relation.policies.length > 0) this.#join(this.around.behind?.ofRelation(relation, this.budget), behind)
     else if (relation.kind === 'view') this.doesAnything()
-    this.#opensChildren(relation)
+    this.#opensChildren(relation, behind)
   }
 
-  #opensChildren(relation: Relation): void {
+  #opensChildren(relation: Relation, behind: Set<string>): void {
     const waiting = [...relation.children]
     for (let oid = waiting.pop(); oid !== undefined; oid = waiting.pop()) {
       const child = this.around.mirror?.relationByOid(oid)
       if (!child) continue
       const name = quotedName(child)
-      if (this.behind.has(name)) continue
-      if (this.behind.size < MOST_BEHIND) this.behind.add(name)
+      if (behind.has(name)) continue
+      if (behind.size < MOST_BEHIND) behind.add(name)
       else this.opaque = true
       if (child.kind === 'foreign table') this.#reachesOut()
       waiting.push(...child.children)
@@ -188,17 +207,18 @@ export class Tally implements Findings {
   }
 
   /** What a definition does counts as if it stood in the statement; one that cannot be read may do anything. */
-  #join(found: Findings | undefined): void {
+  #join(found: Findings | undefined, behind = this.behind): void {
     if (!found || found.unclear !== undefined) {
       this.doesAnything()
       return
     }
     this.does(...found.effects)
-    for (const name of [...found.read, ...found.written, ...found.behind]) this.behind.add(name)
+    for (const name of [...found.read, ...found.written, ...found.behind]) behind.add(name)
     for (const name of found.functions) this.functions.add(name)
     for (const name of found.settings) this.settings.add(name)
     this.opaque ||= found.opaque
     this.loose ||= found.loose
+    this.through ||= found.through
     this.unknown ||= found.unknown
   }
 
@@ -209,10 +229,13 @@ export class Tally implements Findings {
     for (const name of [...inner.read, ...inner.written]) this.read.add(name)
     for (const name of [...inner.columnsRead, ...inner.columnsWritten]) this.columnsRead.add(name)
     for (const name of inner.behind) this.behind.add(name)
+    for (const name of [...inner.covered.read, ...inner.covered.written]) this.covered.read.add(name)
+    for (const name of inner.covered.behind) this.covered.behind.add(name)
     for (const name of inner.functions) this.functions.add(name)
     for (const name of inner.settings) this.settings.add(name)
     this.opaque ||= inner.opaque
     this.loose ||= inner.loose
+    this.through ||= inner.through
     this.unknown ||= inner.unknown
     if (inner.unclear !== undefined) this.doubt(inner.unclear)
   }
@@ -239,14 +262,19 @@ export class Tally implements Findings {
     else this.doubt('the table that it makes is not named')
   }
 
-  /** A table that is not there yet, so that no mirror knows it: it comes to be in the first schema of the path that is not the system's. */
+  /**
+   * A table that is not there yet, so that no mirror knows it: it comes to be in the first schema of the path that is not the system's, and
+   * in the next one when that is dropped while this waits (measured: the server looks again, and makes it there).
+   */
   founds(rangeVar: Tree): void {
     if (!this.around.mirror) {
       this.writes(rangeVar)
       return
     }
-    const schema = rangeVar.schemaname ?? (rangeVar.relpersistence === 't' ? 'pg_temp' : this.around.path?.find((name) => !name.startsWith('pg_')))
+    const own = rangeVar.schemaname ?? (rangeVar.relpersistence === 't' ? 'pg_temp' : undefined)
+    const [schema, ...next] = own === undefined ? (this.around.path ?? []).filter((name) => !name.startsWith('pg_')) : [String(own)]
     this.written.add(relationName(schema === undefined ? rangeVar : { ...rangeVar, schemaname: schema }))
+    if (!this.around.asOfNow) for (const other of next) this.covered.written.add(relationName({ ...rangeVar, schemaname: other }))
     if (schema === undefined) this.opaque = true
   }
 
@@ -256,11 +284,16 @@ export class Tally implements Findings {
     if (led === undefined) this.writes(rangeVar)
     else if (led === 'unknown') this.founds(rangeVar)
     else {
-      for (const relation of led.relations) this.written.add(quotedName(relation))
-      for (const name of led.system) {
-        this.written.add(name)
-        this.#touchesSystem(name, true)
-      }
+      this.#isMentioned(led, this.written)
+      this.#isMentioned(led.covered, this.covered.written)
+    }
+  }
+
+  #isMentioned({ relations, system }: Found, into: Set<string>): void {
+    for (const relation of relations) into.add(quotedName(relation))
+    for (const name of system) {
+      into.add(name)
+      this.#touchesSystem(name, true)
     }
   }
 
@@ -338,6 +371,7 @@ export class Tally implements Findings {
   #run(routine: Routine): void {
     for (const one of routine.parts?.length ? routine.parts : [routine]) this.#counts(effectsOfRoutine(one, this.around))
     this.functions.add(quotedName(routine))
+    this.through = true
   }
 
   #counts({ effects, opaque, loose }: FunctionEffects): void {

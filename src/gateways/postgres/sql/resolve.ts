@@ -4,8 +4,20 @@ import type { Naming } from './surroundings.ts'
 
 /** Names are resolved as the server does it: by the search path, in the newest description that the database gave of itself. */
 
-/** Where a name of a relation leads. Several relations: the search path is not known, and each of them may be meant. */
-export type Led = { readonly relations: readonly Relation[]; readonly system: readonly string[] } | 'unknown'
+/** Relations of the user's, and of the system's by their full names. */
+export interface Found {
+  readonly relations: readonly Relation[]
+  readonly system: readonly string[]
+}
+
+/**
+ * Where a name of a relation leads. Several: it is not known which of them is meant now. `covered` stand behind the one that is
+ * meant: the server looks the name up again once it has its locks, and whoever drops, renames or moves what stands first while the
+ * statement waits has one of these read in its place.
+ */
+export type Led = (Found & { readonly covered: Found }) | 'unknown'
+
+const NONE: Found = { relations: [], system: [] }
 
 const SYSTEM_SCHEMAS: ReadonlySet<string> = new Set(['pg_catalog', 'information_schema', 'pg_toast'])
 const isTemporary = (schema: string) => schema.startsWith('pg_temp')
@@ -19,30 +31,44 @@ function written(schema: string, { path }: Naming): string {
 export function relationsOf({ schemaname, relname }: Tree, around: Naming): Led {
   const mirror = around.mirror!
   const name = String(relname ?? '')
-  const inSchema = (schema: string): Led | undefined => {
+  const inSchema = (schema: string): Found | undefined => {
     const relation = mirror.relation(schema, name)
     if (relation && schema !== 'pg_catalog') return { relations: [relation], system: [] }
     if (SYSTEM_SCHEMAS.has(schema) && (relation || schema === 'pg_toast' || mirror.hasSystemRelation(schema, name)))
       return { relations: [], system: [`${schema}.${name}`] }
     return undefined
   }
-  if (schemaname !== undefined) return inSchema(written(String(schemaname), around)) ?? 'unknown'
+  if (schemaname !== undefined) {
+    const found = inSchema(written(String(schemaname), around))
+    return found ? { ...found, covered: NONE } : 'unknown'
+  }
   if (!around.path) {
     const relations = mirror.relationsNamed(name)
     const system = mirror.hasSystemRelation('pg_catalog', name) ? [`pg_catalog.${name}`] : []
-    return relations.length + system.length === 0 ? 'unknown' : { relations, system }
+    return relations.length + system.length === 0 ? 'unknown' : { relations, system, covered: NONE }
   }
-  const relations: Relation[] = []
-  const system: string[] = []
+  const meant = { relations: [] as Relation[], system: [] as string[] }
+  const covered = { relations: [] as Relation[], system: [] as string[] }
+  let into = meant
   for (const schema of around.path) {
     const found = inSchema(schema)
-    if (!found || found === 'unknown') continue
-    relations.push(...found.relations)
-    system.push(...found.system)
+    if (!found) continue
+    into.relations.push(...found.relations)
+    into.system.push(...found.system)
+    // Nobody drops what came with the server.
+    if (mirror.hasSystemRelation(schema, name)) break
     // What was temporary may be gone already (DISCARD TEMP, ON COMMIT DROP), as what this transaction may have dropped.
-    if (!around.unsettled && !isTemporary(schema)) break
+    if (around.unsettled || isTemporary(schema)) continue
+    if (around.asOfNow) break
+    into = covered
   }
-  return relations.length + system.length === 0 ? 'unknown' : { relations, system }
+  return meant.relations.length + meant.system.length === 0 ? 'unknown' : { ...meant, covered }
+}
+
+/** All that the name leads to, or may lead to before the statement runs; undefined where one of it is the system's. */
+export function anyOf(led: Led): readonly Relation[] | undefined {
+  if (led === 'unknown' || led.system.length + led.covered.system.length > 0) return undefined
+  return led.covered.relations.length === 0 ? led.relations : [...led.relations, ...led.covered.relations]
 }
 
 /** Functions of the user's that a call by this name may reach. Temporary ones must be written with their schema (CVE-2007-2138). */
@@ -72,9 +98,11 @@ export function typesOf(path: readonly string[], around: Naming): readonly UserT
   if (!mirror) return []
   const schema = path.length > 1 ? written(path.at(-2)!, around) : undefined
   const isMeant = (type: UserType) => (schema === undefined ? !around.path || around.path.includes(type.schema) : type.schema === schema)
+  const types: UserType[] = []
   for (let name = path.at(-1)!; ; name = name.slice(1)) {
-    const types = mirror.typesNamed(name).filter(isMeant)
-    if (types.length > 0 || !name.startsWith('_')) return types
+    // What stands first may be gone before it is looked up, so all count.
+    types.push(...mirror.typesNamed(name).filter(isMeant))
+    if (!name.startsWith('_')) return types
   }
 }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
+import { spentMs } from '../../../encoding/spent.fixture.ts'
 import { describeSql } from '../describe.ts'
 import { look } from '../mirror/look.ts'
 import { makeMirror } from '../mirror/make.ts'
@@ -29,10 +30,10 @@ test('rule 11: a text of 64 KiB over wide tables is described while nobody notic
   const from = Array.from({ length: 200 }, (_, i) => `wide t${i}`).join()
   for (const name of ['c1599', 'id', 't1.c1599']) {
     const refs = Array.from({ length: Math.floor(62_000 / (name.length + 1)) }, () => name).join()
-    const began = performance.now()
+    const began = spentMs()
     const [described] = describeSql(`select 1 from ${from} where '' in (${refs})`, context)
     // Measured: 0.5 s; before, minutes. Much is left for a busy machine.
-    assert.ok(performance.now() - began < 5_000, name)
+    assert.ok(spentMs() - began < 5_000, name)
     assert.deepEqual(described?.columns.read, name === 'id' ? [] : ['public.wide.c1599'])
   }
 })

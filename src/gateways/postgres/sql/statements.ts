@@ -119,8 +119,8 @@ export const PLAIN_STATEMENTS: Readonly<Record<string, Plain>> = {
 
   LockStmt: { kind: 'lock', effects: ['write'] },
   NotifyStmt: { kind: 'notify', effects: ['write', 'egress'] },
-  // It fills the server's queue for as long as the connection is idle, and brings in what others wrote (B21).
-  ListenStmt: { kind: 'listen', effects: ['write'] },
+  // It fills the server's queue for as long as the connection is idle, and brings in what others wrote (B21): of which tables nobody can tell.
+  ListenStmt: { kind: 'listen', effects: ['write'], opaque: true },
   UnlistenStmt: { kind: 'listen', effects: ['read'] },
   // Only takes away: names of statements that are judged again when they run.
   DeallocateStmt: { kind: 'deallocate', effects: ['read'] },

@@ -9,6 +9,8 @@ export interface Naming {
   readonly mirror?: Mirror | undefined
   /** Definitions were changed in this transaction, which no mirror shows yet: what a name leads to may be gone, and it leads further. */
   readonly unsettled?: boolean | undefined
+  /** What stands behind the first on the path is left out. */
+  readonly asOfNow?: true | undefined
 }
 
 /** What the walk relies on besides the text: what the connection was given, and what the database says of itself. */

@@ -3,7 +3,7 @@ import { columnRef, fieldsOf, functionCall, newSyntax, operator, operators } fro
 import { type Findings, Tally } from './findings.ts'
 import { SHAPES } from './grammar.ts'
 import { listOf, namesOf, type Tree, textOf, unwrap } from './nodes.ts'
-import { relationsOf } from './resolve.ts'
+import { anyOf, relationsOf } from './resolve.ts'
 import { type Entry, entriesOf, entryOf, NO_SCOPE, type Scope } from './scope.ts'
 import { movesPath, setStatement, transactionStatement } from './session.ts'
 import { PLAIN_STATEMENTS } from './statements.ts'
@@ -175,8 +175,7 @@ class Walk {
     const { around } = this.#found
     return entriesOf(items, scope, (rangeVar) => {
       if (!around.mirror || isHidden(rangeVar, scope)) return undefined
-      const led = relationsOf(rangeVar, around)
-      return led === 'unknown' || led.system.length > 0 ? undefined : led.relations
+      return anyOf(relationsOf(rangeVar, around))
     })
   }
 

@@ -21,6 +21,13 @@ export function readParameterStatus(frame: Buffer): { readonly name: string; rea
   return { name: reader.text(), value: reader.text() }
 }
 
+/** Of a NotificationResponse: the channel that it came by. */
+export function readChannel(frame: Buffer): string {
+  const reader = new Reader(frame, HEADER)
+  reader.int32() // the process that has sent it
+  return reader.text()
+}
+
 /** The text values of a DataRow. */
 export function readDataRow(frame: Buffer): readonly (string | null)[] {
   const reader = new Reader(frame, HEADER)

@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import type { LiveSession } from '../identity/types.ts'
+import type { Applied, ErrorBody } from './contract.ts'
+import { csr, openHouse } from './house.fixture.ts'
+import type { RequestDetail } from './requests-contract.ts'
+
+const RULE = `
+kind: guardrail
+name: two-administrators
+spec:
+  ask:
+    - chaperone: any
+      verbs: [apply, lock.lift, issue, ca, pins, secrets, identities]
+      approvers: { role: admin }
+`
+const PEOPLE = `
+kind: user
+name: erik
+spec: { roles: [admin] }
+---
+kind: user
+name: boris
+spec: {}
+---
+kind: agent
+name: ci
+spec: { owner: boris, roles: [] }
+`
+const ROLE = (tool: string) => `kind: mcp\nname: files\nspec: { command: [server], tools: { ${tool}: { effects: [read] } } }\n`
+
+/** dana and erik administer, and need each other for it. */
+async function house(t: TestContext) {
+  const open = await openHouse(t)
+  const { ask, signIn } = open
+  const dana = await signIn('dana')
+  const apply = (who: LiveSession, text: string, more: object = {}) =>
+    ask<Applied & ErrorBody>(who, 'POST', '/v1/apply', { files: [{ path: 'a.yaml', text }], ...more })
+  assert.equal((await apply(dana, PEOPLE)).status, 200)
+  const ruled = await apply(dana, RULE)
+  assert.equal(ruled.status, 200, JSON.stringify(ruled.value))
+  const erik = await signIn('erik')
+  const show = async (who: LiveSession, id: string) => (await ask<RequestDetail>(who, 'GET', `/v1/requests/${id}`)).value
+  async function approve(who: LiveSession, id: string, verdict = 'approve') {
+    const { seen } = await show(who, id)
+    return ask<ErrorBody>(who, 'POST', `/v1/requests/${id}/decide`, { verdict, seen })
+  }
+  const question = ({ value, status }: { value: object; status: number }) => {
+    const { error } = value as ErrorBody
+    assert.deepEqual([status, error?.code], [403, 'approval_required'], JSON.stringify(value))
+    return error.request!
+  }
+  return { ...open, dana, erik, apply, show, approve, question }
+}
+
+test('an apply that needs a second administrator shows him the difference, and runs once, as it was shown', async (t) => {
+  const { dana, erik, apply, show, approve, question, ask } = await house(t)
+  const asked = question(await apply(dana, ROLE('read')))
+  assert.equal(asked.approvers, 'a holder of role admin')
+  const shown = await show(erik, asked.id)
+  assert.deepEqual(
+    shown.shown.map(({ title }) => title),
+    ['Request', 'create mcp/files'],
+  )
+  assert.match(shown.shown[1]!.text, /^\+ {4}- server$/m)
+  assert.equal((await approve(dana, asked.id)).code, 'approval_refused', 'nobody approves his own')
+  assert.equal(question(await apply(dana, ROLE('read'))).id, asked.id, 'asked again it is the same question')
+  assert.equal((await approve(erik, asked.id)).status, 200)
+  assert.notEqual(question(await apply(dana, ROLE('other'))).id, asked.id, 'other documents are another question')
+  assert.equal(question(await apply(erik, ROLE('read'))).approvers, 'a holder of role admin', 'and his yes is for dana, not for himself')
+  assert.equal((await apply(dana, `# the same, written otherwise\n${ROLE('read')}`)).status, 200)
+  assert.equal((await ask(dana, 'GET', '/v1/documents/mcp/files')).status, 200, 'to look is asked about by nobody')
+  assert.equal((await apply(dana, ROLE('read'))).status, 200, 'what changes nothing neither')
+  assert.equal((await apply(dana, ROLE('third'), { dryRun: true })).status, 200)
+  const removal = await ask(dana, 'DELETE', '/v1/documents/mcp/files')
+  assert.notEqual(question(removal).id, asked.id)
+})
+
+test('what was approved is not applied to another state than the one it was compared with', async (t) => {
+  const { dana, erik, apply, approve, question } = await house(t)
+  const first = question(await apply(dana, ROLE('read')))
+  const second = question(await apply(dana, ROLE('write')))
+  await approve(erik, first.id)
+  await approve(erik, second.id)
+  assert.equal((await apply(dana, ROLE('write'))).status, 200)
+  assert.notEqual(question(await apply(dana, ROLE('read'))).id, first.id)
+})
+
+test('one administrator alone neither takes the rule away, nor lifts a lock, nor rotates a key, nor brings in another one', async (t) => {
+  const { dana, erik, apply, ask, approve, question, records } = await house(t)
+  const alone = async (method: string, path: string, body?: unknown) => question(await ask(dana, method, path, body))
+  await alone('DELETE', '/v1/documents/guardrail/two-administrators')
+  question(await apply(dana, RULE.replace('apply, ', '')))
+  question(await apply(dana, `${RULE}  for: { names: [erik] }\n`))
+  question(await apply(dana, 'kind: user\nname: mallory\nspec: { roles: [admin] }\n'))
+  assert.match((await apply(dana, 'kind: user\nname: erik\nspec: {}\n')).value.error.fix!, /somebody else's yes/, 'asked or not')
+  await alone('POST', '/v1/ca/rotate', { purpose: 'identity' })
+  await alone('POST', '/v1/invitations', { name: 'erik' })
+  await alone('POST', '/v1/issue', { name: 'boris', csr: csr() })
+  await alone('POST', '/v1/identities/boris/state', { state: 'disabled' })
+  await alone('PUT', '/v1/secrets/token', { value: 'very-secret' })
+  const { value: lock } = await ask<{ id: string }>(dana, 'POST', '/v1/locks', { kind: 'identity', target: 'boris', reason: 'odd' })
+  assert.match(lock.id, /^lck_/, 'to stop somebody waits for nobody')
+  const lift = await alone('DELETE', `/v1/locks/${lock.id}`)
+  assert.equal((await approve(erik, lift.id)).status, 200)
+  assert.equal((await ask(dana, 'DELETE', `/v1/locks/${lock.id}`)).status, 200)
+  assert.doesNotMatch(JSON.stringify(records), /very-secret/)
+})
+
+test('an issued credential is asked about once, whatever key the command has made; a secret is the one that was sent', async (t) => {
+  const { dana, erik, ask, approve, question, show } = await house(t)
+  const issue = () => ask(dana, 'POST', '/v1/issue', { name: 'boris', csr: csr() })
+  const asked = question(await issue())
+  assert.equal(question(await issue()).id, asked.id)
+  await approve(erik, asked.id)
+  assert.equal((await issue()).status, 200)
+  const put = (value: string) => ask(dana, 'PUT', '/v1/secrets/token', { value })
+  const secret = question(await put('very-secret'))
+  assert.doesNotMatch(JSON.stringify(await show(erik, secret.id)), /very-secret/)
+  await approve(erik, secret.id)
+  assert.notEqual(question(await put('another')).id, secret.id)
+  assert.equal((await put('very-secret')).status, 200)
+})
+
+test('the second of two administrators is not taken away: nothing could be approved any more', async (t) => {
+  const { dana, erik, apply, ask, approve, question } = await house(t)
+  const locked = await ask(dana, 'POST', '/v1/locks', { kind: 'identity', target: 'erik', reason: 'mine alone' })
+  assert.equal(locked.code, 'conflict')
+  const left = await apply(dana, 'kind: user\nname: erik\nspec: {}\n')
+  assert.equal(left.code, 'invalid_document')
+  const third = question(await apply(dana, 'kind: user\nname: carla\nspec: { roles: [admin] }\n'))
+  await approve(erik, third.id)
+  assert.equal((await apply(dana, 'kind: user\nname: carla\nspec: { roles: [admin] }\n')).status, 200)
+  assert.equal((await ask(dana, 'POST', '/v1/locks', { kind: 'identity', target: 'erik', reason: 'gone' })).status, 200)
+})
+
+test('a rule that asks about less than `apply` is not taken away by who applies alone', async (t) => {
+  const open = await openHouse(t)
+  const dana = await open.signIn('dana')
+  const apply = (text: string) => open.ask(dana, 'POST', '/v1/apply', { files: [{ path: 'a.yaml', text }] })
+  await apply(PEOPLE)
+  const rule = RULE.replace(/verbs: .*/, 'verbs: [ca]')
+  assert.equal((await apply(rule)).status, 200)
+  assert.equal((await open.ask(dana, 'DELETE', '/v1/documents/guardrail/two-administrators')).code, 'invalid_document')
+  assert.equal((await apply('kind: role\nname: keys\nspec: { allow: [{ chaperone: any, verbs: [ca] }] }\n')).code, 'invalid_document')
+})
