@@ -45,7 +45,7 @@ export interface GuardParts {
  */
 export function makeGuard({ state, lease, audit, clock, calls, budgets, outcomeLost }: GuardParts): Guard & {
   review(): void
-  reviewQuestions(): Promise<void>
+  reviewQuestions(): void
   readonly open: number
   underWay(): Action[]
   has(permit: string): boolean

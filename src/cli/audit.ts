@@ -7,7 +7,7 @@ import { registerRule } from './audit-rule.ts'
 import { registerShow } from './audit-show.ts'
 import type { Register } from './commands.ts'
 import { query, type ServerFlags, wholeNumber, withApi, withJson, withServer } from './connection.ts'
-import { line, list, moment, printable, printJson, styled } from './output.ts'
+import { jsonText, line, list, moment, printable, printJson, styled } from './output.ts'
 import { stopSignal } from './terminal.ts'
 
 interface Filters extends ServerFlags {
@@ -40,7 +40,7 @@ export const register: Register = (command) => {
     const stop = stopSignal()
     process.stderr.write('Waiting for records; Ctrl-C ends it.\n')
     await withApi(flags, async (api) => {
-      for await (const row of api.events<AuditRow>('/v1/audit/tail', stop)) line(flags.json ? JSON.stringify(row) : rowText(row))
+      for await (const row of api.events<AuditRow>('/v1/audit/tail', stop)) line(flags.json ? jsonText(row) : rowText(row))
     })
   })
   search(command)

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { ChaperoneError } from '../errors.ts'
 import { collect, type ServerFlags, withServer } from './connection.ts'
 import { clientNamed, webOf } from './mcp-config.ts'
-import { line, say } from './output.ts'
+import { printJson, say } from './output.ts'
 import { visibleResources } from './resources.ts'
 
 interface ExportFlags extends ServerFlags {
@@ -23,7 +23,7 @@ export function exporting(command: Command): void {
       const { managedSettings, vscodePolicies } = await import('../client/config/managed.ts')
       if (what === 'vscode') {
         const web = await webOf(flags)
-        line(JSON.stringify(vscodePolicies(web), null, 2))
+        printJson(vscodePolicies(web))
         return say(
           'it finds the servers at the registry API of Chaperone; some versions say `registryOnly` for `registry`: look at the policies of yours',
         )
@@ -32,7 +32,7 @@ export function exporting(command: Command): void {
       const clients = (flags.client ?? ['claude-code']).map(clientNamed)
       const servers = (await visibleResources(flags, 'mcp')).map(({ name }) => name)
       const way = { command: flags.command ?? 'chaperone' }
-      line(JSON.stringify(managedSettings(await webOf(flags), servers, clients, way), null, 2))
+      printJson(managedSettings(await webOf(flags), servers, clients, way))
       say(`for Claude Code it belongs into ${MANAGED[process.platform] ?? MANAGED.linux}`)
     })
 }

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { type Column, jsonText, printable, table } from './output.ts'
 
@@ -34,6 +36,13 @@ test('JSON for a program is harmless at a terminal as well, and the same value',
   assert.deepEqual(JSON.parse(text), value)
   assert.match(text, /\\u009b31m\\u202e\\u200b\\udb40\\udc41\\nü日/)
   assert.doesNotMatch(text.replaceAll('\n', ''), /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/u)
+})
+
+test('no command prints JSON of its own: a stream as little as a listing', async () => {
+  for (const file of (await readdir(import.meta.dirname)).filter((name) => name.endsWith('.ts')))
+    for (const [i, text] of (await readFile(join(import.meta.dirname, file), 'utf8')).split('\n').entries())
+      if (!file.endsWith('.test.ts') && /\b(?:line|write)\(.*JSON\.stringify\(/.test(text))
+        assert.match(text, /printable(?:Lines)?\(/, `${file}:${i + 1} goes around jsonText`)
 })
 
 test('text of others does nothing at a terminal, and no sequence of control characters hides a part of it', () => {

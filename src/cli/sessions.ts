@@ -2,7 +2,7 @@ import type { SessionDetail, SessionNotice, SessionRow } from '../api/contract.t
 import { ChaperoneError } from '../errors.ts'
 import type { Register } from './commands.ts'
 import { query, type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
-import { line, list, moment, printable, printJson, say } from './output.ts'
+import { jsonText, line, list, moment, printable, printJson, say } from './output.ts'
 import { sessionLines } from './sessions-show.ts'
 import { stopSignal } from './terminal.ts'
 
@@ -61,7 +61,7 @@ export const register: Register = (command) => {
       process.stderr.write('Waiting for sessions; Ctrl-C ends it.\n')
       await withApi(flags, async (api) => {
         for await (const notice of api.events<SessionNotice>(`/v1/sessions/watch${query({ of: flags.of })}`, stop)) {
-          line(flags.json ? JSON.stringify(notice) : noticeText(notice))
+          line(flags.json ? jsonText(notice) : noticeText(notice))
         }
       })
       if (!stop.aborted) say('the server has ended the watch')

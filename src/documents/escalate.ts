@@ -27,7 +27,7 @@ export function escalations(steps: readonly Step[], before: World, after: World,
       path,
       level: 'error',
       message: `${what} \`${lacking.join('`, `')}\` of Chaperone, which ${by.actor.name} does not hold: nobody grants what they do not have.`,
-      fix: 'Have somebody apply it who holds them.',
+      fix: 'Have somebody apply it who holds them. Where the only one who does is locked, he can do it once that is lifted: chaperone lock ls',
     })
   }
   const verbsIn = (world: World) => (roles: readonly string[]) => verbsOfRoles(roles, (role) => world.documents.get(`role/${role}`)?.spec)

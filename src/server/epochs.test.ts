@@ -26,7 +26,7 @@ function noted({ stuck }: { stuck?: string } = {}) {
       list: () => [],
       review: (_session: unknown, credential?: unknown) => calls.push(credential ? 'sessions and credentials' : 'sessions'),
     },
-    guard: { review: () => calls.push('guard'), reviewQuestions: () => call('questions', undefined) },
+    guard: { review: () => calls.push('guard'), reviewQuestions: () => calls.push('questions') },
     keyring: { refresh: () => call('keyring', undefined) },
     requests: { rightsChanged: () => calls.push('requests') },
     lockWatch: { look: () => calls.push('locks') },

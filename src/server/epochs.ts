@@ -15,7 +15,7 @@ export interface EpochParts {
   readonly state: Pick<StateKeeper, 'refresh'>
   readonly credentials: { changed(): void }
   readonly sessions: Pick<Sessions, 'list' | 'review'>
-  readonly guard: { review(): void; reviewQuestions(): Promise<void> }
+  readonly guard: { review(): void; reviewQuestions(): void }
   readonly keyring: Pick<StoredKeyring, 'refresh'>
   readonly requests: { rightsChanged(): void }
   readonly lockWatch: Pick<LockWatch, 'look'>
@@ -45,8 +45,7 @@ export async function followEpochs(parts: EpochParts): Promise<() => void> {
       guard.review()
     }
     requests.rightsChanged()
-    // Nobody waits for it, least of all whoever locks somebody.
-    void guard.reviewQuestions()
+    guard.reviewQuestions()
     lockWatch.look(locks)
     rightsWatch.look()
   })

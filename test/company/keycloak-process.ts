@@ -13,7 +13,7 @@ import { ask } from '../parts/house.ts'
 /** The last line that runs on Java 17 as well as on newer ones. */
 export const KEYCLOAK = '26.0.8'
 const INSTALL_MS = 300_000
-const START_MS = 240_000
+const START_MS = 420_000
 const run = promisify(execFile)
 const cache = fileURLToPath(new URL('../../node_modules/.cache/on-demand/', import.meta.url))
 

@@ -77,6 +77,13 @@ const binary = (sql: string) => {
   return [head, formats, message('D', Buffer.from('P\0')), execute('', 0), sync()]
 }
 
+/**
+ * In a transaction that has failed nothing runs, and nobody can ask the server what a name means: who says no, Chaperone or
+ * the server, is then a matter of what was asked about before.
+ */
+const NOTHING_RAN = Buffer.from('E C25P02 or C42501')
+const isRefusal = (frame: Buffer) => frame[0] === 'E'.charCodeAt(0) && /\0C(25P02|42501)\0/.test(frame.toString('latin1'))
+
 /** What both databases say to the statements of one transaction, which is then taken back. */
 async function ask(statements: readonly string[], extended: boolean): Promise<readonly Buffer[][]> {
   return await Promise.all(
@@ -84,9 +91,12 @@ async function ask(statements: readonly string[], extended: boolean): Promise<re
       const said: Buffer[] = []
       client.send(queryMessage("begin; set local statement_timeout = '5s'"))
       await answer(client)
+      let failed = false
       for (const sql of statements) {
         client.send(...(extended ? binary(sql) : [queryMessage(sql)]))
-        said.push(...(await answer(client)))
+        const frames = await answer(client)
+        said.push(...(failed ? frames.map((frame) => (isRefusal(frame) ? NOTHING_RAN : frame)) : frames))
+        failed = frames.at(-1)![5] === 'E'.charCodeAt(0)
       }
       client.send(queryMessage('rollback; deallocate all'))
       await answer(client)

@@ -8,6 +8,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { startFakeModels } from '../mcp/fake-models.ts'
 import { type Installed, NotInstalled, onDemand } from '../mcp/on-demand.ts'
 import { type Rig, rig } from './rig.ts'
 
@@ -19,7 +20,10 @@ interface SigningIn {
   readonly spec: string
   readonly scripts?: boolean
   program(installed: Installed): readonly string[]
-  configure(home: string, url: string): Promise<void>
+  /** `models`: where its model answers. */
+  configure(home: string, url: string, models?: string): Promise<void>
+  /** Has its model call the one tool. */
+  ask(models: string): { readonly args: readonly string[]; readonly env: Readonly<Record<string, string>> }
   readonly login: readonly string[]
   /** It signs in at a terminal alone; `script` (util-linux) is one. */
   readonly terminal?: boolean
@@ -39,20 +43,35 @@ const CLIENTS: readonly SigningIn[] = [
     terminal: true,
     list: ['mcp', 'list'],
     connected: /gw: .*Connected/,
+    ask: (models) => ({
+      args: ['-p', 'go', '--allowedTools', 'mcp__gw__test_simple_text', '--output-format', 'json'],
+      env: {
+        ...{ ANTHROPIC_API_KEY: 'sk-none', ANTHROPIC_BASE_URL: models },
+        ...{ CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1', ENABLE_TOOL_SEARCH: 'false' },
+      },
+    }),
     agent: 'boris/claude-code',
   },
   {
     name: 'Codex',
     spec: '@openai/codex@0.169.0',
     program: (installed) => [process.execPath, installed.file('bin/codex.js')],
-    async configure(home, url) {
+    async configure(home, url, models) {
       await mkdir(join(home, '.codex'))
+      const model =
+        models === undefined
+          ? ''
+          : `model = "script"\nmodel_provider = "script"\n[model_providers.script]\nname = "script"\nbase_url = "${models}/v1"\nwire_api = "responses"\nenv_key = "SCRIPT_KEY"\n`
       // Its key store is a file, where there is none of the system.
-      await writeFile(join(home, '.codex', 'config.toml'), `mcp_oauth_credentials_store = "file"\n[mcp_servers.gw]\nurl = ${JSON.stringify(url)}\n`)
+      await writeFile(
+        join(home, '.codex', 'config.toml'),
+        `mcp_oauth_credentials_store = "file"\n${model}[mcp_servers.gw]\nurl = ${JSON.stringify(url)}\n`,
+      )
     },
     login: ['mcp', 'login', 'gw'],
     list: ['mcp', 'list'],
     connected: /gw\b.*\bOAuth\b/,
+    ask: () => ({ args: ['exec', '--skip-git-repo-check', '--dangerously-bypass-approvals-and-sandbox', 'go'], env: { SCRIPT_KEY: 'none' } }),
     agent: 'boris/codex',
   },
 ]
@@ -80,6 +99,41 @@ for (const client of CLIENTS) {
       issued[0]?.chain?.map(({ name }) => name),
       ['boris', client.agent],
     )
+  })
+}
+
+/** Its model cannot call what is not in the list, so no 403 comes of it; what the client asks for is never less than all. */
+for (const client of CLIENTS) {
+  test(`${client.name} with a token for reading alone is not shown what changes something; after one more sign-in it is, and calls it`, async (t) => {
+    const prepared = await prepare(t, client)
+    if (!prepared) return
+    const { r, home, env, program, person } = prepared
+    const models = await startFakeModels({ tool: 'test_simple_text', args: {} })
+    t.after(() => models.close())
+    await client.configure(home, r.resource(), models.url)
+    const login = async () => {
+      const line = [...program, ...client.login].map((word) => `'${word}'`).join(' ')
+      return client.terminal ? run(['script'], ['-qfec', line, '/dev/null'], home, env) : run(program, client.login, home, env)
+    }
+    const { args, env: more } = client.ask(models.url)
+    const ask = () => run(program, args, home, { ...env, ...more })
+    person.chooses = { read: 'only' }
+    const first = await login()
+    assert.deepEqual(person.failed, [], first)
+    const said = await ask()
+    const issued = () => r.records.filter(({ type, actor }) => type === 'credential.issued' && actor?.name === client.agent).length
+    t.diagnostic(
+      `${client.name}: pages opened ${person.opened}, tokens ${issued()}, the model reads: ${models.results.join(' | ') || '(nothing)'}; it says: ${said.slice(-300)}`,
+    )
+    assert.ok(models.offered.size > 0 && ![...models.offered].some((name) => name.endsWith('test_simple_text')), [...models.offered].join(' '))
+    assert.deepEqual(models.results, [])
+    person.chooses = {}
+    const again = await login()
+    const then = await ask()
+    t.diagnostic(
+      `${client.name}: after one more sign-in: pages opened ${person.opened}, tokens ${issued()}, the model reads: ${models.results.at(-1)}; asked for ${person.scopes.join(', ')}`,
+    )
+    assert.match(models.results.at(-1) ?? '', /simple text/i, `${again}\n${then}`)
   })
 }
 
@@ -111,8 +165,17 @@ async function prepare(t: TestContext, client: SigningIn) {
   return { r, home, env, program: client.program(installed), person }
 }
 
+interface Watched {
+  readonly failed: unknown[]
+  /** the scopes that pages were opened for */
+  readonly scopes: string[]
+  opened: number
+  /** what the person chooses on the page */
+  chooses: Record<string, string>
+}
+
 /** What the client opens goes through a pipe to a person, who agrees. */
-async function watchBrowser(t: TestContext, r: Rig, home: string): Promise<{ readonly failed: unknown[] }> {
+async function watchBrowser(t: TestContext, r: Rig, home: string): Promise<Watched> {
   const pipe = join(home, 'opened')
   await run(['mkfifo'], [pipe], home)
   const script = `#!/bin/sh\nprintf '%s\\n' "$1" > ${pipe}\n`
@@ -122,17 +185,23 @@ async function watchBrowser(t: TestContext, r: Rig, home: string): Promise<{ rea
   }
   const reader = spawn('sh', ['-c', `while :; do cat ${pipe}; done`], { stdio: ['ignore', 'pipe', 'ignore'], detached: true })
   t.after(() => void process.kill(-reader.pid!, 'SIGKILL'))
-  const failed: unknown[] = []
+  const watched: Watched = { failed: [], scopes: [], opened: 0, chooses: {} }
   const browser = await r.browser('boris')
+  const agree = async (url: string): Promise<URL> => {
+    watched.opened++
+    watched.scopes.push(new URL(url).searchParams.get('scope') ?? '(none)')
+    const page = await browser.open({ query: url.slice(url.indexOf('?') + 1), verifier: '', state: '' })
+    const looked = Object.keys(watched.chooses).length === 0 ? page.page : await browser.answer(page, { verdict: 'look', ...watched.chooses })
+    return browser.finish({ path: page.path, page: looked }, watched.chooses)
+  }
   reader.stdout.setEncoding('utf8')
   reader.stdout.on('data', (text: string) => {
     for (const url of text.split('\n').filter((line) => line.startsWith('https://')))
-      browser
-        .agree({ query: url.slice(url.indexOf('?') + 1), verifier: '', state: '' })
+      agree(url)
         .then((back) => fetch(back, { redirect: 'manual' }))
-        .catch((error: unknown) => void failed.push(error))
+        .catch((error: unknown) => void watched.failed.push(error))
   })
-  return { failed }
+  return watched
 }
 
 function run(program: readonly string[], args: readonly string[], home: string, env: Readonly<Record<string, string>> = {}): Promise<string> {

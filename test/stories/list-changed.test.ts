@@ -3,6 +3,8 @@ import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import type { LockRow } from '../../src/api/contract.ts'
+import type { RequestRow } from '../../src/api/requests-contract.ts'
+import { openApi } from '../../src/client/api.ts'
 import { openDataPlane } from '../../src/client/data-plane.ts'
 import { EventStreamReader } from '../../src/client/event-stream.ts'
 import { apply, governed, issued, unrenewed } from '../parts/governed.ts'
@@ -177,17 +179,18 @@ spec: { owner: boris, roles: [] }
 test('a role that is granted, its end, another role and a new server are told as well; who gained or lost nothing hears nothing', {
   timeout: 180_000,
 }, async (t) => {
-  const { dana, home } = await governed(t)
+  const { dana } = await governed(t)
   const port = await quiet(t)
   const server = (name: string) => `kind: mcp
 name: ${name}
+labels: { team: ${name === 'elsewhere' ? 'b' : 'a'} }
 spec: { url: "http://127.0.0.1:${port}/", trusted: true, tools: { read: { effects: [read] }, write: { effects: [write] } } }
 `
   const documents = (roles: string) => `${server('files')}---
 kind: role
 name: reader
 spec:
-  allow: [{ mcp: [files, notes], tools: [read] }]
+  allow: [{ mcp: { labels: { team: a } }, tools: [read] }]
   request: [{ role: writer, max: 1h, automatic: [{ approve: { up_to: 1h } }], approvers: { role: admin } }]
 ---
 kind: role
@@ -229,22 +232,28 @@ spec: { owner: boris, roles: [other] }
       }),
     )
     assert.equal((await stream.next()).value?.method, 'notifications/subscriptions/acknowledged')
-    return { stream, plane, credential }
+    const { address, bundles } = credential.current().profile
+    const api = openApi({ address, authorities: bundles.server, identity: credential.current() })
+    t.after(async () => api.close())
+    return { stream, api }
   }
-  void home
-  const { stream, credential } = await listen('boris-ai')
+  const { stream, api } = await listen('boris-ai')
   const blind = await listen('nobody')
   let told = false
   void changes(blind.stream, 1).then(
     () => (told = true),
     () => {},
   )
-  void credential
   await apply(dana, documents('reader, writer'))
   assert.equal((await changes(stream, 1))[0]?.method, LISTS[0], 'another role')
   await apply(dana, `${documents('reader, writer')}---\n${server('notes')}`)
   await changes(stream, 1)
   await apply(dana, documents('reader'))
+  await changes(stream, 1)
+  const granted = await api.call<RequestRow>('POST', '/v1/requests', { kind: 'access', role: 'writer', for: '10m' })
+  assert.equal(granted.state, 'approved')
+  await changes(stream, 1)
+  await api.call('POST', `/v1/requests/${granted.id}/withdraw`)
   await changes(stream, 1)
   assert.ok(!told, 'rule 8: of what is not his he hears nothing')
 })

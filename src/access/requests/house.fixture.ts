@@ -194,7 +194,7 @@ export async function openHouse(t: TestContext, location: StoreLocation, given: 
       await state.refresh(epoch)
       guard.review()
       requests.rightsChanged()
-      await guard.reviewQuestions()
+      guard.reviewQuestions()
     }
   }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { FORMS } from '../config/forms.ts'
@@ -122,4 +122,23 @@ test('what a file names where an address should stand is no fault of whoever loo
     ['url'],
   )
   assert.deepEqual(secretsIn({ url: 'https://boris@x.example/mcp' }), [])
+})
+
+test('a file that two names lead to is looked at once, and one that is not there is none', async (t) => {
+  const { place, file } = await house(t)
+  const before = await findServers(place, [])
+  assert.equal(before.files, 4)
+  await mkdir(file('.codeium'))
+  await symlink(file('.cursor/mcp.json'), file('.codeium/mcp_config.json'))
+  const after = await findServers(place, [])
+  assert.deepEqual([after.files, after.servers.length], [before.files, before.servers.length])
+})
+
+test('what is no record of an import is said to be none, and nothing is undone by it', async (t) => {
+  const { journals, bring } = await house(t)
+  await bring(1, 'plain')
+  for (const text of ['{', '{}', '{"v":1}', '{"v":2,"files":[]}']) {
+    await writeFile(join(journals.folder, 'odd.json'), text)
+    await assert.rejects(journals.list(), { code: 'invalid_document', message: /odd\.json is no record of an import/ }, text)
+  }
 })

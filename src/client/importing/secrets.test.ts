@@ -23,6 +23,19 @@ test('secrets are found by name and by looks, in every place where clients keep 
   assert.deepEqual(where({ command: { path: 'x', args: [], env: { API_KEY: 'abcdef' } } }), ['env.API_KEY'])
 })
 
+test('what stands beside a secret, or looks like the place of one, is none', () => {
+  assert.deepEqual(where({ url: 'https://x.example/mcp?x-auth=abcdef' }), ['url stuck'])
+  assert.deepEqual(where({ url: 'https://x.example/mcp?team=blue' }), [])
+  assert.deepEqual(where({ url: 'https://x.example', oauth: { clientId: 'me', clientSecret: 'abcdef' } }), ['oauth.clientSecret stuck'])
+  assert.deepEqual(where({ command: 'x', args: ['--api-key=abcdef', 'readonly'] }), ['args[0] stuck'])
+  assert.deepEqual(where({ command: 'x', args: ['--sort=api_key', 'abcdef'] }), [])
+  // Only of what speaks HTTP for a client is a header one of the document.
+  assert.deepEqual(where({ command: 'curl', args: ['--header', `X-Api-Key: ${github}`] }), ['args[1] stuck'])
+  assert.deepEqual(where({ command: 'npx', args: ['mcp-remote', 'https://x.example', '--header', `X-Api-Key: ${github}`] }), ['args[3]'])
+  for (const odd of [null, [], 'text', { env: null, headers: [], oauth: null, auth: 'x', command: null }]) assert.deepEqual(where(odd), [])
+  for (const value of ['true', 'none', 'xxxx', '***', '<your key>']) assert.deepEqual(where({ command: 'x', env: { API_KEY: value } }), [], value)
+})
+
 test('what only names a secret is none', () => {
   for (const value of [`$\{GITHUB_TOKEN}`, `$\{env:GITHUB_TOKEN}`, `$\{input:token}`, '$GITHUB_TOKEN', `Bearer $\{TOKEN}`, ''])
     assert.deepEqual(where({ command: 'x', env: { GITHUB_TOKEN: value } }), [], value)
@@ -49,6 +62,10 @@ test('an entry becomes a document that takes its secrets from the vault', () => 
     secrets: new Map([['mcp/gh/github-token', 'abc']]),
     notes: ['it will run at the Chaperone server, not on this computer'],
   })
+  const local = wishOf('x', { command: 'node', args: ['/home/b/notes', '/gone'] }, here)
+  assert.deepEqual('wish' in local && local.notes.at(-1), 'it names what is on this computer: /home/b/notes')
+  const numbers = wishOf('x', { command: 'x', env: { PORT: 3000, DEBUG: true, NONE: null } }, here)
+  assert.deepEqual('wish' in numbers && numbers.wish.spec.env, { PORT: '3000', DEBUG: 'true' })
   const kept = wishOf('x', { url: 'https://x.example/mcp', headers: { Authorization: `Bearer $\{FROM_ENV}` } }, here)
   assert.ok('wish' in kept)
   assert.deepEqual([...kept.secrets.values()], ['Bearer hunter2hunter2'])
@@ -78,6 +95,8 @@ test('mcp-remote is left out, and its headers are kept', () => {
   assert.ok('wish' in bridged)
   assert.deepEqual(bridged.wish.spec, { url: 'https://x.example/sse', headers: { Authorization: { secret: 'mcp/x/authorization' } } })
   assert.deepEqual([...bridged.secrets], [['mcp/x/authorization', 'Bearer abc']])
+  const other = wishOf('x', { command: 'npx', args: ['mcp-remote', 'https://x.example', '--resource', 'urn:x', '--header', 'X-Team: blue'] }, here)
+  assert.deepEqual('wish' in other && other.wish.spec.headers, { 'X-Team': 'blue' })
 })
 
 test('what cannot be moved as it is, is said so', () => {
@@ -90,5 +109,6 @@ test('what cannot be moved as it is, is said so', () => {
   assert.match(why({ command: 'x', env: { T: `$\{UNSET_HERE}` } }), /UNSET_HERE/)
   assert.match(why({ url: 'https://x.example', headersHelper: '/opt/token.sh' }), /headersHelper/)
   assert.match(why({ disabled: true }), /neither a command nor an address/)
-  assert.match(why({ url: 'unix:///sock' }), /http/)
+  for (const url of ['unix:///sock', 'http://']) assert.match(why({ url }), /its address is not http/)
+  assert.match(why({ url: 'https://x.example/mcp?api_key=abcdef' }), /^a secret stands where no document can take it from the vault: url$/)
 })

@@ -89,10 +89,8 @@ export function secretsIn(value: unknown): readonly FoundSecret[] {
   })
   if (program !== undefined) see('command', looksLike(program), false)
   if (url !== undefined) see('url', secretInUrl(url), false)
-  if (isObject(value) && isObject(value.oauth)) {
-    for (const [name, text] of textsOf(value.oauth)) see(`oauth.${name}`, secretKind(name, text), false)
-  }
-  if (isObject(value) && isObject(value.auth)) for (const [name, text] of textsOf(value.auth)) see(`auth.${name}`, secretKind(name, text), false)
+  if (isObject(value)) for (const [name, text] of textsOf(value.oauth)) see(`oauth.${name}`, secretKind(name, text), false)
+  if (isObject(value)) for (const [name, text] of textsOf(value.auth)) see(`auth.${name}`, secretKind(name, text), false)
   if (isObject(value) && typeof value.envFile === 'string')
     found.push({ where: `envFile ${value.envFile}`, kind: 'a file of secrets', movable: false })
   return found

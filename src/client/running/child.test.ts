@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { manualClock } from '../../clock.ts'
+import { bwrapArguments } from './bwrap.ts'
 import { type ChildAsk, findProgram, type RunningChild, startChild } from './child.ts'
-import { bwrapArguments, probeAbility } from './isolation.ts'
+import { probeAbility } from './isolation.ts'
 
 const ability = await probeAbility()
 const WAYS = ability.bwrap === undefined ? (['none'] as const) : (['none', 'bubblewrap'] as const)

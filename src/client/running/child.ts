@@ -6,7 +6,7 @@ import type { Writable } from 'node:stream'
 import { type Clock, systemClock } from '../../clock.ts'
 import { sweep } from '../../gateways/mcp/stdio/memory.ts'
 import { limits } from './bounds.ts'
-import { TERMINAL_SIGNALS } from './isolation.ts'
+import { TERMINAL_SIGNALS } from './bwrap.ts'
 import { markOf } from './mark.ts'
 
 export interface ChildAsk {

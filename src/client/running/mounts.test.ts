@@ -27,7 +27,7 @@ test('a folder is found wherever its file system is mounted again: above it, at 
 const { bwrap, why } = await probeAbility()
 /** In a mount namespace of its own: a bind mount as an administrator makes one. */
 const SCRIPT = `
-import { bwrapArguments } from ${JSON.stringify(new URL('./isolation.ts', import.meta.url).href)}
+import { bwrapArguments } from ${JSON.stringify(new URL('./bwrap.ts', import.meta.url).href)}
 import { spawnSync } from 'node:child_process'
 const [bwrap, home, runs, ...files] = process.argv.slice(1)
 const { options } = bwrapArguments({ network: 'open', program: '/bin/cat', args: [], env: {}, cwd: '/', home, runs, own: { read: [], write: [], memory: [] }, hide: [home + '/keys'], read: [], write: [], newSession: true })

@@ -55,7 +55,7 @@ const BEHAVIOURS: Readonly<Record<string, Behaviour>> = {
     ),
   garbage: (response, id) => stream(response).end(`${'data: {nonsense\n\n'.repeat(2_000)}${event(result(id))}`),
   asks: (response, id) =>
-    stream(response).end(Array.from({ length: 3_000 }, (_, i) => event({ id: i, method: 'ping' })).join('') + event(result(id))),
+    stream(response).end(Array.from({ length: 1_000 }, (_, i) => event({ id: i, method: 'ping' })).join('') + event(result(id))),
   headers: (response, id) => response.writeHead(200, { 'content-type': 'application/json', 'x-long': 'x'.repeat(64 * 1024) }).end(json(result(id))),
 }
 

@@ -17,7 +17,7 @@ import { makeDesk } from './builtin/desk.ts'
 import { type Builtin, type Builtins, isBuiltin } from './builtin/types.ts'
 import { makeCrowd, personOf } from './crowd.ts'
 import { describeMcp } from './describe.ts'
-import { LEGACY_VERSIONS, MODERN_VERSIONS } from './era.ts'
+import { checkVersion } from './era.ts'
 import { bodiesOf, type McpCaller, makeExchange, type Turn } from './exchange.ts'
 import type { Handles } from './handles.ts'
 import { letGo } from './http/let-go.ts'
@@ -438,14 +438,6 @@ export function mcpGateway(parts: McpGatewayParts): McpGateway {
 }
 
 const declaredIn = ({ params }: Sent) => (isObject(params.capabilities) ? params.capabilities : {})
-
-/** GET and DELETE have no body to say the version in; the modern era has neither. */
-function checkVersion(request: IncomingMessage): void {
-  const version = request.headers['mcp-protocol-version']
-  if (version === undefined || LEGACY_VERSIONS.includes(String(version))) return
-  const http = MODERN_VERSIONS.includes(String(version)) ? 405 : 400
-  throw new ProtocolError(-32000, 'This version has no streams and sessions: use POST.', { http, code: 'unsupported' })
-}
 
 function textAt(text: string, path: readonly string[]): string | undefined {
   const span = spanAt(text, path)

@@ -27,10 +27,18 @@ beforeEach(async () => {
   await rig.admin.query('truncate touched')
 })
 
+/** As every change of rights does; else a session is only looked at again when a second is over, which on a slow machine it may be at any time. */
+function moved(): void {
+  const resources = rig.parts.resources as { revision: number }
+  resources.revision++
+}
+
 function grant(...specs: Record<string, unknown>[]): void {
+  moved()
   rig.state.granted = specs.map((spec) => ({ spec, until: Date.now() + 600_000 }))
 }
 function end(newestFirst = false): void {
+  moved()
   rig.state.granted = []
   rig.endGranted(newestFirst)
 }

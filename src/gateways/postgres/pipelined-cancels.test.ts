@@ -34,11 +34,8 @@ async function cancel(): Promise<void> {
   await once(socket.resume(), 'close')
 }
 
-const sleeps = () =>
-  until(async () => {
-    const { rowCount } = await rig.admin.query("select from pg_stat_activity where query = $1 and wait_event_type = 'Lock'", [SLEEP])
-    return rowCount === 1
-  })
+/** Within a transaction pg_stat_activity stays as it was first read; pg_locks does not. */
+const sleeps = () => until(async () => (await rig.admin.query('select from pg_locks where not granted')).rowCount === 1)
 const touched = async () => (await rig.admin.query('select count(*)::int as n from touched')).rows[0].n
 const outcomes = () => rig.records.map(({ bodies, outcome }) => [bodies.statement, outcome?.status, outcome?.facts?.sqlstate ?? null])
 
@@ -59,10 +56,11 @@ test('in a batch the rest up to the Sync is skipped with it, as the server does,
   raw.send(parse('', SLEEP), bind('', ''), execute(''), parse('', BEHIND), bind('', ''), execute(''), sync(), query('select 7'))
   await sleeps()
   await cancel()
-  assert.deepEqual(await raw.answers(2), ['1', '2', 'E:57014', 'ZI', 'D:7', 'C:SELECT 1', 'ZI'])
+  assert.deepEqual(await raw.answers(2), ['E:57014', 'ZI', 'D:7', 'C:SELECT 1', 'ZI'])
   assert.equal(await touched(), 0)
+  // It waited in its Parse, and never ran.
   assert.deepEqual(outcomes(), [
-    [SLEEP, 'failed', '57014'],
+    [SLEEP, 'failed', null],
     [BEHIND, 'failed', null],
     ['select 7', 'ok', null],
   ])

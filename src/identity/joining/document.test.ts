@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
 import { test } from 'node:test'
+import { fakeAuthority } from '../../../test/fakes/authority.ts'
 import { joinFaults, joinSpec } from './document.ts'
 import { issuerOf } from './joining.fixture.ts'
 
@@ -86,7 +87,7 @@ test('rule 11: what a document may hold is bounded, and so is each part of it', 
   }
 })
 
-test('rule 5: a key that is secret, or a text that is none, does not come to lie in a document', () => {
+test('rule 5: a key that is secret, or a text that is none, does not come to lie in a document', async () => {
   const secret = generateKeyPairSync('ed25519').privateKey
   const own = issuerOf('https://x.example')
   const oidc = (more: object) => faultsOf({ method: 'oidc', oidc: { issuer: 'https://x.example', ...more }, allow: [{ sub: 'x' }] })
@@ -98,6 +99,7 @@ test('rule 5: a key that is secret, or a text that is none, does not come to lie
   }
   for (const keys of [[{ ...own.jwks.keys[0], use: 'enc' }], [{ kty: 'EC', crv: 'P-384' }], [{ kty: 'OKP', crv: 'X25519' }]])
     assert.match(oidc({ jwks: { keys } })[0]!, /None of these keys can be used/)
+  assert.deepEqual(oidc({ ca: (await fakeAuthority()).certificate }), [])
   for (const ca of ['nonsense', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n']) {
     assert.match(oidc({ ca })[0]!, /^oidc\.ca: This is not a certificate/)
     assert.match(faultsOf({ ...good, github: { ca } })[0]!, /^github\.ca: /)

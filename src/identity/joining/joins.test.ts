@@ -12,7 +12,7 @@ import { issuerOf, NOW, refusedFor as refused, SERVER } from './joining.fixture.
 import { openJoining } from './joins.ts'
 import { JoinRefused, UNKNOWN } from './refused.ts'
 import { sessionsRevoked } from './revoked-sessions.ts'
-import { sweepProofs, useProof } from './used-proofs.ts'
+import { sweepProofs, useProof, wasUsed } from './used-proofs.ts'
 
 const issuer = issuerOf('https://ci.example')
 const issued = { issuer: issuer.issuer, jwks: issuer.jwks }
@@ -129,6 +129,7 @@ test('proofs are forgotten when nobody would believe them any more, and not befo
   assert.equal(await use('a'), true)
   assert.equal(await use('a'), false)
   assert.equal(await use('a', 'elsewhere'), true, 'whoever else numbers alike')
+  assert.deepEqual([await wasUsed(store.db, 'join', 'a'), await wasUsed(store.db, 'join', 'b')], [true, false])
   await sweepProofs(store, NOW + 1000)
   assert.equal(await use('a'), false)
   await sweepProofs(store, NOW + 1001)

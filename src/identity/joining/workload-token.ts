@@ -116,8 +116,7 @@ export async function verifyWorkloadToken(token: string, place: KeyPlace, contex
       const rule = claim === 'aud' ? context.audience : claim === 'iss' ? place.issuer : undefined
       return refused(`its claim \`${claim}\` is ${value}.`, `claim ${claim}`, { claim, value, ...(rule === undefined ? {} : { rule }), cause: error })
     }
-    if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys)
-      return stranger('the token is signed with a key that its issuer does not publish', error)
+    if (error instanceof errors.JWKSNoMatchingKey) return stranger('the token is signed with a key that its issuer does not publish', error)
     if (error instanceof errors.JWSSignatureVerificationFailed) return stranger('the signature of the token does not hold', error)
     if (error instanceof errors.JOSEError) return stranger(`the token cannot be read: ${error.code}`, error)
     // A key that does not go with the algorithm, or is too short: what jose says of it is about the issuer's keys.

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import * as lib from '@peculiar/x509'
 import { CompactSign } from 'jose'
 import { joinContext, NOW, refusedFor as refused, SERVER } from './joining.fixture.ts'
-import { JoinRefused } from './refused.ts'
+import { JoinRefused, UNKNOWN } from './refused.ts'
 import { PROOF_TYPE } from './signed-proof.ts'
 import { x509, x509Spec } from './x509.ts'
 
@@ -15,14 +15,20 @@ const ec = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const
 const HOUR = 3_600_000
 const context = joinContext({ challenge: () => NOW + 1000 })
 
-async function make(subject: string, { by, ca = false, to = HOUR }: { readonly by?: Made; readonly ca?: boolean; readonly to?: number } = {}) {
+async function make(subject: string, { by, ca = false, from = -2 * HOUR, to = HOUR }: Wish = {}) {
   const keys = (await webcrypto.subtle.generateKey(ec, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair
   const made = await lib.X509CertificateGenerator.create({
-    ...{ serialNumber: '0a', subject, issuer: by?.subject ?? subject, notBefore: new Date(NOW - 2 * HOUR), notAfter: new Date(NOW + to) },
+    ...{ serialNumber: '0a', subject, issuer: by?.subject ?? subject, notBefore: new Date(NOW + from), notAfter: new Date(NOW + to) },
     ...{ publicKey: keys.publicKey as never, signingKey: (by?.keys ?? keys).privateKey as never, signingAlgorithm: ec },
     extensions: [new lib.BasicConstraintsExtension(ca, undefined, true)],
   })
   return { subject, keys, pem: new X509Certificate(Buffer.from(made.rawData)).toString() }
+}
+interface Wish {
+  readonly by?: Made
+  readonly ca?: boolean
+  readonly from?: number
+  readonly to?: number
 }
 interface Made {
   readonly subject: string
@@ -52,6 +58,8 @@ test('rule 8: that a certificate is over is told to who holds its key, and to no
   const old = await make('CN=old', { by: root, to: -HOUR })
   await assert.rejects(prove(old), (error) => error instanceof JoinRefused && /holds from/.test(error.message))
   await assert.rejects(prove(old, {}, machine), refused(/signature does not hold/))
+  const early = await make('CN=early', { by: root, from: HOUR, to: 2 * HOUR })
+  await assert.rejects(prove(early), (error) => error instanceof JoinRefused && error.message.endsWith(UNKNOWN))
   // Over, and of another authority: nothing is told of either.
   const stranger = await make('CN=other', { ca: true })
   for (const one of [await make('CN=old', { by: stranger, to: -HOUR }), await make('CN=new', { by: stranger })])

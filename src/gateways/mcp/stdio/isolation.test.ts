@@ -130,7 +130,9 @@ describe('a stdio child that tries to read what is not its own', () => {
   }, async () => {
     const [shown, own, hidden] = ['shown', 'own', 'hidden'].map((name) => {
       mkdirSync(join(base, name))
+      chmodSync(join(base, name), 0o755)
       writeFileSync(join(base, name, 'a'), name)
+      chmodSync(join(base, name, 'a'), 0o644)
       return join(base, name)
     }) as [string, string, string]
     chmodSync(own, 0o777)

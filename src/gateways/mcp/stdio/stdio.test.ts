@@ -24,6 +24,7 @@ describe('a real stdio server behind the gateway', () => {
   chmodSync(folder, 0o755)
   writeFileSync(join(folder, 'report.txt'), 'quarterly figures')
   writeFileSync(join(folder, 'secret.txt'), 'not for agents')
+  for (const name of ['report.txt', 'secret.txt']) chmodSync(join(folder, name), 0o644)
 
   before(async () => {
     given = await harness({

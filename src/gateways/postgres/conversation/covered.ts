@@ -1,4 +1,4 @@
-import type { Decision } from '../../../policy/types.ts'
+import type { Action, Decision } from '../../../policy/types.ts'
 import { describeSql, statementAction } from '../describe.ts'
 import type { Asked } from './asked.ts'
 import type { ConversationParts } from './parts.ts'
@@ -11,9 +11,11 @@ export function wayAround({ guard, session, place }: Pick<ConversationParts, 'gu
   const { described, context, action, types } = asked
   const { covered } = described
   if (!covered) return undefined
-  const isStandIn = described.fetches !== undefined || described.executes !== undefined
-  const [now] = isStandIn ? [{ ...described, covered: undefined }] : describeSql(described.text, { ...context, asOfNow: true }, types)
-  if (!now || !isBetter(guard.judge(session, statementAction(place, now, context)), guard.judge(session, action))) return undefined
+  // What stands for another statement is not in its own text, and a long one is not read again for this.
+  const isTaken = described.fetches !== undefined || described.executes !== undefined || described.text.length > LONGEST
+  const [now] = isTaken ? [{ ...described, covered: undefined }] : describeSql(described.text, { ...context, asOfNow: true }, types)
+  const judged = (of: Action) => verdictOf(() => guard.judge(session, of))
+  if (!now || judged(statementAction(place, now, context)) <= judged(action)) return undefined
   const meant = [...described.read, ...described.written]
   const [first] = [...covered.written, ...covered.read]
   const instead = first === undefined ? undefined : meant.find((name) => tableOf(name) === tableOf(first))
@@ -21,8 +23,17 @@ export function wayAround({ guard, session, place }: Pick<ConversationParts, 'gu
   return `Without a schema the name may come to mean ${first} before it runs: write ${instead}.`
 }
 
-const BY_FREEDOM = ['deny', 'ask', 'allow'] as const
-const isBetter = (one: Decision, another: Decision) => BY_FREEDOM.indexOf(one.verdict) > BY_FREEDOM.indexOf(another.verdict)
+/** characters; what is longer is parsed elsewhere (`sql/big-texts.ts`) */
+const LONGEST = 8 * 1024
+
+/** The freer the higher. A session that is over is judged no more, and its refusal stays what it is. */
+function verdictOf(judge: () => Decision): number {
+  try {
+    return ['deny', 'ask', 'allow'].indexOf(judge().verdict)
+  } catch {
+    return 0
+  }
+}
 
 /** `"a.b"."c"` -> `"c"`. */
 const tableOf = (name: string) => /(?:^|\.)("(?:[^"]|"")*"|[^."]*)$/.exec(name)?.[1]

@@ -348,7 +348,7 @@ export class Intake {
       this.#meanings.again(found)
     }
     // A cursor of DECLARE has a name, and clients ask for its columns.
-    if (!found && of === 'portal' && name === '') throw new UnknownName('portal', name)
+    if (!found && name === '') throw new UnknownName(of === 'portal' ? 'portal' : 'prepared statement', name)
     this.#segment.begun = true
     const portal = found && 'prepared' in found ? found : undefined
     const shape = portal ? portal.prepared.shape : found && 'shape' in found ? found.shape : undefined

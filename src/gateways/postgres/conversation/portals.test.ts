@@ -201,6 +201,13 @@ test('rule 11: savepoints without end are not remembered without end, and what t
   assert.deepEqual([...portals.names()], ['before'])
 })
 
+test('a Parse that is refused takes the unnamed statement with it, and a Describe finds none, as on the server', async () => {
+  const raw = await rig.raw('writer')
+  raw.send(parse('', 'select 1'), parse('', 'select 1; select 2'), bind('', ''), sync(), describe('S', ''), sync())
+  assert.deepEqual(await raw.answers(2), ['1', 'E:42601', 'ZI', 'E:26000', 'ZI'])
+  raw.end()
+})
+
 test('rule 2: the server goes on with the table that a prepared statement meant, when a newer one stands before it on the search path: so does the judgement', async () => {
   await rig.admin.query('create schema scratch authorization writer')
   rig.state.roles = [

@@ -99,6 +99,16 @@ test('rows that are not as planned are not shown: another width, a hidden column
 
 const said = (frame: Buffer | undefined) => frame && Object.fromEntries(readErrorFields(frame))
 
+test('an error of which nothing has to be hidden arrives as it is, to the byte', () => {
+  for (const [sqlstate, message] of [
+    ['25P02', 'current transaction is aborted, commands ignored until end of transaction block'],
+    ['23505', 'duplicate key value violates unique constraint "people_email_key"'],
+  ] as const) {
+    const frame = errorMessage({ severity: 'ERROR', sqlstate, message })
+    assert.deepEqual(hideWords(frame), frame)
+  }
+})
+
 test('of the words of the server those stay that cannot quote a value', () => {
   const error = (sqlstate: string, message: string, more: { detail?: string; hint?: string } = {}, severity: 'ERROR' | 'NOTICE' = 'ERROR') =>
     said(hideWords(errorMessage({ severity, sqlstate, message, ...more })))

@@ -30,10 +30,12 @@ export function hideWords(frame: Buffer): Buffer | undefined {
   // With a position it was found while the text was read, before any row was.
   const ofText = fields.has('P') && !fields.has('q') && !fields.has('p')
   const said = ofText || NAMES_ALONE.test(code) || NO_VALUES.has(code)
-  const kept = [...fields].filter(([letter]) => ALWAYS.has(letter) || (ofText && letter === 'H' && code.startsWith('42')))
-  const message = said ? (fields.get('M') ?? '') : 'The database reported an error; its words are left out, because they may quote what a rule hides.'
-  const hint: readonly (readonly [string, string])[] = said ? [] : [['H', `The code says what it was: ${code}.`]]
-  return writeFields(frame[0]!, [...kept, ['M', message], ...hint])
+  const kept = [...fields].filter(([letter]) => letter === 'M' || ALWAYS.has(letter) || (ofText && letter === 'H' && code.startsWith('42')))
+  // What is kept stays in its place: of whom nothing had to be hidden gets the same bytes.
+  if (said) return writeFields(frame[0]!, kept)
+  const left = 'The database reported an error; its words are left out, because they may quote what a rule hides.'
+  const without = kept.map(([letter, text]) => [letter, letter === 'M' ? left : text] as const)
+  return writeFields(frame[0]!, [...without, ['H', `The code says what it was: ${code}.`]])
 }
 
 function writeFields(type: number, fields: readonly (readonly [string, string])[]): Buffer {
