@@ -76,9 +76,8 @@ test('a grant ends at its minute without any epoch, and a role has hours', () =>
   const given = seen.splice(0)[0]!.rules
   clock.advance(600_000)
   assert.notEqual(seen.splice(0)[0]!.rules, given)
-  change(
-    (it) => void (it.roles[0] = { name: 'reader', spec: { when: { hours: '08:00-13:00', zone: 'UTC' }, allow: [{ mcp: 'any', tools: 'any' }] } }),
-  )
+  const spec = { when: { hours: '08:00-13:00', zone: 'UTC' }, allow: [{ mcp: 'any', tools: 'any' }] }
+  change((it) => it.roles.splice(0, 1, { name: 'reader', spec }))
   clock.advance(RIGHTS_SETTLE_MS)
   assert.notEqual(seen.splice(0)[0]!.rules, '')
   clock.advance(3_600_000)

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { request } from 'node:http'
+import { connect } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { fakeChaperone } from '../../test/fakes/chaperone.ts'
 import type { ChaperoneError } from '../errors.ts'
@@ -113,4 +115,15 @@ test('a server that is not there is an error in the protocol’s words', async (
     openLoopback({ server: 'x', keeper: await server.keeper(), port: Number(url.port) }),
     (error: ChaperoneError) => error.code === 'conflict',
   )
+})
+
+test('rule 11: who only connects, as every user of the machine can, takes no more descriptors than there is a limit for', {
+  timeout: 9_000,
+}, async (t) => {
+  const { url } = await start(t)
+  const sockets = Array.from({ length: 520 }, () => connect(Number(url.port), '127.0.0.1').on('error', () => {}))
+  t.after(() => {
+    for (const socket of sockets) socket.destroy()
+  })
+  await Promise.race(sockets.map((socket) => once(socket, 'close')))
 })

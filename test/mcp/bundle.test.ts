@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { chmod, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -107,6 +108,24 @@ test('what keeps a bundle from starting is said in MCP itself', async (t) => {
   const { error } = await broken.ask('initialize')
   assert.match(error!.message, /could not start: .*errors\.js/)
   assert.equal(await broken.end(), 8)
+
+  // Only what asks for something is answered; whatever else a client sends takes nobody down.
+  const [method, jsonrpc] = ['initialize', '2.0']
+  const lines = [
+    'null',
+    '"text"',
+    '{',
+    { jsonrpc, method: 7, id: 1 },
+    { jsonrpc, method: 'notifications/initialized' },
+    { jsonrpc, method, id: null },
+  ]
+  const sent = [...lines, { jsonrpc, method, id: 5 }].map((one) => (typeof one === 'string' ? one : JSON.stringify(one)))
+  const { status, stdout } = spawnSync(process.execPath, [join(dir, 'server', 'start.js')], { input: `${sent.join('\n')}\n`, encoding: 'utf8' })
+  const answers = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { readonly id: unknown })
+  assert.deepEqual([status, answers.map(({ id }) => id)], [8, [5]])
 })
 
 test('the same bundle has the same bytes, and all that is in it is our own', async (t) => {

@@ -120,8 +120,8 @@ export function decodeHeader(value: string, id?: Request['id']): string {
 }
 
 /** GET and DELETE have no body to say the version in; the modern era has neither. */
-export function checkVersion(request: Pick<IncomingMessage, 'headers'>): void {
-  const version = request.headers['mcp-protocol-version']
+export function checkVersion({ headers }: { readonly headers: IncomingHttpHeaders }): void {
+  const version = headers['mcp-protocol-version']
   if (version === undefined || LEGACY_VERSIONS.includes(String(version))) return
   const http = MODERN_VERSIONS.includes(String(version)) ? 405 : 400
   throw new ProtocolError(-32000, 'This version has no streams and sessions: use POST.', { http, code: 'unsupported' })
