@@ -64,7 +64,8 @@ export interface ExactCall {
 export interface Shown {
   readonly title: string
   readonly text: string
-  readonly form: 'text' | 'sql' | 'json'
+  /** `exact`: what will hold is written in it, so that nothing of it is hidden from who decides, whatever it looks like. */
+  readonly form: 'text' | 'sql' | 'json' | 'exact'
 }
 
 export interface Asking {

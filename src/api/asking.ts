@@ -6,10 +6,13 @@ import { ChaperoneError } from '../errors.ts'
 import type { ApiParts } from './parts.ts'
 import type { AskedInSession, SessionRoute } from './route.ts'
 
+/** What is read of a change: all of it, hidden by nothing but `secretBody`. */
+type Read = Pick<Shown, 'title' | 'text'>
+
 /** What would be done exactly, where the body does not say it: all that makes it this and no other, and what is read of it. */
 export interface Exactly {
   readonly bound: unknown
-  readonly shown: readonly Shown[]
+  readonly shown: readonly Read[]
   /** It would change nothing: nobody is asked. */
   readonly nothing?: true
 }
@@ -38,9 +41,9 @@ export function askingOf(
       // What nobody may read is bound by a hash that nobody without the keys can try values against.
       const body = route.secretBody ? { hmac: await keyed(text) } : (asked.body ?? null)
       const shown = [
-        { title: 'Request', form: 'text' as const, text: `${route.summary?.(asked) ?? `${method} ${path}`}` },
+        { title: 'Request', text: `${route.summary?.(asked) ?? `${method} ${path}`}` },
         ...(exactly?.shown ?? (route.secretBody ? SECRET : shownBody(asked))),
-      ]
+      ].map((part) => ({ ...part, form: 'exact' as const }))
       const size = shown.reduce((sum, part) => sum + Buffer.byteLength(part.text), 0)
       // A person who says yes to a change of everybody's rights reads all of it (rule 12).
       if (size > MOST_SHOWN_BYTES)
@@ -62,7 +65,7 @@ export function askingOf(
   }
 }
 
-const SECRET: readonly Shown[] = [{ title: 'Value', form: 'text', text: 'is shown to nobody; the one that was sent is the one that counts' }]
+const SECRET: readonly Read[] = [{ title: 'Value', text: 'is shown to nobody; the one that was sent is the one that counts' }]
 
-const shownBody = ({ body }: { readonly body: unknown }): readonly Shown[] =>
-  body === undefined ? [] : [{ title: 'With', form: 'json', text: JSON.stringify(body, null, 2) }]
+const shownBody = ({ body }: { readonly body: unknown }): readonly Read[] =>
+  body === undefined ? [] : [{ title: 'With', text: JSON.stringify(body, null, 2) }]

@@ -46,7 +46,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
       // A key is made anew by each command, and nobody who says yes could tell one from another.
       async exactly({ body: { csr, ...body } }) {
         const what = { ...body, ...(csr === undefined ? {} : { certificate: true }) }
-        return { bound: what, shown: [{ title: 'With', form: 'json', text: JSON.stringify(what, null, 2) }] }
+        return { bound: what, shown: [{ title: 'With', text: JSON.stringify(what, null, 2) }] }
       },
       handle: (asked) => issue(parts, asked),
     }),

@@ -72,7 +72,7 @@ export function lockRoutes(parts: ApiParts): readonly Route[] {
       who: { by: 'verbs', anyOf: ['lock.lift'] },
       async exactly({ params }) {
         const { id, name, reason } = await rowOf(await standing(params.id ?? ''))
-        return { bound: id, shown: [{ title: 'Lock', form: 'text', text: `${name}: ${reason}` }] }
+        return { bound: id, shown: [{ title: 'Lock', text: `${name}: ${reason}` }] }
       },
       summary: ({ params }) => `lift lock ${params.id}`,
       async handle({ params, session }): Promise<LockRow> {

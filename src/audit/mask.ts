@@ -15,6 +15,8 @@ export interface Masker {
   text(text: string): Masked<string>
   /** What is taken out of this text for its looks alone, in bytes of UTF-8. Whoever writes a text can make anything look like a secret. */
   looks(text: string): readonly Found[]
+  /** Whether a value that Chaperone knows stands in it. */
+  holds(text: string): boolean
   /** Every string and every key of a JSON value; what stands under a name like `password` is masked whole. */
   value(value: unknown): Masked<unknown>
 }
@@ -103,6 +105,14 @@ export function createMasker(): Masker {
       const looked: Found[] = []
       search(Buffer.from(text), looked)
       return looked
+    },
+    holds(text) {
+      let hit = false
+      known ??= findSecrets(values)
+      known.each(Buffer.from(text), () => {
+        hit = true
+      })
+      return hit
     },
     value(value) {
       let count = 0

@@ -29,6 +29,10 @@ export const register: Register = (command) => {
   withJson(command)
     .option('--server <host:port>', 'default: the server used last')
     .option('--identity <file>', 'check the credential in this file')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  chaperone doctor\n  chaperone doctor --identity report-bot.pem\n  chaperone doctor bypass            what still goes past Chaperone on this machine',
+    )
     .action(async (flags: ServerFlags & { json?: boolean }) => {
       const checks: Check[] = [node()]
       const profile = await signedIn(flags, checks)

@@ -11,6 +11,10 @@ export const register: Register = (command) => {
   command
     .option('--server <host:port>', 'default: the server used last')
     .option('--forget', "also delete this machine's key; signing in again then takes a new invitation")
+    .addHelpText(
+      'after',
+      '\nExamples:\n  chaperone logout                   again: chaperone login\n  chaperone logout --forget          this machine is given away',
+    )
     .action(async (flags: ServerFlags & { forget?: boolean }) => {
       const profiles = openProfiles()
       const profile = await profiles.load(flags.server)

@@ -1,9 +1,10 @@
 import type { Command } from 'commander'
+import type { Edited } from '../client/config/file.ts'
 import { CLIENTS, type Client, type Entry } from '../client/config/types.ts'
 import type { Profile } from '../client/profile.ts'
 import { ChaperoneError } from '../errors.ts'
-import { profileFor, profileIfKnown, type ServerFlags, withServer } from './connection.ts'
-import { line, printable, say } from './output.ts'
+import { profileFor, profileIfKnown, type ServerFlags, withJson, withServer } from './connection.ts'
+import { line, printable, printJson, say } from './output.ts'
 import { visibleResources } from './resources.ts'
 
 export interface ConfigFlags extends ServerFlags {
@@ -18,10 +19,11 @@ export interface ConfigFlags extends ServerFlags {
   readonly project?: boolean
   readonly file?: string
   readonly command?: string
+  readonly json?: boolean
 }
 
 export function config(command: Command): void {
-  withServer(command.command('config').description('make a client use Chaperone: edit its file, or say what to click'))
+  withJson(withServer(command.command('config').description('make a client use Chaperone: edit its file, or say what to click')))
     .argument('<client>', CLIENTS.join(', '))
     .argument('[names...]', 'MCP servers; default: all that `mcp ls` lists')
     .option('--all', 'all that `mcp ls` lists, one entry each (the default)')
@@ -37,7 +39,7 @@ export function config(command: Command): void {
     .option('--command <path>', 'how the client starts Chaperone; default: this very installation')
     .addHelpText(
       'after',
-      '\nExamples:\n  chaperone mcp config claude-code\n  chaperone mcp config cursor github files --profile reading\n  chaperone mcp config vscode --one --url --link\n  chaperone mcp config codex --remove',
+      '\nExamples:\n  chaperone mcp config claude-code\n  chaperone mcp config cursor github files --profile reading\n  chaperone mcp config vscode --one --url --link\n  chaperone mcp config codex --remove\n  chaperone mcp config claude-code --json',
     )
     .action((client: string, names: string[], flags: ConfigFlags) => run(clientNamed(client), names, flags))
 }
@@ -55,6 +57,7 @@ const exclusive = (flags: Readonly<Record<string, unknown>>, ...names: string[])
 async function run(client: Client, names: readonly string[], flags: ConfigFlags): Promise<void> {
   const given = flags as Readonly<Record<string, unknown>>
   exclusive(given, 'print', 'link', 'remove')
+  exclusive(given, 'print', 'json')
   exclusive(given, 'all', 'one')
   exclusive(given, 'url', 'profile')
   exclusive(given, 'url', 'command')
@@ -66,13 +69,13 @@ async function run(client: Client, names: readonly string[], flags: ConfigFlags)
   const form = FORMS[client]
   // What has no file can only be told a URL.
   const entries = await entriesFor(client, names, form.file || flags.file !== undefined ? flags : { ...flags, url: true })
-  if (flags.link) return links(client, entries)
+  if (flags.link) return links(client, entries, flags)
   if (form.callsFrom !== undefined) {
     const { assertPublic } = await import('../client/config/public.ts')
     for (const entry of entries) if ('url' in entry) assertPublic(form, entry)
   }
   const clicks = entries.map((entry) => form.clicks?.(entry)).filter((steps) => steps !== undefined)
-  if (clicks.length > 0) return line(clicks.map(stepsText).join('\n\n'))
+  if (clicks.length > 0) return flags.json ? printJson({ steps: clicks }) : line(clicks.map(stepsText).join('\n\n'))
   if (flags.print) {
     const { configText } = await import('../client/config/forms.ts')
     return void process.stdout.write(configText(client, '', entries))
@@ -132,13 +135,14 @@ const MANY = 20
 const namesText = (names: readonly string[]): string =>
   names.length <= MANY ? names.join(', ') : `${names.slice(0, 3).join(', ')} and ${names.length - 3} more`
 
-async function links(client: Client, entries: readonly Entry[]): Promise<void> {
+async function links(client: Client, entries: readonly Entry[], flags: ConfigFlags): Promise<void> {
   const { FORMS } = await import('../client/config/forms.ts')
   const { link, title } = FORMS[client]
   if (!link)
     throw new ChaperoneError('unsupported', `${title} has no links that install a server.`, {
       fix: client === 'claude-desktop' ? 'It has bundles: chaperone mcp bundle' : `Leave --link out: chaperone mcp config ${client}`,
     })
+  if (flags.json) return printJson({ links: entries.map((entry) => ({ name: entry.name, link: link(entry) })) })
   for (const entry of entries) line(link(entry))
 }
 
@@ -155,6 +159,9 @@ async function fileFor(client: Client, flags: ConfigFlags): Promise<{ readonly f
   if (file === undefined) throw new ChaperoneError('unsupported', `${FORMS[client].title} has no file on this computer.`)
   return { file }
 }
+
+/** `servers`: the entries that were written, or taken out. */
+const asData = ({ file, changed, backup }: Edited, servers: readonly string[]) => ({ file, changed, servers, backup: backup ?? null })
 
 async function write(client: Client, entries: readonly Entry[], flags: ConfigFlags): Promise<void> {
   const { FORMS, configText } = await import('../client/config/forms.ts')
@@ -178,6 +185,13 @@ async function write(client: Client, entries: readonly Entry[], flags: ConfigFla
     },
     project === undefined ? {} : { project },
   )
+  if (flags.json)
+    return printJson(
+      asData(
+        edited,
+        entries.map(({ name }) => name),
+      ),
+    )
   if (!edited.changed) return line(`${edited.file} has it already.`)
   line(`Wrote ${namesText(entries.map(({ name }) => name))} to ${edited.file}. ${form.after}`)
   if (entries.length > MANY && !('url' in entries[0]!))
@@ -190,6 +204,7 @@ async function remove(client: Client, names: readonly string[], flags: ConfigFla
   const { editClientFile } = await import('../client/config/file.ts')
   const { entryName, isOurs, ONE } = await import('../client/config/entries.ts')
   const { format, after, clicks, title, file } = FORMS[client]
+  if (!file && clicks && flags.json) return printJson({ steps: [] })
   if (!file && clicks) return line(`${title} has no file on this computer. Remove it there: open its entry under Settings, then Apps & Connectors.`)
   const { file: path, project } = await fileFor(client, flags)
   const web = await webIfKnown(flags)
@@ -204,6 +219,7 @@ async function remove(client: Client, names: readonly string[], flags: ConfigFla
     },
     project === undefined ? {} : { project },
   )
+  if (flags.json) return printJson(asData(edited, gone))
   if (!edited.changed) return line(`${edited.file} has nothing of Chaperone${wanted.length > 0 ? ` called ${wanted.join(', ')}` : ''}.`)
   line(`Took ${namesText(gone)} out of ${edited.file}. ${after}`)
   if (edited.backup !== undefined) say(`as it was before: ${edited.backup}`)

@@ -30,6 +30,14 @@ export const register: Register = (command) => {
     .option('--trust-domain <name>', 'the SPIFFE trust domain; fixed after the first start')
     .option('--admin <name>', 'the first administrator, invited on the first start (default: admin)')
     .option('--log-level <level>', 'silent, error, warn, info or debug (default: info)')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  chaperone up                       on this machine alone; prints an invitation the first time
+  chaperone up --listen 0.0.0.0:7443 --public-host chaperone.example.com
+  chaperone up --store postgres://chaperone@db.internal/chaperone --root-key /etc/chaperone/root.key`,
+    )
     .action(async (flags: Record<string, string>) => {
       const stop = stopSignal()
       const { startServer } = await import('../server/start.ts')

@@ -9,7 +9,7 @@ import { type FutureIdentity, NEW_ID, type World } from './world.ts'
 /**
  * Who holds a verb in this world, as policy decides it now, guardrails included. A change after which nobody holds one
  * cannot be undone: nobody grants what they do not have. Where a rule wants somebody else's yes, he holds it as long as there are
- * others who can say it. `stands`: who is left out neither holds a verb nor says yes.
+ * others who can say it, and have been here: who never signed in may never come. `stands`: who is left out neither holds a verb nor says yes.
  */
 export function holdersOf(
   world: World,
@@ -34,8 +34,9 @@ export function holdersOf(
     .map((one) => identityOf(one, world))
   let voters: readonly Voter[] | undefined
   const canBeMet = (identity: Identity, asks: readonly Ask[]): boolean => {
+    if (identity.kind === 'user' && !world.arrived.has(identity.id)) return false
     voters ??= active
-      .filter((one) => one.kind === 'user' && stands(one))
+      .filter((one) => one.kind === 'user' && world.arrived.has(one.id) && stands(one))
       .map((one) => ({ ...one, links: 1, approves: couldHold(one).has('approve') && judge(one, 'approve').verdict === 'allow' }))
     const person = (id: string) => (id === identity.id ? identity : undefined)
     const needs = asks.map(({ approvers, escalate, link }) => ({ approvers, link, ...(escalate ? { escalate } : {}) }))
@@ -61,7 +62,7 @@ export function leaveOne(world: World, verb: Verb): string {
   const asked = [...world.ofKind('role'), ...world.ofKind('guardrail')].some(({ spec }) =>
     verbRules(spec, 'ask').some(({ verbs }) => verbs.includes(verb)),
   )
-  return asked ? " A rule wants somebody else's yes for it: leave somebody who can say it, too." : ''
+  return asked ? " A rule wants somebody else's yes for it: leave somebody who can say it, and has signed in, too." : ''
 }
 
 export interface Cornered {

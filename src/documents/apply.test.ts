@@ -4,10 +4,10 @@ import { VERBS } from '../access/administration.ts'
 import { ChaperoneError } from '../errors.ts'
 import { findIdentity, setIdentityState } from '../identity/directory.ts'
 import { addAccount } from '../signin/directory/accounts.ts'
-import { applyDocuments, deleteDocument } from './apply.ts'
+import { applyDocuments, deleteDocument, exactChange, removal } from './apply.ts'
 import { openHouse } from './house.fixture.ts'
 import { getDocument, listDocuments } from './list.ts'
-import { InvalidDocuments } from './plan.ts'
+import { InvalidDocuments, type Wish } from './plan.ts'
 
 const BORIS = 'kind: user\nname: boris\nspec:\n  roles: [developer]\n  traits: { team: data }\n'
 const DEVELOPER = 'kind: role\nname: developer\nspec:\n  allow:\n    - mcp: files\n      tools: ["read_*"]\n'
@@ -421,4 +421,27 @@ test('nobody makes himself hard to remove: a verb that an administrator loses is
   await apply(deny('olga, dana', 'lock'))
   const others = VERBS.filter((verb) => verb !== 'lock' && verb !== 'ca').join(', ')
   await apply(deny('mallory', others).replace('name: mine', 'name: stop'))
+})
+
+test('rule 12: what somebody said yes to is done from the state that he saw, and from no other', async (t) => {
+  const house = await applied(t)
+  const { parts, by, parse, store, records } = house
+  const other = FILES.replace('name: files', 'name: other')
+  await applyDocuments(parts, by(), parse(other))
+  const mine = parse(other.replace('npx', 'node'))
+  const seen = async (wish: Wish) => (await exactChange(parts, by(), wish)).digest
+  const approved = await seen({ documents: mine })
+  const removed = await seen(removal('mcp', 'other'))
+  await applyDocuments(parts, by(), parse(other.replace('env: dev', 'env: prod')))
+  const [epoch, recorded] = [await store.epoch(), records.length]
+  await assert.rejects(applyDocuments(parts, by(), mine, { approved }), { code: 'conflict', message: /What was approved has changed/ })
+  await assert.rejects(deleteDocument(parts, by(), 'mcp', 'other', removed), { code: 'conflict', message: /What was approved has changed/ })
+  assert.deepEqual([await store.epoch(), records.length], [epoch, recorded], 'nothing was done, and nothing is said to have been')
+  const anew = await seen({ documents: mine })
+  house.beforeCommit = async () => {
+    house.beforeCommit = undefined
+    await applyDocuments(parts, by(), parse(other))
+  }
+  await assert.rejects(applyDocuments(parts, by(), mine, { approved: anew }), { code: 'conflict' }, 'while it is being written')
+  assert.equal((await applyDocuments(parts, by(), mine, { approved: await seen({ documents: mine }) })).changes[0]?.op, 'update')
 })

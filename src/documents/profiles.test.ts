@@ -12,6 +12,7 @@ const world = makeWorld({
   identities: new Map(),
   sealed: new Set(),
   confirmed: new Set(),
+  arrived: new Set(),
 })
 const told = (limits: object) => [...profileInWorld({ ...document('profile', 'p'), spec: { limits } }, world)]
 

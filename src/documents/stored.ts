@@ -13,6 +13,8 @@ export interface Snapshot {
   readonly definitions: ReadonlyMap<string, readonly StoredDefinition[]>
   /** ids of MCP servers of which somebody has approved a definition, or of which one waits for somebody */
   readonly confirmed: ReadonlySet<string>
+  /** ids of people who have signed in and have a second factor: who has none yet says yes to nothing */
+  readonly arrived: ReadonlySet<string>
 }
 
 export interface StoredDefinition {
@@ -47,12 +49,16 @@ export async function loadSnapshot(db: Database | Write): Promise<Snapshot> {
     .distinct()
     .where((is) => is.or([is('approved_by', 'is not', null), is('pending_sha256', 'is not', null)]))
     .execute()
+  const codes = await db.selectFrom('factors').select('identity_id').where('last_step', '>=', 0).execute()
+  const keys = await db.selectFrom('passkeys').select('identity_id').where('revoked_at', 'is', null).execute()
+  const accounts = await db.selectFrom('accounts').select('identity_id').where('last_login_at', 'is not', null).execute()
   return {
     documents: documents.map(fromRow),
     identities,
     secrets: new Set(secrets.map((row) => row.name)),
     definitions,
     confirmed: new Set(approvedOf.map((row) => row.resource_id)),
+    arrived: new Set([...codes, ...keys, ...accounts].map((row) => row.identity_id)),
   }
 }
 

@@ -32,6 +32,8 @@ export interface World {
   readonly sealed: ReadonlySet<string>
   /** ids of MCP servers of which somebody has approved a definition, or of which one waits for somebody */
   readonly confirmed: ReadonlySet<string>
+  /** ids of people who can give a second factor */
+  readonly arrived: ReadonlySet<string>
   ofKind(kind: string): readonly PlainDocument[]
 }
 
@@ -41,7 +43,7 @@ export function makeWorld(parts: Omit<World, 'ofKind' | 'secrets'>): World {
   return { ...parts, secrets: new Set([...parts.sealed, ...elsewhere]), ofKind: (kind) => kinds.get(kind) ?? [] }
 }
 
-export function worldOf({ documents, identities, secrets, confirmed }: Snapshot): World {
+export function worldOf({ documents, identities, secrets, confirmed, arrived }: Snapshot): World {
   const names = new Map(identities.map((row) => [row.id, row.name]))
   return makeWorld({
     documents: new Map(documents.map((document) => [keyOf(document), document])),
@@ -62,5 +64,6 @@ export function worldOf({ documents, identities, secrets, confirmed }: Snapshot)
     ),
     sealed: secrets,
     confirmed,
+    arrived,
   })
 }

@@ -23,7 +23,11 @@ export function deviceRoutes(app: Hono<Env>, { devices, passkeys, signin, places
     const asking = await devices.look(visit.web.session, code)
     const needs = await devices.needs(visit.web.session)
     const body = deviceBody({ web: visit.web, asking, needs, possible: visit.place !== undefined, elsewhere: doors.home()?.origin })
-    return doors.page(visit, { title: 'Sign in a terminal', body, ...(error ? { error } : {}) }, error ? { status: REASONS[error.code].http } : {})
+    return doors.page(
+      visit,
+      { title: 'Sign in this terminal?', body, ...(error ? { error } : {}) },
+      error ? { status: REASONS[error.code].http } : {},
+    )
   }
 
   async function factorIn(visit: SignedInVisit, fields: Fields, id: string): Promise<Factor | undefined> {
@@ -71,7 +75,7 @@ export function deviceRoutes(app: Hono<Env>, { devices, passkeys, signin, places
         const { id, host } = await devices.look(visit.web.session, code)
         const factor = verdict === 'yes' ? await factorIn(visit, fields, id) : undefined
         await devices.decide(visit.web.session, id, verdict, factor)
-        return doors.page(visit, { title: 'Sign in a terminal', body: deviceDoneBody(verdict, host) })
+        return doors.page(visit, { title: verdict === 'yes' ? 'Done' : 'Refused', body: deviceDoneBody(verdict, host) })
       } catch (thrown) {
         const error = expected(thrown)
         return error.code === 'factor_invalid' || error.code === 'factor_required' ? asked(visit, code, error) : start(visit, code, error)

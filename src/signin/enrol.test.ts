@@ -242,6 +242,17 @@ test('a second invitation brings a second device and a new factor; the old facto
   assert.equal((await store.db.selectFrom('factors').select('id').execute()).length, 1)
 })
 
+test('who has come in by one invitation comes in by no other that was made before: whoever kept that would be he', async (t) => {
+  const { signin, invite, codeOf } = await place(t)
+  const [kept, offered, used] = [await invite(), await invite(), await invite()]
+  const before = codeOf((await signin.beginEnrol(offered)).totp.secret)
+  const { totp } = await signin.beginEnrol(used)
+  await signin.finishEnrol({ secret: used, csr: device().csr, code: codeOf(totp.secret) })
+  await assert.rejects(signin.beginEnrol(kept), { code: 'invitation_invalid' })
+  await assert.rejects(signin.finishEnrol({ secret: offered, csr: device().csr, code: before }), { code: 'invitation_invalid' })
+  assert.ok((await signin.beginEnrol(await invite())).totp, 'a new one is as good as ever')
+})
+
 test('a disabled person neither signs in nor enrols', async (t) => {
   const { signin, enrol, invite, store, dana, clock } = await place(t)
   const { laptop, code } = await enrol()

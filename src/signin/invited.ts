@@ -53,6 +53,8 @@ export async function acceptInvitation(
     await audit.append({ type: 'factor.removed', actor, data: { kind: 'passkey', passkey: id, name, invitation: invitation.id } })
   await store.write(async (trx) => {
     await useInvitation(trx, secret, 'invitation', clock.now())
+    // He is here: what else was sent to him, and lies in a mailbox or with who made it, would let somebody else come as him.
+    await trx.deleteFrom('invitations').where('identity_id', '=', identity.id).where('kind', '=', 'invitation').where('used_at', 'is', null).execute()
     await confirmFactor(trx, invitation, step)
     await trx
       .updateTable('passkeys')

@@ -190,11 +190,9 @@ spec: { allow: [{ mcp: files, tools: any }]${deny} }
           const open = /^\/(healthz|readyz|metrics)$/.test(path) && status === 200
           // What a browser gets there is where one signs in, or that it may not post from elsewhere.
           const page = path === '/' && address === all.home.server.addresses.web && (status === 303 || text.startsWith('<!doctype html>'))
-          // Where a client finds out how to come in (RFC 9728): it names addresses only, and takes nothing.
+          // Where a client finds out how to come in (RFC 9728; on both listeners, RFC 8705): it names addresses only, and takes nothing.
           const metadata =
-            path.startsWith('/.well-known/oauth-protected-resource/') &&
-            address === all.home.server.addresses.web &&
-            (method === 'GET' || method === 'OPTIONS' ? status < 300 : status === 405)
+            path.startsWith('/.well-known/oauth-protected-resource/') && (method === 'GET' || method === 'OPTIONS' ? status < 300 : status === 405)
           assert.ok(open || page || metadata || status === 401 || (status === 404 && path.startsWith('/v1/')), what)
           assert.doesNotMatch(text, /jsonrpc/, what)
         }

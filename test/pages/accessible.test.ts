@@ -1,9 +1,26 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Browser, Page } from 'playwright-core'
+import { beginDeviceSignIn, serverOf } from '../../src/client/device-sign-in.ts'
+import { begin, CLAUDE } from '../oauth/rig.ts'
 import { launch, noChromium, profile } from './chromium.ts'
 import { visitor } from './visitor.ts'
 import { type World, world } from './world.ts'
+
+/** What brings the rest of the pages: a company to sign in at, and a client that asks its person. */
+const MORE = `
+kind: directory
+name: company
+spec: { title: Example Inc., issuer: "https://id.example.com", client_id: chaperone }
+---
+kind: mcp
+name: files
+spec: { url: "https://files.example.com/mcp" }
+---
+kind: oauth-client
+name: claude-code
+spec: { client_id: "${CLAUDE}", client_name: Claude Code, redirect_uris: ["http://localhost/callback"] }
+`
 
 /** WCAG 2.2, level AA, as far as a machine can tell: names, headings, landmarks, contrast, focus, keyboard, a narrow screen. */
 describe('the pages for whoever cannot see well, or has no mouse', { skip: noChromium }, () => {
@@ -13,6 +30,7 @@ describe('the pages for whoever cannot see well, or has no mouse', { skip: noChr
   const paths = { call: '', role: '', taken: '' }
   before(async () => {
     w = await world({ after: (work) => void rest.push(work) })
+    await w.apply(MORE)
     browser = await launch()
     const { parts } = w.server
     await w.boris.api.call('GET', '/v1/whoami')
@@ -32,7 +50,7 @@ describe('the pages for whoever cannot see well, or has no mouse', { skip: noChr
   async function each(work: (page: Page, what: string) => Promise<void>): Promise<void> {
     const unfold = (page: Page) => page.evaluate(`for (const one of document.querySelectorAll('details')) one.open = true`)
     const stranger = await (await profile(browser)).newPage()
-    for (const path of ['/signin', '/enrol', '/browser']) {
+    for (const path of ['/signin', '/enrol', '/browser', '/device']) {
       await stranger.goto(`${w.web}${path}`)
       await work(stranger, path)
     }
@@ -56,6 +74,23 @@ describe('the pages for whoever cannot see well, or has no mouse', { skip: noChr
     await page.click('button:text-is("Approve")')
     await page.waitForSelector('#alert:not([hidden])')
     await work(page, 'a decision without a code')
+    await page.goto(`${w.web}/oauth/authorize?${begin({ resource: `${w.web}/mcp/files` }).query}`)
+    await unfold(page)
+    await work(page, 'consent')
+    await page.click('button:text-is("Agree")')
+    await page.waitForSelector('#alert:not([hidden])')
+    await work(page, 'consent without a code')
+    await page.goto(`${w.web}/device`)
+    await work(page, '/device, signed in')
+    const terminal = await beginDeviceSignIn(await serverOf(w.server.parts.places.line, () => assert.fail('it is named')))
+    rest.push(async () => terminal.close())
+    await page.fill('#user_code', terminal.code)
+    await page.keyboard.press('Enter')
+    await page.waitForSelector('#device-code')
+    await work(page, 'a terminal')
+    await page.click('button:text-is("Yes, this is my terminal")')
+    await page.waitForSelector('#alert:not([hidden])')
+    await work(page, 'a terminal without a code')
     await stranger.context().close()
   }
 
@@ -99,6 +134,11 @@ describe('the pages for whoever cannot see well, or has no mouse', { skip: noChr
       await page.setViewportSize({ width: 320, height: 800 })
       assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= 320, what)
       assert.deepEqual(await page.evaluate(SMALL), [], what)
+      // Letters of twice the size, in a window of half the width (WCAG 1.4.4).
+      await page.setViewportSize({ width: 640, height: 800 })
+      await page.evaluate("document.documentElement.style.fontSize = '200%'")
+      assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= 640, `${what}, letters of twice the size`)
+      await page.evaluate("document.documentElement.style.fontSize = ''")
       await page.setViewportSize(before)
     })
   })

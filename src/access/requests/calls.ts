@@ -57,7 +57,7 @@ export interface CallsParts {
   readonly voters: Pick<Voters, 'askers' | 'stillCounting'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
-  readonly masker: Pick<Masker, 'text' | 'looks'>
+  readonly masker: Pick<Masker, 'text' | 'looks' | 'holds'>
   readonly commit: Commit
   /** where a request is decided */
   readonly link: (id: string) => string
@@ -232,7 +232,13 @@ const needOf = ({ approvers, link, escalate, expiresMs }: Ask): Need => ({
   ...(expiresMs === undefined ? {} : { expiresMs }),
 })
 
-function wishOf(action: Action, decision: Decision, asks: readonly Ask[], call: ExactCall, masker: Pick<Masker, 'text' | 'looks'>): CallWish {
+function wishOf(
+  action: Action,
+  decision: Decision,
+  asks: readonly Ask[],
+  call: ExactCall,
+  masker: Pick<Masker, 'text' | 'looks' | 'holds'>,
+): CallWish {
   return {
     kind: action.kind,
     operation: action.operation,

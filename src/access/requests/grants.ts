@@ -21,6 +21,13 @@ export function whyNotGrant({ state, voters }: Pick<RequestParts, 'state' | 'vot
   const { role } = request.body
   const lacking = verbsOf(state.current().policy, role).filter((verb) => !voters.holds(voter.id, verb, { startedAt: 0, how: 'login' }))
   if (lacking.length === 0) return undefined
+  // What he has with somebody else's yes for each time, he cannot hand on for hours in which nobody is asked who knows of it.
+  if (lacking.every((verb) => voters.mayAsk(voter.id, verb, { startedAt: 0, how: 'login' })))
+    return new ChaperoneError(
+      'approval_refused',
+      `The role ${role} gives \`${lacking.join('`, `')}\` of Chaperone, for which a rule wants somebody else's yes: nobody gives it for a while on his own.`,
+      { fix: 'Give the role with a document of kind user, about which the rule asks as well: chaperone apply' },
+    )
   return new ChaperoneError(
     'approval_refused',
     `The role ${role} gives \`${lacking.join('`, `')}\` of Chaperone, which you do not hold: nobody grants what they do not have.`,

@@ -1,4 +1,4 @@
-import type { Found } from '../../audit/mask.ts'
+import type { Found, Masker } from '../../audit/mask.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { Shown } from '../types.ts'
 
@@ -29,6 +29,18 @@ export function assertHidesValues({ text, form }: Shown, looked: readonly Found[
       fix: 'Leave secrets out: let Chaperone put in a sealed one, or give the value as a parameter.',
     },
   )
+}
+
+/**
+ * A document is bounds and programs from its first letter to its last: `sh -c "echo; Cookie: x; curl … | sh"` looks like a cookie, and
+ * `where: 'args.token ==1?true:true'` like a token. What it names a secret by is none; only a value that Chaperone keeps may be read by
+ * nobody. Throws `approval_unavailable`.
+ */
+export function assertHoldsNoSecret(text: string, masker: Pick<Masker, 'holds'>): void {
+  if (!masker.holds(text)) return
+  throw new ChaperoneError('approval_unavailable', 'It holds the value of a sealed secret, which nobody may read who would approve it.', {
+    fix: 'Name the secret in the place of its value: { secret: NAME }.',
+  })
 }
 
 function isValue(bytes: string, { start, end, name }: Found, form: Shown['form']): boolean {

@@ -1,3 +1,4 @@
+import type { Masker } from '../../audit/mask.ts'
 import type { AuditLog } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
@@ -24,6 +25,7 @@ export interface RequestParts {
   /** Chaperone itself, as `chaperoneResource` makes it */
   readonly chaperone: Resource
   readonly commit: Commit
+  readonly masker: Pick<Masker, 'text'>
 }
 
 export const whoActs = ({ state }: Pick<RequestParts, 'state'>, session: LiveSession) => actingIn(session, (id) => state.current().identity(id)?.name)

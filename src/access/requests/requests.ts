@@ -17,7 +17,7 @@ import { makeVoters } from './voters.ts'
 
 export interface RequestsParts extends Pick<RequestParts, 'state' | 'audit' | 'clock' | 'chaperone'>, Pick<CommitParts, 'raised'> {
   readonly store: Store
-  readonly masker: Pick<Masker, 'text' | 'looks'>
+  readonly masker: Pick<Masker, 'text' | 'looks' | 'holds'>
   /** where a request is decided in a browser */
   readonly link: (id: string) => string
   /** What nobody waits for went wrong. */
@@ -63,7 +63,7 @@ export function openRequests(given: RequestsParts): OpenRequests {
     revoke: (session, id, reason) => inTurn(id, () => ending.revoke(session, id, reason)),
     review: (session, id, note) => inTurn(id, () => ending.review(session, id, note)),
     async show(session, id) {
-      return shownTo(await seeing.one(session, id))
+      return shownTo(await seeing.one(session, id), parts.masker)
     },
     list: (session, filter) => seeing.list(session, filter),
     decided: (id, wait) => changes.decided(id, wait),

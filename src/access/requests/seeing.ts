@@ -1,3 +1,4 @@
+import type { Masker } from '../../audit/mask.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import type { LiveSession } from '../../identity/types.ts'
 import type { State } from '../state.ts'
@@ -41,6 +42,8 @@ export interface Looked {
   readonly visible: boolean
   /** he asked, or it was asked for him: he may take it back */
   readonly his: boolean
+  /** He who asked, and who says yes or no, read every word; who only watches reads it as it stands in the record. */
+  readonly whole: boolean
 }
 
 export function makeSeeing(parts: RequestParts) {
@@ -75,7 +78,8 @@ export function makeSeeing(parts: RequestParts) {
     const his = isAbout(session, asker)
     const no = over ? overInWords(request) : voted ? 'You have said yes to it already; somebody else has to as well.' : able.no
     const standing = { own: able.own, confirms: able.confirms, ...(no === undefined ? {} : { no }) }
-    return { request, asker, voter, standing, says, seen, visible: his || able.no === undefined || voted || all, his }
+    const whole = his || able.no === undefined || voted
+    return { request, asker, voter, standing, says, seen, visible: whole || all, his, whole }
   }
 
   const lookAt = async (session: LiveSession, requests: readonly AccessRequest[]): Promise<readonly Looked[]> => {
@@ -112,7 +116,7 @@ export function makeSeeing(parts: RequestParts) {
         ({ visible, his, standing }) => visible && (mine !== 'to_decide' || standing.no === undefined) && (mine !== 'asked' || his),
       )
       return looked
-        .map(shownTo)
+        .map((one) => shownTo(one, parts.masker))
         .sort((a, b) => (a.id < b.id ? 1 : -1))
         .slice(0, limit)
     },
@@ -122,13 +126,19 @@ export function makeSeeing(parts: RequestParts) {
 export type Seeing = ReturnType<typeof makeSeeing>
 
 /** A request as it is given out. */
-export const shownTo = ({ request, standing, says, seen }: Looked): Seen => ({
-  ...request,
+export const shownTo = ({ request, standing, says, seen, whole }: Looked, masker: Pick<Masker, 'text'>): Seen => ({
+  ...(whole ? request : watched(request, masker)),
   standing,
   seen,
   ...(says === undefined ? {} : { says }),
   votes: request.votes.map((vote) => (request.state === 'pending' && isOutdated(vote, seen) ? { ...vote, outdated: true as const } : vote)),
 })
+
+function watched(request: AccessRequest, masker: Pick<Masker, 'text'>): AccessRequest {
+  if (request.kind !== 'call') return request
+  const shown = request.body.shown.map((part) => (part.form === 'exact' ? { ...part, text: masker.text(part.text).value } : part))
+  return { ...request, body: { ...request.body, shown } }
+}
 
 const overInWords = ({ state }: AccessRequest): string =>
   state === 'pending' ? 'It is over: nobody answered in time.' : `It is ${state === 'unknown' ? 'over' : state} already.`

@@ -68,3 +68,12 @@ test('rule 12: nothing that could be more than a value is hidden from an approve
   assert.equal(stored('sql', "alter role x password 'S3cret'"), "alter role x password '[masked:password]'")
   assert.match(stored('sql', `select '${'AKIA'}ABCDEFGHIJKLMNOP'`), /masked:aws/)
 })
+
+test('rule 12: what is exact is shown as it is, or nobody is asked', () => {
+  const masker = createMasker()
+  masker.add(['correct horse battery'])
+  const stored = (text: string) => storedOf([{ title: 'x', text, form: 'exact' }], masker)[0]!.text
+  for (const text of ["where: 'args.token ==1?true:true'", '- "echo; Cookie: a; reboot"', 'password: hunter2', 'env:\n  TOKEN:\n    secret: github'])
+    assert.equal(stored(text), text)
+  assert.throws(() => stored('password: correct horse battery'), { code: 'approval_unavailable', message: /value of a sealed secret/ })
+})

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Masker } from '../../audit/mask.ts'
 import type { Shown } from '../types.ts'
-import { assertHidesValues } from './hiding.ts'
+import { assertHidesValues, assertHoldsNoSecret } from './hiding.ts'
 import type { CallWish } from './types.ts'
 
 /** Of all that is shown of one call together; a person does not read more, and a row must not be without a bound (rule 11). */
@@ -11,8 +11,12 @@ export const MOST_SHOWN_BYTES = 64 * 1024
  * What is stored of a call for its approver: without the secrets that Chaperone knows or finds, and visibly cut where it is too
  * long. Throws `approval_unavailable` where that would hide more than a value.
  */
-export function storedOf(shown: readonly Shown[], masker: Pick<Masker, 'text' | 'looks'>): CallWish['shown'] {
+export function storedOf(shown: readonly Shown[], masker: Pick<Masker, 'text' | 'looks' | 'holds'>): CallWish['shown'] {
   const whole = shown.map(({ title, text, form }) => {
+    if (form === 'exact') {
+      assertHoldsNoSecret(text, masker)
+      return { title, form, text, bytes: Buffer.from(text) }
+    }
     const masked = masker.text(text).value
     if (masked !== text) assertHidesValues({ title, text, form }, masker.looks(text))
     return { title, form, text: masked, bytes: Buffer.from(masked) }

@@ -183,7 +183,7 @@ export async function harness(world: World): Promise<Harness> {
   const calls = openCalls({
     ...{ store, book, changes, audit, clock, failed },
     voters: DANA_ALONE,
-    masker: { text: (value) => ({ value, count: 0 }), looks: () => [] },
+    masker: { text: (value) => ({ value, count: 0 }), looks: () => [], holds: () => false },
     commit: makeCommit({ store, changes, announce: async () => {}, raised: async () => {} }),
     link: (id) => `https://chaperone.test/requests/${id}`,
   })

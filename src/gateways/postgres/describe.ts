@@ -70,7 +70,7 @@ export const ORDINARY: SqlContext = { path: ['pg_catalog', 'public'], ceilings: 
 export interface Described
   extends Omit<
       Findings,
-      'kinds' | 'effects' | 'read' | 'written' | 'behind' | 'covered' | 'columnsRead' | 'columnsWritten' | 'functions' | 'settings'
+      'kinds' | 'effects' | 'read' | 'written' | 'behind' | 'covered' | 'columnsRead' | 'columnsWritten' | 'functions' | 'settings' | 'lost'
     >,
     Handles {
   readonly text: string
@@ -124,8 +124,6 @@ function describe(text: string, tree: Tree, found: Findings): Described {
   const columns = (names: ReadonlySet<string>) => [...names].filter((name) => !isColumnOf(covered, found, name)).sort()
   return {
     text,
-    ...identifyingOf(text, tree),
-    ...handlesOf(tree),
     kind,
     opaque,
     loose,
@@ -141,11 +139,14 @@ function describe(text: string, tree: Tree, found: Findings): Described {
     read,
     written,
     behind: [...found.behind].sort(),
-    ...(covered ? { covered } : {}),
     columns: { read: columns(found.columnsRead), written: columns(found.columnsWritten) },
     functions: [...found.functions].sort(),
     settings: [...found.settings].sort(),
     summary: summaryOf(kind, written.length > 0 ? written : read, [...found.settings]),
+    // Last: what stands behind a spread is put in one by one.
+    ...(covered ? { covered } : {}),
+    ...identifyingOf(text, tree),
+    ...handlesOf(tree),
   }
 }
 
@@ -292,13 +293,47 @@ interface Space {
   isDropped: boolean
 }
 
-/** A bounded memory of what texts do: prepared statements and ORMs send the same ones again and again. */
+/** Hashes of texts that came once: twice the descriptions that are kept, in rows of four, so that two that meet do not push each other out. */
+const ROWS = 2048
+const ROW = 4
+
+/** Whether a text has come before. Of each a hash stays, so now and then one is taken for another: then it is kept a little early. */
+class Met {
+  readonly #hashes = new Int32Array(ROWS * ROW)
+
+  /** False: now it has. */
+  before(text: string): boolean {
+    const hash = hashOf(text)
+    const row = (hash & (ROWS - 1)) * ROW
+    for (let at = row; at < row + ROW; at++) if (this.#hashes[at] === hash) return true
+    this.#hashes.copyWithin(row + 1, row, row + ROW - 1)
+    this.#hashes[row] = hash
+    return false
+  }
+}
+
+/** FNV-1a, over both ends of a long text. */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5 ^ text.length
+  const skipped = text.length > 512 ? text.length - 512 : 0
+  for (let i = 0; i < text.length; i++) {
+    if (i === 256) i += skipped
+    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
+  }
+  return hash ^ (hash >>> 15)
+}
+
+/**
+ * A bounded memory of what texts do: prepared statements and ORMs send the same ones again and again. Kept is what comes a second
+ * time. A client that writes its values into its texts sends each once, and those would all be copied into V8's old space.
+ */
 export class DescriptionCache {
   /** By what the description of a text depends on besides the text; the one that was made last stands last. */
   readonly #spaces = new Map<string, Space>()
   /** So that the hot path makes no key: contexts of one connection are the same object from statement to statement. */
   readonly #byContext = new WeakMap<SqlContext, Space>()
   readonly #limits: { readonly entries: number; readonly characters: number }
+  readonly #met = new Met()
   #entries = 0
   #characters = 0
   hits = 0
@@ -321,6 +356,7 @@ export class DescriptionCache {
     }
     this.misses++
     const described = describeSql(sql, context, parameterTypes)
+    if (!this.#met.before(key)) return described
     space.entries.set(key, described)
     this.#entries++
     this.#characters += key.length

@@ -21,7 +21,7 @@ export interface BackChannel {
 
 export interface BackChannelParts extends Pick<PeopleParts, 'store' | 'audit' | 'clock'> {
   readonly keys: IssuerKeys
-  readonly signIns: Pick<SignIns, 'meant' | 'end'>
+  readonly signIns: Pick<SignIns, 'signedOut' | 'meant' | 'end'>
   /** The `directory` documents that hold now. */
   readonly documents: () => readonly { readonly name: string; readonly spec: unknown }[]
   /** Throws when this address has shown too many wrong tokens. */
@@ -50,7 +50,7 @@ export function openBackChannel(parts: BackChannelParts): BackChannel {
         const keysOf = (kid: string | undefined) => keys.of({ issuer, jwks, ca, allowPrivate }, kid)
         const said = await readLogoutToken(token, { issuer, clientId, now: clock.now(), keys: keysOf })
         const once = { key: `${issuer}\n${said.once.key}`, until: said.once.until }
-        await endOnce(directory, said, once)
+        await endOnce({ directory, issuer }, said, once)
       })
     },
 
@@ -67,27 +67,29 @@ export function openBackChannel(parts: BackChannelParts): BackChannel {
         answer(200)
       } catch (thrown) {
         const error = toChaperoneError(thrown)
-        if (REASONS[error.code].http >= 500) parts.log(error, 'back-channel logout')
         try {
           throttle(addressOf(request))
         } catch {
           return answer(429, { error: 'temporarily_unavailable', error_description: 'Too many attempts from this address.' })
         }
-        // Section 2.8: whatever the cause. A directory that is not there looks like a token that is not valid for it.
+        if (REASONS[error.code].http >= 500) parts.log(error, 'back-channel logout')
+        // Section 2.8: whatever the cause. Which directories one signs in at stands on the sign-in page; of any other nothing is said.
         const description = error.code === 'directory_refused' || error.code === 'malformed' ? error.message : 'The logout did not work here.'
         answer(400, { error: 'invalid_request', error_description: description })
       }
     },
   }
 
-  async function endOnce(directory: string, { sid, subject }: SignedOut, once: SignedOut['once']): Promise<void> {
+  async function endOnce(from: { directory: string; issuer: string }, { sid, subject }: SignedOut, once: SignedOut['once']): Promise<void> {
     if (await wasUsed(store.db, SCOPE, once.key)) throw usedBefore()
-    const meant = await signIns.meant(directory, { ...(sid === undefined ? {} : { sid }), ...(subject === undefined ? {} : { subject }) })
+    const by = { ...(sid === undefined ? {} : { sid }), ...(subject === undefined ? {} : { subject }) }
+    await signIns.signedOut(from, by)
+    const meant = await signIns.meant(from, by)
     for (const identityId of new Set(meant.map((one) => one.identity_id))) {
       const person = await findIdentity(store.db, { id: identityId })
       const his = meant.filter((one) => one.identity_id === identityId).map(({ id }) => id)
-      const which = { signIns: his.slice(0, 20), ...(sid === undefined ? {} : { sid }), ...(subject === undefined ? {} : { subject }) }
-      if (person) await audit.append(changed(directory, person, 'signed out there', which))
+      const which = { signIns: his.slice(0, 20), ...by }
+      if (person) await audit.append(changed(from.directory, person, 'signed out there', which))
     }
     // In the transaction of the end: used up with nothing ended, the provider could not say it again.
     await signIns.end(meant, 'provider', async (trx) => {

@@ -187,6 +187,7 @@ export function openDirectories(parts: DirectoriesParts): Directories {
 
     finish(directory, came, cookie) {
       return recorded('credential.refused', { data: { how: 'directory', directory: directory.slice(0, 64) } }, async () => {
+        const begunAt = clock.now()
         // Used up first: what goes wrong from here on is not tried again with the same answer.
         const state = came.searchParams.get('state')
         const flow = await flows.take(state, cookie)
@@ -211,7 +212,7 @@ export function openDirectories(parts: DirectoriesParts): Directories {
           data: { how: 'directory', directory, account: account.id, subject: told.sub, secondFactor: told.factor },
         })
         const arrived = { identity, directory, subject: told.sub, next: flow.next, factor: told.factor, linked: flow.link !== undefined }
-        return flow.link ? arrived : { ...arrived, signIn: await kept(directory, spec, { identityId: identity.id, told, claims, refresh }) }
+        return flow.link ? arrived : { ...arrived, signIn: await kept(directory, spec, { identityId: identity.id, begunAt, told, claims, refresh }) }
       })
     },
   }
@@ -219,10 +220,16 @@ export function openDirectories(parts: DirectoriesParts): Directories {
   function kept(
     directory: string,
     { issuer, recheck }: DirectorySpec,
-    { identityId, told, claims, refresh }: { identityId: string; told: Introduced; claims: Claims; refresh: string | undefined },
+    {
+      identityId,
+      begunAt,
+      told,
+      claims,
+      refresh,
+    }: { identityId: string; begunAt: number; told: Introduced; claims: Claims; refresh: string | undefined },
   ): Promise<string> {
     return signIns.keep({
-      ...{ directory, issuer: issuer!, subject: told.sub, identityId },
+      ...{ directory, issuer: issuer!, subject: told.sub, identityId, begunAt },
       sid: typeof claims.sid === 'string' && claims.sid !== '' ? claims.sid.slice(0, 255) : undefined,
       refresh: recheck === undefined || refresh === undefined ? undefined : { token: refresh, everyMs: parseDuration(recheck) },
     })

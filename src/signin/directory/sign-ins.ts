@@ -1,5 +1,6 @@
 import type { Clock } from '../../clock.ts'
 import { type EndReason, sessionOver } from '../../identity/end-reasons.ts'
+import { markedUntil, markProof } from '../../identity/joining/used-proofs.ts'
 import type { Sessions } from '../../identity/types.ts'
 import { newId } from '../../ids.ts'
 import type { Keyring } from '../../keys/types.ts'
@@ -11,10 +12,12 @@ import type { DirectorySigninTable } from '../../store/tables-identity.ts'
  * was let in from there, and what the person agreed to in either.
  */
 export interface SignIns {
-  /** Somebody has come from there. Returns the id that his sessions name in `joined`. */
+  /** Somebody has come from there. Returns the id that his sessions name in `joined`. Throws `session_ended`: signed out there while he came. */
   keep(ask: Kept): Promise<string>
+  /** Somebody is signed out there, said before the sign-ins are looked for: one that is under way now is in no row yet. */
+  signedOut(from: From, by: By): Promise<void>
   /** The sign-ins that a provider means: by the name of its own session, by the person, or both. Those that are over too: what they began may not be. */
-  meant(directory: string, by: { readonly subject?: string; readonly sid?: string }): Promise<readonly DirectorySigninTable[]>
+  meant(from: From, by: By): Promise<readonly DirectorySigninTable[]>
   /** What came of these and is not over. */
   running(some: readonly SignIn[]): Promise<readonly string[]>
   /** Ends them, and all that came of them. `first` is done in the transaction in which they end. Returns how many sessions were ended themselves. */
@@ -22,6 +25,12 @@ export interface SignIns {
 }
 
 type SignIn = Pick<DirectorySigninTable, 'id' | 'identity_id'>
+type From = Pick<DirectorySigninTable, 'directory' | 'issuer'>
+
+interface By {
+  readonly subject?: string | undefined
+  readonly sid?: string | undefined
+}
 
 interface Kept {
   readonly directory: string
@@ -29,6 +38,8 @@ interface Kept {
   readonly subject: string
   readonly sid?: string | undefined
   readonly identityId: string
+  /** before the provider was asked who it is, ms since 1970 */
+  readonly begunAt: number
   /** by which the provider is asked again, and how long from now */
   readonly refresh?: { readonly token: string; readonly everyMs: number } | undefined
 }
@@ -37,6 +48,9 @@ interface Kept {
 const LONGEST_MS = 36 * 3_600_000
 /** An end that was interrupted is gone through again after this. */
 const AGAIN_MS = 60_000
+/** No sign-in is under way for longer, from its code to its row: a few requests of ten seconds each at the most. */
+const UNDER_WAY_MS = 5 * 60_000
+const SCOPE = 'signed-out'
 /** Rows in one statement. */
 const CHUNK = 500
 
@@ -77,7 +91,7 @@ export function keepSignIns({
   }
 
   return {
-    async keep({ directory, issuer, subject, sid, identityId, refresh }) {
+    async keep({ directory, issuer, subject, sid, identityId, begunAt, refresh }) {
       const now = clock.now()
       const id = newId('dsi', now)
       const sealed = refresh && (await keyring.seal('vault', refresh.token, sealedAs(id)))
@@ -92,12 +106,28 @@ export function keepSignIns({
           })
           .execute()
       })
+      // The row first, and then the look; a logout is written down first, and then looks for rows. So one of the two sees the other.
+      const keys = namesOf(sid === undefined ? ['subject', 'subject without sid'] : ['subject', 'sid'], { directory, issuer }, { subject, sid })
+      const until = await markedUntil(store.db, SCOPE, keys)
+      if (until !== undefined && until - UNDER_WAY_MS > begunAt) {
+        await store.write((trx) => trx.deleteFrom('directory_signins').where('id', '=', id).execute())
+        throw sessionOver('provider')
+      }
       return id
     },
 
-    async meant(directory, { subject, sid }) {
+    async signedOut(from, { subject, sid }) {
+      const kinds: Kind[] = sid === undefined ? ['subject'] : subject === undefined ? ['sid'] : ['sid', 'subject without sid']
+      const until = clock.now() + UNDER_WAY_MS
+      await store.write(async (trx) => {
+        for (const key of namesOf(kinds, from, { subject, sid })) await markProof(trx, SCOPE, { key, until })
+      })
+    },
+
+    async meant({ directory, issuer }, { subject, sid }) {
       if (subject === undefined && sid === undefined) return []
-      let rows = store.db.selectFrom('directory_signins').selectAll().where('directory', '=', directory)
+      // With its issuer: where a document names another one now, what that one calls u-1 is somebody else.
+      let rows = store.db.selectFrom('directory_signins').selectAll().where('directory', '=', directory).where('issuer', '=', issuer)
       if (subject !== undefined) rows = rows.where('subject', '=', subject)
       // A sign-in that named no session of the provider's could be any of that person's.
       if (sid !== undefined) rows = rows.where((row) => row.or([row('sid', '=', sid), ...(subject === undefined ? [] : [row('sid', 'is', null)])]))
@@ -129,6 +159,11 @@ export function keepSignIns({
     },
   }
 }
+
+type Kind = 'sid' | 'subject' | 'subject without sid'
+
+const namesOf = (kinds: readonly Kind[], { directory, issuer }: From, { subject, sid }: By) =>
+  kinds.map((kind) => JSON.stringify([directory, issuer, kind, kind === 'sid' ? sid : subject]))
 
 /** What somebody agreed to in these sessions, for clients that go on by themselves. */
 async function agreedIn(db: Database, rows: readonly { readonly id: string }[]): Promise<readonly string[]> {

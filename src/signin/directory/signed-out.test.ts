@@ -18,6 +18,7 @@ import { holdSignInOf, keepSignIns } from './sign-ins.ts'
 
 const REDIRECT = 'https://chaperone.example.org/signin/with/company/callback'
 const EVENTS = { 'http://schemas.openid.net/event/backchannel-logout': {} }
+const RSA_512 = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-512' }
 const MINUTE = 60_000
 const authority = await fakeAuthority()
 
@@ -28,9 +29,9 @@ async function place(t: TestContext, spec: Record<string, unknown> = {}) {
   here.clock.advance(Date.now() - here.clock.now())
   const forging = await forgingIssuer(authority)
   t.after(() => forging.close())
-  const document = (more: Record<string, unknown>) =>
+  const document = (more: Record<string, unknown>, name = 'company') =>
     here.directories.set(
-      'company',
+      name,
       directorySpec.parse({
         ...{ issuer: forging.issuer, client_id: 'chaperone', client_secret: { secret: 'company' }, ca: authority.certificate },
         ...{ allow_private: true, create: true, ...spec, ...more },
@@ -40,10 +41,11 @@ async function place(t: TestContext, spec: Record<string, unknown> = {}) {
   const signIns = keepSignIns(here)
   const outgoing = openOutgoing({ clock: here.clock, env: {} })
   const failures: string[] = []
-  const record = { broken: false }
+  const record: { broken: boolean; before?: (() => Promise<void>) | undefined } = { broken: false }
   const audit = {
     async append(draft: Draft) {
       if (record.broken) throw new ChaperoneError('audit_unavailable', 'The record cannot be written, so nothing may happen.')
+      await record.before?.()
       return here.audit.append(draft)
     },
   }
@@ -140,6 +142,50 @@ test('with a session end its children, what was agreed to in it also when its br
   assert.equal(await code(store.write((trx) => holdSignInOf(trx, session))), 'session_ended')
 })
 
+test('a logout that arrives while its person is on the way in ends that sign-in too; who comes afterwards comes in', async (t) => {
+  for (const [comes, said] of [
+    [{ sid: 's-1' }, { sid: 's-1', sub: 'u-1' }],
+    [{ sid: 's-1' }, { sub: 'u-1' }],
+    [{}, { sub: 'u-1', sid: 's-9' }],
+  ] as const) {
+    const { arrive, signOut, forging, clock, store } = await place(t)
+    forging.sign = async (claims) => {
+      const token = await forging.signed(claims)
+      // The provider has said who it is, and nobody here knows yet.
+      clock.advance(1)
+      await signOut(said)
+      return token
+    }
+    assert.equal(await code(arrive(comes)), 'session_ended', JSON.stringify(said))
+    assert.deepEqual(await store.db.selectFrom('directory_signins').selectAll().execute(), [])
+    forging.sign = undefined
+    clock.advance(1)
+    assert.equal(await code(arrive(comes)), 'ok')
+  }
+})
+
+test('a logout of one session, and of another person, stops nobody else who is on the way in', async (t) => {
+  const { arrive, signOut, forging, clock } = await place(t)
+  for (const said of [{ sid: 's-2', sub: 'u-1' }, { sub: 'u-2' }]) {
+    forging.sign = async (claims) => {
+      clock.advance(1)
+      await signOut(said)
+      return forging.signed(claims)
+    }
+    assert.equal(await code(arrive({ sid: 's-1' })), 'ok', JSON.stringify(said))
+  }
+})
+
+test('a document that names another issuer now: its u-1 is not the u-1 of before', async (t) => {
+  const { signIn, over, channel, claims, document } = await place(t)
+  const { session } = await signIn({ sid: 's-1' })
+  const other = await forgingIssuer(authority)
+  t.after(() => other.close())
+  document({ issuer: other.issuer })
+  for (const who of [{ sub: 'u-1' }, { sid: 's-1' }]) await channel.signedOut('company', await other.signed({ ...claims(who), iss: other.issuer }))
+  assert.equal(await over(session), null)
+})
+
 test('rule 1: a logout token that is not exactly one ends nothing', async (t) => {
   const { signIn, signOut, over, channel, claims, forging, records } = await place(t)
   const { session } = await signIn({ sid: 's-1' })
@@ -153,6 +199,7 @@ test('rule 1: a logout token that is not exactly one ends nothing', async (t) =>
     'of tomorrow': { iat: now + 3600, exp: now + 7200 },
     'of yesterday': { iat: now - 86_400 },
     'no name': { jti: undefined as never },
+    'a name that is no text': { jti: 7 as never },
     'no events': { events: undefined },
     'another event': { events: { 'http://schemas.openid.net/event/other': {} } },
     'events that are a list': { events: ['http://schemas.openid.net/event/backchannel-logout'] },
@@ -188,14 +235,45 @@ test('rule 1: a logout token that is not exactly one ends nothing', async (t) =>
   assert.equal(await over(session), 'provider')
 })
 
+test('only the ways of signing that the guide names are believed, whatever else a key of the provider could do', async (t) => {
+  const { channel, claims, document } = await place(t)
+  const { privateKey, publicKey } = await generateKeyPair('RS256', { extractable: true })
+  document({ jwks: { keys: [{ ...(await exportJWK(publicKey)), kid: 'r1' }] } })
+  const sign = (alg: string) => new SignJWT(claims({ sub: 'u-1' })).setProtectedHeader({ alg, kid: 'r1' })
+  const again = await crypto.subtle.importKey('pkcs8', await crypto.subtle.exportKey('pkcs8', privateKey), RSA_512, false, ['sign'])
+  assert.equal(await code(channel.signedOut('company', await sign('RS512').sign(again))), 'directory_refused')
+  assert.equal(await code(channel.signedOut('company', await sign('RS256').sign(privateKey))), 'ok')
+})
+
 test('a logout token counts once: sent again after the person came back, it ends nothing', async (t) => {
-  const { signIn, channel, claims, forging, over } = await place(t)
+  const { signIn, channel, claims, forging, over, record, records } = await place(t)
   await signIn()
   const token = await forging.signed(claims({ sub: 'u-1' }))
-  await channel.signedOut('company', token)
+  // At two nodes: neither has used it up when the other looks.
+  const both = Promise.withResolvers<void>()
+  let there = 0
+  record.before = () => {
+    if (++there === 2) both.resolve()
+    return both.promise
+  }
+  const atOnce = await Promise.all([code(channel.signedOut('company', token)), code(channel.signedOut('company', token))])
+  assert.deepEqual(atOnce.sort(), ['directory_refused', 'ok'])
+  record.before = undefined
+  const told = () => records.filter(({ data }) => data?.what === 'signed out there').length
+  const before = told()
   const again = await signIn()
   assert.equal(await code(channel.signedOut('company', token)), 'directory_refused')
   assert.equal(await over(again.session), null)
+  assert.equal(told(), before, 'nothing is recorded that did not happen')
+})
+
+test('of two directories at one provider, a logout of one ends nothing of the other', async (t) => {
+  const { signIn, over, channel, claims, forging, document } = await place(t)
+  const { session } = await signIn({ sid: 's-1' })
+  document({ client_id: 'partners' }, 'partners')
+  for (const who of [{ sub: 'u-1' }, { sid: 's-1' }]) await channel.signedOut('partners', await forging.signed({ ...claims(who), aud: 'partners' }))
+  assert.equal(await over(session), null)
+  assert.equal(await code(channel.signedOut('partners', await forging.signed(claims({ sid: 's-1' })))), 'directory_refused', 'a token of the other')
 })
 
 test('rule 3: a logout that cannot be recorded is not done, and is done when the provider says it again', async (t) => {

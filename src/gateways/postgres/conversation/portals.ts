@@ -1,3 +1,4 @@
+import { ByName } from './by-name.ts'
 import { Names, type Portal, type Run } from './prepared.ts'
 
 /** More savepoints of one transaction are not told apart: what was bound behind them goes with any of the later ones. */
@@ -15,9 +16,9 @@ const BEFORE_ITS_PORTAL = new Set(['25P02', '42601'])
 export class Portals extends Names<Portal> {
   readonly #neverRan: (run: Run) => void
   /** in the order in which they were made; the names of savepoints count in the same order */
-  readonly #bornAt = new Map<string, number>()
+  readonly #bornAt = new ByName<number>()
   /** Names that a Bind gave in this transaction: the server may have such a portal still, though it does not stand here. */
-  readonly #everBound = new Set<string>()
+  readonly #everBound = new ByName<true>()
   #savepoints: { readonly name: string; readonly at: number }[] = []
   #now = 0
 
@@ -32,7 +33,7 @@ export class Portals extends Names<Portal> {
     super.know(name, portal)
     if (portal) {
       this.#bornAt.set(name, ++this.#now)
-      if (this.#everBound.size <= MOST_SAVEPOINTS) this.#everBound.add(name)
+      if (this.#everBound.size <= MOST_SAVEPOINTS) this.#everBound.set(name, true)
     } else this.#bornAt.delete(name)
   }
 
@@ -53,7 +54,7 @@ export class Portals extends Names<Portal> {
     super.clear()
     this.#bornAt.clear()
     this.#everBound.clear()
-    this.#savepoints = []
+    if (this.#savepoints.length > 0) this.#savepoints = []
   }
 
   /** A statement of a Query is done: it ran in the unnamed portal. */

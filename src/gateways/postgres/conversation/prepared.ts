@@ -4,6 +4,7 @@ import type { Action } from '../../../policy/types.ts'
 import type { Described, SqlContext } from '../describe.ts'
 import type { Field, RowMasks } from '../masks/rows.ts'
 import { FROM_CLIENT } from '../wire/codes.ts'
+import { ByName } from './by-name.ts'
 import type { Question } from './question.ts'
 
 /** One execution of one statement: what was admitted, and what came of it. */
@@ -149,8 +150,8 @@ export interface Portal {
  * and never comes to the message that uses it.
  */
 export class Names<T> {
-  readonly #confirmed = new Map<string, T>()
-  readonly #sinceSync = new Map<string, T | undefined>()
+  readonly #confirmed = new ByName<T>()
+  readonly #sinceSync = new ByName<T | undefined>()
   readonly #weigh: (value: T) => number
   #confirmedWeight = 0
   #sinceSyncWeight = 0
@@ -239,7 +240,7 @@ export class Names<T> {
   }
 
   names(): Iterable<string> {
-    return this.#confirmed.keys()
+    return this.#confirmed.names()
   }
 
   /** The server has forgotten them all (portals, at the end of a transaction). */

@@ -2,7 +2,7 @@ import type { Permit } from '../../../access/types.ts'
 import type { CertificateAuthority } from '../../../ca/types.ts'
 import type { PostgresDatabaseSpec } from '../../../catalog/postgres-database.ts'
 import type { SqlContext } from '../describe.ts'
-import { ask } from './ask.ts'
+import { ask, isLockTimeout } from './ask.ts'
 import { type CredentialParts, credentialFor } from './credential.ts'
 import { unlessAborted, withDeadline } from './deadline.ts'
 import { type LoggedIn, logIn } from './login.ts'
@@ -44,7 +44,7 @@ export async function openUpstream(
 export interface Questions {
   /** What the server said of itself: `server_version` ... */
   readonly parameters: ReadonlyMap<string, string>
-  /** One statement; its rows as texts. A question that is refused ends the connection. Throws ChaperoneError. */
+  /** One statement; its rows as texts. A question that is refused ends the connection, unless it was for a lock. Throws ChaperoneError. */
   ask(sql: string): Promise<readonly (readonly (string | null)[])[]>
   close(): void
 }
@@ -71,7 +71,7 @@ export async function openQuestions(
       try {
         return await withDeadline(permit.signal, parts.clock, parts.connectMs, (deadline) => ask(socket, frames, sql, deadline))
       } catch (error) {
-        socket.destroy()
+        if (!isLockTimeout(error)) socket.destroy()
         throw error
       }
     },

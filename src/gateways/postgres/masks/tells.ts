@@ -1,4 +1,4 @@
-import type { Relation } from '../mirror/types.ts'
+import { type Relation, UNREAD } from '../mirror/types.ts'
 import { namesOf, type Tree } from '../sql/nodes.ts'
 import { parseSql } from '../sql/parse.ts'
 import { made } from './expressions.ts'
@@ -125,7 +125,7 @@ export function namesIn(expression: string): readonly string[] | undefined {
 /** By name alone, in a definition that the server wrote: too often is better than too seldom. */
 export function mentions(definition: string, name: string): boolean {
   const quoted = `"${name.replaceAll('"', '""')}"`
-  if (definition.includes(quoted)) return true
+  if (definition === UNREAD || definition.includes(quoted)) return true
   const plain = name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
   return new RegExp(`(?<![\\w$])${plain}(?![\\w$])`).test(definition)
 }

@@ -1,3 +1,5 @@
+import { UNREAD } from './types.ts'
+
 /**
  * The questions that a mirror is made from. They run with an empty search_path, so PostgreSQL writes every name of a
  * definition in full, except those of pg_catalog. Everybody may read these catalogs; nothing here needs a right. Rows
@@ -31,8 +33,28 @@ const SORTED = `(SELECT json_agg(json_build_array(
     u.indnkeyatts = 1 AND u.indpred IS NULL))
   FROM pg_index u WHERE u.indrelid = c.oid AND u.indisvalid AND pg_index_has_property(u.indexrelid, 'index_scan') IS DISTINCT FROM false)`
 
-/** A page of relations, by oid. */
-export const relationsAfter = (oid: number, count: number) => `
+/**
+ * pg_get_viewdef and its like lock every relation that they name, and so wait behind LOCK TABLE, VACUUM FULL, REFRESH ... of any of
+ * them. Everything else that is asked here takes no lock on anything of the user's.
+ */
+type Unread = readonly number[] | 'all'
+const unlessUnread = (unread: Unread, text: string) => {
+  if (unread === 'all') return `'${UNREAD}'::text`
+  return unread.length === 0 ? text : `CASE WHEN c.oid = ANY ('{${unread.join()}}'::oid[]) THEN '${UNREAD}'::text ELSE ${text} END`
+}
+
+/** Relations of which something cannot be read just now: who waits for ACCESS EXCLUSIVE keeps others out as who has it. */
+export const UNREADABLE = `
+  WITH locked AS (SELECT l.relation AS oid FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+    AND l.database = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database()))
+  SELECT oid FROM locked
+  UNION SELECT r.ev_class FROM locked, pg_depend d, pg_rewrite r
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = locked.oid AND d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+  UNION SELECT y.polrelid FROM locked, pg_depend d, pg_policy y
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = locked.oid AND d.classid = 'pg_policy'::regclass AND y.oid = d.objid`
+
+/** A page of relations, by oid. The definitions of those in `unread` are not asked for: {@link UNREAD} stands for each. */
+export const relationsAfter = (oid: number, count: number, unread: Unread = []) => `
   SELECT json_build_array(c.oid, n.nspname, c.relname, c.relkind, c.reltype, coalesce(t.typarray, 0),
     (SELECT json_agg(i.inhrelid ORDER BY i.inhrelid) FROM pg_inherits i WHERE i.inhparent = c.oid),
     (SELECT json_agg(i.inhparent ORDER BY i.inhseqno) FROM pg_inherits i WHERE i.inhrelid = c.oid),
@@ -42,17 +64,17 @@ export const relationsAfter = (oid: number, count: number) => `
     (SELECT json_agg(json_build_array(k.conkey, k.confrelid, k.confkey)) FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f'),
     CASE WHEN c.relrowsecurity THEN
       (SELECT json_agg(e.text) FROM pg_policy y,
-        LATERAL (VALUES (pg_get_expr(y.polqual, y.polrelid)), (pg_get_expr(y.polwithcheck, y.polrelid))) AS e (text)
+        LATERAL (VALUES (${unlessUnread(unread, 'pg_get_expr(y.polqual, y.polrelid)')}), (${unlessUnread(unread, 'pg_get_expr(y.polwithcheck, y.polrelid)')})) AS e (text)
         WHERE y.polrelid = c.oid AND e.text IS NOT NULL) END,
-    CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END,
+    CASE WHEN c.relkind IN ('v', 'm') THEN ${unlessUnread(unread, 'pg_get_viewdef(c.oid)')} END,
     (SELECT json_agg(d.text) FROM (
-      SELECT pg_get_constraintdef(k.oid) AS text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'x')
-      UNION ALL SELECT pg_get_indexdef(u.indexrelid) FROM pg_index u
+      SELECT ${unlessUnread(unread, 'pg_get_constraintdef(k.oid)')} AS text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'x')
+      UNION ALL SELECT ${unlessUnread(unread, 'pg_get_indexdef(u.indexrelid)')} FROM pg_index u
       WHERE u.indrelid = c.oid AND u.indisunique AND (u.indpred IS NOT NULL OR u.indexprs IS NOT NULL OR NOT u.indisvalid)) AS d),
-    CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END,
+    CASE WHEN c.relkind = 'p' THEN ${unlessUnread(unread, 'pg_get_partkeydef(c.oid)')} END,
     ${SORTED})::text,
     (SELECT json_agg(json_build_array(a.attnum, a.attname, a.atttypid,
-        CASE WHEN a.attgenerated <> '' THEN (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END)
+        CASE WHEN a.attgenerated <> '' THEN (SELECT ${unlessUnread(unread, 'pg_get_expr(d.adbin, d.adrelid)')} FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END)
         ORDER BY a.attnum)
       FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)::text
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_type t ON t.oid = c.reltype
@@ -73,11 +95,11 @@ export const OPERATORS = `
   FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oprcode <> 0 AND ${ours('o')}`
 
 /** Domains of the system too (those of information_schema): what lies below them must be known. Types of rows come with their relations. */
-export const TYPES = `
+export const types = (isRead: boolean) => `
   SELECT json_build_array(t.oid, n.nspname, t.typname, CASE WHEN t.typelem <> 0 AND t.typlen = -1 THEN 'a' ELSE t.typtype::text END, t.typelem, t.typbasetype,
       (SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid),
       (SELECT r.rngtypid FROM pg_range r WHERE (to_jsonb(r) ->> 'rngmultitypid')::oid = t.oid),
-      (SELECT json_agg(pg_get_expr(k.conbin, 0)) FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'))::text,
+      (SELECT json_agg(${isRead ? 'pg_get_expr(k.conbin, 0)' : `'${UNREAD}'::text`}) FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'))::text,
     ${routineOf(`SELECT f FROM unnest(ARRAY[t.typinput::oid, t.typoutput::oid, t.typreceive::oid, t.typsend::oid, t.typmodin::oid] || ARRAY(SELECT r.rngcanonical::oid FROM pg_range r WHERE r.rngtypid = t.oid)) f WHERE f >= ${FIRST_OWN}`)}::text
   FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typlen = -1
   WHERE t.typrelid = 0 AND coalesce(e.typrelid, 0) = 0 AND (${ours('t')} OR t.typtype = 'd')`

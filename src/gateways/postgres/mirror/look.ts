@@ -1,9 +1,10 @@
 import { setImmediate as breathe } from 'node:timers/promises'
 import { ChaperoneError } from '../../../errors.ts'
+import { isLockTimeout } from '../database/ask.ts'
 import { readable } from '../sql/encodings.ts'
-import { CASTS, NAMES, OPERATORS, ROUTINES, relationsAfter, SIGNATURE, TYPES } from './catalog.ts'
+import { CASTS, NAMES, OPERATORS, ROUTINES, relationsAfter, SIGNATURE, types, UNREADABLE } from './catalog.ts'
 import { type Listed, makeMirror } from './make.ts'
-import type { Column, Mirror, RelationKind, Routine, UserCast, UserOperator, UserType } from './types.ts'
+import { type Column, type Mirror, type RelationKind, type Routine, UNREAD, type UserCast, type UserOperator, type UserType } from './types.ts'
 
 /** Asks one statement on a connection of our own: read-only, with an empty search_path. */
 export type Ask = (sql: string) => Promise<readonly (readonly (string | null)[])[]>
@@ -20,6 +21,10 @@ export const LOOK_LIMITS: LookLimits = { relations: 200_000, characters: 256 * 1
 /** Relations that one question asks for, and rows that are read in one go: measured, under 10 ms each. */
 const PAGE = 2_000
 const AT_ONCE = 500
+/** How long a look waits for a lock, so that a short change of a table is not noticed; and for each further one, of which there are so many. */
+const FIRST_WAIT_MS = 500
+const WAIT_MS = 50
+const MOST_WAITS = 30
 /** Domains over domains over ... */
 const DEEPEST_DOMAIN = 64
 
@@ -29,8 +34,23 @@ export async function lookForChanges(ask: Ask): Promise<string> {
   return String(row?.[0] ?? '')
 }
 
+export interface Look {
+  readonly mirror: Mirror
+  readonly signature: string
+  /** oids of what has a definition that could not be read, because of somebody's lock: {@link UNREAD} stands for it */
+  readonly unread: readonly number[]
+}
+
+/** Whether something of `unread` is to be had again, as far as the server's list of locks tells. */
+export async function isReadableNow(ask: Ask, unread: readonly number[]): Promise<boolean> {
+  const still = oidsOf(await ask(UNREADABLE))
+  return unread.some((oid) => !still.has(oid))
+}
+
+const oidsOf = (rows: readonly (readonly (string | null)[])[]) => new Set(rows.map(([oid]) => Number(oid)))
+
 /** Reads what the database says of itself, in pages, so that nobody else on this process waits for it. Throws ChaperoneError. */
-export async function look(ask: Ask, now: () => number, limits: LookLimits = LOOK_LIMITS): Promise<{ mirror: Mirror; signature: string }> {
+export async function look(ask: Ask, now: () => number, limits: LookLimits = LOOK_LIMITS): Promise<Look> {
   const takenAt = now()
   let characters = 0
   const read = async <T>(sql: string, each: (head: unknown[], more: string | null) => T): Promise<T[]> => {
@@ -44,13 +64,47 @@ export async function look(ask: Ask, now: () => number, limits: LookLimits = LOO
     return results
   }
   // One moment for all questions.
-  await ask('BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY')
+  await ask(`BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL lock_timeout = ${FIRST_WAIT_MS}; SAVEPOINT s`)
+  let waits = 0
+  let locked: ReadonlySet<number> = new Set()
+  /** Undefined: somebody's lock is in the way. */
+  const unlessLocked = async <T>(work: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isLockTimeout(error)) throw error
+      waits++
+      await ask(`ROLLBACK TO s; SET LOCAL lock_timeout = ${WAIT_MS}`)
+      locked = oidsOf(await ask(UNREADABLE))
+      return undefined
+    }
+  }
   const signature = await lookForChanges(ask)
-  const types = await read(TYPES, typeOf)
-  const domains = new Map(types.flatMap(({ domainOver, type }) => (domainOver === 0 ? [] : [[type.oid, domainOver] as const])))
+  const unread: number[] = []
+  const readTypes = (isRead: boolean) => read(types(isRead), typeOf)
+  const userTypes = (await unlessLocked(() => readTypes(true))) ?? (await readTypes(false))
+  unread.push(...userTypes.flatMap(({ type }) => (type.checks.includes(UNREAD) ? [type.oid] : [])))
+  const domains = new Map(userTypes.flatMap(({ domainOver, type }) => (domainOver === 0 ? [] : [[type.oid, domainOver] as const])))
+  const each = (head: unknown[], columns: string | null): Listed => {
+    const relation = relationOf(head, columns, domains)
+    const { oid, definition, partitionKey, policies, checks } = relation
+    if (waits > 0 && ([definition, partitionKey, ...policies, ...(checks ?? [])].includes(UNREAD) || columns?.includes(`"${UNREAD}"`)))
+      unread.push(oid)
+    return relation
+  }
+  /** Halved until all can be read but what is locked, of which the list of locks did not tell. */
+  const pageAfter = async (last: number, count: number): Promise<Listed[]> => {
+    const whole = await unlessLocked(() => read(relationsAfter(last, count, [...locked]), each))
+    if (whole) return whole
+    if (waits === 1) return await pageAfter(last, count)
+    if (count === 1 || waits >= MOST_WAITS) return await read(relationsAfter(last, count, 'all'), each)
+    const half = Math.ceil(count / 2)
+    const first = await pageAfter(last, half)
+    return first.length < half ? first : [...first, ...(await pageAfter(first.at(-1)!.oid, count - half))]
+  }
   const relations: Listed[] = []
   for (let last = 0, more = true; more; ) {
-    const page = await read(relationsAfter(last, PAGE), (head, columns) => relationOf(head, columns, domains))
+    const page = await pageAfter(last, PAGE)
     relations.push(...page)
     if (relations.length > limits.relations) throw tooLarge(`it has more than ${limits.relations} relations`)
     last = page.at(-1)?.oid ?? last
@@ -71,12 +125,12 @@ export async function look(ask: Ask, now: () => number, limits: LookLimits = LOO
     relations,
     routines,
     operators: operators.flat(),
-    types: types.map(({ type }) => type),
+    types: userTypes.map(({ type }) => type),
     casts,
     systemFunctions: (names?.functions ?? []) as string[],
     systemRelations: names?.relations ?? [],
   })
-  return { mirror, signature }
+  return { mirror, signature, unread }
 }
 
 const tooLarge = (why: string) =>

@@ -1,6 +1,6 @@
 import type { Clock } from '../../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../../errors.ts'
-import { type Ask, LOOK_LIMITS, type LookLimits, look, lookForChanges } from './look.ts'
+import { type Ask, isReadableNow, LOOK_LIMITS, type Look, type LookLimits, look, lookForChanges } from './look.ts'
 import type { Mirror } from './types.ts'
 
 /** A connection for questions, as `database/` opens it: read-only, with an empty search_path. */
@@ -92,7 +92,7 @@ class Kept {
   readonly #holders = new Set<() => Promise<Asking>>()
   /** Those of them whose look failed, since one succeeded. */
   readonly #failed = new Set<() => Promise<Asking>>()
-  #taken: { readonly mirror: Mirror; readonly signature: string } | undefined
+  #taken: Look | undefined
   /** When the database last said that the mirror is right. */
   #seenAt = 0
   /** How long the last whole look took, and the last look for changes. */
@@ -242,9 +242,13 @@ class Kept {
       const { ask } = asking
       const signature = whole ? undefined : this.#taken && (await lookForChanges(ask))
       this.#refreshCost = clock.now() - began
-      if (signature === undefined || signature !== this.#taken?.signature) {
+      const before = this.#taken
+      const isSame = signature !== undefined && signature === before?.signature
+      if (!isSame || (before.unread.length > 0 && (await isReadableNow(ask, before.unread)))) {
         this.#taken = await look(ask, () => clock.now(), limits ?? LOOK_LIMITS)
         this.#cost = clock.now() - began
+        // What no list of locks tells of is tried again each time.
+        if (isSame) this.#refreshCost = this.#cost
       }
       this.#seenAt = began
       this.#failed.clear()

@@ -29,6 +29,12 @@ export interface Mirror {
   all(): Iterable<Relation>
 }
 
+/**
+ * Stands for a definition that could not be read, because somebody holds a lock on what it names. It is no SQL, so whoever parses
+ * it comes to the closed answer: it may do anything, and may speak of every column.
+ */
+export const UNREAD = '('
+
 export type RelationKind = 'table' | 'partitioned table' | 'view' | 'materialized view' | 'foreign table' | 'sequence' | 'composite' | 'other'
 
 export interface Relation {

@@ -75,8 +75,9 @@ const scopeOf = (relation: Relation): Scope => ({
   range: { entries: [entryOf({ relname: relation.name }, [relation])], outer: undefined },
 })
 
-/** What a materialized view shows was computed when it was refreshed: its query runs no more, and what it was made of still shows. */
-const stored = (found: Findings | undefined): Findings | undefined => found && { ...NOTHING, read: found.read, behind: found.behind }
+/** What a materialized view shows was computed when it was refreshed: its query runs no more, and what it was made of still shows: where that is not known, it may be anything. */
+const stored = (found: Findings | undefined): Findings | undefined =>
+  found && !found.lost ? { ...NOTHING, read: found.read, behind: found.behind } : undefined
 
 const NOTHING: Findings = {
   kind: 'select',
@@ -94,6 +95,7 @@ const NOTHING: Findings = {
   unknown: false,
   opaque: false,
   loose: false,
+  lost: false,
   through: false,
   everyRow: false,
   copiesIn: false,
@@ -118,6 +120,7 @@ function together(all: readonly (Findings | undefined)[]): Findings | undefined 
     unknown: all.some((found) => found!.unknown),
     opaque: all.some((found) => found!.opaque),
     loose: all.some((found) => found!.loose),
+    lost: all.some((found) => found!.lost),
     through: all.some((found) => found!.through),
     unclear: all.find((found) => found!.unclear !== undefined)?.unclear,
   }

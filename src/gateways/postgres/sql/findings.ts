@@ -29,6 +29,8 @@ export interface Findings {
   readonly opaque: boolean
   /** It may change settings that later statements are read by. */
   readonly loose: boolean
+  /** A definition behind it could not be read, so what stands there is not known. */
+  readonly lost: boolean
   /** It goes through a view, a policy or code of the user's, which may be replaced without that its name changes. */
   readonly through: boolean
   /** A DELETE or UPDATE (also one of a MERGE) that names no condition on the rows, or TRUNCATE. */
@@ -71,6 +73,7 @@ export class Tally implements Findings {
   unknown = false
   opaque = false
   loose = false
+  lost = false
   through = false
   everyRow = false
   copiesIn = false
@@ -209,6 +212,7 @@ export class Tally implements Findings {
   /** What a definition does counts as if it stood in the statement; one that cannot be read may do anything. */
   #join(found: Findings | undefined, behind = this.behind): void {
     if (!found || found.unclear !== undefined) {
+      this.lost = true
       this.doesAnything()
       return
     }
@@ -218,6 +222,7 @@ export class Tally implements Findings {
     for (const name of found.settings) this.settings.add(name)
     this.opaque ||= found.opaque
     this.loose ||= found.loose
+    this.lost ||= found.lost
     this.through ||= found.through
     this.unknown ||= found.unknown
   }

@@ -4,9 +4,11 @@ export type Tree = Readonly<Record<string, unknown>>
 /** `{ "FuncCall": {...} }` -> ["FuncCall", {...}]; anything else has no type. */
 export function unwrap(wrapped: unknown): readonly [string | undefined, Tree] {
   if (typeof wrapped !== 'object' || wrapped === null) return [undefined, { wrapped }]
-  const [type, ...more] = Object.keys(wrapped)
-  const inner = type === undefined || more.length > 0 ? undefined : (wrapped as Tree)[type]
-  return typeof inner === 'object' && inner !== null && /^[A-Z]/.test(type!) ? [type, inner as Tree] : [undefined, wrapped as Tree]
+  const keys = Object.keys(wrapped)
+  const type = keys.length === 1 ? keys[0]! : ''
+  // Types begin with a capital.
+  const inner = type >= 'A' && type < '[' ? (wrapped as Tree)[type] : undefined
+  return typeof inner === 'object' && inner !== null ? [type, inner as Tree] : [undefined, wrapped as Tree]
 }
 
 export const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [])
