@@ -45,7 +45,7 @@ chmodSync(place, 0o755)
 process.on('exit', () => rmSync(place, { recursive: true, force: true, maxRetries: 5 }))
 
 // On stderr, before the first word of the reporter: that may be minutes away, and whoever tries this for the first time should not wonder.
-process.stderr.write(`Running ${files.length} test files. Only what fails or is skipped is named; the last line is the count.\n`)
+process.stderr.write(`Test files to run: ${files.length}. Only what fails or is skipped is named; the last line is the count.\n`)
 
 const child = spawn(
   isRoot && !openToOthers(realpathSync(nodeBinary)) ? openNode(place) : nodeBinary,

@@ -99,7 +99,7 @@ async function withCode(flags: ServerFlags, use: (code: string) => Promise<Profi
     const code = (await totpCode(flags)) ?? (await ask('Code from your authenticator: '))
     if (!code)
       throw new ChaperoneError('factor_required', 'A code from your authenticator is needed.', {
-        fix: 'Run this in a terminal, or give the code with --totp (not with an invitation: it shows a new secret each time).',
+        fix: 'Run this in a terminal, or give the code with --totp (not with an invitation: it shows a new secret each time). Whoever signs in at the company: chaperone login --with NAME',
       })
     try {
       return await use(code.replace(/\s+/g, ''))

@@ -103,14 +103,19 @@ async function asked(api: Api, wish: ServerWish, flags: AddFlags): Promise<void>
   line(`Asked for ${printable(wish.name)}: ${id}. See what becomes of it with: chaperone requests ls`)
 }
 
-export async function look(api: Api, wish: ServerWish): Promise<McpScan> {
+/** `otherwise`: what to do where it cannot be looked at. */
+export async function look(
+  api: Api,
+  wish: ServerWish,
+  otherwise = 'To write the document without a look at the server: --no-scan',
+): Promise<McpScan> {
   try {
     return await api.call<McpScan>('POST', '/v1/mcp/scan', wish, { timeoutMs: SCAN_TIMEOUT_MS })
   } catch (cause) {
     const error = toChaperoneError(cause)
     if (!error.code.startsWith('upstream_') && error.code !== 'isolation_unavailable') throw cause
     const login = error.code === 'upstream_login_required' ? ' If it wants a login, add it with --oauth everybody or --oauth each.' : ''
-    const fix = `${error.fix ?? ''}${login} To write the document without a look at the server: --no-scan`.trim()
+    const fix = `${error.fix ?? ''}${login} ${otherwise}`.trim()
     throw new ChaperoneError(error.code, error.message, { fix, cause })
   }
 }

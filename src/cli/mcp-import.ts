@@ -196,12 +196,24 @@ function catalogOf(api: Api, flags: Flags): Catalog {
   }
 }
 
+/** An import has no flags for what a server needs. What is added with them is known again by its program or address. */
+export function addedByHand({ name, spec }: ServerWish): string {
+  const { command, env = {} } = spec as { readonly command?: readonly string[]; readonly env?: Readonly<Record<string, unknown>> }
+  if (command === undefined) return 'Run this again when it answers.'
+  const given = Object.entries(env).map(([key, value]) => {
+    const { secret } = (value ?? {}) as { readonly secret?: string }
+    return `--env ${shellWord(printable(`${key}=${secret === undefined ? value : `secret:${secret}`}`))} `
+  })
+  const program = command.map((word) => shellWord(printable(word))).join(' ')
+  return `Add it with what it needs (--read, --write), and run this again: chaperone mcp add --name ${name} ${given.join('')}--read FOLDER --apply -- ${program}`
+}
+
 /** As `mcp add --apply` does it: looked at, shown, applied, and what was shown is confirmed. */
 async function addServer(api: Api, wish: ServerWish, flags: Flags): Promise<boolean> {
   const { apply, look, show } = await import('./mcp-add.ts')
   const { serverYaml } = await import('./mcp-yaml.ts')
   const options = { scan: true, ...(flags.flagged ? { flagged: true } : {}), ...(flags.json ? { json: true } : {}) }
-  const scan = await look(api, wish)
+  const scan = await look(api, wish, addedByHand(wish))
   if (!flags.json) await show(wish, scan, options)
   try {
     await apply(api, wish, scan, serverYaml(wish, scan), 'mcp import', options, undefined)

@@ -118,13 +118,15 @@ export function plan({ vocabularies, chaperone }: PlanParts, snapshot: Snapshot,
         fix: `Have ${alone.loser} apply it, leave the verb to somebody else too, or take administration from ${alone.loser} altogether.`,
       }
     if (!verb) return undefined
+    const asked = leaveOne(is, verb)
     return {
       ...fault,
-      message:
-        verb === 'apply'
+      message: asked
+        ? `After this nobody could use \`${verb}\` of Chaperone any more: no two people would be left of whom one asks and the other says yes.`
+        : verb === 'apply'
           ? 'After this nobody could apply documents any more: the last administrator cannot be removed.'
           : `After this nobody would hold \`${verb}\` of Chaperone any more, and nobody could give it back: the last administrator cannot be removed.`,
-      fix: `Leave one active identity a role that allows \`chaperone: any, verbs: [${verb}]\`, or give it to somebody first.${leaveOne(is, verb)}`,
+      fix: `Leave one active identity a role that allows \`chaperone: any, verbs: [${verb}]\`, or give it to somebody first.${asked}`,
     }
   }
 }

@@ -173,6 +173,14 @@ test('the cache gives what parsing gives, and stays within its bounds', () => {
   assert.ok(cache.describe('select now()', moved)[0]!.opaque)
 })
 
+test('the cache keeps a text from its second time on, and two that follow each other in turn do not push each other out', () => {
+  const cache = new DescriptionCache()
+  for (let i = 0; i < 100; i++) cache.describe(`select ${i}`, ORDINARY)
+  assert.deepEqual([cache.hits, cache.misses], [0, 100])
+  for (let turn = 0; turn < 3; turn++) for (let i = 0; i < 100; i++) cache.describe(`select ${i}`, ORDINARY)
+  assert.deepEqual([cache.hits, cache.misses], [200, 200])
+})
+
 test('explain gives one action a statement', async () => {
   const resource = { kind: 'postgres', id: 'res', name: 'prod', labels: {} }
   const actions = await describeStatement({ resource, database: 'shop', user: 'reader', sql: 'select * from a; drop table b' })

@@ -114,4 +114,29 @@ describe('whatever comes in whatever order', () => {
       }),
     )
   })
+
+  test('those that wait are the oldest first, each is found by its id, and an id that nobody waits for finds none', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat({ max: 12 }), { maxLength: 80 }), (steps) => {
+        const given = new Correlator<number>()
+        const known: ReturnType<typeof given.all> = []
+        for (const [owner, step] of steps.entries()) {
+          const gone = known[step]
+          if (gone) {
+            assert.equal(given.drop(gone), true)
+            assert.equal(given.drop(gone), false)
+            assert.equal(given.take(readUpstream(`{"jsonrpc":"2.0","id":${gone.id},"result":{}}`)), undefined)
+            known.splice(step, 1)
+          } else known.push(given.add(read('{"jsonrpc":"2.0","id":1,"method":"ping"}'), owner).waiting)
+          assert.deepEqual(given.all(), known)
+          assert.equal(given.size, known.length)
+          for (const waiting of known) assert.deepEqual(given.meant(`{"id": ${waiting.id}}`), [waiting])
+        }
+        for (const waiting of known.toReversed())
+          assert.equal(given.take(readUpstream(`{"jsonrpc":"2.0","id":${waiting.id},"result":{}}`))?.waiting, waiting)
+        assert.equal(given.size, 0)
+      }),
+      { numRuns: 50 },
+    )
+  })
 })

@@ -21,15 +21,16 @@ export interface Waiting<T> {
  * belongs to, and a late or second one reaches nobody. Texts are edited in place: all but ids keeps its bytes (rule 10).
  */
 export class Correlator<T> {
-  readonly #waiting = new Map<number, Waiting<T>>()
+  /** By rising ids. No Map: each request passes through, and what left it would stay in memory (see src/bag.ts). */
+  #waiting: Waiting<T>[] = []
   #next = 1
 
   get size(): number {
-    return this.#waiting.size
+    return this.#waiting.length
   }
 
   all(): Waiting<T>[] {
-    return [...this.#waiting.values()]
+    return [...this.#waiting]
   }
 
   /** The request as it goes upstream: our id for its id and, when it has one, for its progress token. */
@@ -45,7 +46,7 @@ export class Correlator<T> {
       tokenText: token && text.slice(token.start, token.end),
       owner,
     }
-    this.#waiting.set(id, waiting)
+    this.#waiting.push(waiting)
     return { waiting, text: edited(text, [{ ...idSpan, text: String(id) }, ...(token ? [{ ...token, text: String(id) }] : [])]) }
   }
 
@@ -56,14 +57,17 @@ export class Correlator<T> {
 
   /** Nobody waits for it any more. False when it is answered or dropped already. */
   drop(waiting: Waiting<T>): boolean {
-    return this.#waiting.get(waiting.id) === waiting && this.#waiting.delete(waiting.id)
+    const at = this.#placeOf(waiting.id)
+    if (this.#waiting[at] !== waiting) return false
+    this.#waiting.splice(at, 1)
+    return true
   }
 
   /** A response: the request that it answers, which from now on is answered, and its text under the client's id. Undefined: it answers nobody. */
   take(response: UpstreamMessage): { readonly waiting: Waiting<T>; readonly text: string } | undefined {
-    const waiting = typeof response.id === 'number' ? this.#waiting.get(response.id) : undefined
+    const waiting = typeof response.id === 'number' ? this.#of(response.id) : undefined
     if (!waiting) return undefined
-    this.#waiting.delete(waiting.id)
+    this.drop(waiting)
     return { waiting, text: answerFor(response, waiting.idText) }
   }
 
@@ -96,7 +100,7 @@ export class Correlator<T> {
       // Two readings of who it is for: it is for nobody.
       return undefined
     }
-    return typeof id === 'number' ? this.#waiting.get(id) : undefined
+    return typeof id === 'number' ? this.#of(id) : undefined
   }
 
   /** The notification with the client's own id and token in it. */
@@ -114,7 +118,7 @@ export class Correlator<T> {
     const span = spanAt(message.text, ['params', 'requestId'])
     const id = message.params.requestId
     if (!span || !isRequestId(id)) return undefined
-    for (const waiting of this.#waiting.values()) {
+    for (const waiting of this.#waiting) {
       if (waiting.message.id === id && own(waiting)) return { waiting, text: edited(message.text, [{ ...span, text: String(waiting.id) }]) }
     }
     return undefined
@@ -123,14 +127,30 @@ export class Correlator<T> {
   /** Whom a text may be meant for that could not be read as a message. */
   meant(text: string): Waiting<T>[] {
     const ids = new Set([...text.matchAll(/"id"\s*:\s*(\d{1,15})/gi)].map(([, id]) => Number(id)))
-    return [...ids].flatMap((id) => this.#waiting.get(id) ?? [])
+    return [...ids].flatMap((id) => this.#of(id) ?? [])
   }
 
   /** The channel is over: all who wait, who then wait no more. */
   clear(): Waiting<T>[] {
-    const all = this.all()
-    this.#waiting.clear()
+    const all = this.#waiting
+    this.#waiting = []
     return all
+  }
+
+  #of(id: number): Waiting<T> | undefined {
+    const waiting = this.#waiting[this.#placeOf(id)]
+    return waiting?.id === id ? waiting : undefined
+  }
+
+  /** Of the first whose id is not lower. */
+  #placeOf(id: number): number {
+    let [from, to] = [0, this.#waiting.length]
+    while (from < to) {
+      const middle = (from + to) >>> 1
+      if (this.#waiting[middle]!.id < id) from = middle + 1
+      else to = middle
+    }
+    return from
   }
 }
 

@@ -24,6 +24,8 @@ export interface Flight {
   readonly settle: (outcome: Outcome | ChaperoneError) => void
   /** when the server last said something about it, ms since 1970 */
   heard: number
+  /** Ends it, and tells the server; undefined once it is over. */
+  stop: ((why: ChaperoneError) => void) | undefined
 }
 
 /** The process ended without ever having answered: it may be of another era, or broken. */

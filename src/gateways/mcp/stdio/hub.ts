@@ -52,7 +52,6 @@ export class Hub {
   readonly #members = new Set<Member>()
   readonly #flights = new Correlator<Flight>()
   readonly #shared: SharedState
-  readonly #stopping = new Map<Waiting<Flight>, (why: ChaperoneError) => void>()
   #child: Promise<Child> | undefined
   #running: Child | undefined
   #over: ChaperoneError | undefined
@@ -95,7 +94,7 @@ export class Hub {
   /** What the member waits for is cancelled; nothing reaches it from now on. Idempotent. Resolves when a process that ends with it is gone. */
   async detach(member: Member, why: ChaperoneError): Promise<void> {
     if (!this.#members.delete(member)) return this.#over && this.gone()
-    for (const flight of this.#flights.all()) if (flight.owner.member === member) this.#stopping.get(flight)?.(why)
+    for (const flight of this.#flights.all()) if (flight.owner.member === member) flight.owner.stop?.(why)
     for (const text of this.#shared.left(member, () => this.#flights.nextId())) if (this.#members.size > 0) this.#tell(text)
     await this.#parts.left(why)
   }
@@ -141,7 +140,7 @@ export class Hub {
     this.#asked ||= message.method !== 'server/discover'
 
     const { promise, resolve } = Promise.withResolvers<Outcome | ChaperoneError>()
-    const flight: Flight = { member, permit, answer, settle: resolve, heard: clock.now() }
+    const flight: Flight = { member, permit, answer, settle: resolve, heard: clock.now(), stop: undefined }
     const { waiting, text } = this.#flights.add(message, flight)
     const sent = this.#isAnsweredHere(waiting) ? undefined : onOneLine(text)
     const cancel = (why: ChaperoneError) => {
@@ -149,7 +148,7 @@ export class Hub {
       if (message.method !== 'initialize') this.#tell(cancellation(waiting.id, why.code))
       resolve(why)
     }
-    this.#stopping.set(waiting, cancel)
+    flight.stop = cancel
     const cut = () => cancel(permit.signal.reason as ChaperoneError)
     permit.signal.addEventListener('abort', cut)
     const disarm = this.#watch(waiting, cancel)
@@ -157,7 +156,7 @@ export class Hub {
       const left = new ChaperoneError('upstream_timeout', 'The client went away before the answer came.')
       // Closing the stream is cancellation in the modern era; in the legacy one the work goes on, for a while.
       if (era === 'modern') cancel(left)
-      else if (this.#stopping.has(waiting)) clock.at(clock.now() + limits.drainMs, () => cancel(left))
+      else if (flight.stop) clock.at(clock.now() + limits.drainMs, () => cancel(left))
     })
     try {
       if (sent !== undefined) this.#send(child, permit, waiting, sent)
@@ -166,7 +165,7 @@ export class Hub {
       return outcome
     } finally {
       this.#flights.drop(waiting)
-      this.#stopping.delete(waiting)
+      flight.stop = undefined
       disarm()
       permit.signal.removeEventListener('abort', cut)
       this.#parts.quiet()
@@ -233,7 +232,7 @@ export class Hub {
       if (!found || found.waiting.message.method === 'initialize') return kept
       child.send(permit, onOneLine(found.text))
       // Most servers do not answer what was cancelled, and the client does not wait: nor do we.
-      const stop = this.#stopping.get(found.waiting)
+      const { stop } = found.waiting.owner
       clock.at(clock.now() + limits.tellMs, () => stop?.(new ChaperoneError('upstream_timeout', 'The client has cancelled the request.')))
       return { status: 'ok' }
     }

@@ -64,7 +64,9 @@ export async function look(ask: Ask, now: () => number, limits: LookLimits = LOO
     return results
   }
   // One moment for all questions.
-  await ask(`BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL lock_timeout = ${FIRST_WAIT_MS}; SAVEPOINT s`)
+  await ask('BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY')
+  await ask(`SET LOCAL lock_timeout = ${FIRST_WAIT_MS}`)
+  await ask('SAVEPOINT s')
   let waits = 0
   let locked: ReadonlySet<number> = new Set()
   /** Undefined: somebody's lock is in the way. */
@@ -74,7 +76,8 @@ export async function look(ask: Ask, now: () => number, limits: LookLimits = LOO
     } catch (error) {
       if (!isLockTimeout(error)) throw error
       waits++
-      await ask(`ROLLBACK TO s; SET LOCAL lock_timeout = ${WAIT_MS}`)
+      await ask('ROLLBACK TO s')
+      await ask(`SET LOCAL lock_timeout = ${WAIT_MS}`)
       locked = oidsOf(await ask(UNREADABLE))
       return undefined
     }
