@@ -65,11 +65,7 @@ for (const flags of [...(ability.bwrap === undefined ? [] : [[]]), ['--isolation
   test(`rule 5: ${flags.length === 0 ? 'in bubblewrap' : 'without isolation'} no core file of a program is written, which would hold its credential`, {
     skip: ability.prlimit === undefined && 'prlimit is not installed',
   }, async (t) => {
-    const one = await run(
-      t,
-      flags,
-      'grep -E "core file|processes" /proc/self/limits; kill -SEGV $$',
-    )
+    const one = await run(t, flags, 'grep -E "core file|processes" /proc/self/limits; kill -SEGV $$')
     assert.equal(await one.ended, 139, one.err())
     assert.match(one.out(), /Max core file size +1 +1 /)
     if (flags.length === 0) assert.match(one.out(), /Max processes +\d{1,4} /)

@@ -15,7 +15,7 @@ test('a reader of what a run says that goes away (a pager, a log that is turned 
   run.child.stderr!.destroy()
   await writeFile(join(rig.work, 'go'), '')
   // It says that it starts the program again, to nobody; and does.
-  await run.says(/ready\n[^]*ready\n/)
+  await run.says(/ready\n[\s\S]*ready\n/)
   assert.ok(existsSync(join(rig.work, 'done')))
   assert.equal(run.child.exitCode, null)
   run.child.kill('SIGTERM')
