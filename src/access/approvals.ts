@@ -81,6 +81,19 @@ export function makeApprovals({ state, audit, calls, judgeOrWhyNot, judgeIn, dra
         ? (decision.asks ?? []).every(({ rule }) => approval.follows?.has(rule.digest))
         : digestIn(state.current(), session, action, decision, approval.bound) === approval.digest))
 
+  /**
+   * Whether whoever said yes still may: he may have been locked after his vote was read. Again for each change that comes
+   * meanwhile, so that after the answer nothing has changed since. A further round rests on a yes that was used.
+   */
+  const stillSaid = async ({ request, continues, follows }: Approval, judgedIn: State): Promise<boolean> => {
+    if (continues !== undefined || follows) return true
+    for (let seen = judgedIn; seen !== state.current(); ) {
+      seen = state.current()
+      if (!(await calls?.stillSaid(request))) return false
+    }
+    return true
+  }
+
   /** What a human said about exactly this call; who was not asked yet is asked now. */
   const answered = async (
     id: string,
@@ -156,7 +169,7 @@ export function makeApprovals({ state, audit, calls, judgeOrWhyNot, judgeIn, dra
     return { judgedIn, decision: { ...now.decision, verdict: 'deny', reason: 'approval_unavailable', message } }
   }
 
-  return { answered, holds, questions }
+  return { answered, holds, stillSaid, questions }
 }
 
 /** What waits for an answer is asked for again and again. */

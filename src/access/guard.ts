@@ -155,7 +155,8 @@ export function makeGuard({ state, lease, audit, clock, calls, budgets, outcomeL
 
   const nameOf = (id: string) => state.current().identity(id)?.name
   const draftOf = makeDrafts(state)
-  const { answered, holds, questions } = makeApprovals({ state, audit, calls, judgeOrWhyNot, judgeIn, draftOf, clock, failed: outcomeLost })
+  const approvals = makeApprovals({ state, audit, calls, judgeOrWhyNot, judgeIn, draftOf, clock, failed: outcomeLost })
+  const { answered, holds, stillSaid, questions } = approvals
 
   const permitFor = (
     id: string,
@@ -208,8 +209,9 @@ export function makeGuard({ state, lease, audit, clock, calls, budgets, outcomeL
         // Much may have happened while the intent was being written. The lease may have run out, and then others no longer
         // wait for us; a lock may have come, and what was judged under an older epoch is judged again.
         await lease.ensure().catch(abandon)
+        const said = approval !== undefined && (await stillSaid(approval, judgedIn).catch(abandon)) ? approval : undefined
         const still = state.current() === judgedIn ? { decision } : judgeOrWhyNot(session, action, admission)
-        if (!holds(still.decision, session, action, approval)) {
+        if (!holds(still.decision, session, action, said)) {
           const refused = approval && still.decision.verdict === 'ask' ? changed(still.decision) : still.decision
           const { reason } = refused
           await audit.append({ type: 'action.outcome', permit: id, session: session.id, outcome: { status: 'refused', reason } })

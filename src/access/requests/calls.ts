@@ -40,6 +40,8 @@ export type Answer = { readonly approved: AccessRequest } | { readonly denied: A
 /** The exact calls that wait or were answered; what the guard needs of requests. */
 export interface Calls {
   answer(asked: Asked): Promise<Answer>
+  /** Whether those who said yes to it still may have. */
+  stillSaid(request: string): Promise<boolean>
   /** The call that ran under this permit, by an approval for exactly this identity and chain. */
   ranUnder(session: LiveSession, permit: string): Promise<AccessRequest | undefined>
   /** The permit has used the approval up. */
@@ -196,6 +198,11 @@ export function openCalls(parts: CallsParts): Calls {
 
     notNeeded(identityId, id, why) {
       inTurn(id, () => withdrawn(identityId, id, why)).catch(failed)
+    },
+
+    async stillSaid(id) {
+      const found = await book.find(id)
+      return found !== undefined && stands(found)
     },
 
     async ranUnder({ principal }, permit) {

@@ -190,6 +190,23 @@ describe('what changes between the yes and the run', () => {
       })
   }
 
+  for (const [what, change] of Object.entries({
+    locked: (trx: Write, dana: string) => lock(trx, 'identity', dana),
+    disabled: (trx: Write, dana: string) => setIdentityState(trx, dana, 'disabled', START),
+    'no approver any more': (trx: Write, dana: string) => roles(trx, dana, []),
+  }))
+    test(`rule 6: who said yes is ${what} while the intent is being written: it does not run, and the approval is used up`, async (t) => {
+      const { house, node, attempt, request } = await approved(t)
+      house.hooks.beforeAppend = async (draft) => {
+        if (draft.type !== 'action.intent') return
+        house.hooks.beforeAppend = async () => {}
+        await house.reduce((trx) => change(trx, house.ids.dana!))
+      }
+      await assert.rejects(attempt(), (error: ChaperoneError) => error.code === 'approval_required')
+      assert.equal((await node.requests.parts.book.find(request))?.state, 'used')
+      assert.equal(node.guard.open, 0)
+    })
+
   test('what was asked about and is allowed by now needs no yes and uses none', async (t) => {
     const { house, node, attempt, request } = await approved(t)
     await house.reduce(role('worker', { ...worker, ask: [], allow: [{ tool: 'files', tools: ['write_file'] }] }))
