@@ -16,6 +16,13 @@ const vocabulary: Vocabulary = {
 }
 const BORIS = [{ identity: 'usr_boris' }]
 
+const dies = <T extends object>() =>
+  new Proxy({} as T, {
+    get() {
+      throw new Error('the engine is dead')
+    },
+  })
+
 /** A house whose roles, grants and servers are what the test says. */
 function house() {
   const clock = manualClock(Date.UTC(2026, 10, 23, 12))
@@ -26,12 +33,13 @@ function house() {
     ] as { name: string; spec: unknown }[],
     held: ['reader'],
     until: 0,
+    dead: false,
     servers: { files: { command: ['one'] } } as Record<string, unknown>,
   }
   const make = () => {
-    const { roles, held, until, servers } = structuredClone(world)
+    const { roles, held, until, servers, dead } = structuredClone(world)
     return {
-      policy: compilePolicy({ roles, guardrails: [] }, [vocabulary]),
+      policy: dead ? dies<State['policy']>() : compilePolicy({ roles, guardrails: [] }, [vocabulary]),
       list: () => Object.entries(servers).map(([name, spec]) => ({ resource: { kind: 'mcp', id: `res_${name}`, name, labels: {} }, spec })),
       links: (_: unknown, now: number) => [
         { identity: { roles: held, traits: {} }, grants: now < until ? [{ role: 'writer', request: 'req_1', until }] : [] },
@@ -90,4 +98,18 @@ test('nobody listens, and nothing is armed', () => {
   change((it) => it.held.push('writer'))
   clock.advance(3_600_000)
   assert.equal(seen.length, 0)
+})
+
+test('rule 1: a policy that cannot be asked ends no node: it says that nothing holds, and is watched again when it lives', () => {
+  const { clock, seen, change, rules } = house()
+  const before = rules()
+  change((it) => Object.assign(it, { dead: true }))
+  clock.advance(RIGHTS_SETTLE_MS)
+  assert.deepEqual(
+    seen.map(({ rules }) => rules),
+    [''],
+  )
+  change((it) => Object.assign(it, { dead: false }))
+  clock.advance(RIGHTS_SETTLE_MS)
+  assert.equal(rules(), before)
 })

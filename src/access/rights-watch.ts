@@ -48,9 +48,14 @@ export function makeRightsWatch({
 
   const rulesOf = (chain: readonly ChainLink[]): string => {
     const current = state.current()
-    const known = texts.get(current.policy) ?? ruleTexts(current.policy, kind)
-    texts.set(current.policy, known)
-    return known.of(current, chain, clock.now())
+    try {
+      const known = texts.get(current.policy) ?? ruleTexts(current.policy, kind)
+      texts.set(current.policy, known)
+      return known.of(current, chain, clock.now())
+    } catch {
+      // Who holds no more: its sessions end with it. A policy that cannot be asked allows nothing, so nothing holds.
+      return ''
+    }
   }
 
   const documentsOf = (current: State): Map<string, string> =>
@@ -75,12 +80,7 @@ export function makeRightsWatch({
   const arm = (): void => {
     disarm()
     const now = clock.now()
-    const current = state.current()
-    const edges = [
-      current.grantsChangeAt(now),
-      ...[...current.policy.roles.values()].map(({ when }) => when?.at(now).until ?? Number.POSITIVE_INFINITY),
-    ]
-    const next = edges.reduce((least, edge) => Math.min(least, edge), Number.POSITIVE_INFINITY)
+    const next = nextEdge(state.current(), now)
     disarm = Number.isFinite(next) ? clock.at(next, tell) : () => {}
   }
 
@@ -111,6 +111,17 @@ export function makeRightsWatch({
   }
 }
 
+/** The next minute at which what somebody may do changes by itself. None that can be told of a policy that cannot be asked. */
+function nextEdge(current: State, now: number): number {
+  try {
+    const hours = [...current.policy.roles.values()].map(({ when }) => when?.at(now).until ?? Number.POSITIVE_INFINITY)
+    return hours.reduce((least, edge) => Math.min(least, edge), current.grantsChangeAt(now))
+  } catch {
+    // This runs in a timer: what is thrown there would end the node. The next epoch arms again; every call is refused meanwhile (guard.ts).
+    return Number.POSITIVE_INFINITY
+  }
+}
+
 interface RuleTexts {
   of(current: State, chain: readonly ChainLink[], now: number): string
 }
@@ -136,18 +147,13 @@ function ruleTexts(policy: Policy, kind: string): RuleTexts {
   }
   return {
     of(current, chain, now) {
-      try {
-        const links = current.links(chain, now).map(({ identity, grants = [], limits }) => {
-          const held = [...identity.roles, ...grants.map(({ role, resourceId = '' }) => `${role} ${resourceId}`)]
-          const rules = held.map((role) => textOf(role.split(' ', 1)[0]!, now)).filter((text) => text !== '')
-          return [rules, grants.map(({ resourceId = '' }) => resourceId), identity.traits, limits ?? null] as const
-        })
-        // Whom no rule speaks of is told of no change of guardrails (rule 8).
-        return links.at(-1)![0].length === 0 ? '' : canonicalJson([over, links])
-      } catch {
-        // Its sessions end with it; nobody is left to be told.
-        return ''
-      }
+      const links = current.links(chain, now).map(({ identity, grants = [], limits }) => {
+        const held = [...identity.roles, ...grants.map(({ role, resourceId = '' }) => `${role} ${resourceId}`)]
+        const rules = held.map((role) => textOf(role.split(' ', 1)[0]!, now)).filter((text) => text !== '')
+        return [rules, grants.map(({ resourceId = '' }) => resourceId), identity.traits, limits ?? null] as const
+      })
+      // Whom no rule speaks of is told of no change of guardrails (rule 8).
+      return links.at(-1)![0].length === 0 ? '' : canonicalJson([over, links])
     },
   }
 }

@@ -8,6 +8,7 @@ import { type TestContext, test } from 'node:test'
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose'
 import type { LockRow, SessionRow } from '../../src/api/contract.ts'
 import { probeAbility } from '../../src/client/running/isolation.ts'
+import { eventually } from '../../src/gateways/mcp/harness.fixture.ts'
 import { ask } from '../parts/house.ts'
 import { type Ran, rigOfFile, start } from './rig.ts'
 
@@ -22,16 +23,30 @@ function processesOf(run: string) {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .flatMap((pid) => {
-      try {
-        const environ = readFileSync(`/proc/${pid}/environ`, 'latin1')
-        if (!environ.includes(`CHAPERONE_RUN=${run}`)) return []
-        const fds = readdirSync(`/proc/${pid}/fd`).map((fd) => `${fd} ${readlinkSync(`/proc/${pid}/fd/${fd}`)}`)
-        return [{ pid: Number(pid), environ, cmdline: readFileSync(`/proc/${pid}/cmdline`, 'latin1'), fds }]
-      } catch {
-        return []
-      }
+      const environ = read(() => readFileSync(`/proc/${pid}/environ`, 'latin1'))
+      if (!environ?.includes(`CHAPERONE_RUN=${run}`)) return []
+      // One that ends, or a file that is closed, while it is looked at.
+      const fds = (read(() => readdirSync(`/proc/${pid}/fd`)) ?? []).flatMap((fd) => {
+        const path = read(() => readlinkSync(`/proc/${pid}/fd/${fd}`))
+        return path === undefined ? [] : [`${fd} ${path}`]
+      })
+      return [{ pid: Number(pid), environ, cmdline: read(() => readFileSync(`/proc/${pid}/cmdline`, 'latin1')) ?? '', fds }]
     })
 }
+
+function read<T>(look: () => T): T | undefined {
+  try {
+    return look()
+  } catch {
+    return undefined
+  }
+}
+
+/** The shell says that it is ready and becomes what it stays: for a moment such a process has no environment to look at. */
+const staying = (run: string, count: number) =>
+  eventually(() => processesOf(run).filter(({ cmdline }) => cmdline.startsWith('tail\0')).length === count, `${count} of the run stay`)
+/** Who is killed is gone a moment after it was told. */
+const nobodyOf = (run: string) => eventually(() => processesOf(run).length === 0, 'nothing of the run is left')
 
 const rig = rigOfFile()
 
@@ -73,8 +88,8 @@ for (const flags of WAYS) {
   test(`rule 5: ${how} an agent’s environment, command line and open files, read from outside, hold no secret and nothing of who started it`, async (t) => {
     const { runner, token } = await agent(t, flags, STAY)
     const { run, folder } = await folderOf(runner)
+    await staying(run, 1)
     const found = processesOf(run)
-    assert.ok(found.length > 0)
     const key = readFileSync(join(folder, 'svid', 'svid_key.pem'), 'utf8').split('\n')[1]!
     for (const { environ, cmdline, fds } of found) {
       for (const value of [...Object.values(SECRETS), token, key, 'PRIVATE KEY', rig.dir.concat('/nobody')]) {
@@ -126,7 +141,7 @@ test('a runner that is killed leaves nothing: its program, what that started, it
   const { runner } = await agent(t, ['--isolation', 'none'], `${far}tail -f /dev/null & ${STAY}`)
   const left = far === '' ? undefined : Number((await runner.says(/far (\d+)/))[1])
   const { run, folder } = await folderOf(runner)
-  assert.equal(processesOf(run).length, 2)
+  await staying(run, 2)
   const gone = new Promise<void>((done) => {
     const watcher = watch(join(folder, '..'), () => {
       if (existsSync(folder)) return
@@ -137,8 +152,8 @@ test('a runner that is killed leaves nothing: its program, what that started, it
   runner.child.kill('SIGKILL')
   await gone
   await runner.ended
-  assert.deepEqual(processesOf(run), [])
-  if (left !== undefined) assert.ok(!existsSync(`/proc/${left}/exe`), 'what had left everything has ended as well')
+  await nobodyOf(run)
+  if (left !== undefined) await eventually(() => !existsSync(`/proc/${left}/exe`), 'what had left everything has ended as well')
   assert.deepEqual(await sessionsOf('first'), [])
 })
 
@@ -158,7 +173,7 @@ test('what nobody could take away, because everything was killed at once, the ne
   process.kill(waiting, 'SIGKILL')
   runner.child.kill('SIGKILL')
   await runner.ended
-  if (ability.setpriv !== undefined || ability.bwrap !== undefined) assert.deepEqual(processesOf(run), [])
+  if (ability.setpriv !== undefined || ability.bwrap !== undefined) await nobodyOf(run)
   assert.ok(existsSync(folder))
   assert.equal((await sessionsOf('first')).length, 1)
   const next = start(t, ['agent', 'run', '--as', 'second', '--join', await rig.token('second'), '--', 'true'], {
