@@ -64,16 +64,33 @@ export function steadyClock(clock: Clock): Clock {
   }
 }
 
-/** A clock for tests: stands still until `advance` moves it, then wakes whoever is due, in order. */
-export function manualClock(start: number): Clock & { advance(ms: number): void } {
+/**
+ * A clock for tests: stands still until `advance` moves it, then wakes whoever is due, in order. `armed` resolves when somebody wants
+ * to be woken `ms` from now: what is advanced before that wakes nobody.
+ */
+export function manualClock(start: number): Clock & { advance(ms: number): void; armed(ms: number): Promise<void> } {
   let now = start
   const waiting = new Set<{ at: number; wake: () => void }>()
+  const looking = new Set<() => void>()
   return {
     now: () => now,
     at(at, wake) {
       const entry = { at, wake }
       waiting.add(entry)
+      for (const look of [...looking]) look()
       return () => waiting.delete(entry)
+    },
+    armed(ms) {
+      const at = now + ms
+      return new Promise((done) => {
+        const look = () => {
+          if (![...waiting].some((entry) => entry.at === at)) return
+          looking.delete(look)
+          done()
+        }
+        looking.add(look)
+        look()
+      })
     },
     advance(ms) {
       const end = now + ms

@@ -57,6 +57,11 @@ export interface ExactCall {
   readonly bound: string
   /** What the approver reads, in order. Known secrets are masked and long texts cut visibly where it is stored. */
   readonly shown: readonly Shown[]
+  /**
+   * sha256 hex of what was wished for, where what that comes to depends on more: asked anew because it means something else by now, no
+   * earlier question about the same wish is answered any more, and no earlier yes holds.
+   */
+  readonly wish?: string
   /** Values in it are not to be kept (`record.parameters` of a database): what is shown is erased once the question is over. */
   readonly fleeting?: true
 }
@@ -97,6 +102,8 @@ export interface Parked {
   readonly expiresAt: number
   /** who can say yes, in words */
   readonly approvers: string
+  /** id of the request that was approved for the same wish, when it meant something else (`ExactCall.wish`) */
+  readonly instead?: string
 }
 
 export interface Admission {

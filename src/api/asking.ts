@@ -1,4 +1,4 @@
-import { createHmac } from 'node:crypto'
+import { createHash, createHmac } from 'node:crypto'
 import { MOST_SHOWN_BYTES } from '../access/requests/shown.ts'
 import type { Asking, ExactCall, Shown } from '../access/types.ts'
 import { canonicalJson } from '../encoding/canonical-json.ts'
@@ -13,6 +13,8 @@ type Read = Pick<Shown, 'title' | 'text'>
 export interface Exactly {
   readonly bound: unknown
   readonly shown: readonly Read[]
+  /** What is wished for, where the body has more in it than that; default: the body. */
+  readonly wish?: unknown
   /** It would change nothing: nobody is asked. */
   readonly nothing?: true
 }
@@ -54,7 +56,8 @@ export function askingOf(
             fix: `Do it in parts of at most ${MOST_SHOWN_BYTES / 1024} KiB.`,
           },
         )
-      return { bound: canonicalJson({ ...request, what: exactly ? exactly.bound : body }), shown }
+      const wish = exactly && !route.secretBody ? { wish: sha256(canonicalJson({ ...request, body: exactly.wish ?? body })) } : {}
+      return { bound: canonicalJson({ ...request, what: exactly ? exactly.bound : body }), shown, ...wish }
     },
   }
 
@@ -64,6 +67,8 @@ export function askingOf(
       .digest('hex')
   }
 }
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 
 const SECRET: readonly Read[] = [{ title: 'Value', text: 'is shown to nobody; the one that was sent is the one that counts' }]
 

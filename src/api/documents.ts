@@ -76,8 +76,8 @@ export function documentRoutes(parts: ApiParts): readonly Route[] {
 
   /** The change itself is asked about, and not the files that it is written in: each document with its difference. */
   async function exactly(session: LiveSession, wish: Wish): Promise<Exactly> {
-    const { digest, changes } = await exactChange(documents, applierOf(parts, session), wish)
-    const shown = changes.map(({ op, kind, name, diff = '' }) => ({ title: `${op} ${kind}/${name}`, text: diff }))
+    const { digest, changes, meaning } = await exactChange(documents, applierOf(parts, session), wish)
+    const shown = [...changes.map(({ op, kind, name, diff = '' }) => ({ title: `${op} ${kind}/${name}`, text: diff })), ...meaning]
     return { bound: digest, shown, ...(changes.length === 0 ? { nothing: true } : {}) }
   }
 }

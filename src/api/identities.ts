@@ -5,6 +5,7 @@ import { assertAdministratorLeft } from './administrator-left.ts'
 import { actorOf } from './caller.ts'
 import { knownIdentity, reduceRights } from './changed.ts'
 import type { IdentityRow } from './contract.ts'
+import { exactlyFor } from './exactly-for.ts'
 import { assertGrantable } from './grantable.ts'
 import type { ApiParts } from './parts.ts'
 import { type Route, signedIn } from './route.ts'
@@ -36,6 +37,7 @@ export function identityRoutes(parts: ApiParts): readonly Route[] {
       who: { by: 'verbs', anyOf: ['identities'] },
       body: z.strictObject({ state: z.enum(['active', 'disabled']) }),
       summary: ({ params, body }) => `set ${params.name} ${body.state}`,
+      exactly: ({ params, body }) => exactlyFor(parts, params.name ?? '', { ...body }),
       async handle({ params, body: { state }, session }): Promise<IdentityRow> {
         const identity = await knownIdentity(parts, params.name ?? '')
         if (identity.state === state && !(state === 'disabled' && (await stoppedByItself(identity.id)))) return row(identity)

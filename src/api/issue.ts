@@ -16,6 +16,7 @@ import { reachable } from './address.ts'
 import { actorOf } from './caller.ts'
 import type { Credential, Invitation, Invite, Issue, Token } from './contract.ts'
 import { credentialAnswer } from './credential.ts'
+import { exactlyFor } from './exactly-for.ts'
 import { assertGrantable } from './grantable.ts'
 import { ownsAgent } from './owned.ts'
 import type { ApiParts } from './parts.ts'
@@ -45,8 +46,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
       summary: ({ body }) => `issue a ${body.token ? 'token' : 'certificate'} for ${body.name}`,
       // A key is made anew by each command, and nobody who says yes could tell one from another.
       async exactly({ body: { csr, ...body } }) {
-        const what = { ...body, ...(csr === undefined ? {} : { certificate: true }) }
-        return { bound: what, shown: [{ title: 'With', text: JSON.stringify(what, null, 2) }] }
+        return exactlyFor(parts, body.name, { ...body, ...(csr === undefined ? {} : { certificate: true }) })
       },
       handle: (asked) => issue(parts, asked),
     }),
@@ -61,6 +61,7 @@ export function issueRoutes(parts: ApiParts): readonly Route[] {
       limit: SMALL,
       body: z.strictObject({ name: nameText, ttl: ttlText.optional() }),
       summary: ({ body }) => `invite ${body.name}`,
+      exactly: ({ body }) => exactlyFor(parts, body.name, { ...body }),
       handle: (asked) => invite(parts, asked),
     }),
   ]

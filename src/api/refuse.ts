@@ -13,10 +13,11 @@ export function errorBody(thrown: unknown, verbs: readonly string[] = []): Error
     // Chaperone itself is no secret to whoever has a session here: the refusal says what it is (403), not `not_found`.
     const { reason, message, visible } = error.decision
     const { parked } = error
+    const voided = parked?.instead === undefined ? '' : ` What was approved as ${parked.instead} comes to something else by now: that yes is void.`
     return {
       error: {
         code: reason,
-        message: visible ? message : REASONS[reason].meaning,
+        message: visible ? message + voided : REASONS[reason].meaning,
         decisionId: error.decisionId,
         ...(parked ? { request: { id: parked.request, url: parked.url, expiresAt: parked.expiresAt, approvers: parked.approvers } } : {}),
         ...(parked

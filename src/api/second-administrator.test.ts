@@ -212,3 +212,92 @@ spec: { roles: [on-call] }
   const denied = await ask(erik, 'POST', `/v1/requests/${value.id}/decide`, { verdict: 'deny', seen: (await show(erik, value.id)).seen })
   assert.equal(denied.status, 200, 'a no needs none')
 })
+
+test('a yes is for what a change comes to: two parts that were harmless each for itself are not more together', async (t) => {
+  const { dana, erik, apply, ask, show, approve, question } = await house(t)
+  const may = (tool: string) => `kind: role\nname: reader\nspec: { allow: [{ mcp: any, tools: [${tool}] }] }\n`
+  const holds = (role: string) => `kind: user\nname: boris\nspec: { roles: [${role}] }\n`
+  const both = async (text: string) => {
+    const { id } = question(await apply(dana, text))
+    assert.equal((await approve(erik, id)).status, 200)
+    return id
+  }
+  await both(may('look'))
+  assert.equal((await apply(dana, may('look'))).status, 200)
+  const given = question(await apply(dana, holds('reader')))
+  const { shown } = await show(erik, given.id)
+  const read = (title: string) => shown.find((part) => part.title === title)?.text ?? ''
+  assert.match(read('What it comes to'), /^user boris gains reader$/m)
+  assert.match(read('role/reader, as it would be'), /look/)
+  assert.equal((await approve(erik, given.id)).status, 200)
+
+  // The role changes while the yes to its holder is open; nobody holds it yet, and its approver has read that.
+  const wider = question(await apply(dana, may('drop')))
+  assert.match((await show(erik, wider.id)).shown.map(({ text }) => text).join('\n'), /^role reader is held by nobody$/m)
+  assert.equal((await approve(erik, wider.id)).status, 200)
+  assert.equal((await apply(dana, may('drop'))).status, 200)
+  const late = await apply(dana, holds('reader'))
+  assert.match(late.value.error.message, new RegExp(`What was approved as ${given.id} comes to something else by now: that yes is void`))
+  const anew = question(late)
+  assert.equal((await show(dana, given.id)).state, 'revoked')
+  assert.match((await show(dana, given.id)).outcome ?? '', new RegExp(`asked about anew as ${anew.id}`))
+  assert.match((await show(erik, anew.id)).shown.at(-1)!.text, /drop/)
+
+  // The other way round: who holds it comes while the yes to the role is open.
+  const role = await both(may('erase'))
+  assert.equal((await approve(erik, anew.id)).status, 200)
+  assert.equal((await apply(dana, holds('reader'))).status, 200)
+  assert.match((await apply(dana, may('erase'))).value.error.message, new RegExp(`approved as ${role} `))
+
+  // To let somebody in is to give him what he holds.
+  const invited = question(await ask(dana, 'POST', '/v1/invitations', { name: 'boris' }))
+  assert.match((await show(erik, invited.id)).shown.map(({ text }) => text).join('\n'), /user boris holds reader[\s\S]*drop/)
+  assert.equal((await approve(erik, invited.id)).status, 200)
+  const other = question(await apply(dana, holds('auditor')))
+  assert.equal((await approve(erik, other.id)).status, 200)
+  assert.equal((await apply(dana, holds('auditor'))).status, 200)
+  assert.notEqual(question(await ask(dana, 'POST', '/v1/invitations', { name: 'boris' })).id, invited.id)
+})
+
+test('a label brings a server into a role: both who changes the role and who sets the label are read with it', async (t) => {
+  const { dana, erik, apply, show, approve, question } = await house(t)
+  const role = 'kind: role\nname: writer\nspec: { allow: [{ mcp: { labels: { env: test } }, can: any }] }\n'
+  const server = (env: string) => `kind: mcp\nname: files\nlabels: { env: ${env} }\nspec: { command: [server] }\n`
+  const through = async (text: string) => {
+    assert.equal((await approve(erik, question(await apply(dana, text)).id)).status, 200)
+    assert.equal((await apply(dana, text)).status, 200)
+  }
+  await through(server('prod'))
+  const first = question(await apply(dana, role))
+  const second = question(await apply(dana, server('test')))
+  assert.doesNotMatch((await show(erik, second.id)).shown.map(({ text }) => text).join('\n'), /writer/)
+  for (const { id } of [first, second]) assert.equal((await approve(erik, id)).status, 200)
+  assert.equal((await apply(dana, role)).status, 200)
+  const anew = question(await apply(dana, server('test')))
+  assert.match((await show(erik, anew.id)).shown.map(({ text }) => text).join('\n'), /^mcp\/files is spoken of by role writer$/m)
+})
+
+test('the rule closes the invitations that were made before it, and says which', async (t) => {
+  const open = await openHouse(t)
+  const { ask, signIn, store, records } = open
+  await arrive(open, 'dana')
+  const dana = await signIn('dana')
+  const apply = (text: string, more: object = {}) =>
+    ask<Applied>(dana, 'POST', '/v1/apply', { files: [{ path: 'a.yaml', text }], ...more })
+  await apply(PEOPLE)
+  await arrive(open, 'erik')
+  const enrol = async (line: string) => (await ask<ErrorBody>(undefined, 'POST', '/v1/enrol/begin', { secret: /[\w-]{43}/.exec(line)![0] })).code
+  const invite = async (name: string) => (await ask<{ invitation: string }>(dana, 'POST', '/v1/invitations', { name })).value.invitation
+  const [erik, bot] = [await invite('erik'), await invite('ci')]
+  assert.equal(await enrol(erik), undefined)
+  assert.equal((await apply(RULE.replace(/verbs: .*/, 'verbs: [ca]'))).value.warnings.length, 0, 'whoever still invites alone needs no old one')
+  const dry = await apply(RULE, { dryRun: true })
+  assert.match(dry.value.warnings[0]!.message, /is closed: erik\./)
+  assert.equal(await enrol(erik), undefined, 'to look closes nothing')
+  assert.match((await apply(RULE)).value.warnings[0]!.message, /is closed: erik\./)
+  assert.equal(await enrol(erik), 'invitation_invalid')
+  assert.deepEqual(records.at(-1)?.type === undefined ? [] : records.findLast(({ type }) => type === 'documents.applied')?.data?.invitationsClosed, ['erik'])
+  const left = await store.db.selectFrom('invitations').select('kind').execute()
+  assert.deepEqual(left, [{ kind: 'join' }], 'an agent says yes to nothing')
+  assert.match(bot, /chaperone:/)
+})

@@ -11,7 +11,9 @@ import type { Lease } from '../store/lease.ts'
 import type { Store, Write } from '../store/store.ts'
 import { holdersOf, lostVerb } from './administrators.ts'
 import { digestOf, keyOf, type Step, toChange } from './diff.ts'
-import { type PlanParts, plan, stateSaid, type Wish } from './plan.ts'
+import { meaningOf } from './meaning.ts'
+import { closedWarning, closeInvitations, closesInvitations, openInvitations } from './open-invitations.ts'
+import { type Plan, type PlanParts, plan, stateSaid, type Wish } from './plan.ts'
 import { loadSnapshot, type Snapshot } from './stored.ts'
 import type { Applied, Applier, Change, DocumentKinds, ParsedDocument } from './types.ts'
 import { worldOf } from './world.ts'
@@ -55,33 +57,41 @@ export async function deleteDocument(parts: DocumentsParts, by: Applier, kind: s
 
 export const removal = (kind: string, name: string): Wish => ({ documents: [], remove: [keyOf({ kind, name })] })
 
-/** What would be done now and with what: `digest` is another one when a document differs, or what it is compared with. Throws as the doing of it. */
+/**
+ * What would be done now and with what, and what it comes to: `digest` is another one when a document differs, or what it is compared
+ * with, or what it means. Throws as the doing of it.
+ */
 export async function exactChange(
   parts: DocumentsParts,
   by: Applier,
   wish: Wish,
-): Promise<{ readonly digest: string; readonly changes: readonly Change[] }> {
-  const { steps } = plan(parts, await loadSnapshot(parts.store.db), wish, by, parts.clock.now())
-  return { digest: exactDigest(steps), changes: steps.filter(({ op }) => op !== 'unchanged').map((step) => toChange(step, parts.kinds)) }
+): Promise<{ readonly digest: string; readonly changes: readonly Change[]; readonly meaning: ReturnType<typeof meaningOf> }> {
+  const planned = plan(parts, await loadSnapshot(parts.store.db), wish, by, parts.clock.now())
+  const changes = planned.steps.filter(({ op }) => op !== 'unchanged').map((step) => toChange(step, parts.kinds))
+  return { digest: exactDigest(parts, planned), changes, meaning: meaningOf(parts, planned.steps, planned.before, planned.after) }
 }
 
 async function carryOut(parts: DocumentsParts, by: Applier, wish: Wish, dryRun: boolean, approved: string | undefined): Promise<Applied> {
   const { store, audit, lease, clock, kinds } = parts
   const planned = plan(parts, await loadSnapshot(store.db), wish, by, clock.now())
-  if (approved !== undefined && exactDigest(planned.steps) !== approved)
+  const assertApproved = (now: Plan) => {
+    if (approved === undefined || exactDigest(parts, now) === approved) return
     throw new ChaperoneError(
       'conflict',
-      'What was approved has changed in the meantime: somebody else changed these documents. Nothing was applied.',
-      {
-        fix: 'Apply again: it is asked about anew.',
-      },
+      'What was approved has changed in the meantime: somebody else changed these documents, or who gains what by them. Nothing was applied.',
+      { fix: 'Apply again: it is asked about anew.' },
     )
+  }
+  assertApproved(planned)
   const changes = planned.steps.map((step) => toChange(step, kinds))
-  if (dryRun || planned.steps.every((step) => step.op === 'unchanged')) return { changes, warnings: planned.warnings }
+  const closing = closesInvitations(planned.steps)
+  const closed = closing ? await openInvitations(store.db, clock.now()) : []
+  const warnings = [...planned.warnings, ...(closing && closed.length > 0 ? [closedWarning(closing, wish, closed)] : [])]
+  if (dryRun || planned.steps.every((step) => step.op === 'unchanged')) return { changes, warnings }
 
   // The record comes first (rule 3). It cannot stand inside the transaction: on SQLite the audit writer needs the same
   // write lock. So what was recorded is planned again inside it, and anything else is a conflict.
-  const recorded = await audit.append(draftOf(by, changes))
+  const recorded = await audit.append(draftOf(by, changes, closed))
   let epoch: number
   try {
     ;({ epoch } = await store.reduce(async (trx) => {
@@ -92,7 +102,9 @@ async function carryOut(parts: DocumentsParts, by: Applier, wish: Wish, dryRun: 
           fix: 'Apply again.',
         })
       }
+      assertApproved(again)
       await write(trx, again.steps, by, clock.now())
+      if (closing) await closeInvitations(trx)
       if (again.steps.some(({ kind, op }) => kind === 'directory' && op !== 'unchanged')) await assertAdministratorLeft(parts, trx, was)
     }))
   } catch (error) {
@@ -102,7 +114,7 @@ async function carryOut(parts: DocumentsParts, by: Applier, wish: Wish, dryRun: 
   }
   await lease.noticed(epoch)
   await lease.confirmed(epoch)
-  return { changes, warnings: planned.warnings, epoch }
+  return { changes, warnings, epoch }
 }
 
 /** What directories give was worked out anew while it was written, from groups that no plan knows. Throws `conflict`. */
@@ -119,10 +131,11 @@ async function assertAdministratorLeft({ vocabularies, chaperone, clock }: Docum
 const essence = (steps: readonly Step[]) =>
   canonicalJson(steps.map(({ op, kind, name, before, after }) => [op, kind, name, before ? digestOf(before) : null, after ? digestOf(after) : null]))
 
-/** sha256 hex of what is changed; what stays as it is, is no part of it. */
-const exactDigest = (steps: readonly Step[]): string =>
+/** sha256 hex of what is changed, and of what that means to whom; what stays as it is, is no part of it. */
+const exactDigest = (parts: DocumentsParts, { steps, before, after }: Plan): string =>
   createHash('sha256')
     .update(essence(steps.filter(({ op }) => op !== 'unchanged')))
+    .update(canonicalJson(meaningOf(parts, steps, before, after)))
     .digest('hex')
 
 const whoDid = ({ actor, chain, session }: Applier): Pick<Draft, 'actor' | 'chain' | 'session'> => ({
@@ -134,7 +147,7 @@ const whoDid = ({ actor, chain, session }: Applier): Pick<Draft, 'actor' | 'chai
 /** A leaf is small (decision 3.6): the first names stand in it, the whole diff lies beside it. */
 const NAMES_IN_LEAF = 100
 
-function draftOf(by: Applier, changes: readonly Change[]): Draft {
+function draftOf(by: Applier, changes: readonly Change[], closed: readonly string[]): Draft {
   const changed = changes.filter((change) => change.op !== 'unchanged')
   const text = changed.map(({ op, kind, name, diff = '' }) => `${op} ${kind}/${name}\n${diff}`).join('\n')
   return {
@@ -145,6 +158,7 @@ function draftOf(by: Applier, changes: readonly Change[]): Draft {
       created: changed.filter((change) => change.op === 'create').length,
       updated: changed.filter((change) => change.op === 'update').length,
       deleted: changed.filter((change) => change.op === 'delete').length,
+      ...(closed.length === 0 ? {} : { invitationsClosed: closed.slice(0, NAMES_IN_LEAF) }),
     },
     bodies: [{ name: 'diff', bytes: text }],
   }

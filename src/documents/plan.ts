@@ -31,6 +31,8 @@ export interface Wish {
 export interface Plan {
   readonly steps: readonly Step[]
   readonly warnings: readonly Problem[]
+  readonly before: World
+  readonly after: World
 }
 
 /** Documents that do not fit: the error carries each fault with its place. */
@@ -80,7 +82,7 @@ export function plan({ vocabularies, chaperone }: PlanParts, snapshot: Snapshot,
     ...(lost ? [lost] : []),
   ].map((fault) => placed(fault, places))
   if (problems.some((problem) => problem.level === 'error')) throw new InvalidDocuments(problems)
-  return { steps, warnings: problems }
+  return { steps, warnings: problems, before, after }
 
   /** Of what is written now; what was applied earlier has been warned of then. */
   function dead(world: World): CrossFault[] {

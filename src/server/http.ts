@@ -10,6 +10,7 @@ import type { Oauth } from '../signin/oauth/oauth.ts'
 import { challenge, mcpServerIn, readsOnly, resourceUrl } from '../signin/oauth/resources.ts'
 import type { Caller, Callers } from './callers.ts'
 import type { Metrics } from './metrics.ts'
+import { assertSingle } from './single-headers.ts'
 
 export interface HttpParts {
   readonly callers: Callers
@@ -59,6 +60,7 @@ export function httpHandler(listener: Listener, parts: HttpParts): RequestListen
   const here = () => (listener === 'data' ? places.data : places.web)
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    assertSingle(request)
     balancers?.note(request)
     const path = (request.url ?? '/').split('?', 1)[0]!
     // Before anybody is identified: neither a certificate nor a token says anything here.

@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { setIdentityState } from '../identity/directory.ts'
 import type { LiveSession } from '../identity/types.ts'
 import { type Lies, softAuthenticator } from './authenticator.fixture.ts'
+import { keepFlows } from './directory/flows.ts'
 import { browserPlace, told } from './place.fixture.ts'
 import { fromBase32, stepAt, totpCode } from './totp.ts'
 
@@ -44,6 +45,18 @@ test('a passkey is enrolled, signs in by itself, and is on record', async (t) =>
   const kinds = records.filter(({ data }) => JSON.stringify(data ?? {}).includes('passkey')).map(({ type }) => type)
   assert.deepEqual(kinds, ['factor.enrolled', 'factor.used'])
   assert.equal((await store.db.selectFrom('challenges').select('id').execute()).length, 0, 'questions are used up')
+})
+
+test('whoever is on his way to a directory is not stopped by an answer to another question', async (t) => {
+  const { passkeys, key, store, clock } = await withPasskey(t)
+  const flows = keepFlows(store, () => clock.now())
+  const flow = { directory: 'company', issuer: 'https://id.example', clientId: 'c', redirect: 'https://here', nonce: 'n', verifier: 'v' }
+  const { state, cookie } = await flows.begin({ ...flow, next: '/requests', fresh: false })
+  const challenge = state.split('.')[0]!
+  // His address says the id; and what the authenticator signs then holds no challenge at all.
+  for (const asked of ['', undefined as never])
+    await assert.rejects(passkeys.signIn({ challenge, response: key.get(asked) }, PLACE), { code: 'factor_invalid' })
+  assert.equal((await flows.take(state, cookie.secret)).directory, 'company')
 })
 
 test('a passkey is added only with a second factor of the last five minutes, by a person himself, and ten at most', async (t) => {

@@ -96,6 +96,12 @@ const attestation = z.object({
   response: z.object({ clientDataJSON: text, attestationObject: text, transports: z.array(z.string().max(32)).max(8).nullish() }),
 })
 
+interface SignInQuestion {
+  readonly for: 'sign-in'
+  readonly challenge: string
+}
+const isSignIn = (data: unknown): data is SignInQuestion => (data as { readonly for?: unknown }).for === 'sign-in'
+
 /** Loaded when somebody uses a passkey: 150 ms that the start does not need. */
 const webauthn = () => import('@simplewebauthn/server')
 
@@ -233,15 +239,15 @@ export function openPasskeys({ store, sessions, browsers, audit, clock, trustDom
     async startSignIn({ rpId }) {
       const { generateAuthenticationOptions } = await webauthn()
       const options = await generateAuthenticationOptions({ rpID: rpId, userVerification: 'required' })
-      const challenge = await challenges.put(undefined, { challenge: options.challenge })
+      const challenge = await challenges.put(undefined, { for: 'sign-in', challenge: options.challenge })
       return { challenge, options }
     },
 
     signIn(answer, place, coming) {
       const data = { how: 'passkey' }
       return recorded('credential.refused', { data }, async () => {
-        // Strangers are asked nothing but this.
-        const asked = (await challenges.take(undefined, answer.challenge)) as { challenge: string }
+        // Strangers on their way to a directory stand among these questions as well, and whoever knows the address of one must not end it.
+        const asked = (await challenges.take(undefined, answer.challenge, isSignIn)) as SignInQuestion
         const key = await check(answer, asked.challenge, place, undefined, { data })
         const identity = await findIdentity(store.db, { id: key.identity_id })
         if (identity?.kind !== 'user' || identity.state !== 'active') throw refused()

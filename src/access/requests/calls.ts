@@ -164,7 +164,8 @@ export function openCalls(parts: CallsParts): Calls {
         await expireStale(trx, request.identityId, digest)
         return book.add(trx, request)
       })
-      return { parked: parked(made) }
+      const instead = await overtaken(made, call.wish)
+      return { parked: { ...parked(made), ...(instead === undefined ? {} : { instead }) } }
     } catch (error) {
       const other = error instanceof ChaperoneError && error.code === 'conflict' ? await known(asked) : undefined
       if (!other) throw error
@@ -172,6 +173,28 @@ export function openCalls(parts: CallsParts): Calls {
       await audit.append({ type: 'request.ended', request: request.id, data: { request: request.id, state: 'withdrawn', instead: other.id } })
       return answerOf(other, asked)
     }
+  }
+
+  /** What was asked about the same wish when it meant something else. The id of one that was approved. */
+  const overtaken = async (made: AccessRequest, wish: string | undefined): Promise<string | undefined> => {
+    if (wish === undefined) return undefined
+    const open = await book.where((rows) =>
+      rows.where('identity_id', '=', made.identityId).where('kind', '=', 'call').where('state', 'in', ['pending', 'approved']),
+    )
+    let approved: string | undefined
+    for (const before of open) {
+      if (before.kind !== 'call' || before.body.wish !== wish || before.id === made.id) continue
+      const state = before.state === 'approved' ? 'revoked' : 'withdrawn'
+      const reason = `it comes to something else by now, and is asked about anew as ${made.id}`
+      await audit.append({ type: 'request.ended', request: before.id, data: { request: before.id, state, reason, instead: made.id } })
+      try {
+        await commit(state, (trx) => book.change(trx, before, { state, outcome: reason }))
+        if (state === 'revoked') approved = before.id
+      } catch (error) {
+        if (!(error instanceof ChaperoneError && error.code === 'conflict')) throw error
+      }
+    }
+    return approved
   }
 
   /** One that nobody answered in time and no sweep has met yet would stand in the way of the new question. */
@@ -257,6 +280,7 @@ function wishOf(
     rules: asks.map((ask) => ask.rule),
     shown: storedOf(call.shown, masker),
     ...(call.fleeting ? { fleeting: true } : {}),
+    ...(call.wish === undefined ? {} : { wish: call.wish }),
   }
 }
 

@@ -7,8 +7,10 @@ import pg from 'pg'
 import { startPostgres } from '../../demo/postgres.ts'
 import { toChaperoneError } from '../../errors.ts'
 import { accessSuite } from './access-suite.ts'
+import { answersSuite } from './answers-suite.ts'
 import { callsSuite } from './calls-suite.ts'
 import { modelSuite } from './model-suite.ts'
+import { seenSuite } from './seen-suite.ts'
 import { waitingSuite } from './waiting-suite.ts'
 
 const dir = await mkdtemp(join(tmpdir(), 'chaperone-requests-'))
@@ -33,4 +35,6 @@ const options = 'stop' in server ? {} : { skip: `no PostgreSQL here: ${server.me
 callsSuite('PostgreSQL', place, options)
 waitingSuite('PostgreSQL', place, options)
 accessSuite('PostgreSQL', place, options)
+answersSuite('PostgreSQL', place, options)
+seenSuite('PostgreSQL', place, options)
 modelSuite('PostgreSQL', place, { ...options, runs: 5 })

@@ -43,6 +43,8 @@ export interface CallWish {
   readonly shown: readonly ShownPart[]
   /** The values in it are not to be kept: what is shown is erased once the question is over. */
   readonly fleeting?: true
+  /** as in `ExactCall` */
+  readonly wish?: string
 }
 
 /** `cut`: it is not all of it. `erased`: it was not kept once the question was over; the digest is missing where values are not to be kept. */

@@ -39,6 +39,15 @@ export function makeAdapter({ store, clock, clients, grants, answering }: Adapte
           else await grants.reused(id)
         },
       }
+    if (model === 'ReplayDetection')
+      return {
+        ...records,
+        upsert: (id, payload, expiresIn) =>
+          records.upsert(id, payload, expiresIn).catch((error: unknown) => {
+            if (!(error instanceof ChaperoneError) || error.code !== 'conflict') throw error
+            throw new errors.InvalidClientAuth('client assertion tokens must only be used once')
+          }),
+      }
     if (model !== 'RefreshToken' && model !== 'AuthorizationCode') return records
     return {
       ...records,

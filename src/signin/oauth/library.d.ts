@@ -39,6 +39,7 @@ declare module 'oidc-provider' {
     readonly route: string
     readonly client: Client
     readonly params: Record<string, unknown>
+    readonly issuer: string
     readonly result?: { readonly consent?: { readonly grantId?: string } }
     readonly entities: {
       readonly RefreshToken?: { readonly grantId: string; readonly scope?: string; readonly resource?: string | readonly string[] }
@@ -68,6 +69,10 @@ declare module 'oidc-provider' {
     }
     class InvalidClient extends OIDCProviderError {
       constructor(description?: string, detail?: string)
+    }
+    /** The client is told only that it could not be authenticated. */
+    class InvalidClientAuth extends OIDCProviderError {
+      constructor(detail?: string)
     }
     class InvalidClientMetadata extends OIDCProviderError {
       constructor(description?: string, detail?: string)

@@ -7,6 +7,7 @@ import { manualClock } from '../../clock.ts'
 import { startPostgres } from '../../demo/postgres.ts'
 import { toChaperoneError } from '../../errors.ts'
 import { openStore } from '../../store/open.ts'
+import { makeAdapter } from './adapter.ts'
 import { openRecords, sweepRecords } from './records.ts'
 
 const dir = await mkdtemp(join(tmpdir(), 'chaperone-records-'))
@@ -43,6 +44,16 @@ for (const dialect of ['sqlite', 'postgres'] as const) {
       const both = await Promise.allSettled([1, 2, 3].map(() => records.consume('twice')))
       assert.equal(both.filter(({ status }) => status === 'fulfilled').length, 1)
       assert.ok((await records.find('twice'))?.consumed)
+    })
+
+    test('a signature that was used is written down by one of all who bring it at the same moment, and again when it is over', async (t) => {
+      const { store, clock } = await open(t)
+      const bring = () => makeAdapter({ store, clock, answering: () => undefined } as never)('ReplayDetection').upsert('once', { iss: 'job' }, 60)
+      const all = await Promise.allSettled([1, 2, 3].map(bring))
+      assert.equal(all.filter(({ status }) => status === 'fulfilled').length, 1)
+      for (const one of all) if (one.status === 'rejected') assert.equal((one.reason as { error: string }).error, 'invalid_client')
+      clock.advance(60_000)
+      await bring()
     })
 
     test('is over at its time, and thrown away then', async (t) => {

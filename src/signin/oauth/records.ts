@@ -17,6 +17,7 @@ export interface StoredPayload {
 
 /** One kind of record of the OAuth server, as the library wants to keep it. */
 export interface Records {
+  /** Throws `conflict` for what may be written once and was. */
   upsert(id: string, payload: StoredPayload, expiresIn?: number): Promise<void>
   find(id: string): Promise<StoredPayload | undefined>
   findByUid(uid: string): Promise<StoredPayload | undefined>
@@ -33,6 +34,9 @@ const MOST_INTERACTIONS = 10_000
 const OF_NETWORK = 100
 const OF_SITE = 200
 const OPEN_TO_STRANGERS: ReadonlySet<string> = new Set(['Interaction'])
+
+/** The library looks for it, and then writes: of two that look at the same moment, on however many nodes, one may write. */
+const ONCE: ReadonlySet<string> = new Set(['ReplayDetection'])
 
 /** Only the hash of what a client holds is kept: whoever reads the store, or its backup, has no code and no refresh token. */
 const hashed = (id: string) => createHash('sha256').update(id).digest('hex')
@@ -120,12 +124,17 @@ export function openRecords(store: Store, clock: Clock, model: string, from: () 
       const { model: _model, id: _id, consumed_at: _consumed, network: _network, ...changed } = values
       await store.write(async (trx) => {
         const network = OPEN_TO_STRANGERS.has(model) ? await placeFor(trx, values.id) : null
-        await trx
+        // From our own pages it is written again with the answer of its person.
+        const again = from() === undefined ? { ...changed, network: null } : changed
+        const { numInsertedOrUpdatedRows } = await trx
           .insertInto('oauth_records')
           .values({ ...values, network })
-          // From our own pages it is written again with the answer of its person.
-          .onConflict((conflict) => conflict.columns(['model', 'id']).doUpdateSet(from() === undefined ? { ...changed, network: null } : changed))
-          .execute()
+          .onConflict((conflict) => {
+            const written = conflict.columns(['model', 'id']).doUpdateSet(again)
+            return ONCE.has(model) ? written.where('oauth_records.expires_at', '<=', clock.now()) : written
+          })
+          .executeTakeFirstOrThrow()
+        if (numInsertedOrUpdatedRows !== 1n) throw new ChaperoneError('conflict', 'It was used already.')
       })
     },
     async find(id) {

@@ -52,8 +52,10 @@ export function readResource(web: string, text: string): McpResource | undefined
   const url = URL.parse(text)
   if (!url) return undefined
   const found = mcpServerIn(url.pathname)
-  // Compared as it was sent: scheme and host may be written in capitals (RFC 9728 section 3.3), nothing else may differ.
-  return found && url.href === resourceUrl(web, found.name) ? { server: found.name } : undefined
+  // Compared as it was sent: scheme and host may be written in capitals (RFC 9728 section 3.3), and the port that goes without saying may be
+  // said. Nothing else may differ, also what a URL parser puts right (`/./`, `\`, spaces): the next one would read another address in it.
+  const sent = text.replace(/^https:\/\/[^/]*/i, (at) => (web.endsWith(':443') ? at : at.replace(/:443$/, '')).toLowerCase())
+  return found && sent === resourceUrl(web, found.name) ? { server: found.name } : undefined
 }
 
 /** Of an address of the listener where certificates are shown, the same at the web listener: one resource has one audience, whichever of its two addresses a client was given. */

@@ -1,6 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto'
 import type { Context, Interaction } from 'oidc-provider'
 import { errors, interactionPolicy } from 'oidc-provider'
+import type { Clock } from '../../clock.ts'
+import { faultOfClientProof } from './client-proof.ts'
 import { type Holder, uriOf } from './holder.ts'
 import type { Records } from './records.ts'
 import { canonical, readResource, resourceUrl, SCOPES } from './resources.ts'
@@ -16,6 +18,7 @@ export interface SettingsParts {
   /** the listener where certificates are shown */
   readonly data: string
   readonly trustDomain: string
+  readonly clock: Clock
   /** signs the cookies */
   readonly cookieKey: string
   /** whether clients may register themselves */
@@ -31,7 +34,19 @@ export interface SettingsParts {
 }
 
 /** What of the library is on, and how: everything that could be decided by a client is decided here. */
-export function settingsOf({ web, data, trustDomain, cookieKey, registration, fetch, adapter, holder, mint, mayRefresh }: SettingsParts): object {
+export function settingsOf({
+  web,
+  data,
+  trustDomain,
+  clock,
+  cookieKey,
+  registration,
+  fetch,
+  adapter,
+  holder,
+  mint,
+  mayRefresh,
+}: SettingsParts): object {
   const { Check, Prompt } = interactionPolicy
   // Each authorization is answered by a person on our page: any program on his computer can send him here in a client's name.
   const policy = [
@@ -101,6 +116,10 @@ export function settingsOf({ web, data, trustDomain, cookieKey, registration, fe
     clientAuthMethods: ['none', 'private_key_jwt', 'tls_client_auth'],
     clientDefaults: { response_modes: ['query'], token_endpoint_auth_method: 'none', id_token_signed_response_alg: 'ES256' },
     enabledJWA: { clientAuthSigningAlgValues: ['ES256', 'EdDSA', 'Ed25519', 'PS256', 'RS256'], idTokenSigningAlgValues: ['ES256'] },
+    assertJwtClientAuthClaimsAndHeader({ oidc }: Context, claims: Readonly<Record<string, unknown>>, header: Readonly<Record<string, unknown>>) {
+      const fault = faultOfClientProof(claims, header, { issuer: oidc.issuer, now: clock.now() })
+      if (fault !== undefined) throw new errors.InvalidClientAuth(fault)
+    },
     pkce: { required: () => true },
     clientBasedCORS: () => true,
     conformIdTokenClaims: true,

@@ -154,7 +154,7 @@ export class OldSseUpstream implements Upstream {
   async #response(message: UpstreamMessage): Promise<void> {
     const found = this.#flights.take(message)
     if (!found) {
-      this.#parts.log('mcp.upstream.stray', { server: this.#parts.name, id: message.id })
+      if (!this.#flights.late(message)) this.#parts.log('mcp.upstream.stray', { server: this.#parts.name, id: message.id })
       return
     }
     const { message: asked, owner } = found.waiting
@@ -210,7 +210,7 @@ export class OldSseUpstream implements Upstream {
     if (permit.signal.aborted) throw permit.signal.reason
     const { promise, resolve } = Promise.withResolvers<Outcome | ChaperoneError>()
     const cancel = (why: ChaperoneError) => {
-      if (!this.#flights.drop(waiting)) return
+      if (!this.#flights.giveUp(waiting)) return
       if (message.method !== 'initialize' && !this.#over) void this.#tell(cancellation(waiting.id, why.code))
       resolve(why)
     }

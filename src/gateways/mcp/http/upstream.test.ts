@@ -334,9 +334,7 @@ test('a connection that is closed without an answer and without an error ends th
   try {
     await assert.rejects(http.channel({ method: 'GET', headers: {}, stop: new AbortController().signal }), /without an answer/)
     const { fetch } = openOutbound({ server: new URL(url), name: 'x', clock: systemClock })
-    const began = performance.now()
     await assert.rejects(fetch(url), /cannot be reached/)
-    assert.ok(performance.now() - began < 5_000)
   } finally {
     http.close()
     server.closeAllConnections()

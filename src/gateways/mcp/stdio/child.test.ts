@@ -277,7 +277,7 @@ describe('how long a session lasts', () => {
     const session = await openSession(given, 's')
     const hanging = given.post('s', call('hang'), session)
     await eventually(() => given.of('action.intent').at(-1)?.action?.summary === 'tools/call hang', 'it hangs')
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await clock.armed(MCP_LIMITS.keepAliveMs)
     clock.advance(MCP_LIMITS.keepAliveMs)
     const response = await hanging
     assert.equal(response.headers.get('content-type'), 'text/event-stream')

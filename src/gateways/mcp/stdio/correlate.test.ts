@@ -54,6 +54,19 @@ describe('ids of clients and ids of ours', () => {
     )
   })
 
+  test('the first answer to what was given up is late; a second one, and one to what was answered, is not', () => {
+    const given = new Correlator<string>()
+    const [gone, done] = [7, 8].map((id) => given.add(read(`{"jsonrpc":"2.0","id":${id},"method":"ping"}`), 'me').waiting)
+    const answer = (id: number) => readUpstream(`{"jsonrpc":"2.0","id":${id},"result":{}}`)
+    given.take(answer(done!.id))
+    assert.equal(given.giveUp(done!), false)
+    assert.equal(given.late(answer(done!.id)), false)
+    assert.equal(given.giveUp(gone!), true)
+    assert.equal(given.take(answer(gone!.id)), undefined)
+    assert.equal(given.late(answer(gone!.id)), true)
+    assert.equal(given.late(answer(gone!.id)), false)
+  })
+
   test('one answer, given to another', () => {
     assert.equal(answerFor(readUpstream('{"jsonrpc":"2.0","result":{},"id":3}'), '"other"'), '{"jsonrpc":"2.0","result":{},"id":"other"}')
   })

@@ -15,6 +15,9 @@ export interface Waiting<T> {
   readonly owner: T
 }
 
+/** What is remembered of requests that nobody waits for; an answer to an older one counts as one to nothing. */
+const MOST_GIVEN_UP = 1_000
+
 /**
  * Turns the ids of clients into ids of ours and back, where several clients, or several requests under one id, share one
  * channel to a server (stdio, HTTP+SSE). Our ids are never used twice, so an answer can reach only the request that it
@@ -23,6 +26,8 @@ export interface Waiting<T> {
 export class Correlator<T> {
   /** By rising ids. No Map: each request passes through, and what left it would stay in memory (see src/bag.ts). */
   #waiting: Waiting<T>[] = []
+  /** Ids of requests that went upstream and nobody waits for any more: many servers answer what was cancelled all the same. */
+  readonly #givenUp = new Set<number>()
   #next = 1
 
   get size(): number {
@@ -61,6 +66,19 @@ export class Correlator<T> {
     if (this.#waiting[at] !== waiting) return false
     this.#waiting.splice(at, 1)
     return true
+  }
+
+  /** As {@link drop}, of what the server was asked: its answer may come yet. */
+  giveUp(waiting: Waiting<T>): boolean {
+    if (!this.drop(waiting)) return false
+    this.#givenUp.add(waiting.id)
+    if (this.#givenUp.size > MOST_GIVEN_UP) this.#givenUp.delete(this.#givenUp.values().next().value!)
+    return true
+  }
+
+  /** Whether a response that answers nobody is only late: the one to a request that was given up. A second one is not. */
+  late({ id }: UpstreamMessage): boolean {
+    return typeof id === 'number' && this.#givenUp.delete(id)
   }
 
   /** A response: the request that it answers, which from now on is answered, and its text under the client's id. Undefined: it answers nobody. */

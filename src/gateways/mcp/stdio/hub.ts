@@ -144,7 +144,7 @@ export class Hub {
     const { waiting, text } = this.#flights.add(message, flight)
     const sent = this.#isAnsweredHere(waiting) ? undefined : onOneLine(text)
     const cancel = (why: ChaperoneError) => {
-      if (!this.#flights.drop(waiting)) return
+      if (!this.#flights.giveUp(waiting)) return
       if (message.method !== 'initialize') this.#tell(cancellation(waiting.id, why.code))
       resolve(why)
     }
@@ -311,7 +311,8 @@ export class Hub {
     const joined = this.#handshake.answered(message)
     const found = this.#flights.take(message)
     if (!found && !joined) {
-      if (!this.#shared.expects(message.id)) this.#parts.log('mcp.child.stray', { server: this.#parts.name, id: message.id })
+      if (!this.#shared.expects(message.id) && !this.#flights.late(message))
+        this.#parts.log('mcp.child.stray', { server: this.#parts.name, id: message.id })
       return
     }
     this.#answered = true

@@ -194,7 +194,7 @@ test('whoever waits for a change waits for those before him, and not for all tha
   const settled = held.settled().then(() => 'settled')
   // With each look one more change is announced.
   state.pass = () => held.stale()
-  const ever = new Promise((done) => setTimeout(done, 1_000, 'waits'))
+  const ever = new Promise((done) => setTimeout(done, 20_000, 'waits').unref())
   assert.equal(await Promise.race([settled, ever]), 'settled')
   state.pass = () => {}
   await held.settled()
