@@ -142,6 +142,11 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
   })
   const link = (request: string) => `https://${NAME}:7444/requests/${request}`
   const chaperone = chaperoneResource(NAME)
+  let isOver = false
+  const failed = (error: unknown) => {
+    // What is still under way when the store closes is nobody's fault.
+    if (!isOver) throw error
+  }
   const requests = openRequests({
     store,
     state,
@@ -151,9 +156,7 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     link,
     masker: createMasker(),
     raised: async (epoch) => void (await lease.confirmed(epoch)),
-    failed(error) {
-      throw error
-    },
+    failed,
   })
   const guard = makeGuard({
     state,
@@ -161,9 +164,7 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
     audit: writer ?? audit,
     clock,
     calls: requests.calls,
-    outcomeLost: (error) => {
-      throw error
-    },
+    outcomeLost: failed,
   })
   lease.onEpoch(async (epoch) => {
     await state.refresh(epoch)
@@ -256,6 +257,7 @@ export async function openHouse(t: TestContext, options: { readonly record?: 're
   }
   const api = createApi(parts)
   t.after(async () => {
+    isOver = true
     api.close()
     requests.close()
     await notifications.close()

@@ -1,8 +1,8 @@
 import type { Database, Write } from '../store/store.ts'
+import type { Step } from './diff.ts'
 import { verbRules } from './grants.ts'
 import type { Wish } from './plan.ts'
 import type { Problem } from './types.ts'
-import type { Step } from './diff.ts'
 
 /**
  * The step by which nobody invites alone any more, if there is one. With what was made before it one person could still come in as

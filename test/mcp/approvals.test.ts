@@ -471,13 +471,11 @@ describe('a legacy client whose call a human must approve', () => {
         body: JSON.stringify(call(more)),
         signal: leave.signal,
       }).catch(() => {})
-      await eventually(() => asked() > before, 'the question')
+      await eventually(() => asked() > before && given.waiting === 1, 'the question')
       leave.abort()
       await left
       const request = await pending(given)
-      // What runs for nobody is settled at once: the gateway's own end of the wait is what is waited for.
-      await eventually(() => given.guard.open === 0, 'nothing is open')
-      await new Promise((resolve) => setTimeout(resolve, 50))
+      await eventually(() => given.waiting === 0, 'the gateway has seen that nobody waits')
       await given.decide(request, 'approved')
       assert.equal(upstream.calls('write'), 0)
       const answer = era === 'legacy' ? await answerOf(await given.post('s', call(), session)) : await modern(given, { requestState })

@@ -48,8 +48,8 @@ export function openChanges({
   /** who waits for an answer only while rights are what they were */
   const wary = new Set<() => void>()
   let rights = 0
-  /** what was told of each request: time of the change and state */
-  const told = new Map<string, { readonly at: number; readonly request: AccessRequest }>()
+  /** what is known of each request: time of the change and state, and whether somebody was told of it */
+  const told = new Map<string, { readonly at: number; readonly request: AccessRequest; readonly heard: boolean }>()
   let looking = false
   let closed = false
   let cancel = () => {}
@@ -57,8 +57,9 @@ export function openChanges({
   const tell = (event: RequestEvent): void => {
     const { request } = event
     const before = told.get(request.id)
-    if (before && before.at >= request.updatedAt) return
-    if (looking) told.set(request.id, { at: request.updatedAt, request })
+    // The first look may have found it stored, and taken it for old, before whoever made it could tell of it.
+    if (before?.heard && before.at >= request.updatedAt) return
+    if (looking) told.set(request.id, { at: request.updatedAt, request, heard: true })
     for (const see of [...watchers]) {
       try {
         see(event)
@@ -71,9 +72,10 @@ export function openChanges({
   const look = async (silently: boolean): Promise<void> => {
     const since = (await store.now()) - OVERLAP_MS
     for (const request of await book.changedSince(since)) {
-      if (silently) {
-        if (!told.has(request.id)) told.set(request.id, { at: request.updatedAt, request })
-      } else tell({ type: typeOf(told.get(request.id)?.request, request), request })
+      const before = told.get(request.id)
+      if (before && before.at >= request.updatedAt) continue
+      if (silently) told.set(request.id, { at: request.updatedAt, request, heard: false })
+      else tell({ type: typeOf(before?.request, request), request })
     }
     for (const [id, { at }] of told) if (at < since) told.delete(id)
   }

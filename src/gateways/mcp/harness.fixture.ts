@@ -65,6 +65,8 @@ export interface Harness {
   setRole(role: unknown): void
   /** Requests about calls, oldest first. */
   asked(): Promise<AccessRequest[]>
+  /** Calls that wait for an answer now. */
+  readonly waiting: number
   /** Answers one, as an approver would; who may is proven elsewhere. */
   decide(id: string, verdict: 'approved' | 'denied', reason?: string): Promise<void>
   /** Ends everything that hangs on the session, as a lock would. */
@@ -175,11 +177,27 @@ export async function harness(world: World): Promise<Harness> {
       return audit.append(draft)
     },
   }
+  let isOver = false
   const failed = (error: unknown) => {
-    throw error
+    // What is still under way when the store closes is nobody's fault.
+    if (!isOver) throw error
   }
   const book = openBook(store, clock)
   const changes = openChanges({ store, book, clock, failed })
+  let waiting = 0
+  const requests: Pick<typeof changes, 'decided' | 'rights'> = {
+    get rights() {
+      return changes.rights
+    },
+    async decided(...wait) {
+      waiting++
+      try {
+        return await changes.decided(...wait)
+      } finally {
+        waiting--
+      }
+    },
+  }
   const calls = openCalls({
     ...{ store, book, changes, audit, clock, failed },
     voters: DANA_ALONE,
@@ -193,9 +211,7 @@ export async function harness(world: World): Promise<Harness> {
     lease: { ensure: async () => {} },
     audit,
     clock,
-    outcomeLost(error) {
-      throw error
-    },
+    outcomeLost: failed,
   })
   const pins = openPinBook({
     store,
@@ -215,7 +231,7 @@ export async function harness(world: World): Promise<Harness> {
     handles: openHandles(keyring),
     guard,
     pins,
-    requests: changes,
+    requests,
     resources: {
       find: (kind, name) => state.find(kind, name),
       list: (kind) => state.list(kind),
@@ -270,6 +286,9 @@ export async function harness(world: World): Promise<Harness> {
       state = stateOf(role, state.epoch + 1)
       guard.review()
     },
+    get waiting() {
+      return waiting
+    },
     asked: async () => (await book.list({ kind: 'call' })).reverse(),
     async decide(id, verdict, reason) {
       const now = clock.now()
@@ -299,6 +318,7 @@ export async function harness(world: World): Promise<Harness> {
       }),
     async close() {
       await gateway.close()
+      isOver = true
       changes.close()
       server.closeAllConnections()
       server.close()

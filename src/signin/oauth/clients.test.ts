@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import type { Resources } from '../../access/types.ts'
-import { systemClock } from '../../clock.ts'
+import { type Clock, manualClock, systemClock } from '../../clock.ts'
+import { ChaperoneError } from '../../errors.ts'
 import { openStore } from '../../store/open.ts'
 import { type Outgoing, openOutgoing } from '../../vault/outbound.ts'
 import { agentSegment, documentUrl, openClients, readDocument } from './clients.ts'
@@ -14,9 +15,9 @@ import { challenge, metadataAt, metadataUrl, readResource, resourceUrl } from '.
 const ID = 'https://client.example.com/client.json'
 const good = { client_id: ID, client_name: 'Client', redirect_uris: ['http://localhost/callback'] }
 
-async function clients(t: { after(work: () => unknown): void }, outgoing: Outgoing, hosts: readonly string[] = ['*']) {
+async function clients(t: { after(work: () => unknown): void }, outgoing: Outgoing, hosts: readonly string[] = ['*'], clock: Clock = systemClock) {
   const dataDir = await mkdtemp(join(tmpdir(), 'chaperone-clients-'))
-  const store = await openStore({ dataDir }, { clock: systemClock })
+  const store = await openStore({ dataDir }, { clock })
   t.after(async () => {
     await store.close()
     await rm(dataDir, { recursive: true, force: true })
@@ -24,7 +25,7 @@ async function clients(t: { after(work: () => unknown): void }, outgoing: Outgoi
   const resources = { list: () => [] } as Pick<Resources, 'list'>
   const records: unknown[] = []
   const audit = { append: async (draft: unknown) => void records.push(draft) } as never
-  return { records, found: openClients({ store, audit, clock: systemClock, resources, outgoing, hosts, trustDomain: 'test' }) }
+  return { records, found: openClients({ store, audit, clock, resources, outgoing, hosts, trustDomain: 'test' }) }
 }
 
 describe('a metadata document of a client', () => {
@@ -41,6 +42,7 @@ describe('a metadata document of a client', () => {
     ['it names another id', JSON.stringify({ ...good, client_id: `${ID}/` })],
     ['it is not JSON', '<html>'],
     ['it is a list', '[]'],
+    ['it says something twice', `{"redirect_uris":["https://client.example.com/mine"],${JSON.stringify(good).slice(1)}`],
     ['it holds a secret', JSON.stringify({ ...good, client_secret: 'x' })],
     ['it wants a secret', JSON.stringify({ ...good, token_endpoint_auth_method: 'client_secret_basic' })],
     ['it has no redirects', JSON.stringify({ ...good, redirect_uris: [] })],
@@ -128,6 +130,36 @@ describe('what a client id leads to', () => {
     await assert.rejects(found.find(ID), { code: 'malformed' })
     await assert.rejects(found.find(ID), { code: 'malformed' })
     assert.equal(count(), 1)
+  })
+
+  test('counts for an hour beyond its time while its host cannot be reached, and no longer when that takes it back', async (t) => {
+    const clock = manualClock(Date.parse('2026-11-23T10:00:00Z'))
+    let answer: () => Response = () => new Response(JSON.stringify(good), { headers: { 'cache-control': 'max-age=600' } })
+    const { outgoing, count } = answering(() => answer())
+    const { found } = await clients(t, outgoing, ['*'], clock)
+    await found.find(ID)
+    clock.advance(600_000)
+    answer = () => {
+      throw new ChaperoneError('upstream_timeout', 'It did not answer.')
+    }
+    assert.equal((await found.find(ID))?.client_name, 'Client')
+    assert.equal((await found.find(ID))?.client_name, 'Client')
+    assert.equal(count(), 2, 'not asked for again at once')
+    clock.advance(60_000)
+    answer = () => new Response(null, { status: 503 })
+    assert.equal((await found.find(ID))?.client_name, 'Client')
+    clock.advance(60_000)
+    answer = () => new Response(null, { status: 404 })
+    await assert.rejects(found.find(ID), { code: 'malformed' })
+    clock.advance(60_000)
+    answer = () => new Response(null, { status: 503 })
+    await assert.rejects(found.find(ID), { code: 'upstream_unavailable' })
+    clock.advance(60_000)
+    answer = () => new Response(JSON.stringify(good))
+    await found.find(ID)
+    clock.advance(300_000 + 3_600_000)
+    answer = () => new Response(null, { status: 503 })
+    await assert.rejects(found.find(ID), { code: 'upstream_unavailable' })
   })
 
   for (const [name, address] of [

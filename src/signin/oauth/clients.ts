@@ -6,7 +6,8 @@ import { type AgentOauthSpec, isLoopbackRedirect, isRedirect, jwksSchema, type O
 import type { Clock } from '../../clock.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { compileGlob } from '../../encoding/glob.ts'
-import { ChaperoneError } from '../../errors.ts'
+import { parseStrict } from '../../encoding/strict-json.ts'
+import { ChaperoneError, type ReasonCode } from '../../errors.ts'
 import { makeLru } from '../../identity/lru.ts'
 import type { Database, Store, Write } from '../../store/store.ts'
 import type { OauthClientTable } from '../../store/tables-identity.ts'
@@ -58,8 +59,11 @@ export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
 const BY_ITSELF = ['client_credentials', TOKEN_EXCHANGE]
 
 const FRESH = { shortestMs: 5 * 60_000, longestMs: 24 * 3_600_000 }
+/** While its host cannot be reached, what it published last counts for so long beyond its time: else every client of it would lose its sign-in at once. */
+const STALE_MS = 3_600_000
 /** What could not be had is not asked for again for so long: a stranger names the address. */
 const FAILED_MS = 60_000
+const OUT_OF_REACH: ReadonlySet<ReasonCode> = new Set(['upstream_unavailable', 'upstream_timeout'])
 const MOST_BYTES = 32 * 1024
 const FETCH_MS = 5_000
 /** Clients whose documents were fetched; with more, those seen longest ago are forgotten, and fetched again when they come. */
@@ -130,13 +134,15 @@ export function openClients({ store, audit, clock, resources, outgoing, hosts, t
       // Looked at each time: who is no longer trusted is not let in by what was once fetched.
       if (!trusted.some((matches) => matches(url.hostname))) return undefined
       if (row && (row.fresh_until ?? 0) > clock.now()) return JSON.parse(row.metadata) as ClientMetadata
-      const before = failed.get(clientId)
-      if (before && before.until > clock.now()) throw before.error
-      const already = under.get(clientId)
-      if (already) return already
-      const mine = fetched(url, clientId, row).finally(() => under.delete(clientId))
-      under.set(clientId, mine)
-      return mine
+      const last = row && (row.fresh_until ?? 0) + STALE_MS > clock.now() ? (JSON.parse(row.metadata) as ClientMetadata) : undefined
+      try {
+        return await asked(url, clientId, row)
+      } catch (error) {
+        if (last && error instanceof ChaperoneError && OUT_OF_REACH.has(error.code)) return last
+        // It has answered, with something else: what it said before is taken back, whatever happens to it next.
+        if (last) await store.write((trx) => trx.updateTable('oauth_clients').set({ fresh_until: 0 }).where('client_id', '=', clientId).execute())
+        throw error
+      }
     },
 
     agentOf(clientId) {
@@ -179,9 +185,21 @@ export function openClients({ store, audit, clock, resources, outgoing, hosts, t
     },
   }
 
+  /** By one at a time, and not again at once where that failed. */
+  async function asked(url: URL, clientId: string, row: OauthClientTable | undefined): Promise<ClientMetadata> {
+    const before = failed.get(clientId)
+    if (before && before.until > clock.now()) throw before.error
+    const already = under.get(clientId)
+    if (already) return already
+    const mine = fetched(url, clientId, row).finally(() => under.delete(clientId))
+    under.set(clientId, mine)
+    return mine
+  }
+
   async function fetched(url: URL, clientId: string, row: OauthClientTable | undefined): Promise<ClientMetadata> {
     try {
       const answer = await outgoing.fetch({ url, headers: { accept: 'application/json' }, maxBytes: MOST_BYTES, timeoutMs: FETCH_MS })
+      if (answer.status >= 500) throw new ChaperoneError('upstream_unavailable', `${url.origin} answered with status ${answer.status}.`)
       // A redirect is one of the answers that are none: where it leads nobody has looked.
       if (answer.status !== 200) throw unbelieved(clientId, `it was answered with ${answer.status}`)
       const metadata = readDocument(clientId, await answer.text())
@@ -304,9 +322,9 @@ export function documentUrl(clientId: string): URL | undefined {
 export function readDocument(clientId: string, text: string): ClientMetadata {
   let json: unknown
   try {
-    json = JSON.parse(text)
+    json = parseStrict(text, { maxBytes: MOST_BYTES }).value
   } catch {
-    throw unbelieved(clientId, 'it is not JSON')
+    throw unbelieved(clientId, 'it is not JSON, or says something twice')
   }
   const parsed = documentSchema.safeParse(json)
   if (!parsed.success) throw unbelieved(clientId, `${parsed.error.issues[0]?.path.join('.')}: ${parsed.error.issues[0]?.message}`)
