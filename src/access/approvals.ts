@@ -34,7 +34,7 @@ export interface Approval {
   readonly follows?: ReadonlySet<string>
 }
 
-export interface ApprovalsParts {
+interface ApprovalsParts {
   readonly state: Pick<StateKeeper, 'current'>
   readonly audit: Pick<AuditLog, 'append'>
   readonly calls: Calls | undefined

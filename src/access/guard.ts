@@ -20,7 +20,7 @@ import type { Calls } from './requests/calls.ts'
 import type { State, StateKeeper } from './state.ts'
 import { type Admission, type Guard, type Outcome, type Permit, Refusal } from './types.ts'
 
-export interface GuardParts {
+interface GuardParts {
   readonly state: StateKeeper
   readonly lease: Pick<Lease, 'ensure'>
   readonly audit: Pick<AuditLog, 'append' | 'claim'>

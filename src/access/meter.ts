@@ -28,7 +28,7 @@ export interface Meter {
   take(decision: Decision, action: Action, item: string): Metered | Promise<Metered>
 }
 
-export interface MeterParts {
+interface MeterParts {
   readonly clock: Clock
   /** Without them a rule with a budget allows nothing. */
   readonly budgets?: Budgets | undefined

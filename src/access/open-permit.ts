@@ -10,7 +10,7 @@ export interface Cuttable {
   cut(reason: unknown): void
 }
 
-export interface PermitParts {
+interface PermitParts {
   readonly id: string
   readonly session: LiveSession
   readonly action: Action

@@ -17,7 +17,7 @@ export interface Registry {
   handle(request: IncomingMessage, response: ServerResponse): Promise<void>
 }
 
-export interface RegistryParts extends Pick<ApiParts, 'state' | 'store' | 'trustDomain' | 'places' | 'builtinServers' | 'log'> {
+interface RegistryParts extends Pick<ApiParts, 'state' | 'store' | 'trustDomain' | 'places' | 'builtinServers' | 'log'> {
   readonly guard: Pick<ApiParts['guard'], 'judge'>
   /** Who shows a token; throws when it is not a good one. */
   readonly bearer: (request: IncomingMessage) => Promise<{ readonly session: LiveSession; release(): void } | undefined>

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { findIdentity } from '../identity/directory.ts'
+import { findIdentity, setIdentityState } from '../identity/directory.ts'
 import type { LiveSession } from '../identity/types.ts'
 import type { Applied, ErrorBody } from './contract.ts'
 import { csr, openHouse } from './house.fixture.ts'
@@ -300,4 +300,20 @@ test('the rule closes the invitations that were made before it, and says which',
   assert.deepEqual(records.findLast(({ type }) => type === 'documents.applied')?.data?.invitationsClosed, ['erik'])
   const left = await store.db.selectFrom('invitations').select('kind').execute()
   assert.deepEqual(left, [{ kind: 'join' }], 'an agent says yes to nothing')
+})
+
+test('the yes of who is disabled before it is used is no yes any more', async (t) => {
+  const { dana, erik, apply, show, approve, question, arrive, store, state } = await house(t)
+  const carla = 'kind: user\nname: carla\nspec: { roles: [admin] }\n'
+  await approve(erik, question(await apply(dana, carla)).id)
+  assert.equal((await apply(dana, carla)).status, 200)
+  await arrive('carla')
+  const asked = question(await apply(dana, ROLE('read')))
+  assert.equal((await approve(erik, asked.id)).status, 200)
+  // As a directory does it that says he has left.
+  const { id } = (await findIdentity(store.db, { name: 'erik' }))!
+  const { epoch } = await store.reduce((trx) => setIdentityState(trx, id, 'disabled', 0))
+  await state.refresh(epoch)
+  assert.notEqual(question(await apply(dana, ROLE('read'))).id, asked.id)
+  assert.equal((await show(dana, asked.id)).state, 'revoked')
 })

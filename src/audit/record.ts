@@ -24,6 +24,8 @@ export const RECORD_TYPES = {
   'factor.removed': 'A passkey, or a known browser, was removed.',
   'invitation.made': 'An invitation, a join token or a link for a browser was made.',
   'invitation.used': 'An invitation, a join token or a link for a browser was used.',
+  'administrator.recovered':
+    'On the machine of the server an administrator was let in again, with the root key and without any session (`chaperone recover`): an invitation, and what was lifted for it.',
   'identity.changed': 'An identity was made, changed, disabled or deleted.',
   'delegation.made': 'An identity may act for another.',
   'delegation.ended': 'An identity may no longer act for another, and why.',

@@ -35,7 +35,7 @@ const DATABASE_SERVER_LONGEST_MS = 398 * DAY_MS
  */
 const OVERLAP_MS = { identity: TTL.longestMs, server: 30 * DAY_MS, database: DATABASE_SERVER_LONGEST_MS } as const
 
-export interface AuthorityParts {
+interface AuthorityParts {
   readonly clock: Clock
   readonly trustDomain: string
   /** A refresh in the background failed; what was known before stays. */

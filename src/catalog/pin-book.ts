@@ -55,7 +55,7 @@ export interface PinBook {
   keep(server: PinnedServer, subject: Subject, by: PinActor): Promise<number>
 }
 
-export interface PinBookParts {
+interface PinBookParts {
   readonly store: Store
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock

@@ -64,7 +64,7 @@ export function key(command: Command): void {
     .action(async (flags: { readonly as: string; readonly keyFile?: string; readonly json?: boolean }) => {
       const { ensureKeyFile, keyFileOf } = await import('../client/joining/bound-key.ts')
       const file = keyFileOf({ as: flags.as, keyFile: flags.keyFile, env: process.env })
-      const { publicKey, made } = await ensureKeyFile(file)
+      const { publicKey, made } = await ensureKeyFile(file, flags.as)
       if (flags.json) return printJson({ publicKey, file, made })
       process.stdout.write(publicKey)
       process.stderr.write(`The private half is in ${file} and stays there. Write this one into the document: bound-key: { keys: [ ... ] }\n`)

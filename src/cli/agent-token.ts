@@ -41,4 +41,6 @@ async function byDocument(api: Api, name: string, how: string, flags: Flags): Pr
     `chaperone agent join --method ${way.method} --as ${way.name} --join '${way.server}'${made ? ` --register ${parseInvitation(made.invitation).secret}` : ''}`,
   )
   if (made) process.stderr.write(`The token makes one key known, until ${moment(made.expiresAt)}.\n`)
+  else if (way.method === 'bound-key')
+    process.stderr.write(`Its keys stand in the document. The machine prints one with: chaperone agent key --as ${way.name} --key-file FILE\n`)
 }

@@ -12,6 +12,7 @@ interface Entry {
 /** Every command, in the order of the help. A command's file is loaded only when it is asked for: help stays under 150 ms. */
 export const COMMANDS: readonly Entry[] = [
   { name: 'up', summary: 'start the server', load: async () => (await import('./up.ts')).register },
+  { name: 'recover', summary: "let an administrator in again, on the server's machine", load: async () => (await import('./recover.ts')).register },
   {
     name: 'demo',
     summary: 'watch a governed agent at work on a real database and real MCP servers',

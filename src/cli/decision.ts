@@ -18,7 +18,9 @@ export async function decisionOf(id: string, flags: ServerFlags): Promise<Reques
     const open = <T>(work: (api: Api) => Promise<T>) => (keeper ? withHeld(keeper.current(), work) : withApi(flags, work))
     const row = await streamAgain(stop, () => untilDecided(open, id, stop))
     if (row) return row
-    throw new ChaperoneError('usage', 'Nobody has decided yet.', { fix: `See what becomes of it: chaperone requests show ${id}` })
+    throw new ChaperoneError('approval_required', 'Nobody has decided yet.', {
+      fix: `The question stays, and its answer will: chaperone requests show ${id}`,
+    })
   } finally {
     await keeper?.close()
   }

@@ -161,7 +161,12 @@ async function fileFor(client: Client, flags: ConfigFlags): Promise<{ readonly f
 }
 
 /** `servers`: the entries that were written, or taken out. */
-const asData = ({ file, changed, backup }: Edited, servers: readonly string[]) => ({ file, changed, servers, backup: backup ?? null })
+const asData = ({ file, changed, backup, notes }: Edited, servers: readonly string[]) => ({ file, changed, servers, backup: backup ?? null, notes })
+
+function sayKept({ backup, notes }: Edited): void {
+  if (backup !== undefined) say(`as it was before: ${backup}`)
+  for (const note of notes) say(note)
+}
 
 async function write(client: Client, entries: readonly Entry[], flags: ConfigFlags): Promise<void> {
   const { FORMS, configText } = await import('../client/config/forms.ts')
@@ -196,7 +201,7 @@ async function write(client: Client, entries: readonly Entry[], flags: ConfigFla
   line(`Wrote ${namesText(entries.map(({ name }) => name))} to ${edited.file}. ${form.after}`)
   if (entries.length > MANY && !('url' in entries[0]!))
     say(`the client will start ${entries.length} programs, one for each; one for all of them: chaperone mcp config ${client} --remove, then --one`)
-  if (edited.backup !== undefined) say(`as it was before: ${edited.backup}`)
+  sayKept(edited)
 }
 
 async function remove(client: Client, names: readonly string[], flags: ConfigFlags): Promise<void> {
@@ -222,5 +227,5 @@ async function remove(client: Client, names: readonly string[], flags: ConfigFla
   if (flags.json) return printJson(asData(edited, gone))
   if (!edited.changed) return line(`${edited.file} has nothing of Chaperone${wanted.length > 0 ? ` called ${wanted.join(', ')}` : ''}.`)
   line(`Took ${namesText(gone)} out of ${edited.file}. ${after}`)
-  if (edited.backup !== undefined) say(`as it was before: ${edited.backup}`)
+  sayKept(edited)
 }

@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { Document, Explained } from '../api/contract.ts'
 import type { ServerWish } from '../api/mcp-contract.ts'
+import type { UpstreamCredentials } from '../api/upstream-credentials-contract.ts'
 import type { Api } from '../client/api.ts'
 import type { Brought, Catalog, Offer } from '../client/importing/bring.ts'
 import type { FoundServer } from '../client/importing/find.ts'
@@ -81,7 +82,9 @@ async function run(names: readonly string[], flags: Flags): Promise<void> {
     const { bringAlong } = await import('../client/importing/bring.ts')
     const home = process.env.CHAPERONE_HOME
     const way = { ...(flags.server === undefined ? {} : { server: flags.server }), ...(home ? { home } : {}) }
-    const done = await journals.alone(() => bringAlong(chosen, { catalog: catalogOf(api, flags), journals, way, server: profile.address }))
+    const done = await journals.alone(() =>
+      bringAlong(chosen, { catalog: catalogOf(api, profile.identity.name, flags), journals, way, server: profile.address }),
+    )
     conclude(done.brought, done.journal, journals, flags)
   })
 }
@@ -179,7 +182,7 @@ async function request(api: Api, offers: readonly Offer[], flags: Flags): Promis
   else line('Your files are as they were. When the servers are there: chaperone mcp import')
 }
 
-function catalogOf(api: Api, flags: Flags): Catalog {
+function catalogOf(api: Api, me: string, flags: Flags): Catalog {
   return {
     visible: async () => (await api.call<{ resources: { name: string }[] }>('GET', '/v1/resources/mcp')).resources.map(({ name }) => name),
     async document(name) {
@@ -190,8 +193,12 @@ function catalogOf(api: Api, flags: Flags): Catalog {
         throw cause
       }
     },
-    secretNames: async () => (await api.call<{ secrets: { name: string }[] }>('GET', '/v1/secrets')).secrets.map(({ name }) => name),
+    secrets: async () =>
+      (await api.call<UpstreamCredentials>('GET', '/v1/upstream-credentials')).credentials
+        .filter(({ kind }) => kind === 'sealed' || kind === 'elsewhere')
+        .map(({ kind, name, setBy, usedBy }) => ({ name, own: kind === 'sealed' && setBy === me, used: usedBy.length > 0 })),
     putSecret: async (name, value) => void (await api.call('PUT', `/v1/secrets/${segment(name)}`, { value })),
+    deleteSecret: async (name) => void (await api.call('DELETE', `/v1/secrets/${segment(name)}`)),
     add: (wish) => addServer(api, wish, flags),
   }
 }
@@ -237,18 +244,20 @@ function conclude(brought: readonly Brought[], journal: string | undefined, jour
   if (failed) process.exitCode = REASONS[failed.code].exit
   if (flags.json) {
     printJson({
-      servers: brought.map(({ name, state, files, error }) => ({
+      servers: brought.map(({ name, state, files, notes, error }) => ({
         name,
         state,
         files,
+        notes,
         ...(error ? { error: { code: error.code, message: error.message } } : {}),
       })),
       ...(journal === undefined ? {} : { undo: journal }),
     })
     return
   }
-  for (const { name, state, files, error } of brought) {
+  for (const { name, state, files, notes, error } of brought) {
     line(`${printable(name)}: ${STATES[state]}${files.length > 0 ? ` (${files.map(printable).join(', ')})` : ''}`)
+    for (const note of notes) say(note)
     if (error) say(`${error.message}${error.fix === undefined ? '' : ` ${error.fix}`} [${error.code}]`)
   }
   if (journal === undefined) return

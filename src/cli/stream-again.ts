@@ -19,6 +19,8 @@ export async function streamAgain<T>(stop: AbortSignal, once: () => Promise<T | 
       const found = await once()
       if (found !== undefined) return found
     } catch (error) {
+      // What breaks off because somebody ended the command is no trouble of the server.
+      if (stop.aborted) return undefined
       const { code } = toChaperoneError(error)
       if (GONE.has(code)) say('the server is gone; trying again')
       else if (!USUAL.has(code)) throw error

@@ -104,6 +104,8 @@ export interface Written {
   readonly mode?: number
   /** id of the group that the file belongs to; default: of the one who writes */
   readonly group?: number
+  /** Done to the file beside it while that is empty and ours alone; whatever it holds then is written over. */
+  readonly prepare?: (beside: string) => Promise<unknown>
   /** Asked last of all. False: nothing is changed. */
   readonly still?: () => Promise<boolean>
 }
@@ -112,13 +114,15 @@ export interface Written {
 export async function writePrivately(
   path: string,
   text: string,
-  { mode = FILE_MODE, group, still = async () => true }: Written = {},
+  { mode = FILE_MODE, group, prepare, still = async () => true }: Written = {},
 ): Promise<boolean> {
   const beside = `${path}.${randomBytes(6).toString('hex')}.tmp`
   let there = false
   try {
     const file = await open(beside, 'wx', FILE_MODE)
     try {
+      await prepare?.(beside)
+      if (prepare) await file.truncate()
       await file.writeFile(text)
       const kept = group === undefined || (await givenTo(file, group))
       // Said again: of the mode that a file is opened with, the umask takes away. Another group gets nothing that this one had.

@@ -7,7 +7,7 @@ import { isRecord } from './read.ts'
 import type { DocumentKinds, PlainDocument } from './types.ts'
 import type { FutureIdentity, World } from './world.ts'
 
-export interface MeaningParts {
+interface MeaningParts {
   readonly vocabularies: readonly Vocabulary[]
   readonly kinds: DocumentKinds
 }

@@ -1,5 +1,6 @@
 import { notifierInWorld } from './notifiers.ts'
 import { oauthClientInWorld } from './oauth-clients.ts'
+import { privateIssuer } from './private-places.ts'
 import { profileInWorld } from './profiles.ts'
 import { isRecord } from './read.ts'
 import { identityFaults, ownerFaults, peopleFaults, roleFaults, selectorFaults } from './references.ts'
@@ -72,6 +73,7 @@ function* mayActFaults(names: unknown, world: World): Generator<Fault> {
 }
 
 function* directoryDocument({ spec }: PlainDocument, world: World): Generator<Fault> {
+  yield* privateIssuer(spec, ['spec'])
   for (const [group, roles] of Object.entries(isRecord(spec.roles) ? spec.roles : {})) yield* roleFaults(roles, ['spec', 'roles', group], world)
   const scim = isRecord(spec.scim) ? [spec.scim.token].flat() : []
   for (const [path, value] of [['client_secret', spec.client_secret] as const, ...scim.map((one) => ['scim', one] as const)]) {
@@ -91,6 +93,8 @@ function* joinDocument({ spec }: PlainDocument, world: World): Generator<Fault> 
   const path = ['spec', 'agent']
   if (found && found.kind !== 'agent') yield { path, message: `\`${spec.agent}\` is no agent, and only agents join.` }
   else yield* identityFaults(spec.agent, path, world)
+  const method = String(spec.method)
+  yield* privateIssuer(spec[method], ['spec', method])
 }
 
 function* mcpDocument({ spec }: PlainDocument, { secrets }: World): Generator<Fault> {

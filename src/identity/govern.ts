@@ -162,6 +162,7 @@ async function usedSince(store: Store, { id, lastUsedAt, terms }: GovernedAgent,
     .selectFrom('sessions')
     .select((is) => is.fn.max('last_used_at').as('used'))
     .where('identity_id', '=', id)
+    .where('last_used_at', '<=', now)
     .executeTakeFirst()
   const used = row?.used ?? 0
   if (used <= (lastUsedAt ?? 0) || used <= now - (terms.unusedMs ?? 0)) return false

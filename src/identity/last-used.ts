@@ -17,7 +17,7 @@ export async function tellUsed(store: Pick<Store, 'write'>, sessions: readonly P
       .set({ last_used_at: now })
       .where('id', 'in', ids)
       .where('kind', '=', 'agent')
-      .where((row) => row.or([row('last_used_at', 'is', null), row('last_used_at', '<', now - EVERY_MS)]))
+      .where((row) => row.or([row('last_used_at', 'is', null), row('last_used_at', '<', now - EVERY_MS), row('last_used_at', '>', now + EVERY_MS)]))
       .execute(),
   )
 }

@@ -10,7 +10,7 @@ import type { ChainLink } from './types.ts'
 /** Rows in one statement. */
 const CHUNK = 500
 
-export interface EndingParts {
+interface EndingParts {
   readonly store: Store
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock

@@ -16,7 +16,7 @@ import { sessionEndings } from './session-endings.ts'
 import { assertRoomFor, placesTaken } from './session-limits.ts'
 import type { ChainLink, Principal, Sessions, StartSession } from './types.ts'
 
-export interface SessionsParts {
+interface SessionsParts {
   readonly store: Store
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock

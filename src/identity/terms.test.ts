@@ -139,3 +139,19 @@ test('nobody is ever stopped who was not told at least half his term, or seven d
     { numRuns: 500 },
   )
 })
+
+test('rule 4: a clock that jumped a year ahead and came back gives no agent a year more', () => {
+  const terms = { unusedMs: 30 * DAY, reviewMs: 90 * DAY }
+  const jumped = start + 400 * DAY
+  const told = after(agent(), stepFor(agent(), terms, jumped), jumped)
+  assert.equal(told.stopsAt, jumped + 7 * DAY)
+  const now = start + 29 * DAY
+  const again = stepFor(told, terms, now)
+  assert.deepEqual(again, { do: 'tell', why: 'unused', stopsAt: now + 7 * DAY })
+  const corrected = after(told, again, now)
+  assert.equal(stepFor(corrected, terms, now), undefined, 'once')
+  assert.deepEqual(stepFor(corrected, terms, now + 7 * DAY), { do: 'stop', why: 'unused' })
+  // Used, and reviewed, while the clock was ahead.
+  const used = agent({ lastUsedAt: jumped, reviewedAt: jumped })
+  assert.equal(stepFor(used, terms, now)?.do, 'tell')
+})

@@ -92,20 +92,26 @@ export type Step =
   | { readonly do: 'owner gone' }
   | { readonly do: 'owner back' }
 
+/** What is written down of tomorrow was written under a clock that had jumped, and says nothing (rule 4); nodes differ by seconds. */
+const been = (at: number | null, now: number): number | null => (at !== null && at > now + DAY ? null : at)
+
 /**
  * What the sweep has to do about an agent, if anything. Pure.
  *
  * Nobody is stopped by surprise: a term that was written today for an agent of last year, or a server that was off for a week,
  * gives the same notice first.
  */
-export function stepFor(agent: Governed, terms: Terms, now: number): Step | undefined {
+export function stepFor(written: Governed, terms: Terms, now: number): Step | undefined {
+  const agent = { ...written, reviewedAt: been(written.reviewedAt, now), lastUsedAt: been(written.lastUsedAt, now) }
   if (agent.state !== 'active') return undefined
   if (agent.ownerState !== 'active') return agent.stopped === 'owner' ? undefined : { do: 'owner gone' }
   if (agent.stopped === 'owner') return { do: 'owner back' }
   const due = duesOf(agent, terms).find(({ at, noticeMs }) => now >= at - noticeMs)
   if (!due) return agent.stopsAt === null ? undefined : { do: 'forget' }
   const { why, at, noticeMs } = due
-  if (agent.stopsAt === null || agent.stopsAt < at) return { do: 'tell', why, stopsAt: Math.max(at, now + noticeMs) }
+  // Later than anybody would say it now: said under a clock that had jumped, or of a longer term.
+  if (agent.stopsAt === null || agent.stopsAt < at || agent.stopsAt > Math.max(at, now + noticeMs))
+    return { do: 'tell', why, stopsAt: Math.max(at, now + noticeMs) }
   if (now >= agent.stopsAt) return { do: 'stop', why }
   const last = agent.stopsAt - LAST_NOTICE_MS
   if (now >= last && (agent.toldAt ?? 0) < last && noticeMs > LAST_NOTICE_MS) return { do: 'tell', why, stopsAt: agent.stopsAt }

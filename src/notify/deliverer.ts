@@ -5,7 +5,7 @@ import type { Store } from '../store/store.ts'
 import { type Claimed, claim, settle, sweep, toldOf, untold } from './outbox.ts'
 import type { Attempt, Notifier } from './types.ts'
 
-export interface DelivererParts {
+interface DelivererParts {
   readonly store: Store
   readonly clock: Clock
   /** Those that are applied now. */

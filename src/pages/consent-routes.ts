@@ -1,6 +1,7 @@
 import type { Hono } from 'hono'
 import { hasFreshFactor } from '../access/administration.ts'
 import { ChaperoneError, REASONS } from '../errors.ts'
+import { called } from '../identity/delegation/consent.ts'
 import type { Chosen, Waiting } from '../signin/oauth/consents.ts'
 import { consentBody, goingOnBody, overBody } from './consent-view.ts'
 import { type Doors, expected, signedInFor } from './doors.ts'
@@ -27,7 +28,7 @@ export function consentRoutes(app: Hono<Env>, { oauth, passkeys, signin, clock }
       passkeys: visit.place !== undefined && (await passkeys.list(web.session)).length > 0,
       factorFresh: hasFreshFactor(web.session, clock.now()),
     })
-    const content = { title: `${waiting.client.name} wants to act for you`, body, ...(error ? { error } : {}) }
+    const content = { title: `${called(waiting.client.name)} wants to act for you`, body, ...(error ? { error } : {}) }
     return doors.page(visit, content, error ? { status: REASONS[error.code].http } : {})
   }
 

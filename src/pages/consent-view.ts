@@ -1,3 +1,4 @@
+import { called } from '../identity/delegation/consent.ts'
 import type { WebSession } from '../signin/browser.ts'
 import type { Asked } from '../signin/oauth/consents.ts'
 import { codeField, passkeyButton, tokenField } from './fields.ts'
@@ -19,7 +20,7 @@ const fact = (name: string, value: Html | string) => html`<dt>${name}</dt><dd>${
 export function consentBody({ uid, asked, seen, web, passkeys, factorFresh }: ConsentPage): Html {
   const { client, clientHost, redirectHost, loopback, server, chosen, words, remembered } = asked
   const action = `/oauth/consent/${uid}`
-  return html`<h1>${client.name} wants to act for you</h1>
+  return html`<h1>${called(client.name)} wants to act for you</h1>
 <dl>
 ${fact('Calls itself', client.name)}
 ${fact('Known by', clientHost === undefined ? html`an entry of this server: ${client.id}` : html`<strong>${clientHost}</strong> vouches for the name (${client.id})`)}
@@ -28,7 +29,7 @@ ${fact('Wants to use', server === undefined ? 'every MCP server that you may use
 </dl>
 ${
   loopback &&
-  html`<p class="hint">Any program on this computer could be behind it and call itself ${client.name}: nobody can tell them apart. Go on only if you have just begun this sign-in yourself.</p>`
+  html`<p class="hint">Any program on this computer could be behind it and call itself ${called(client.name)}: nobody can tell them apart. Go on only if you have just begun this sign-in yourself.</p>`
 }
 <section class="card" aria-labelledby="gets"><h2 id="gets">What it gets</h2>
 <ul>${words.map((line) => html`<li>${line}</li>`)}</ul>

@@ -21,7 +21,7 @@ export interface Certificate {
   readonly notAfter: number
 }
 
-export interface CallerParts {
+interface CallerParts {
   readonly sessions: Sessions
   /** DER of the peer's certificate -> principal; throws credential_invalid, credential_expired. */
   readonly fromCertificate: (raw: Uint8Array) => Principal

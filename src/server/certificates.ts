@@ -26,13 +26,16 @@ export interface ListenerCertificates {
  */
 const noResumption: SecureContextOptions = { secureOptions: constants.SSL_OP_NO_TICKET, minVersion: 'TLSv1.2' }
 
-export interface CertificateParts {
+interface CertificateParts {
   readonly ca: CertificateAuthority
   readonly clock: Clock
   readonly names: readonly string[]
   readonly webFiles?: { readonly cert: string; readonly key: string }
   readonly failed: (error: unknown) => void
 }
+
+/** Between two tries at the least: half of what is left comes to nothing at the end, and with it a node that does nothing else. */
+const AGAIN_MS = 10_000
 
 export async function listenerCertificates({ ca, clock, names, webFiles, failed }: CertificateParts): Promise<ListenerCertificates> {
   const watchers = new Set<() => void>()
@@ -58,7 +61,7 @@ export async function listenerCertificates({ ca, clock, names, webFiles, failed 
   }
 
   function arm() {
-    return clock.at(clock.now() + (own.notAfter - clock.now()) / 2, () => {
+    return clock.at(clock.now() + Math.max(AGAIN_MS, (own.notAfter - clock.now()) / 2), () => {
       renew().catch(failed)
     })
   }

@@ -14,7 +14,7 @@ import { openVault, type Vault } from '../vault/secrets.ts'
 import { type Log, logError } from './log.ts'
 import { ownFiles, type ServerOptions } from './options.ts'
 
-export interface CredentialsParts {
+interface CredentialsParts {
   readonly store: Store
   readonly keyring: Keyring
   readonly clock: Clock

@@ -8,7 +8,7 @@ import { rolesOf } from '../policy/judge.ts'
 import { fill, hasTemplate, parseTemplate } from '../policy/template.ts'
 import type { Link, Resource } from '../policy/types.ts'
 
-export interface DatabasesParts {
+interface DatabasesParts {
   readonly guard: Guard
   readonly resources: Resources
   readonly clock: Clock

@@ -7,7 +7,8 @@ export function every(clock: Clock, ms: number, work: () => Promise<void>, faile
   let disarm = () => {}
   const arm = () => {
     disarm = clock.at(clock.now() + ms, () => {
-      underWay = work()
+      // What is thrown in a timer would end the node.
+      underWay = (async () => work())()
         .catch(failed)
         .finally(() => {
           if (!stopped) arm()

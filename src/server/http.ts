@@ -12,7 +12,7 @@ import type { Caller, Callers } from './callers.ts'
 import type { Metrics } from './metrics.ts'
 import { assertSingle } from './single-headers.ts'
 
-export interface HttpParts {
+interface HttpParts {
   readonly callers: Callers
   readonly checkHost: (request: IncomingMessage, anyOrigin?: boolean) => void
   readonly guard: Guard

@@ -9,7 +9,7 @@ import type { Vault } from '../vault/secrets.ts'
 import { type Log, logError } from './log.ts'
 import type { Metrics } from './metrics.ts'
 
-export interface NotifyingParts {
+interface NotifyingParts {
   readonly store: Store
   readonly clock: Clock
   readonly audit: Pick<AuditLog, 'append'>

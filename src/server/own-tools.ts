@@ -8,7 +8,7 @@ import type { Policy, Role } from '../policy/compile.ts'
 import { rolesOf } from '../policy/judge.ts'
 import { limitsInWords } from '../policy/narrowing-words.ts'
 
-export interface OwnToolsParts extends Omit<OwnServerParts, 'mayRequest' | 'databases' | 'limitsOf'> {
+interface OwnToolsParts extends Omit<OwnServerParts, 'mayRequest' | 'databases' | 'limitsOf'> {
   readonly state: { current(): State }
   readonly clock: Clock
 }

@@ -9,7 +9,7 @@ import type { Store, Write } from '../store/store.ts'
 import { confirmFactor, tryOffered } from './factor.ts'
 import type { Recorded } from './recorded.ts'
 
-export interface InvitedParts {
+interface InvitedParts {
   readonly store: Store
   readonly keyring: Keyring
   readonly audit: Pick<AuditLog, 'append'>

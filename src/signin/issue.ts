@@ -36,7 +36,7 @@ export interface IssueCredential {
   readonly credentialId?: string
 }
 
-export interface IssueParts {
+interface IssueParts {
   readonly store: Pick<Store, 'db'>
   readonly ca: Pick<CertificateAuthority, 'issueIdentity'>
   readonly audit: Pick<AuditLog, 'append'>

@@ -67,7 +67,7 @@ export interface Answer {
   readonly response: unknown
 }
 
-export interface PasskeyParts {
+interface PasskeyParts {
   readonly store: Store
   readonly sessions: Pick<Sessions, 'factorGiven'>
   readonly browsers: Pick<BrowserSignin, 'begin'>

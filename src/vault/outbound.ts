@@ -50,7 +50,7 @@ export function openOutbound({ server, name, ca, clock, depth: known, env, resol
 
   const refused = (url: URL, why: string) =>
     new ChaperoneError('upstream_unavailable', `The MCP server ${name} points to ${url.origin} for its login, ${why}.`, {
-      fix: 'If that is right, the address of the server in its document must lie in the same network.',
+      fix: `If that is right, an administrator writes where ${name} itself lies in that network, as https, behind \`url:\` in its document (chaperone get mcp ${name}), and applies it.`,
     })
   const check = (url: URL, address: string): void => {
     if (url.origin === server.origin) return
@@ -157,7 +157,7 @@ export interface Outgoing {
   asFetch(fixed?: Pick<Question, 'ca' | 'allowPrivate' | 'maxBytes' | 'timeoutMs'>): (url: string | URL, init?: RequestInit) => Promise<Response>
 }
 
-export interface OutgoingParts {
+interface OutgoingParts {
   readonly clock: Clock
   /** where HTTPS_PROXY and NO_PROXY are read; default: of the process */
   readonly env?: ProxyEnvironment | undefined

@@ -9,7 +9,7 @@ import { fileSource } from './source-file.ts'
 /** Reading one, whatever it is. */
 const READ_MS = 10_000
 
-export interface ReferencesParts {
+interface ReferencesParts {
   /** The document of that name as it is applied now. */
   readonly specOf: (name: string) => SecretSpec | undefined
   /** paths that no secret may be taken from */

@@ -3,7 +3,7 @@ import { open, readdir, realpath, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { LARGEST_VALUE, type Source, textOf, unreadable } from './source.ts'
 
-export interface FileSourceParts {
+interface FileSourceParts {
   readonly path: string
   /** What no secret may be taken from, with everything below: the data directory, the root key, the key of the web listener. */
   readonly kept: readonly string[]

@@ -63,6 +63,29 @@ test('a client registers itself where that is switched on, and is asked about li
   assert.ok(r.records.some(({ type }) => type === 'client.registered'))
 })
 
+test('before he was asked, nobody is sent to the site of a client that made itself known; afterwards he is', async (t) => {
+  const r = await rig(t, { oauthRegistration: true })
+  const redirect_uri = 'https://anywhere.example.com/back'
+  const made = await r.send(undefined, undefined, { client_name: 'Anywhere', redirect_uris: [redirect_uri] }, '/oauth/register')
+  const { client_id } = JSON.parse(made.text) as { client_id: string }
+  const browser = await r.browser('boris')
+  const asked = { resource: r.resource(), client_id, redirect_uri }
+  for (const more of [{ prompt: 'none' }, { resource: 'https://elsewhere.example.com/' }, { code_challenge: 'x' }, { response_type: 'token' }]) {
+    const sent = await browser.get(`/oauth/authorize?${begin({ ...asked, ...more }).query}`)
+    assert.deepEqual([sent.status, sent.headers.location], [400, undefined], JSON.stringify(more))
+    assert.match(sent.text, /^This sign-in cannot go on: /)
+  }
+  // One that an administrator has written down is told, and so is a program on his computer.
+  const told = await browser.get(
+    `/oauth/authorize?${begin({ ...asked, client_id: 'console', redirect_uri: 'https://console.example.com/back', prompt: 'none' }).query}`,
+  )
+  assert.match(told.headers.location ?? '', /^https:\/\/console\.example\.com\/back\?error=consent_required/)
+  const no = await browser.answer(await browser.open(begin(asked)), { verdict: 'refuse' })
+  const back = await browser.get(/url=([^"]+)"/.exec(no.text)![1]!)
+  assert.match(back.headers.location ?? '', /^https:\/\/anywhere\.example\.com\/back\?error=access_denied/)
+  assert.ok((await browser.agree(begin(asked))).searchParams.get('code'))
+})
+
 test('who begins too many sign-ins from one address is told to wait', async (t) => {
   const r = await rig(t)
   const began = performance.now()

@@ -117,7 +117,7 @@ for (const flags of WAYS) {
     runner.child.kill('SIGTERM')
     assert.equal(await runner.ended, 23)
     assert.ok(!existsSync(folder))
-    assert.deepEqual(processesOf(run), [])
+    await nobodyOf(run)
     assert.deepEqual(await sessionsOf('first'), [])
   })
 
@@ -161,16 +161,10 @@ test('what nobody could take away, because everything was killed at once, the ne
   const own = await ownRuns(t)
   const { runner } = await agent(t, ['--isolation', 'none'], STAY, 'first', own)
   const { run, folder } = await folderOf(runner, own)
-  const children = readFileSync(`/proc/${runner.child.pid}/task/${runner.child.pid}/children`, 'utf8').trim().split(' ').map(Number)
-  const waiting = children.find((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('read -r _')
-    } catch {
-      return false // gone meanwhile
-    }
-  })
-  assert.ok(waiting, 'somebody waits for the end of the runner')
-  process.kill(waiting, 'SIGKILL')
+  const children = () => readFileSync(`/proc/${runner.child.pid}/task/${runner.child.pid}/children`, 'utf8').trim().split(' ').map(Number)
+  const cleaner = () => children().find((pid) => read(() => readFileSync(`/proc/${pid}/cmdline`, 'latin1'))?.includes('read -r _'))
+  await eventually(() => cleaner() !== undefined, 'somebody waits for the end of the runner')
+  process.kill(cleaner()!, 'SIGKILL')
   runner.child.kill('SIGKILL')
   await runner.ended
   if (ability.setpriv !== undefined || ability.bwrap !== undefined) await nobodyOf(run)

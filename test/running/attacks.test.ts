@@ -55,7 +55,7 @@ test('rule 5: who signs in, or is renewed, while the program goes on is not seen
 }, async (t) => {
   const there = join(rig.dir, 'keys')
   const machine = join(there, 'machine.json')
-  await ensureKeyFile(machine)
+  await ensureKeyFile(machine, 'machine')
   const home = join(rig.dir, 'not-yet')
   const args = ['agent', 'run', '--as', 'first', '--network', 'open', '--key-file', machine, '--join', await rig.token('first')]
   const script = `echo ready; until test -e signed-in; do sleep 0.05; done; cat ${machine} ${home}/* 2>&1; echo tried`

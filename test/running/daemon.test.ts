@@ -39,7 +39,7 @@ async function machine(t: TestContext, options: Parameters<typeof runningRig>[2]
   const keys = join(rig.dir, 'keys')
   await mkdir(keys)
   const keyFile = join(keys, 'machine.json')
-  const { publicKey } = await ensureKeyFile(keyFile)
+  const { publicKey } = await ensureKeyFile(keyFile, 'machine')
   const pem = publicKey
     .trim()
     .split('\n')

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { probeAbility } from '../../src/client/running/isolation.ts'
@@ -14,7 +14,9 @@ test('what is wrong with a run is found before its token is spent: it works as b
   const shm = await mkdtemp('/dev/shm/chaperone-test-').catch(() => undefined)
   if (shm) {
     t.after(() => rm(shm, { recursive: true, force: true, maxRetries: 10 }))
-    await mkdir(join(shm, 'chaperone-run'), { mode: 0o755 })
+    await mkdir(join(shm, 'chaperone-run'))
+    // Whatever the umask is.
+    await chmod(join(shm, 'chaperone-run'), 0o755)
   }
   await writeFile(join(rig.work, 'text'), 'no program')
   const plain = ['--isolation', 'none']

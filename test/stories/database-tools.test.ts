@@ -250,7 +250,8 @@ describe('the tools of a database', () => {
       assert.equal(result.isError, true)
       assert.match(result.content[0].text, says)
       assert.deepEqual(
-        records.map(({ type }) => type).filter((type) => type !== 'action.outcome'),
+        // What else ends meanwhile, of calls before this one, is on record as well.
+        records.map(({ type }) => type).filter((type) => ['message.refused', 'action.intent', 'action.refused'].includes(type)),
         ['message.refused'],
       )
     }

@@ -233,7 +233,7 @@ test('rule 9: of two who hold one key the second is found out: the key opens not
   assert.equal(records.length, 1)
   // Nor by another document, which never saw it.
   const { ensureKeyFile } = await import('../../src/client/joining/bound-key.ts')
-  const { publicKey } = await ensureKeyFile(stolen)
+  const { publicKey } = await ensureKeyFile(stolen, 'machine')
   await own.apply(bound(`keys:\n      - |\n${indent(publicKey, 8)}`).replace('name: machine', 'name: second'))
   await assert.rejects(
     joinAs({ ...ask, as: 'second', server: await lineOf(own, 'second'), keyFile: stolen }),
@@ -282,12 +282,12 @@ test('a machine that was away comes back as often as its document says, and a to
 test('a key that the document names needs no token; another key does not get in, and a token adds none where that is off', async (t) => {
   const { ensureKeyFile } = await import('../../src/client/joining/bound-key.ts')
   const file = join(own.dir, 'key.json')
-  const { publicKey } = await ensureKeyFile(file)
+  const { publicKey } = await ensureKeyFile(file, 'machine')
   await own.apply(`${AGENT}---\n${bound(`keys:\n      - |\n${indent(publicKey, 8)}`)}`)
   const ask: JoinAs = { server: await lineOf(own, 'machine'), as: 'machine', method: 'bound-key', keyFile: file }
   await whoami(t, await joinAs(ask))
   const other = join(own.dir, 'other.json')
-  await ensureKeyFile(other)
+  await ensureKeyFile(other, 'machine')
   await assert.rejects(joinAs({ ...ask, keyFile: other }), refusedWith('join_refused', /no such way/))
   const { invitation } = await own.dana.api.call<Invitation>('POST', '/v1/invitations', { name: 'report-bot' })
   await assert.rejects(

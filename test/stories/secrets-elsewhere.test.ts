@@ -129,7 +129,8 @@ spec: { owner: dana, roles: [crm] }
 
   test('what cannot be had is told when its document is applied, with its place, and as long as that is so', async () => {
     const loose = join(home.dir, 'loose-token')
-    await writeFile(loose, 'readable-by-everybody', { mode: 0o644 })
+    await writeFile(loose, 'readable-by-everybody')
+    await chmod(loose, 0o644)
     const { warnings } = await home.apply(
       `${reference('{ env: NOBODY_SET_THIS }', 'unset')}---\n${reference(`{ file: ${loose} }`, 'loose')}---\n${reference(`{ file: ${file} }`)}`,
     )

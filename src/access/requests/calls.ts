@@ -52,7 +52,7 @@ export interface Calls {
   settled(request: string, permit: string, status: Outcome['status'] | 'refused'): void
 }
 
-export interface CallsParts {
+interface CallsParts {
   readonly store: Store
   readonly book: Book
   readonly changes: Changes

@@ -15,7 +15,7 @@ import { turnsById } from './turns.ts'
 import type { Requests } from './types.ts'
 import { makeVoters } from './voters.ts'
 
-export interface RequestsParts extends Pick<RequestParts, 'state' | 'audit' | 'clock' | 'chaperone'>, Pick<CommitParts, 'raised'> {
+interface RequestsParts extends Pick<RequestParts, 'state' | 'audit' | 'clock' | 'chaperone'>, Pick<CommitParts, 'raised'> {
   readonly store: Store
   readonly masker: Pick<Masker, 'text' | 'looks' | 'holds'>
   /** where a request is decided in a browser */

@@ -13,7 +13,7 @@ import type { AccessRequest, RequestEvent } from './types.ts'
 /** An outcome is on its way to the row for moments; one that has not come by now will not. */
 const SETTLE_MS = 30_000
 
-export interface SweepParts {
+interface SweepParts {
   readonly store: Store
   readonly book: Book
   readonly audit: Pick<AuditLog, 'append'>

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import promises, { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import promises, { chmod, chown, link, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -22,7 +23,7 @@ test('a change keeps the mode and leaves what was there beside it, for its owner
   assert.equal(await readFile(backup!, 'utf8'), 'one')
   assert.equal((await stat(file)).mode & 0o777, 0o640)
   assert.equal((await stat(backup!)).mode & 0o777, 0o600)
-  assert.deepEqual(await editClientFile(file, () => 'two'), { file, changed: false })
+  assert.deepEqual(await editClientFile(file, () => 'two'), { file, changed: false, notes: [] })
   assert.equal((await backupsOf(file)).length, 1)
 })
 
@@ -43,6 +44,27 @@ test('a file that its owner made read-only is not written over, though a rename 
   await assert.rejects(assertEditable(file), { code: 'unsupported' })
   assert.equal(await readFile(file, 'utf8'), 'one')
   assert.equal((await readClientFile(file)).text, 'one')
+})
+
+test('extended attributes stay, and an access list with them; the text is the new one alone', async (t) => {
+  const file = join(await folder(t), 'mcp.json')
+  await writeFile(file, 'a longer text than what comes after it')
+  const python = (code: string) => spawnSync('python3', ['-c', `import os,sys; f=sys.argv[1]\n${code}`, file], { encoding: 'utf8' })
+  if (python("os.setxattr(f, 'user.chaperone', b'mine')").status !== 0) return t.skip('nothing here sets an extended attribute')
+  const { notes } = await editClientFile(file, () => 'two')
+  assert.deepEqual(notes, [])
+  assert.equal(await readFile(file, 'utf8'), 'two')
+  assert.equal(python("print(os.getxattr(f, 'user.chaperone').decode())").stdout, 'mine\n')
+})
+
+test('a file with a second name is told of: that one still holds what was there', async (t) => {
+  const dir = await folder(t)
+  await writeFile(join(dir, 'mcp.json'), 'one')
+  await link(join(dir, 'mcp.json'), join(dir, 'other.json'))
+  const { notes } = await editClientFile(join(dir, 'mcp.json'), () => 'two')
+  assert.match(notes.join(), /mcp\.json had 1 more name \(hard links\)/)
+  assert.equal(await readFile(join(dir, 'other.json'), 'utf8'), 'one')
+  assert.deepEqual((await editClientFile(join(dir, 'mcp.json'), () => 'three')).notes, [])
 })
 
 test('a link into another folder stays a link', async (t) => {

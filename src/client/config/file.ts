@@ -5,6 +5,7 @@ import { type Clock, systemClock } from '../../clock.ts'
 import { shellWord } from '../../encoding/shell-word.ts'
 import { ChaperoneError } from '../../errors.ts'
 import { writePrivately } from '../profile.ts'
+import { copyWithAttributes } from './attributes.ts'
 
 /** A client's file as it is now. */
 export interface ClientFile {
@@ -14,6 +15,8 @@ export interface ClientFile {
   readonly mode: number
   /** id of the group that it belongs to; undefined where nothing is there */
   readonly group: number | undefined
+  /** under how many names it is there (hard links) */
+  readonly names: number
   /** Nothing is there yet. */
   readonly absent: boolean
 }
@@ -23,6 +26,8 @@ export interface Edited {
   readonly changed: boolean
   /** what it was before, beside it */
   readonly backup?: string
+  /** what of it could not be kept, for its owner to read */
+  readonly notes: readonly string[]
 }
 
 export interface EditOptions {
@@ -58,14 +63,14 @@ export async function readClientFile(path: string, project?: string): Promise<Cl
     })
     if (link) throw refused(path, 'is a link that leads nowhere')
     if (project !== undefined && !(await isWithin(path, project))) throw leadsOut(path)
-    return { file: path, text: '', mode: NEW_MODE, group: undefined, absent: true }
+    return { file: path, text: '', mode: NEW_MODE, group: undefined, names: 0, absent: true }
   }
   const about = await stat(file)
   if (!about.isFile()) throw refused(path, 'is not a plain file')
   if (process.getuid !== undefined && about.uid !== process.getuid()) throw refused(path, 'belongs to another user')
   if (about.size > LARGEST) throw refused(path, 'is too large')
   if (project !== undefined && !(await isWithin(file, project))) throw leadsOut(path)
-  return { file, text: textOf(path, await readFile(file)), mode: about.mode & 0o777, group: about.gid, absent: false }
+  return { file, text: textOf(path, await readFile(file)), mode: about.mode & 0o777, group: about.gid, names: about.nlink, absent: false }
 }
 
 /** Of a file that is not there, the folder counts that it would be made in. */
@@ -94,14 +99,14 @@ const leadsOut = (path: string) => refused(path, 'is a link that leads out of it
 const refused = (path: string, why: string) => new ChaperoneError('unsupported', `${path} ${why}, so it is not touched.`)
 
 /**
- * Edits a client's file: whole or not at all, its mode and group kept, with a copy of what it was beside it. A client may write its
+ * Edits a client's file: whole or not at all, its mode, group and attributes kept, with a copy of what it was beside it. A client may write its
  * own file at any moment: then it is read once more, and edited again.
  */
 export async function editClientFile(path: string, edit: (text: string) => string, options: EditOptions = {}): Promise<Edited> {
   for (let attempt = 1; ; attempt++) {
     const before = await readClientFile(path, options.project)
     const after = edited(path, () => edit(before.text))
-    if (after === before.text) return { file: before.file, changed: false }
+    if (after === before.text) return { file: before.file, changed: false, notes: [] }
     assertOwnersWish(path, before)
     await options.before?.(after)
     const backup = await writable(path, async () => {
@@ -111,7 +116,9 @@ export async function editClientFile(path: string, edit: (text: string) => strin
     const { mode, group } = before
     // Looked at once more when all is written but the rename: its client does not wait for a disk.
     const still = async () => (await readClientFile(path, options.project)).text === before.text
-    const there = await writable(path, () => writePrivately(before.file, after, { mode, still, ...(group === undefined ? {} : { group }) }))
+    const prepare = (beside: string) => copyWithAttributes(before.file, beside)
+    const kept = before.absent ? {} : { prepare, ...(group === undefined ? {} : { group }) }
+    const there = await writable(path, () => writePrivately(before.file, after, { mode, still, ...kept }))
     if (!there) {
       if (backup !== undefined) await rm(backup, { force: true })
       if (attempt < TRIES) continue
@@ -120,8 +127,18 @@ export async function editClientFile(path: string, edit: (text: string) => strin
       })
     }
     if (backup !== undefined) await thinOut(before.file)
-    return { file: before.file, changed: true, ...(backup === undefined ? {} : { backup }) }
+    return { file: before.file, changed: true, notes: await notKept(before), ...(backup === undefined ? {} : { backup }) }
   }
+}
+
+/** A file that is written whole or not at all is another one under the same name. */
+async function notKept({ file, names, group, absent }: ClientFile): Promise<readonly string[]> {
+  if (absent) return []
+  const { gid } = await stat(file)
+  return [
+    ...(names > 1 ? [`${file} had ${names - 1} more ${names === 2 ? 'name' : 'names'} (hard links): what stands there is as it was before`] : []),
+    ...(gid === group ? [] : [`${file} could not be left to its group ${group}, so only you may read it`]),
+  ]
 }
 
 const OWNERS_WRITE = 0o200

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { ChaperoneError } from '../../errors.ts'
 import { FORMS, sources } from '../config/forms.ts'
 import type { Place } from '../config/types.ts'
 import { bringAlong, type Catalog, offersOf, undo } from './bring.ts'
@@ -99,6 +100,69 @@ test('a secret of somebody else is not written over, nor a server of the same na
   })
 })
 
+test('what an import that fails has put into the vault is taken back, and the next try needs no second name', async (t) => {
+  const place = await computer(t)
+  const before = await files(place)
+  const catalog = fakeCatalog()
+  const journals = openJournals(join(place.home, 'chaperone'))
+  const broken: Catalog = {
+    ...catalog,
+    add: async () => {
+      throw new ChaperoneError('upstream_unavailable', 'It does not start.')
+    },
+  }
+  const { brought, journal } = await bring(place, broken, journals)
+  assert.ok(brought.every(({ state }) => state === 'failed'))
+  assert.equal(catalog.vault.size, 0)
+  assert.equal(journal, undefined)
+  assert.deepEqual(await journals.list(), [], 'nothing is left to undo')
+  assert.deepEqual(await files(place), before)
+  await bring(place, { ...catalog, add: async () => false }, journals)
+  assert.equal(catalog.vault.size, 0, 'declined')
+  await bring(place, catalog, journals, 2_000_000)
+  assert.ok([...catalog.vault.keys()].every((name) => !/-\d$/.test(name)))
+})
+
+test('what could not be taken back is used by the next try; what somebody else has set or used since is not touched', async (t) => {
+  const place = await computer(t)
+  const catalog = fakeCatalog()
+  const journals = openJournals(join(place.home, 'chaperone'))
+  const gone = async () => {
+    throw new ChaperoneError('store_unavailable', 'The server is gone.')
+  }
+  await bring(place, { ...catalog, add: gone, deleteSecret: gone }, journals)
+  assert.equal(catalog.vault.size, 4)
+  const [taken, lent, ...rest] = [...catalog.vault.keys()]
+  catalog.vault.set(taken!, 'theirs')
+  catalog.own.delete(taken!)
+  catalog.documents.set('other', { name: 'other', spec: { url: 'https://other.example/mcp', headers: { a: { secret: lent! } } } })
+  const was = catalog.vault.get(lent!)
+  await bring(place, catalog, journals, 2_000_000)
+  assert.equal(catalog.vault.get(taken!), 'theirs')
+  assert.equal(catalog.vault.get(lent!), was)
+  assert.deepEqual(new Set(catalog.vault.keys()), new Set([taken, `${taken}-2`, lent, `${lent}-2`, ...rest]))
+  const [journal] = await journals.list()
+  assert.equal(journal!.state, 'done')
+})
+
+test('a secret that a document names by now is not taken back', async (t) => {
+  const place = await computer(t)
+  const catalog = fakeCatalog()
+  const lost: Catalog = {
+    ...catalog,
+    async add(wish) {
+      await catalog.add(wish)
+      throw new ChaperoneError('store_unavailable', 'The answer was lost.')
+    },
+  }
+  const journals = openJournals(join(place.home, 'chaperone'))
+  await bring(place, lost, journals)
+  assert.equal(catalog.vault.size, 4)
+  const { brought } = await bring(place, catalog, journals, 2_000_000)
+  assert.ok(brought.every(({ state }) => state === 'moved'))
+  assert.equal(catalog.vault.size, 4)
+})
+
 test('interrupted at any step: no secret is lost, no file is half written, it can be undone, and going on finishes it', async (t) => {
   const place = await computer(t)
   const original = await files(place)
@@ -165,7 +229,8 @@ function dying(catalog: FakeCatalog, fuse: Fuse, mode: 'before' | 'after'): Cata
   return {
     visible: () => burning(fuse, mode, () => catalog.visible()),
     document: (name) => burning(fuse, mode, () => catalog.document(name)),
-    secretNames: () => burning(fuse, mode, () => catalog.secretNames()),
+    secrets: () => burning(fuse, mode, () => catalog.secrets()),
+    deleteSecret: (name) => burning(fuse, mode, () => catalog.deleteSecret(name)),
     putSecret: (name, value) => burning(fuse, mode, () => catalog.putSecret(name, value)),
     add: (wish) => burning(fuse, mode, () => catalog.add(wish)),
   }

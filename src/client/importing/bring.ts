@@ -5,7 +5,7 @@ import type { ServerWish } from '../../api/mcp-contract.ts'
 import { type Clock, systemClock } from '../../clock.ts'
 import { ChaperoneError, toChaperoneError } from '../../errors.ts'
 import { entryFor, isOurs, type WayIn } from '../config/entries.ts'
-import { assertEditable, backupsOf, editClientFile } from '../config/file.ts'
+import { assertEditable, backupsOf, type Edited, editClientFile } from '../config/file.ts'
 import { FORMS } from '../config/forms.ts'
 import type { FoundServer } from './find.ts'
 import type { ChangedFile, Journal, Journals } from './journal.ts'
@@ -19,14 +19,25 @@ export interface Offer {
   readonly is: Wish | Cannot
 }
 
+/** What is known of a secret that Chaperone has: never what it is. */
+export interface KnownSecret {
+  readonly name: string
+  /** Whoever brings along was the last who set it. */
+  readonly own: boolean
+  /** A document names it. */
+  readonly used: boolean
+}
+
 /** What Chaperone does for an import; the API, or a fake of it. */
 export interface Catalog {
   /** Names of servers in the catalog that this person may use. */
   visible(): Promise<readonly string[]>
   /** What the catalog has under this name; undefined: nothing, as far as one may know. */
   document(name: string): Promise<{ readonly spec: Readonly<Record<string, unknown>> } | undefined>
-  secretNames(): Promise<readonly string[]>
+  secrets(): Promise<readonly KnownSecret[]>
   putSecret(name: string, value: string): Promise<void>
+  /** Throws `conflict` while a document names it. */
+  deleteSecret(name: string): Promise<void>
   /** Looks at it, shows it, and applies it; false: the person does not want it after all. */
   add(wish: ServerWish): Promise<boolean>
 }
@@ -67,6 +78,8 @@ export interface Brought {
   readonly state: 'moved' | 'declined' | 'not_visible' | 'failed'
   readonly error?: ChaperoneError
   readonly files: readonly string[]
+  /** what of these files could not be kept */
+  readonly notes: readonly string[]
 }
 
 /**
@@ -84,23 +97,29 @@ export async function bringAlong(
   // What was interrupted is gone on with: its journal knows what the files were before all of it.
   const begun = (await journals.list()).filter(({ state, server }) => state === 'begun' && server === parts.server)
   let journal: Journal = begun[0] ?? { v: 1, id, at, server: parts.server, state: 'begun', files: [], secrets: [] }
+  let written = begun.length > 0
   const save = async (change: Partial<Journal>) => {
     journal = { ...journal, ...change }
+    written = true
     await journals.save(journal)
   }
-  // What an import made that was interrupted is used by nothing else.
-  const mine = new Set(begun.flatMap(({ secrets }) => secrets))
+  // What an import made that was interrupted is still to be used, unless somebody else has set or used it since.
+  const left = new Set(begun.flatMap(({ secrets }) => secrets))
+  let unsettled = false
   const brought: Brought[] = []
   for (const offer of offers) {
     if (!('wish' in offer.is)) continue
     try {
       brought.push(await bringOne(offer, offer.is))
     } catch (cause) {
-      brought.push({ name: offer.name, state: 'failed', error: toChaperoneError(cause), files: [] })
+      brought.push({ name: offer.name, state: 'failed', error: toChaperoneError(cause), files: [], notes: [] })
     }
   }
   for (const other of begun.slice(1)) await journals.save({ ...other, state: 'done' })
-  if (journal.files.length > 0 || journal.secrets.length > 0) await save({ state: 'done' })
+  // What could not be taken back is known to the next import, which uses it.
+  if (unsettled) await save({ state: 'begun' })
+  else if (journal.files.length > 0 || journal.secrets.length > 0) await save({ state: 'done' })
+  else if (written) await journals.forget(journal.id)
   return { brought, ...(journal.files.length > 0 ? { journal: journal.id } : {}) }
 
   async function bringOne(offer: Offer, is: Wish): Promise<Brought> {
@@ -110,18 +129,47 @@ export async function bringAlong(
     const there = await catalog.document(name)
     if (!there) {
       if (secrets.size > 0) await save({ secrets: [...new Set([...journal.secrets, ...secrets.keys()])] })
-      for (const [secret, value] of secrets) await catalog.putSecret(secret, value)
-      if (!(await catalog.add(wish))) return { name, state: 'declined', files: [] }
+      try {
+        for (const [secret, value] of secrets) await catalog.putSecret(secret, value)
+        if (!(await catalog.add(wish))) {
+          await takeBack([...secrets.keys()])
+          return { name, state: 'declined', files: [], notes: [] }
+        }
+      } catch (cause) {
+        await takeBack([...secrets.keys()])
+        throw cause
+      }
     }
-    if (!(await catalog.visible()).includes(name)) return { name, state: 'not_visible', files: [] }
-    const files: string[] = []
-    for (const found of offer.found) files.push(await rewrite(found, name))
-    return { name, state: 'moved', files: [...new Set(files)] }
+    if (!(await catalog.visible()).includes(name)) return { name, state: 'not_visible', files: [], notes: [] }
+    const edited: Edited[] = []
+    for (const found of offer.found) edited.push(await rewrite(found, name))
+    return { name, state: 'moved', files: [...new Set(edited.map(({ file }) => file))], notes: [...new Set(edited.flatMap(({ notes }) => notes))] }
+  }
+
+  /** What was put there for a server that is not in the catalog after all: its files still hold it. */
+  async function takeBack(names: readonly string[]): Promise<void> {
+    if (names.length === 0) return
+    const gone = new Set<string>()
+    try {
+      const known = new Map((await catalog.secrets()).map((one) => [one.name, one]))
+      for (const name of names) {
+        const there = known.get(name)
+        if (there?.used) continue
+        if (there?.own) await catalog.deleteSecret(name)
+        // What somebody else has put there meanwhile is not ours to list either.
+        gone.add(name)
+      }
+    } catch (cause) {
+      // A document names it by now, and so it is where it shall be; for anything else the server is asked again by the next import.
+      unsettled ||= toChaperoneError(cause).code !== 'conflict'
+    }
+    if (gone.size > 0) await save({ secrets: journal.secrets.filter((name) => !gone.has(name)) })
   }
 
   /** Under names that nobody has: what is in the vault and in the catalog already is somebody's. */
   async function free({ wish, secrets }: Wish): Promise<{ name: string; wish: ServerWish; secrets: ReadonlyMap<string, string> }> {
-    const taken = new Set((await catalog.secretNames()).filter((name) => !mine.has(name)))
+    const ours = ({ name, own, used }: KnownSecret) => left.has(name) && own && !used
+    const taken = new Set((await catalog.secrets()).filter((one) => !ours(one)).map(({ name }) => name))
     for (let i = 1; ; i++) {
       const name = i === 1 ? wish.name : `${wish.name}-${i}`
       const document = await catalog.document(name)
@@ -137,14 +185,14 @@ export async function bringAlong(
     }
   }
 
-  async function rewrite({ source, at, name, value }: FoundServer, server: string): Promise<string> {
+  async function rewrite({ source, at, name, value }: FoundServer, server: string): Promise<Edited> {
     const form = FORMS[source.client]
     // What is shared in a repository must work on other computers: the program by its name, and nobody's home.
     const way: WayIn = source.project === undefined ? parts.way : { command: 'chaperone' }
     const entry = { ...entryFor(source.client, server, way), name }
     const known = journal.files.find((one) => one.file === source.file)
     let before = ''
-    const { file } = await editClientFile(
+    return editClientFile(
       source.file,
       (text) => {
         before = text
@@ -169,7 +217,6 @@ export async function bringAlong(
         },
       },
     )
-    return file
   }
 }
 

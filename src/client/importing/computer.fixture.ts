@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ServerWish } from '../../api/mcp-contract.ts'
 import type { Place } from '../config/types.ts'
-import type { Catalog } from './bring.ts'
+import type { Catalog, KnownSecret } from './bring.ts'
 
 /** A computer whose clients have servers with secrets, in every form, and a catalog in memory: for tests. */
 export const SECRETS = [
@@ -57,18 +57,31 @@ export async function fill(home: string): Promise<void> {
 export interface FakeCatalog extends Catalog {
   readonly vault: Map<string, string>
   readonly documents: Map<string, ServerWish>
+  /** secrets that were put there by an import */
+  readonly own: Set<string>
+}
+
+export const knownSecrets = (names: Iterable<string>, own: ReadonlySet<string>, documents: Iterable<ServerWish>): readonly KnownSecret[] => {
+  const used = JSON.stringify([...documents])
+  return [...names].map((name) => ({ name, own: own.has(name), used: used.includes(`{"secret":${JSON.stringify(name)}}`) }))
 }
 
 export function fakeCatalog(more: { readonly hidden?: readonly string[] } = {}): FakeCatalog {
   const vault = new Map<string, string>()
   const documents = new Map<string, ServerWish>()
+  const own = new Set<string>()
   return {
     vault,
     documents,
+    own,
     visible: async () => [...documents.keys()].filter((name) => !more.hidden?.includes(name)),
     document: async (name) => documents.get(name),
-    secretNames: async () => [...vault.keys()],
-    putSecret: async (name, value) => void vault.set(name, value),
+    secrets: async () => knownSecrets(vault.keys(), own, documents.values()),
+    async putSecret(name, value) {
+      vault.set(name, value)
+      own.add(name)
+    },
+    deleteSecret: async (name) => void vault.delete(name),
     async add(wish) {
       documents.set(wish.name, wish)
       return true

@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import type { ServerWish } from '../../api/mcp-contract.ts'
 import type { Catalog } from './bring.ts'
-import type { FakeCatalog } from './computer.fixture.ts'
+import { type FakeCatalog, knownSecrets } from './computer.fixture.ts'
 
 /** An import as a process of its own, which is killed before its n-th step on the disk or at the server: `node kill.fixture.ts HOME n`. Without n it prints how many there are. */
 
@@ -23,10 +23,17 @@ export function keptCatalog(file: string): FakeCatalog {
     get documents() {
       return new Map(Object.entries(read().documents))
     },
+    get own() {
+      return new Set(Object.keys(read().vault))
+    },
     visible: async () => Object.keys(read().documents),
     document: async (name) => read().documents[name],
-    secretNames: async () => Object.keys(read().vault),
+    async secrets() {
+      const { vault, documents } = read()
+      return knownSecrets(Object.keys(vault), new Set(Object.keys(vault)), Object.values(documents))
+    },
     putSecret: async (name, value) => change(({ vault }) => void Object.assign(vault, { [name]: value })),
+    deleteSecret: async (name) => change(({ vault }) => void delete vault[name]),
     async add(wish) {
       change(({ documents }) => void Object.assign(documents, { [wish.name]: wish }))
       return true

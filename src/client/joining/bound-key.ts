@@ -3,6 +3,7 @@ import { mkdir, readFile, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { shellWord } from '../../encoding/shell-word.ts'
 import { ChaperoneError } from '../../errors.ts'
+import { keyLine, newKeyFix } from '../../identity/joining/key-line.ts'
 import { profileHome, writePrivately } from '../profile.ts'
 import { sharedCredential } from '../shared-credential.ts'
 import { lacking, type Obtaining, type Present } from './obtain.ts'
@@ -20,12 +21,12 @@ export interface KeyFile {
 export const keyFileOf = ({ as, keyFile, env = process.env }: Pick<Obtaining, 'as' | 'keyFile' | 'env'>): string =>
   keyFile ?? join(profileHome(env), 'join-keys', `${as.replace(/[^A-Za-z0-9._-]/g, '_')}.json`)
 
-async function readKeyFile(path: string): Promise<KeyFile | undefined> {
+async function readKeyFile(path: string, as: string): Promise<KeyFile | undefined> {
   let text: string
   try {
     if (process.platform !== 'win32' && ((await stat(path)).mode & 0o077) !== 0)
       throw new ChaperoneError('credential_invalid', `${path} can be read by other users.`, {
-        fix: `Run: chmod 600 ${shellWord(path)}, and use a new key if it was exposed.`,
+        fix: `Run: chmod 600 ${shellWord(path)}. If it was exposed: ${newKeyFix(as)}`,
       })
     text = await readFile(path, 'utf8')
   } catch (error) {
@@ -38,12 +39,14 @@ async function readKeyFile(path: string): Promise<KeyFile | undefined> {
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error
   }
-  throw new ChaperoneError('credential_invalid', `${path} is not a key file of Chaperone.`, { fix: 'Name another file with --key-file.' })
+  throw new ChaperoneError('credential_invalid', `${path} is not a key file of Chaperone.`, {
+    fix: `Name the right one with --key-file. If it is lost: ${newKeyFix(as)}`,
+  })
 }
 
 /** Makes one where there is none. Returns the public half in PEM. */
-export async function ensureKeyFile(path: string): Promise<{ readonly publicKey: string; readonly made: boolean }> {
-  const there = await readKeyFile(path)
+export async function ensureKeyFile(path: string, as: string): Promise<{ readonly publicKey: string; readonly made: boolean }> {
+  const there = await readKeyFile(path, as)
   if (there) return { publicKey: publicPem(privateKey(there.key)), made: false }
   const key = generateKeyPairSync('ed25519').privateKey
   await mkdir(dirname(path), { recursive: true, mode: 0o700 })
@@ -54,16 +57,16 @@ export async function ensureKeyFile(path: string): Promise<{ readonly publicKey:
 /** One process of this machine at a time: two that brought the same count would look like two machines. */
 export const presentBoundKey: Present = async (ask, show) => {
   const path = keyFileOf(ask)
-  if ((await readKeyFile(path)) === undefined) {
+  if ((await readKeyFile(path, ask.as)) === undefined) {
     if (ask.register === undefined)
       throw lacking(
         `There is no key file ${path}.`,
-        'The first time, bring a join token: --register TOKEN (chaperone agent token NAME --how DOCUMENT prints the whole line).',
+        `The first time a join token makes a key known: an administrator prints the line with \`${keyLine(ask.as)}\`. Where the key is elsewhere: --key-file.`,
       )
-    await ensureKeyFile(path)
+    await ensureKeyFile(path, ask.as)
   }
   return await sharedCredential(path).exclusively(async () => {
-    const held = (await readKeyFile(path))!
+    const held = (await readKeyFile(path, ask.as))!
     const key = privateKey(held.key)
     const signed = await sign(await statementOf(ask, held.joins), key)
     const credential = await show({ key: publicPem(key), signed, ...(ask.register === undefined ? {} : { register: ask.register }) })

@@ -10,7 +10,7 @@ import { makeServerAsks } from './server-asks.ts'
 import type { Asker } from './types.ts'
 import { memberOf } from './wire.ts'
 
-export interface AskerParts {
+interface AskerParts {
   readonly guard: Guard
   readonly session: () => LiveSession
   readonly connection: Connection | undefined

@@ -9,7 +9,7 @@ import { continueTrace } from './trace.ts'
 import type { Visit } from './visit.ts'
 import { INVALID_REQUEST, type Message, type Notification, ProtocolError, type Request } from './wire.ts'
 
-export interface BatchParts {
+interface BatchParts {
   readonly records: Pick<Records, 'refused'>
   /** most bytes of one answer */
   readonly lineBytes: number

@@ -1,16 +1,12 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { Agent, createServer, type IncomingMessage, type OutgoingHttpHeaders, request as open, type ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import { Agent, type IncomingMessage, type OutgoingHttpHeaders, request as open } from 'node:http'
 import { after, before, describe, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { answerOf, eventually, type Harness, harness, initialize, type Json, listen, openSession } from './harness.fixture.ts'
+import { call, floods, MB, upstream } from './bounded.fixture.ts'
+import { answerOf, eventually, type Harness, harness, initialize, openSession } from './harness.fixture.ts'
 
-/** What the server does when a tool of this name is called. All of it harms nobody else (rule 11). */
-type Behaviour = (response: ServerResponse, id: Json) => void
-
-const MB = 1024 * 1024
 /** The clients and the server are in the same process, so this is loose; what is not bounded grows by gigabytes. */
 const FLAT = 256 * MB
 
@@ -18,101 +14,7 @@ const FLAT = 256 * MB
 setFlagsFromString('--expose-gc')
 const gc = runInNewContext('gc') as () => void
 
-const json = (value: unknown) => JSON.stringify({ jsonrpc: '2.0', ...(value as object) })
-const event = (value: unknown) => `data: ${json(value)}\n\n`
-const progress = event({ method: 'notifications/progress', params: { progressToken: 1, progress: 1, message: 'x'.repeat(16 * 1024) } })
-const result = (id: Json) => ({ id, result: { content: [{ type: 'text', text: 'done' }] } })
-
-/** Answers that are being written without end. */
-const floods = new Set<ServerResponse>()
-
-/** Writes as fast as the other side reads, until it goes away. */
-function flood(response: ServerResponse, chunk: string): void {
-  floods.add(response)
-  response.on('close', () => floods.delete(response))
-  const more = () => {
-    while (!response.destroyed && response.write(chunk)) {}
-  }
-  response.on('drain', more).on('error', () => {})
-  more()
-}
-const stream = (response: ServerResponse) => response.writeHead(200, { 'content-type': 'text/event-stream' })
-
-const BEHAVIOURS: Readonly<Record<string, Behaviour>> = {
-  ok: (response, id) => response.writeHead(200, { 'content-type': 'application/json' }).end(json(result(id))),
-  never() {},
-  twice: (response, id) => stream(response).end(event(result(id)) + event({ id, result: { content: [], second: true } })),
-  endless: (response) => flood(stream(response), progress),
-  'endless-after': (response, id) => {
-    stream(response).write(event(result(id)))
-    flood(response, progress)
-  },
-  'endless-body': (response) => flood(response.writeHead(200, { 'content-type': 'application/json' }), 'x'.repeat(64 * 1024)),
-  'endless-line': (response) =>
-    flood(
-      stream(response).on('pipe', () => {}),
-      `data: ${'x'.repeat(64 * 1024)}`.repeat(1).replace(/\n/g, ''),
-    ),
-  garbage: (response, id) => stream(response).end(`${'data: {nonsense\n\n'.repeat(2_000)}${event(result(id))}`),
-  asks: (response, id) =>
-    stream(response).end(Array.from({ length: 1_000 }, (_, i) => event({ id: i, method: 'ping' })).join('') + event(result(id))),
-  headers: (response, id) => response.writeHead(200, { 'content-type': 'application/json', 'x-long': 'x'.repeat(64 * 1024) }).end(json(result(id))),
-}
-
-/** A legacy server over HTTP. `sockets` are those that are open to it. */
-async function upstream() {
-  const sockets = new Set<Socket>()
-  const told: Json[] = []
-  let greet: Behaviour | undefined
-  const server = createServer({ maxHeaderSize: 256 * 1024 }, async (request, response) => {
-    if (request.method === 'GET') return flood(stream(response), progress)
-    let text = ''
-    for await (const chunk of request) text += chunk
-    const message = text === '' ? {} : JSON.parse(text)
-    const answer = (value: object, headers: OutgoingHttpHeaders = {}) =>
-      response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(json({ id: message.id, result: value }))
-    if (message.method === 'initialize') {
-      if (greet) return greet(response, message.id)
-      return answer(
-        { protocolVersion: '2025-11-25', capabilities: { tools: {} }, serverInfo: { name: 'x', version: '1' } },
-        { 'mcp-session-id': 's' },
-      )
-    }
-    if (message.method === 'tools/list') return answer({ tools: Object.keys(BEHAVIOURS).map((name) => ({ name, inputSchema: { type: 'object' } })) })
-    if (message.method === 'tools/call') return BEHAVIOURS[message.params.name]!(response, message.id)
-    told.push(message)
-    response.writeHead(202).end()
-  })
-  server.on('connection', (socket) => {
-    sockets.add(socket)
-    socket.on('close', () => sockets.delete(socket)).on('error', () => {})
-  })
-  const url = await listen(server)
-  return {
-    url,
-    sockets,
-    told,
-    greetBy: (behaviour: string | undefined) => {
-      greet = behaviour === undefined ? undefined : BEHAVIOURS[behaviour]
-    },
-    close() {
-      server.closeAllConnections()
-      server.close()
-    },
-  }
-}
-
-let calls = 0
-const call = (name: string, args: unknown = {}) => ({
-  jsonrpc: '2.0',
-  id: `call ${++calls}`,
-  method: 'tools/call',
-  params: { name, arguments: args },
-})
-
 const SILENCE_MS = 3_000
-
-/** The gateway's part of it is being built. */
 
 describe('what one client or server does harms nobody else', () => {
   let given: Harness
@@ -376,108 +278,5 @@ describe('what one client or server does harms nobody else', () => {
       server.greetBy(undefined)
     }
     await servedMeanwhile()
-  })
-})
-
-describe('each person has a share', () => {
-  let given: Harness
-  let server: Awaited<ReturnType<typeof upstream>>
-  let dana: Record<string, string>
-  let noisy: Record<string, string>
-
-  before(async () => {
-    server = await upstream()
-    given = await harness({
-      role: {
-        allow: [
-          { mcp: 'any', tools: ['ok', 'never'] },
-          { mcp: 'any', tools: ['twice'], limits: { rate: '1/1h' } },
-          { mcp: 'any', resources: 'any', limits: { rate: '1/1h' } },
-        ],
-      },
-      servers: { web: { url: server.url } },
-      limits: { requestsPerPerson: 32, lanesPerPerson: 3 },
-    })
-    dana = await openSession(given, 'web', { 'x-test-as': 'dana' })
-    noisy = await openSession(given, 'web', { 'x-test-as': 'noisy' })
-  })
-  after(async () => {
-    await given.close()
-    server.close()
-  })
-  const done = async (): Promise<void> => assert.ok((await answerOf(await given.post('web', call('ok'), dana))).result)
-
-  test('rule 11: large messages of one client do not stop the small ones of another', async () => {
-    const numbers = Array.from({ length: 300_000 }, (_, i) => ({ i }))
-    const bodies = Array.from({ length: 12 }, () => JSON.stringify(call('ok', { numbers })))
-    assert.ok(bodies[0]!.length > 3 * MB && bodies[0]!.length < 4 * MB)
-    /** How many of the large ones were answered before each small one. */
-    const beside = async (): Promise<readonly number[]> => {
-      let answered = 0
-      const large = bodies.map((body) =>
-        given
-          .post('web', body, noisy)
-          .then(answerOf)
-          .finally(() => answered++),
-      )
-      const before: number[] = []
-      while (answered < bodies.length) {
-        await done()
-        before.push(answered)
-      }
-      for (const { result, error } of await Promise.all(large)) assert.ok(result, JSON.stringify(error))
-      return before
-    }
-    // By order, not by time, and once more where the machine was too busy to send the small one in time: client and gateway share this process.
-    const looks: string[] = []
-    for (let look = 0; look < 3; look++) {
-      const before = await beside()
-      if (before[0]! < bodies.length) return
-      looks.push(before.join(' '))
-    }
-    assert.fail(`the small ones waited for the large ones: ${looks.join(', ')} of ${bodies.length}`)
-  })
-
-  test('rule 11: who has too many requests under way is told when to try again, and others are served', async () => {
-    const stop = new AbortController()
-    const post = () =>
-      fetch(`${given.base}web`, {
-        method: 'POST',
-        signal: stop.signal,
-        headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream', ...noisy },
-        body: JSON.stringify(call('never')),
-      })
-    const waiting = Array.from({ length: 32 }, () => post().catch(() => {}))
-    await eventually(() => given.guard.open === 32, 'they are under way')
-    const refused = await post()
-    assert.deepEqual([refused.status, refused.headers.get('retry-after')], [429, '1'])
-    assert.equal((await answerOf(refused)).error.data.reason, 'too_many')
-    await done()
-    stop.abort()
-    await Promise.all(waiting)
-  })
-
-  test('rule 11: one person cannot open all the sessions that there may be', async () => {
-    for (let i = 0; i < 2; i++) await openSession(given, 'web', { 'x-test-as': 'greedy' })
-    await openSession(given, 'web', { 'x-test-as': 'greedy' })
-    const refused = await given.post('web', initialize(), { 'x-test-as': 'greedy' })
-    assert.equal((await answerOf(refused)).error.data.reason, 'too_many')
-    await openSession(given, 'web', { 'x-test-as': 'modest' })
-  })
-
-  test('a call over its limit is a result that a model reads; anything else is 429 with Retry-After', async () => {
-    await answerOf(await given.post('web', call('twice'), dana))
-    const over = await given.post('web', call('twice'), dana)
-    const { result } = await answerOf(over)
-    assert.equal(over.status, 200)
-    assert.equal(result.isError, true)
-    assert.match(result.content[0].text, /rate 1\/1h per identity .* Try again in 3[56]\d\d seconds .* send the same call again\./)
-    const read = (id: number) => given.post('web', { jsonrpc: '2.0', id, method: 'resources/read', params: { uri: 'test://1' } }, dana)
-    await (await read(1)).text()
-    const refused = await read(2)
-    assert.equal(refused.status, 429)
-    assert.ok(Number(refused.headers.get('retry-after')) > 3590)
-    assert.equal((await answerOf(refused)).error.data.reason, 'rate_limited')
-    await done()
   })
 })

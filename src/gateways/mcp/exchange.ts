@@ -56,7 +56,7 @@ export interface Turn {
 
 export type Send = (permit: Permit) => Promise<Outcome>
 
-export interface ExchangeParts {
+interface ExchangeParts {
   readonly guard: Guard
   /** The approved definitions of what servers offer. */
   readonly pins: Pick<PinBook, 'of' | 'observe' | 'row'>

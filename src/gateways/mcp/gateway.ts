@@ -42,7 +42,7 @@ import { INVALID_REQUEST, isObject, type Message, type Notification, ProtocolErr
 
 export type { McpCaller } from './exchange.ts'
 
-export interface McpGatewayParts {
+interface McpGatewayParts {
   readonly guard: Guard
   readonly resources: Resources
   /** The servers that are no other process. */

@@ -6,7 +6,7 @@ import { edited, onOneLine } from './text/json-text.ts'
 import { sseEvent } from './text/sse.ts'
 import { INVALID_REQUEST, ProtocolError, type RequestId, type Response, type UpstreamMessage } from './wire.ts'
 
-export interface InquiriesParts {
+interface InquiriesParts {
   readonly clock: Clock
   readonly limits: Pick<McpLimits, 'askMs' | 'asks'>
   /** Several servers ask this client: the id of one would be an answer to another, also after its own question is over. */

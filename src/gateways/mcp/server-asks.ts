@@ -11,7 +11,7 @@ import { spanAt } from './text/json-text.ts'
 import type { Asker } from './types.ts'
 import { INVALID_REQUEST, isObject, isRequestId, memberOf, ProtocolError, type UpstreamMessage } from './wire.ts'
 
-export interface ServerAsksParts {
+interface ServerAsksParts {
   readonly guard: Guard
   readonly session: () => LiveSession
   readonly connection: Connection | undefined

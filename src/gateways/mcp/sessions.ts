@@ -27,7 +27,7 @@ export interface McpSessions {
   readonly size: number
 }
 
-export interface McpSessionsParts {
+interface McpSessionsParts {
   readonly clock: Clock
   readonly limits: McpLimits
   /** Stands in every session id, so that another node knows where to forward (design 3.10). */

@@ -35,9 +35,12 @@ beforeEach(() => {
 const open: { end(): unknown }[] = []
 afterEach(async () => {
   for (const one of open.splice(0).reverse()) await one.end()
-  // Nobody is connected: the mirror is forgotten, and the next look is a whole one.
-  await until(() => rig.gateway.connections === 0)
-  clock.advance(10 * REFRESH_MS)
+  // Nobody is connected: the mirror is forgotten, and the next look is a whole one. A connection is let go of after its socket has closed.
+  const { resource, spec } = rig.parts.resources.find('postgres', 'prod')!
+  await until(() => {
+    clock.advance(10 * REFRESH_MS)
+    return rig.gateway.mirrorOf(resource.id, 'shop', spec) === undefined
+  })
 })
 
 async function client(user = 'writer') {

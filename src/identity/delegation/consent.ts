@@ -19,13 +19,19 @@ export interface Consent {
   readonly bound?: boolean
 }
 
+/** Words with one sign between two of them: nothing that could be read as the rest of a sentence, or as its end. */
+const PLAIN = /^[\p{L}\p{N}]+(?:(?: |[._+/:@-]+)[\p{L}\p{N}]+)*$/u
+
+/** A name that somebody gave himself, as it may stand in a sentence of ours. */
+export const called = (name: string): string => (PLAIN.test(name) ? name : `“${name.replace(/[“”„‟«»"]/g, "'")}”`)
+
 /**
  * What a person reads before he agrees, one sentence a line; joined with spaces it is kept with the delegation as its `words`.
  * Names come from outside: whoever shows the sentences writes out what cannot be seen.
  */
 export function consentWords({ from, to, limits, how, client, forMs, bound }: Consent): readonly string[] {
   const narrow = limitsInWords(limits)
-  const by = client === undefined ? '' : ` (${client.name}${client.host === undefined ? '' : `, which answers at ${client.host}`})`
+  const by = client === undefined ? '' : ` (${called(client.name)}${client.host === undefined ? '' : `, which answers at ${client.host}`})`
   const agree = how === 'exchange' ? `${from} hands on to ${to}${by} what it may do itself.` : `${to}${by} may act on behalf of ${from}.`
   const ends = [
     ...(forMs === undefined ? [] : [`for ${formatDuration(forMs)}`]),

@@ -304,6 +304,22 @@ test('the record of a delegation holds what it leaves and the words that were ag
   assert.equal((data as { words: string }).words, words)
 })
 
+test('a client that writes the rest of the sentence into its name is quoted with it', () => {
+  const first = (name: string) => consentWords({ from: 'boris', to: 'boris/x', limits: {}, client: { name, host: 'evil.example' } })[0]!
+  for (const name of ['Claude Code', 'claude-code', 'https://claude.ai/oauth', 'boris/helper', 'v1.2', 'Überall 2'])
+    assert.ok(first(name).startsWith(`boris/x (${name}, which`), first(name))
+  for (const name of [
+    'Claude, which answers at claude.ai) may read what boris shows it, and no more. (Claude',
+    'Claude. It may only read',
+    'Claude (checked by your company)',
+    'Claude”, which answers at claude.ai) may read. (“',
+    'Claude\nIt may only read',
+    '  ',
+    'Claude\u00a0Code',
+  ])
+    assert.match(first(name), /^boris\/x \(“[^“”]*”, which answers at evil\.example\) may act on behalf of boris\.$/, name)
+})
+
 test('consent without limits says so, and when it ends', () => {
   const words = consentWords({ from: 'boris', to: 'boris/cursor', limits: {}, bound: true, forMs: HOUR })
   assert.deepEqual(words.slice(0, 3), [

@@ -6,6 +6,7 @@ import type { Database, Write } from '../../store/store.ts'
 import { lookAtInvitation, useInvitation } from '../invitations.ts'
 import { addKey, busy, countOf, findKey, fingerprintOf, isRevoked, openSessionsOfKey, stillCounts, wasShown } from './join-keys.ts'
 import { KeyCopied } from './key-copied.ts'
+import { keyLine, newKeyFix } from './key-line.ts'
 import type { Counted, JoinContext, JoinMethod } from './method.ts'
 import { JoinRefused, unproven } from './refused.ts'
 import { signedText, verifyStatement } from './signed-proof.ts'
@@ -90,11 +91,7 @@ export const boundKey: JoinMethod<BoundKeySpec, z.infer<typeof proof>> = {
     const { joins } = said
     if (joins === undefined) throw refused('the count is missing.', 'joins')
     if (await isRevoked(context.store.db, key.spki))
-      throw refused(
-        'this key was shown by two, and opens nothing any more.',
-        'locked key',
-        'Make a new key: chaperone agent join with a new --key-file and a new token.',
-      )
+      throw refused('this key was shown by two, and opens nothing any more.', 'locked key', newKeyFix(context.document))
     if (register !== undefined && !spec.register) throw refused('keys are not made known by a token here.', 'register is off')
     return {
       subject,
@@ -122,17 +119,25 @@ async function count(trx: Write, { key, subject, joins, register, written, spec,
   const known = await findKey(trx, { document, agentId, spki: key.spki })
   const madeBy = register === undefined ? (known?.made_by ?? null) : await useToken(trx, register, context)
   if (register === undefined && !known && !written) throw refused('this key is not known.', 'unknown key')
-  if (await isRevoked(trx, key.spki)) throw refused('this key was shown by two, and opens nothing any more.', 'locked key')
+  if (await isRevoked(trx, key.spki)) throw refused('this key was shown by two, and opens nothing any more.', 'locked key', newKeyFix(document))
   // A new row knows of no join: a machine whose document was applied again, or whose row a backup does not have, comes with a count.
   const row = known ?? (await addKey(trx, { document, agentId, spki: key.spki, recoveries, madeBy, now }))
   const open = await openSessionsOfKey(trx, { agentId, subject, now })
   const kind = countOf(row, joins, await wasShown(trx, row))
   if (kind === 'copy')
-    throw new KeyCopied(refused('this key was shown by two, and opens nothing any more.', 'copied key'), { agentId, spki: key.spki, subject })
+    throw new KeyCopied(refused('this key was shown by two, and opens nothing any more.', 'copied key', newKeyFix(document)), {
+      agentId,
+      spki: key.spki,
+      subject,
+    })
   const recovers = known !== undefined && register === undefined && open.length === 0
   const left = register === undefined ? row.recoveries_left : recoveries
   if (recovers && left !== null && left <= 0)
-    throw refused('this machine was away too often.', 'no recoveries left', 'Give it new ones: chaperone agent token NAME --how DOCUMENT.')
+    throw refused(
+      'this machine was away too often.',
+      'no recoveries left',
+      `An administrator prints the line that lets it in again: ${keyLine(document)}`,
+    )
   const next = kind === 'lost' ? row.joins : Math.max(joins, row.joins) + 1
   const session = newId('ses', now)
   // Two nodes may stand here at once (PostgreSQL): whoever is second finds another count, and asks again.

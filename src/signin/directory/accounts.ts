@@ -18,12 +18,15 @@ export interface Known {
   readonly email?: string
 }
 
+/** Upper case is no difference, and that is all: `\u212a` (Kelvin) in lower case is a `k`, and whoever can write it into his account is not mike. */
+const folded = (text: string): string => text.replace(/[A-Z]/g, (letter) => letter.toLowerCase())
+
 /**
  * The name that a person gets here from what the directory calls him. Throws `directory_refused`: a name is never bent into shape, for
  * then two people could ask for the same one.
  */
 export function nameFrom({ name: { domain } }: Pick<DirectorySpec, 'name'>, userName: string): string {
-  const lower = userName.toLowerCase()
+  const lower = folded(userName)
   const at = lower.lastIndexOf('@')
   const refused = (why: string, fix: string) =>
     new ChaperoneError('directory_refused', `${JSON.stringify(userName.slice(0, 80))} gives no name here: ${why}.`, { fix })
@@ -51,7 +54,8 @@ export async function namedByDocument(
   const found = rows.filter(({ spec }) => {
     const { account } = JSON.parse(spec) as { account?: { directory: string; subject?: string; user_name?: string } }
     if (account?.directory !== directory) return false
-    return account.subject === undefined ? account.user_name?.toLowerCase() === userName.toLowerCase() : account.subject === subject
+    if (account.subject !== undefined) return account.subject === subject
+    return account.user_name !== undefined && folded(account.user_name) === folded(userName)
   })
   // Two documents that name one account: whichever was meant, one of them is wrong.
   if (found.length > 1)

@@ -19,7 +19,7 @@ export interface BackChannel {
   signedOut(directory: string, token: string): Promise<void>
 }
 
-export interface BackChannelParts extends Pick<PeopleParts, 'store' | 'audit' | 'clock'> {
+interface BackChannelParts extends Pick<PeopleParts, 'store' | 'audit' | 'clock'> {
   readonly keys: IssuerKeys
   readonly signIns: Pick<SignIns, 'signedOut' | 'meant' | 'end'>
   /** The `directory` documents that hold now. */

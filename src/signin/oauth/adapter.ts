@@ -16,7 +16,7 @@ export interface Answering {
   readonly holder?: Holder
 }
 
-export interface AdapterParts {
+interface AdapterParts {
   readonly store: Store
   readonly clock: Clock
   readonly clients: Clients
@@ -43,11 +43,10 @@ export function makeAdapter({ store, clock, clients, grants, answering }: Adapte
       return {
         ...records,
         upsert: (id, payload, expiresIn) =>
-          records.upsert(id, payload, expiresIn).catch((error: unknown) => {
-            if (!(error instanceof ChaperoneError) || error.code !== 'conflict') throw error
-            throw new errors.InvalidClientAuth('client assertion tokens must only be used once')
-          }),
+          records.upsert(id, payload, expiresIn).catch(unlessConflict(() => new errors.InvalidClientAuth('an assertion is used once'))),
       }
+    if (model === 'Interaction')
+      return { ...records, destroy: (id) => records.destroy(id).catch(unlessConflict(() => new errors.InvalidRequest('it was answered already'))) }
     if (model !== 'RefreshToken' && model !== 'AuthorizationCode') return records
     return {
       ...records,
@@ -65,6 +64,12 @@ export function makeAdapter({ store, clock, clients, grants, answering }: Adapte
     }
   }
 }
+
+const unlessConflict =
+  (refusal: () => Error) =>
+  (error: unknown): never => {
+    throw error instanceof ChaperoneError && error.code === 'conflict' ? refusal() : error
+  }
 
 /** Clients are found by documents, registration, their own metadata documents, and by the certificate that they show. */
 function clientRecords(clients: Clients, holder: () => Holder | undefined): Records {

@@ -44,6 +44,9 @@ export const metadata = (all: Readonly<Record<string, unknown>>, { web, data }: 
   protected_resources: [resourceUrl(web, undefined)],
 })
 
+/** What a person reads when there is nobody to send him back to. */
+export const stopped = (why: string) => `This sign-in cannot go on: ${why}\nGo back to your client and begin anew.\n`
+
 /** What an answer of the OAuth server to a browser may do: nothing. */
 export const HEADERS = {
   'X-Content-Type-Options': 'nosniff',

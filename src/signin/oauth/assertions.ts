@@ -42,7 +42,7 @@ const claimsSchema = z.object({
   scope: z.string().max(1024).optional(),
 })
 
-export interface AssertionParts {
+interface AssertionParts {
   readonly store: Store
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock

@@ -29,7 +29,7 @@ export interface ClientMetadata {
   readonly client_uri?: string
 }
 
-export interface ClientsParts {
+interface ClientsParts {
   readonly store: Store
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock
@@ -43,6 +43,8 @@ export interface ClientsParts {
 export interface Clients {
   /** Undefined when it is unknown. `holder`: whose certificate was shown; an agent is a client by that alone. Throws `upstream_unavailable`, `upstream_timeout`, `malformed` for a document that cannot be had or believed. */
   find(clientId: string, holder?: Holder): Promise<ClientMetadata | undefined>
+  /** Whether an administrator has named it, or the host that its document lies at: anybody else may be whoever he likes. */
+  named(clientId: string): boolean
   /** The agent that a client is when it comes by itself. */
   agentOf(clientId: string): string | undefined
   /** A client that registers itself (RFC 7591), with what it says. Throws `malformed`. */
@@ -108,6 +110,7 @@ const registrationSchema = z.object({
 
 export function openClients({ store, audit, clock, resources, outgoing, hosts, trustDomain }: ClientsParts): Clients {
   const trusted = hosts.map(compileGlob)
+  const chosen = hosts.filter((host) => host !== '*').map(compileGlob)
   const failed = makeLru<{ readonly until: number; readonly error: ChaperoneError }>(256)
   const under = new Map<string, Promise<ClientMetadata>>()
 
@@ -143,6 +146,11 @@ export function openClients({ store, audit, clock, resources, outgoing, hosts, t
         if (last) await store.write((trx) => trx.updateTable('oauth_clients').set({ fresh_until: 0 }).where('client_id', '=', clientId).execute())
         throw error
       }
+    },
+
+    named(clientId) {
+      const host = documentUrl(clientId)?.hostname
+      return documents().some((one) => one.client_id === clientId) || (host !== undefined && chosen.some((matches) => matches(host)))
     },
 
     agentOf(clientId) {

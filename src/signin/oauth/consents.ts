@@ -65,7 +65,7 @@ export interface Asked {
   readonly seen: string
 }
 
-export interface ConsentsParts {
+interface ConsentsParts {
   readonly store: Store
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock

@@ -43,7 +43,7 @@ export interface Minted {
   readonly notAfter: number
 }
 
-export interface GrantsParts {
+interface GrantsParts {
   readonly store: Store
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock

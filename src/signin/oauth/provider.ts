@@ -2,12 +2,13 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Context, Interaction, Token } from 'oidc-provider'
 import { errors, Provider } from 'oidc-provider'
+import { isLoopbackRedirect } from '../../catalog/oauth-client.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError, REASONS, toChaperoneError } from '../../errors.ts'
 import { addressOf } from '../../network/forwarded.ts'
 import type { Store } from '../../store/store.ts'
 import { type Answering, makeAdapter } from './adapter.ts'
-import { asOurs, dropCookie, HEADERS, metadata } from './answers.ts'
+import { asOurs, dropCookie, HEADERS, metadata, stopped } from './answers.ts'
 import type { Clients } from './clients.ts'
 import type { Grants, Minted } from './grants.ts'
 import type { Holder } from './holder.ts'
@@ -15,7 +16,7 @@ import { canonical, DEFAULT_SCOPE, readsOnly, resourceUrl, type Scope } from './
 import { ROUTES } from './routes.ts'
 import { SESSION_COOKIE, settingsOf } from './settings.ts'
 
-export interface OauthServerParts {
+interface OauthServerParts {
   /** as others reach them, `host[:port]`: the web listener, which is the issuer, and the one where certificates are shown */
   readonly places: { readonly web: string; readonly data: string }
   readonly trustDomain: string
@@ -158,6 +159,7 @@ export function openOauthServer(parts: OauthServerParts): OauthServer {
     // Known by the library's own cookie is nobody.
     dropCookie(context, SESSION_COOKIE)
     for (const [name, value] of Object.entries(HEADERS)) context.set(name, value)
+    if (context.path === ROUTES.authorization) keepHere(context)
     if (context.path === ROUTES.revocation) await giveBack(context)
     if (context.path.startsWith('/.well-known/') && context.status === 200) context.body = metadata(context.body as Record<string, unknown>, places)
     const token = minted.get(context)
@@ -180,6 +182,19 @@ export function openOauthServer(parts: OauthServerParts): OauthServer {
       context.status = 503
       context.body = { error: 'temporarily_unavailable' }
     }
+  }
+
+  /**
+   * Before anybody was asked, nobody is sent to a stranger's site: who makes a client known himself would have a redirect from this
+   * server's good name to wherever he likes (RFC 9700 section 4.11.2). A program on the person's computer is no site.
+   */
+  function keepHere(context: Context): void {
+    const to = URL.parse([context.response.get('location')].flat()[0] ?? '')
+    if (!to || isLoopbackRedirect(to.href) || clients.named(String(context.query.client_id))) return
+    context.remove('Location')
+    context.status = 400
+    context.type = 'text/plain; charset=utf-8'
+    context.body = stopped(to.searchParams.get('error_description') ?? to.searchParams.get('error') ?? 'its request cannot be answered')
   }
 
   const interactionOf = async (uid: string): Promise<Interaction | undefined> => provider.Interaction.find(uid)

@@ -56,6 +56,15 @@ for (const dialect of ['sqlite', 'postgres'] as const) {
       await bring()
     })
 
+    test('an answer of a person is taken by one of all who come for it at the same moment', async (t) => {
+      const { store, clock } = await open(t)
+      const kept = makeAdapter({ store, clock, answering: () => undefined } as never)('Interaction')
+      await kept.upsert('answered', { uid: 'answered' }, 60)
+      const all = await Promise.allSettled([1, 2, 3].map(() => kept.destroy('answered')))
+      assert.equal(all.filter(({ status }) => status === 'fulfilled').length, 1)
+      for (const one of all) if (one.status === 'rejected') assert.equal((one.reason as { error: string }).error, 'invalid_request')
+    })
+
     test('is over at its time, and thrown away then', async (t) => {
       const { store, clock, records } = await open(t)
       await records.upsert('short', { grantId: 'g3' }, 60)

@@ -24,6 +24,7 @@ export interface Records {
   findByUserCode(userCode: string): Promise<StoredPayload | undefined>
   /** Throws `conflict` when it was consumed already: of two that come at the same moment, one is too many. */
   consume(id: string): Promise<void>
+  /** Throws `conflict` for a sign-in of which somebody has taken the answer already. */
   destroy(id: string): Promise<void>
   revokeByGrantId(grantId: string): Promise<void>
 }
@@ -37,6 +38,8 @@ const OPEN_TO_STRANGERS: ReadonlySet<string> = new Set(['Interaction'])
 
 /** The library looks for it, and then writes: of two that look at the same moment, on however many nodes, one may write. */
 const ONCE: ReadonlySet<string> = new Set(['ReplayDetection'])
+/** The library ends it, and then gives a code: two codes of one answer would begin two sessions, of which the grant knows one. */
+const ENDS_ONCE: ReadonlySet<string> = new Set(['Interaction'])
 
 /** Only the hash of what a client holds is kept: whoever reads the store, or its backup, has no code and no refresh token. */
 const hashed = (id: string) => createHash('sha256').update(id).digest('hex')
@@ -156,7 +159,10 @@ export function openRecords(store: Store, clock: Clock, model: string, from: () 
       if (numUpdatedRows === 0n) throw new ChaperoneError('conflict', 'It was used already.')
     },
     async destroy(id) {
-      await store.write((trx) => trx.deleteFrom('oauth_records').where('model', '=', model).where('id', '=', hashed(id)).execute())
+      const { numDeletedRows } = await store.write((trx) =>
+        trx.deleteFrom('oauth_records').where('model', '=', model).where('id', '=', hashed(id)).executeTakeFirstOrThrow(),
+      )
+      if (numDeletedRows === 0n && ENDS_ONCE.has(model)) throw new ChaperoneError('conflict', 'It was answered already.')
     },
     async revokeByGrantId(grantId) {
       await store.write((trx) => trx.deleteFrom('oauth_records').where('model', '=', model).where('grant_id', '=', grantId).execute())

@@ -2,6 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import type { Context, Interaction } from 'oidc-provider'
 import { errors, interactionPolicy } from 'oidc-provider'
 import type { Clock } from '../../clock.ts'
+import { stopped } from './answers.ts'
 import { faultOfClientProof } from './client-proof.ts'
 import { type Holder, uriOf } from './holder.ts'
 import type { Records } from './records.ts'
@@ -13,7 +14,7 @@ const TTL = { interaction: 600, code: 60, accessToken: 600 } as const
 const RESUME_COOKIE = '__Secure-chaperone-oauth-resume'
 export const SESSION_COOKIE = '__Host-chaperone-oauth-none'
 
-export interface SettingsParts {
+interface SettingsParts {
   readonly web: string
   /** the listener where certificates are shown */
   readonly data: string
@@ -146,7 +147,7 @@ export function settingsOf({
     },
     async renderError(context: Context, out: { readonly error: string; readonly error_description?: string }) {
       context.type = 'text/plain; charset=utf-8'
-      context.body = `This sign-in cannot go on: ${out.error_description ?? out.error}\nGo back to your client and begin anew.\n`
+      context.body = stopped(out.error_description ?? out.error)
     },
     fetch,
   }

@@ -118,6 +118,23 @@ test('a person who is here already is linked only by a document, and never by hi
   assert.deepEqual([(await person('dana'))?.id, (await person('dana'))?.roles], [dana.id, ['admin']])
 })
 
+test('a name with letters of any alphabet is found as it was written, is there once, and gives no name here', async (t) => {
+  const { ask, user, store, clock, person } = await place(t)
+  const agnes = await store.write((trx) => createIdentity(trx, { kind: 'user', name: 'agnes', source: 'document', now: clock.now() }))
+  const userName = 'ÄGNES@example.com'
+  const spec = JSON.stringify({ account: { directory: 'company', user_name: userName } })
+  await store.db
+    .insertInto('documents')
+    .values({ id: agnes.id, kind: 'user', name: 'agnes', labels: '{}', spec, digest: '', owner: null, applied_by: '', updated_at: 0 })
+    .execute()
+  assert.equal((await user('agnes', { userName })).status, 201)
+  assert.equal((await ask('GET', `/Users?filter=${encodeURIComponent(`userName eq "${userName}"`)}`)).body.totalResults, 1)
+  assert.deepEqual((await user('agnes', { userName, externalId: 'another' })).body.detail, 'There is a user with this userName.')
+  // In lower case the sign for Kelvin is a k.
+  assert.equal((await user('mi\u212ae')).status, 400)
+  assert.equal(await person('mike'), undefined)
+})
+
 test('traits follow what the directory writes', async (t) => {
   const { user, patch, person } = await place(t, { traits: { team: 'department', title: 'title' } })
   const key = 'urn:ietf:params:scim:schemas:extension:enterprise:2.0:User'

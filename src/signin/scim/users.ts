@@ -1,3 +1,4 @@
+import type { Expression, ExpressionBuilder, SqlBool } from 'kysely'
 import type { DirectorySpec } from '../../catalog/directory.ts'
 import { canonicalJson } from '../../encoding/canonical-json.ts'
 import { ChaperoneError } from '../../errors.ts'
@@ -84,8 +85,14 @@ function traitsOf(spec: DirectorySpec, data: Attributes): Readonly<Record<string
   return traitsFrom(spec.traits, (name) => data[keyIn(data, name)] ?? (isObject(enterprise) ? enterprise[keyIn(enterprise, name)] : undefined))
 }
 
+/** Both sides by the store: SQLite knows lower case of ASCII alone, JavaScript that of everything, and what they write differently would never be found. */
+const isCalled =
+  (userName: string) =>
+  (row: ExpressionBuilder<Tables, 'accounts'>): Expression<SqlBool> =>
+    row(row.fn<string>('lower', ['user_name']), '=', row.fn<string>('lower', [row.val(userName)]))
+
 const SEARCHES: Searches<Tables, 'accounts', AccountTable> = {
-  username: (query, value) => query.where((row) => row(row.fn<string>('lower', ['user_name']), '=', String(value).toLowerCase())),
+  username: (query, value) => query.where(isCalled(String(value))),
   externalid: (query, value) => query.where('external_id', '=', String(value)),
   id: (query, value) => query.where('id', '=', String(value)),
   active: (query, value) => query.where('active', '=', truthIn(value) ? 1 : 0),
@@ -130,8 +137,7 @@ export function openUsers(parts: PeopleParts, turn: Turns) {
     return row
   }
 
-  const named = (db: Database | Write, directory: string, userName: string) =>
-    all(db, directory).where((row) => row(row.fn<string>('lower', ['user_name']), '=', userName.toLowerCase()))
+  const named = (db: Database | Write, directory: string, userName: string) => all(db, directory).where(isCalled(userName))
 
   /** What takes rights away; said in the form of SCIM when it is refused. */
   const reduce = <T>(what: DirectoryChange, work: (trx: Write) => Promise<T>) => unlessLast(reduceRights(parts, what, work))

@@ -33,7 +33,7 @@ export interface Waitings {
   cancelled(of: McpSession, id: RequestId): boolean
 }
 
-export interface WaitingsParts {
+interface WaitingsParts {
   readonly clock: Clock
   readonly limits: Pick<McpLimits, 'approvalMs' | 'approvalProgressMs' | 'progressMs'>
   readonly log: (what: string, facts: Record<string, unknown>) => void

@@ -15,7 +15,7 @@ import { outcomeOf } from '../types.ts'
 import { INVALID_PARAMS, isObject, METHOD_NOT_FOUND, type Notification, ProtocolError, type Request, type RequestId } from '../wire.ts'
 import type { Builtin, BuiltinSeat } from './types.ts'
 
-export interface DeskParts {
+interface DeskParts {
   readonly records: Pick<Records, 'refused'>
   readonly sessions: Pick<McpSessions, 'open'>
   readonly limits: Pick<McpLimits, 'inFlight'>

@@ -13,7 +13,7 @@ import { type Asker, BareStatus, type ClientHeaders, NotSent, outcomeOf, type Up
 import { type Notification, type Request, readUpstream, sessionGone, type UpstreamMessage } from '../wire.ts'
 import type { UpstreamHttp } from './upstream.ts'
 
-export interface OldSseParts {
+interface OldSseParts {
   readonly name: string
   readonly server: UpstreamHttp
   readonly asker: Asker

@@ -14,7 +14,7 @@ import { type Notification, type Request, type RequestId, readUpstream, sessionG
 import { relayBody } from './json-body.ts'
 import { responseHeaders, type UpstreamHttp } from './upstream.ts'
 
-export interface StreamableParts {
+interface StreamableParts {
   readonly name: string
   readonly modern: boolean
   readonly server: UpstreamHttp

@@ -13,7 +13,7 @@ import type { McpLimits } from '../limits.ts'
 import { NotSent } from '../types.ts'
 import { failedToReach } from './unreachable.ts'
 
-export interface UpstreamHttpParts {
+interface UpstreamHttpParts {
   readonly name: string
   readonly url: string
   readonly ca: string | undefined

@@ -32,7 +32,7 @@ import { cutUri, exposedNotification, exposedResponse, prefixOf, routed } from '
 import { makeMembers } from './members.ts'
 import { mergedAnswer, mergedLists } from './merged-lists.ts'
 
-export interface ManyParts {
+interface ManyParts {
   readonly records: Records
   readonly exchange: Exchange
   readonly sessions: McpSessions

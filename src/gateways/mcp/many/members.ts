@@ -10,7 +10,7 @@ import { spanAt } from '../text/json-text.ts'
 import { headerValue } from '../text/modern-headers.ts'
 import { type Notification, type Request, type RequestId, readMessages } from '../wire.ts'
 
-export interface MembersParts {
+interface MembersParts {
   readonly exchange: Exchange
   readonly sessions: McpSessions
   readonly limits: McpLimits

@@ -11,7 +11,7 @@ import { OUR_META } from '../text/meta.ts'
 import { isObject, METHOD_NOT_FOUND, type Request, readMessages } from '../wire.ts'
 import { exposedItems } from './exposed-names.ts'
 
-export interface MergedListsParts {
+interface MergedListsParts {
   readonly exchange: Exchange
   readonly clock: Clock
   readonly limits: McpLimits

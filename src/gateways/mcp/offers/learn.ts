@@ -12,7 +12,7 @@ import { isObject, type Request, readMessages } from '../wire.ts'
 const MAX_PAGES = 50
 let next = 1
 
-export interface LearnParts {
+interface LearnParts {
   readonly server: Server
   readonly lane: Lane
   /** what it is for */

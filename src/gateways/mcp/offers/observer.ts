@@ -17,7 +17,7 @@ const KIND_OF: Readonly<Record<string, PinKind>> = {
 /** The list that must have been seen before a message is sent: what it names may have another definition by now. */
 export const LIST_BEFORE: Readonly<Record<string, string>> = { 'tools/call': 'tools/list', 'prompts/get': 'prompts/list' }
 
-export interface ObserverParts {
+interface ObserverParts {
   readonly pins: Pick<PinBook, 'of' | 'observe'>
   readonly tools: KnownTools
   readonly server: () => PinnedServer

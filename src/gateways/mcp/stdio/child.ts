@@ -6,7 +6,7 @@ import type { McpLimits } from '../limits.ts'
 import type { Launch } from './isolation.ts'
 import type { Mark } from './memory.ts'
 
-export interface ChildParts {
+interface ChildParts {
   readonly name: string
   readonly launch: Launch
   /** the whole environment: nothing of ours is inherited */

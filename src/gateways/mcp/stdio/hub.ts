@@ -15,7 +15,7 @@ import { Questions } from './questions.ts'
 import { SharedState } from './shared-state.ts'
 import { watchSilence } from './silence.ts'
 
-export interface HubParts {
+interface HubParts {
   readonly name: string
   readonly era: Era
   /** Who may share it. */

@@ -21,7 +21,7 @@ import type { Isolator } from './isolation.ts'
 import { memoryWatch, sweep } from './memory.ts'
 import { StdioSession } from './stdio-session.ts'
 
-export interface StdioPoolParts {
+interface StdioPoolParts {
   readonly isolator: Isolator
   readonly audit: Pick<AuditLog, 'append'>
   readonly clock: Clock

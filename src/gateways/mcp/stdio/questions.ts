@@ -5,7 +5,7 @@ import { replyToServer } from '../refuse.ts'
 import type { UpstreamMessage } from '../wire.ts'
 import type { Member } from './flight.ts'
 
-export interface QuestionsParts {
+interface QuestionsParts {
   readonly name: string
   readonly clock: Clock
   readonly log: (what: string, facts: Record<string, unknown>) => void

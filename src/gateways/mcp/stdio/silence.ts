@@ -1,6 +1,6 @@
 import type { Clock } from '../../../clock.ts'
 
-export interface SilenceParts {
+interface SilenceParts {
   readonly clock: Clock
   /** when the server was last heard, ms since 1970 */
   readonly heard: () => number

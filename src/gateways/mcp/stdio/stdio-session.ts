@@ -8,7 +8,7 @@ import type { Notification, Request } from '../wire.ts'
 import type { Member } from './flight.ts'
 import type { Hub } from './hub.ts'
 
-export interface StdioSessionParts {
+interface StdioSessionParts {
   readonly name: string
   readonly modern: boolean
   readonly asker: Asker

@@ -12,7 +12,7 @@ import { modernOverLegacy } from './modern-over-legacy.ts'
 import { eraByAnswer, eraByFailure, type Spoken, type Verdict } from './spoken.ts'
 import type { TranslatorParts } from './translator.ts'
 
-export interface EitherEraParts extends Omit<TranslatorParts, 'open'> {
+interface EitherEraParts extends Omit<TranslatorParts, 'open'> {
   /** of the client */
   readonly era: Era
   readonly transport: 'http' | 'stdio'

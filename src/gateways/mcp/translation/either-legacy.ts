@@ -7,7 +7,7 @@ import { type Notification, type Request, sessionGone } from '../wire.ts'
 
 export type LegacySpoken = 'legacy' | 'old-sse'
 
-export interface EitherLegacyParts {
+interface EitherLegacyParts {
   readonly open: (spoken: LegacySpoken) => Upstream
   readonly lineBytes: number
 }

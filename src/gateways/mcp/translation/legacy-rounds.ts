@@ -49,7 +49,7 @@ export function readRequired(text: string, result: Readonly<Record<string, unkno
 
 const unreadable = () => new ChaperoneError('upstream_unavailable', 'The MCP server asks for something that cannot be read.')
 
-export interface RoundParts {
+interface RoundParts {
   readonly name: string
   readonly client: LegacyClient
   readonly asker: Asker

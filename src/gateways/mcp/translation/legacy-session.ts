@@ -13,7 +13,7 @@ import { narrowed, nobody, pause, readStream, StandingStream, type StandingStrea
 import { Tap } from './tap.ts'
 import type { TranslatorParts } from './translator.ts'
 
-export interface LegacySessionParts extends Omit<TranslatorParts, 'ended'> {
+interface LegacySessionParts extends Omit<TranslatorParts, 'ended'> {
   /** what the client declares, as the legacy era says it */
   readonly capabilities: Readonly<Record<string, unknown>>
   /** `clientInfo` as the client sent it */

@@ -12,7 +12,7 @@ import type { ServerOffer } from './legacy-handshake.ts'
 /** What `subscriptions/listen` may ask for. */
 export type Filter = Readonly<Record<string, true | readonly string[]>>
 
-export interface SubscriptionsParts {
+interface SubscriptionsParts {
   readonly name: string
   /**
    * Opens one `subscriptions/listen`, until it ends or `stop` aborts. Resolves with the text of its answer, if it had one;

@@ -18,7 +18,7 @@ export interface Reply {
   readonly outcome: Outcome
 }
 
-export interface ModernLinkParts {
+interface ModernLinkParts {
   readonly name: string
   readonly server: Upstream
   readonly errand: Errand

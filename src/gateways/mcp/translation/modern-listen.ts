@@ -6,7 +6,7 @@ import { membersOf, onOneLine, remade, spanAt } from '../text/json-text.ts'
 import { sseEvent } from '../text/sse.ts'
 import { INVALID_PARAMS, isObject, memberOf, ProtocolError, type Request, type UpstreamMessage } from '../wire.ts'
 
-export interface ListensParts {
+interface ListensParts {
   readonly capabilities: () => Readonly<Record<string, unknown>>
   /** JSON text of the server's own name, for the closing result */
   readonly info: () => string | undefined

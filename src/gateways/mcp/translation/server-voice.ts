@@ -11,7 +11,7 @@ import { CHANGES } from './modern-listen.ts'
 import { INTERACTIVE } from './modern-results.ts'
 import type { Trail } from './standing-stream.ts'
 
-export interface ServerVoiceParts {
+interface ServerVoiceParts {
   readonly name: string
   /** what the client declares, as the legacy era says it */
   readonly capabilities: Readonly<Record<string, unknown>>

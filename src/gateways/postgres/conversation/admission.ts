@@ -20,7 +20,7 @@ const never = (): never => {
 /** One for all: it is made for every statement. */
 const CHANGED: Asking = { cannot: RULES_CHANGED, call: never }
 
-export interface AdmissionParts {
+interface AdmissionParts {
   readonly guard: Guard
   readonly session: LiveSession
   readonly connection: Connection

@@ -8,7 +8,7 @@ import type { Item, Names, Portal } from './prepared.ts'
 
 const { close, describe, execute, sync } = FROM_CLIENT
 
-export interface AloneParts {
+interface AloneParts {
   readonly portals: Names<Portal>
   askedBy(portal: Portal): Asked | undefined
   /** The same, read anew. */

@@ -25,7 +25,7 @@ export interface Asked {
   readonly done?: (() => void) | undefined
 }
 
-export interface AskingParts {
+interface AskingParts {
   readonly place: Place
   readonly cache: DescriptionCache
   readonly statements: Names<Prepared>

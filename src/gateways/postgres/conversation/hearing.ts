@@ -3,7 +3,7 @@ import type { Action, Decision, Obligations } from '../../../policy/types.ts'
 import { describeSql, type Place, type SqlContext, statementAction } from '../describe.ts'
 import { readChannel } from '../wire/server.ts'
 
-export interface HearingParts {
+interface HearingParts {
   readonly place: Place
   readonly context: SqlContext
   judge(action: Action): Decision

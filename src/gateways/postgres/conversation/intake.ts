@@ -20,7 +20,7 @@ import type { Replies } from './replies.ts'
 import { Segment } from './segment.ts'
 import type { Sight } from './sight.ts'
 
-export interface IntakeParts extends Omit<BearingsParts, 'statements'> {
+interface IntakeParts extends Omit<BearingsParts, 'statements'> {
   readonly place: Place
   readonly cache: DescriptionCache
   readonly replies: Replies

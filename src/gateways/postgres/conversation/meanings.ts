@@ -7,7 +7,7 @@ import { executed, Overlay } from './handles.ts'
 import type { Portals } from './portals.ts'
 import type { Names, Prepared, Shape } from './prepared.ts'
 
-export interface MeaningsParts {
+interface MeaningsParts {
   readonly place: Place
   readonly cache: DescriptionCache
   readonly statements: Names<Prepared>

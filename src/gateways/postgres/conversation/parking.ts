@@ -33,7 +33,7 @@ export interface WaitsElsewhere {
   parked(refusal: Refusal): void
 }
 
-export interface ParkingParts {
+interface ParkingParts {
   readonly guard: Guard
   readonly requests: Pick<Requests, 'decided' | 'rights'>
   readonly session: LiveSession

@@ -11,7 +11,7 @@ import type { Portals } from './portals.ts'
 import type { Item, Outcome, Portal, Run } from './prepared.ts'
 import { busyIn, Stopwatch } from './stopwatch.ts'
 
-export interface RepliesParts {
+interface RepliesParts {
   readonly clock: Clock
   readonly portals: Portals
   settle(run: Run, outcome: Outcome): void

@@ -20,7 +20,7 @@ export interface Fence {
   keepsOrder(): boolean
 }
 
-export interface RightsParts {
+interface RightsParts {
   readonly clock: Clock
   readonly fence: Fence
   status(): Status

@@ -1,4 +1,4 @@
-export interface StoppingParts {
+interface StoppingParts {
   /** Resolves when it can hit nothing that is sent later; never rejects. */
   cancel(): Promise<void>
   /** The server is at something of the client's. */

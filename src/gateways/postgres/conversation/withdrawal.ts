@@ -9,7 +9,7 @@ const AGAIN_MS = 500
 /** ms after which a statement that does not stop ends its connection */
 const PATIENCE_MS = 5_000
 
-export interface WithdrawalParts {
+interface WithdrawalParts {
   readonly clock: Clock
   readonly replies: Replies
   readonly portals: Names<Portal>

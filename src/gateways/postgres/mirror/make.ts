@@ -4,7 +4,7 @@ import type { Column, Mirror, Relation, Routine, UserCast, UserOperator, UserTyp
 export type Listed = Omit<Relation, 'columns'> & { readonly columns: readonly Column[] | (() => readonly Column[]) }
 
 /** What a mirror is made of; what is left out is not there. */
-export interface MirrorParts {
+interface MirrorParts {
   readonly serverVersion?: number
   readonly takenAt?: number
   readonly relations?: readonly Listed[]

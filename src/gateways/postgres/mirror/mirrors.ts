@@ -28,7 +28,7 @@ export interface HeldMirror {
   release(): void
 }
 
-export interface MirrorsParts {
+interface MirrorsParts {
   readonly clock: Clock
   /** For the operator: a look that failed while connections are open. */
   readonly fault?: (error: ChaperoneError) => void

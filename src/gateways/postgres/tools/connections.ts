@@ -7,7 +7,7 @@ import type { Who } from '../relay.ts'
 import { DatabaseClient } from './client.ts'
 import type { Caller, ToolLimits } from './types.ts'
 
-export interface ConnectionsParts {
+interface ConnectionsParts {
   /** The way into the gateway from inside this process: judged and recorded from the startup packet on. */
   readonly enter: (who: Who) => Wire
   readonly clock: Clock

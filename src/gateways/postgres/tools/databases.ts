@@ -13,7 +13,7 @@ import { makeSeat } from './seat.ts'
 import { TOOL_LIMITS, type ToolLimits } from './types.ts'
 import { anybody, type Users, usersOf } from './users.ts'
 
-export interface DatabaseToolsParts {
+interface DatabaseToolsParts {
   readonly guard: Pick<Guard, 'judge'>
   readonly resources: Resources
   readonly clock: Clock

@@ -34,7 +34,8 @@ test('values keep their type, and what JSON would change is text', async () => {
   assert.deepEqual(row[8], { n: '12345678901234567890' })
   assert.deepEqual(row[9], { base64: 'AP8=' })
   assert.equal(row[10], '2026-02-03')
-  assert.match(row[11], /^2026-02-03 /)
+  // In the zone of the database, which is that of the machine.
+  assert.match(row[11], /^2026-02-0[234] /)
   assert.deepEqual(row.slice(12), [[1, null, 3], ['a', '', 'NULL', null], '[0:1]={5,6}'])
   assert.equal(result.columns[12].type, 'int4[]')
 })

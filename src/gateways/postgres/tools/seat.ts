@@ -17,7 +17,7 @@ import { dataText, errorText, failed, pageResult } from './text.ts'
 import type { Call, Caller, Row, Taken, ToolLimits, ToolResult } from './types.ts'
 import { type Users, userOf } from './users.ts'
 
-export interface SeatParts {
+interface SeatParts {
   readonly guard: Pick<Guard, 'judge'>
   readonly clock: Clock
   readonly limits: ToolLimits
