@@ -44,3 +44,11 @@ test('and needs none where he has said it', options, async (t) => {
   }
   assert.match(text, /Chaperone is ready/)
 })
+
+test('a folder of another user is named, and is no fault of Chaperone', options, async (t) => {
+  const dir = await folder(t)
+  await chmod(dir, 0o700)
+  const child = start(['whoami'], { CHAPERONE_HOME: join(dir, 'client') })
+  assert.match(await said(child), /client\S*: this user may not\. \[unavailable_here\]\n.*CHAPERONE_HOME=DIR/)
+  assert.equal(child.exitCode, 8)
+})

@@ -2,7 +2,7 @@ import type { z } from 'zod'
 import { parseStrict } from '../encoding/strict-json.ts'
 import { ChaperoneError } from '../errors.ts'
 
-export const DEFAULT_LIMIT = 1024 * 1024
+const DEFAULT_LIMIT = 1024 * 1024
 
 /** The checked body and its bytes. Throws `malformed`, `ambiguous`, `too_large`, `usage`. */
 export async function readBody<T>(

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { openBook } from '../access/requests/book.ts'
+import { outdatedOf } from '../access/requests/outdated.ts'
 import { findIdentity, setIdentityState } from '../identity/directory.ts'
 import type { LiveSession } from '../identity/types.ts'
 import type { Applied, ErrorBody } from './contract.ts'
@@ -316,4 +318,24 @@ test('the yes of who is disabled before it is used is no yes any more', async (t
   await state.refresh(epoch)
   assert.notEqual(question(await apply(dana, ROLE('read'))).id, asked.id)
   assert.equal((await show(dana, asked.id)).state, 'revoked')
+})
+
+test('a question about Chaperone that a role answers by now is found by its row alone, when the node that asked is gone', async (t) => {
+  const open = await openHouse(t)
+  const { ask, signIn, store, state, clock } = open
+  await arrive(open, 'dana')
+  const dana = await signIn('dana')
+  const apply = (text: string) => ask(dana, 'POST', '/v1/apply', { files: [{ path: 'a.yaml', text }] })
+  const rules = (section: string, more = '') =>
+    `kind: role\nname: ${section}er\nspec: { ${section}: [{ chaperone: any, verbs: [pins, secrets]${more} }] }\n`
+  const boris = (...roles: string[]) => `kind: user\nname: boris\nspec: { roles: [${roles}] }\n`
+  assert.equal((await apply(`${rules('ask', ', approvers: { role: admin }')}---\n${rules('allow')}---\n${boris('asker')}`)).status, 200)
+  const { value } = await ask<ErrorBody>(await signIn('boris'), 'PUT', '/v1/secrets/token', { value: 'x' })
+  const whyOver = async () => {
+    const request = (await openBook(store, clock).find(value.error.request!.id))!
+    return (await outdatedOf(store, state.current(), [request], clock.now()))(request)
+  }
+  assert.equal(await whyOver(), undefined)
+  assert.equal((await apply(boris('asker', 'allower'))).status, 200)
+  assert.equal(await whyOver(), 'no longer needed: a role allows it')
 })

@@ -32,7 +32,7 @@ const ED25519 = 1
 export const originOf = (trustDomain: string): string => `chaperone.${trustDomain}/log`
 
 /** The text that is signed. */
-export function checkpointText(checkpoint: Checkpoint): string {
+function checkpointText(checkpoint: Checkpoint): string {
   return `${checkpoint.origin}\n${checkpoint.size}\n${hashToBytes(checkpoint.root).toString('base64')}\n`
 }
 

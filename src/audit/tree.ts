@@ -20,7 +20,7 @@ export function leafHash(leaf: Uint8Array | string): Hash {
 
 const pair = Buffer.alloc(65, 1)
 
-export function nodeHash(left: Hash, right: Hash): Hash {
+function nodeHash(left: Hash, right: Hash): Hash {
   pair.write(left, 1, 'hex')
   pair.write(right, 33, 'hex')
   return hash('sha256', pair, 'hex')

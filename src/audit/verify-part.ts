@@ -15,7 +15,7 @@ import { appendLeaves, EMPTY_FRONTIER, type Frontier, type Hash, leafHash } from
 export const PART = 4096
 
 /** Lists of findings end here; the rest is counted. */
-export const MOST_PROBLEMS = 100
+const MOST_PROBLEMS = 100
 
 export interface Problem {
   readonly kind:

@@ -143,7 +143,7 @@ export function isTrustDomain(text: string): boolean {
 }
 
 /** The one URI of an identity's certificate. Throws `issue_refused`. */
-export function identityUri({ trustDomain, kind, name }: { readonly trustDomain: string; readonly kind: string; readonly name: string }): string {
+function identityUri({ trustDomain, kind, name }: { readonly trustDomain: string; readonly kind: string; readonly name: string }): string {
   if (!isTrustDomain(trustDomain) || !SPIFFE_PATH.test(name) || name.length > 127) throw refused('the name cannot be a SPIFFE ID')
   return `spiffe://${trustDomain}/${kind}/${name}`
 }

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { parseDuration } from '../encoding/duration.ts'
 
 /** How much of the values in statements the record keeps. */
-export const RECORDED_VALUES = ['full', 'hashed', 'none'] as const
+const RECORDED_VALUES = ['full', 'hashed', 'none'] as const
 
 function isDuration(text: string): boolean {
   try {

@@ -61,7 +61,7 @@ export async function main(given: readonly string[]): Promise<void> {
       process.exitCode = 2
       return
     }
-    fail(isHomeless(error) ? NO_HOME : toChaperoneError(error))
+    fail(isHomeless(error) ? NO_HOME : (notOurs(error) ?? toChaperoneError(error)))
   }
 }
 
@@ -75,6 +75,25 @@ const NO_HOME = new ChaperoneError('usage', 'This user has no home folder: HOME 
 function optionDescription(this: Help, option: Option): string {
   const text = Help.prototype.optionDescription.call(this, option)
   return option.mandatory ? `${text} (required)` : text
+}
+
+/** A file that this user may not touch, or a disk that takes nothing: nothing went wrong inside of us. Where a command knows more, it says that. */
+function notOurs(error: unknown): ChaperoneError | undefined {
+  if (error instanceof ChaperoneError) return undefined
+  const { code = '', path } = (error ?? {}) as { readonly code?: unknown; readonly path?: unknown }
+  const why = DENIED[String(code)]
+  if (why === undefined || typeof path !== 'string') return undefined
+  return new ChaperoneError('unavailable_here', `${path}: ${why}.`, {
+    fix: 'Run it as the user whose folder that is, or name another one: CHAPERONE_HOME=DIR.',
+    cause: error,
+  })
+}
+const DENIED: Readonly<Record<string, string>> = {
+  EACCES: 'this user may not',
+  EPERM: 'this user may not',
+  EROFS: 'it cannot be written, the disk is read-only',
+  ENOSPC: 'the disk is full',
+  EDQUOT: 'the disk is full for this user',
 }
 
 /** The command that the words lead to, for the hint under an error. */

@@ -2,7 +2,7 @@ import { type Document, isAlias, isMap, isScalar, isSeq, type Node, type Pair, t
 import type { Path } from './types.ts'
 
 /** A document is settings written by hand; what is larger than this is an attack or a mistake (rule 11). */
-export const NODE_LIMITS = { depth: 32, nodes: 20_000, aliases: 100 } as const
+const NODE_LIMITS = { depth: 32, nodes: 20_000, aliases: 100 } as const
 
 /** The tags that say no more than plain YAML does. Others (`!!binary`, `!!set`, our own) would make values JSON does not have. */
 const HARMLESS_TAGS = new Set(['str', 'int', 'float', 'bool', 'null', 'map', 'seq'].map((name) => `tag:yaml.org,2002:${name}`))

@@ -26,5 +26,7 @@ test('an issuer in a private network that nobody allowed is told to the one who 
     assert.deepEqual([join({ issuer }), warned('directory', { issuer })], [[], []], issuer)
   assert.deepEqual(join({ issuer: 'https://10.1.2.3', allow_private: true }), [])
   assert.deepEqual(join({ issuer: 'https://10.1.2.3', jwks: { keys: [] } }), [], 'its keys are pinned: it is not asked')
+  const kubernetes = { issuer: 'https://kubernetes.default.svc.cluster.local', api: 'https://10.96.0.1' }
+  assert.deepEqual(warned('join', { agent: 'bot', method: 'kubernetes', kubernetes }), ['spec.kubernetes.api'])
   assert.deepEqual(warned('directory', { issuer: 'https://10.1.2.3', allow_private: false }), ['spec.issuer'])
 })

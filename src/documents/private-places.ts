@@ -7,16 +7,18 @@ import type { Fault, Path } from './types.ts'
  */
 export function* privateIssuer(block: unknown, at: Path): Generator<Fault> {
   if (typeof block !== 'object' || block === null) return
-  const { issuer, allow_private, jwks } = block as { readonly issuer?: unknown; readonly allow_private?: unknown; readonly jwks?: unknown }
+  const { issuer, api, allow_private, jwks } = block as Readonly<Record<string, unknown>>
+  // A cluster is asked at its own address, where that is written.
+  const asked = api ?? issuer
   // With its keys pinned nobody asks an issuer of machines.
-  if (typeof issuer !== 'string' || allow_private === true || (jwks !== undefined && at.length > 1)) return
-  const url = URL.parse(issuer)
+  if (typeof asked !== 'string' || allow_private === true || (jwks !== undefined && at.length > 1)) return
+  const url = URL.parse(asked)
   const reach = url ? reachOfHost(url.hostname) : undefined
   if (reach !== 'private' && reach !== 'loopback') return
   yield {
-    path: [...at, 'issuer'],
+    path: [...at, api === undefined ? 'issuer' : 'api'],
     level: 'warning',
-    message: `\`${issuer}\` lies in ${reach === 'loopback' ? 'this machine' : 'a private network'}, which nobody allowed, so it is not asked and nobody can come in by it.`,
+    message: `\`${asked}\` lies in ${reach === 'loopback' ? 'this machine' : 'a private network'}, which nobody allowed, so it is not asked and nobody can come in by it.`,
     fix: 'If it is right, write beside it: `allow_private: true`.',
   }
 }

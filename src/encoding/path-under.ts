@@ -53,8 +53,3 @@ export function compileUnder(root: string): (path: string) => Place {
     return under ? 'under' : 'outside'
   }
 }
-
-/** True when `path` surely is `root` or below it. Relative paths and paths with a NUL never are. */
-export function isUnder(root: string, path: string): boolean {
-  return compileUnder(root)(path) === 'under'
-}

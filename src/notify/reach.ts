@@ -16,7 +16,7 @@ const refused = (why: string) => new ChaperoneError('upstream_unavailable', `ref
  * link-local addresses, or to this very machine unless that is what was written (SSRF). An internal network is where most
  * receivers live; there the certificate proves the name, and plain text goes nowhere but to this machine. Throws.
  */
-export function assertReach(host: string, address: string, plain: boolean): void {
+function assertReach(host: string, address: string, plain: boolean): void {
   const reach = reachOf(address)
   if (reach === 'never') throw refused('the address is link-local, a metadata service or no receiver at all')
   if (reach === 'loopback' && reachOfHost(host) !== 'loopback') throw refused('the name leads to this very machine')

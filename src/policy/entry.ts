@@ -43,7 +43,7 @@ export const requestSchema = z.strictObject({
 export type RequestSpec = z.infer<typeof requestSchema>
 
 /** A role without a `max` is still given for a while only (rule 11). */
-export const DEFAULT_MAX_MS = 8 * 3_600_000
+const DEFAULT_MAX_MS = 8 * 3_600_000
 
 /** An entry of a role's `request`, ready to be asked about. */
 export interface RequestEntry extends Terms {

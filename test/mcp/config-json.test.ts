@@ -20,14 +20,20 @@ async function somebody(t: TestContext) {
 test('with --json `mcp config` says which file has which entries now, and what it was before', async (t) => {
   const { home, mcp, json } = await somebody(t)
   const file = join(home, 'mcp.json')
-  const own = { file, servers: ['chaperone'] }
+  const own = { file, servers: ['chaperone'], notes: [] }
   assert.deepEqual(await json('config', 'cursor', '--one', '--file', file), { ...own, changed: true, backup: null })
   assert.deepEqual(await json('config', 'cursor', '--one', '--file', file), { ...own, changed: false, backup: null })
   const written = await readFile(file, 'utf8')
   const removed = await json('config', 'cursor', '--remove', '--one', '--file', file)
   assert.deepEqual({ ...removed, backup: null }, { ...own, changed: true, backup: null })
   assert.equal(await readFile(removed.backup, 'utf8'), written)
-  assert.deepEqual(await json('config', 'cursor', '--remove', '--one', '--file', file), { file, changed: false, servers: [], backup: null })
+  assert.deepEqual(await json('config', 'cursor', '--remove', '--one', '--file', file), {
+    file,
+    changed: false,
+    servers: [],
+    backup: null,
+    notes: [],
+  })
 
   const { links } = await json('config', 'cursor', '--one', '--link')
   assert.deepEqual(

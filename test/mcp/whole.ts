@@ -19,6 +19,8 @@ export interface Whole {
   readonly records: Envelope[]
   /** What reached the server that says this. */
   reached(text: string): number
+  /** What reached it and asks for something, oldest first. The end of an earlier test's session may arrive at any time: it asks for nothing. */
+  asked(): string[]
   credential(name: string, ttl?: string): Promise<Held>
   token(name: string): Promise<string>
 }
@@ -35,6 +37,10 @@ export async function whole(t: Test, documents: (url: string) => string): Promis
     fixture,
     records,
     reached: (text) => fixture.world.received.filter(({ body }) => body.includes(text)).length,
+    asked: () =>
+      fixture.world.received
+        .filter(({ verb, body }) => verb !== 'DELETE' && !body.includes('"notifications/cancelled"'))
+        .map(({ verb, body }) => `${verb} ${body}`),
     async credential(name, ttl = '10m') {
       const { key, csr } = keyAndCsr()
       return heldOf(home.server.addresses.data, key, await home.dana.api.call<Credential>('POST', '/v1/issue', { name, csr, ttl }))

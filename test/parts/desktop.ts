@@ -52,7 +52,9 @@ export async function desktop(t: Test, { ordinary = false }: { readonly ordinary
   const lines = join(home, 'command-lines')
   const wrapper = join(home, 'bin', 'secret-tool')
   await mkdir(join(home, 'bin'))
-  await writeFile(wrapper, `#!/bin/sh\ncat /proc/$$/cmdline >> '${lines}'\nexec /usr/bin/secret-tool "$@"\n`, { mode: 0o755 })
+  await writeFile(wrapper, `#!/bin/sh\ncat /proc/$$/cmdline >> '${lines}'\nexec /usr/bin/secret-tool "$@"\n`)
+  // Whatever the umask is.
+  for (const path of [join(home, 'bin'), wrapper]) await chmod(path, 0o755)
   const bare = { PATH: `${join(home, 'bin')}:/usr/bin:/bin`, HOME: home, XDG_RUNTIME_DIR: runtime, LANG: 'C.UTF-8' }
   const bus = spawn('/usr/bin/dbus-daemon', ['--session', '--print-address', '--nofork', '--nopidfile'], {
     ...as,

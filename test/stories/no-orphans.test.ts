@@ -50,13 +50,16 @@ test('rule 6: kill -9 of Chaperone leaves nothing that it started, under no isol
   const dir = await folder(t)
   chmodSync(dir, 0o755)
   const programs = join(dir, 'programs')
-  await mkdir(programs, { mode: 0o755 })
+  await mkdir(programs)
   // Unmistakable also for other runs of this test on the same machine.
   const mark = `of-${process.pid}-${Date.now()}-`
   // Digits alone, as `sleep` takes them, and always as many: none is the beginning of another one.
   const digits = `${String(process.pid).padStart(8, '0')}${Date.now()}`
   const script = join(programs, 'server.mjs')
-  writeFileSync(script, SERVER.replaceAll("' + way", `${digits}' + way`), { mode: 0o644 })
+  writeFileSync(script, SERVER.replaceAll("' + way", `${digits}' + way`))
+  // Whatever the umask is.
+  chmodSync(programs, 0o755)
+  chmodSync(script, 0o644)
   const server = await up(t, join(dir, 'data'), ['--admin', 'dana'])
   const dana = await enrol('dana', server.invitation!, join(dir, 'dana'))
   t.after(async () => dana.api.close())

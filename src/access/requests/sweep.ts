@@ -92,7 +92,7 @@ export function makeSweep({ store, book, audit, clock, commit, state, nodeId, ha
     // What was asked under rules that this node has not read yet is left for the next round.
     const current = state.current()
     if ((await store.epoch()) !== current.epoch) return
-    const whyOver = await outdatedOf(store, current, pending)
+    const whyOver = await outdatedOf(store, current, pending, clock.now())
     for (const request of pending) {
       const reason = whyOver(request)
       if (reason !== undefined)

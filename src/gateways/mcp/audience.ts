@@ -7,7 +7,7 @@ import type { Visit } from './visit.ts'
 import { isObject, type Request } from './wire.ts'
 
 /** The notifications by which a client learns that a list is another one now, and the word of a modern filter that asks for each. */
-export const LIST_CHANGES: Readonly<Record<string, string>> = {
+const LIST_CHANGES: Readonly<Record<string, string>> = {
   'notifications/tools/list_changed': 'toolsListChanged',
   'notifications/prompts/list_changed': 'promptsListChanged',
   'notifications/resources/list_changed': 'resourcesListChanged',

@@ -13,7 +13,7 @@ export const LIST_KEYS: Readonly<Record<string, string>> = {
 }
 
 /** Names of what a list leaves out because its definition waits for an administrator. */
-export const QUARANTINED = `${OUR_META}quarantined`
+const QUARANTINED = `${OUR_META}quarantined`
 /** Names in that member; a client that needs more asks an administrator. */
 const MOST_NAMES = 100
 

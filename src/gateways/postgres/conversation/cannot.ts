@@ -10,7 +10,6 @@ export const NOT_RUN = 'It is bound and not run: send Execute and Sync right beh
 export const GOES_ON = 'It goes on with the rest of a portal: fetch all of its rows at once.'
 export const RULES_CHANGED = 'The rules changed while it was judged: send it again.'
 export const TOO_MANY_SETTINGS = 'This connection has moved more settings than can be shown: connect again.'
-export const NOBODY_TO_ASK = 'Here nobody can be asked.'
 
 /** They move with the next nextval() of the connection, between a yes and the run. */
 const LAST_VALUES: ReadonlySet<string> = new Set(['currval', 'lastval'])
