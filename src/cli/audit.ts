@@ -9,6 +9,7 @@ import type { Register } from './commands.ts'
 import { query, type ServerFlags, wholeNumber, withApi, withJson, withServer } from './connection.ts'
 import { jsonText, line, list, moment, printable, printJson, styled } from './output.ts'
 import { stopSignal } from './terminal.ts'
+import { unread } from './unread.ts'
 
 interface Filters extends ServerFlags {
   readonly json?: boolean
@@ -213,10 +214,7 @@ async function readKept(path: string, flag: string): Promise<string> {
   try {
     return await readFile(path, 'utf8')
   } catch (cause) {
-    throw new ChaperoneError('usage', `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code}.`, {
-      fix: `Check the path after ${flag}.`,
-      cause,
-    })
+    throw unread(path, cause, `Check the path after ${flag}.`)
   }
 }
 

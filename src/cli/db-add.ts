@@ -10,6 +10,7 @@ import { collect, type ServerFlags, withApi, withJson, withServer } from './conn
 import { printFindings } from './db-findings.ts'
 import { line, printable, printJson, problemText } from './output.ts'
 import { ask } from './terminal.ts'
+import { unread } from './unread.ts'
 
 interface AddFlags extends ServerFlags {
   readonly database: readonly string[]
@@ -130,9 +131,7 @@ async function pemOf(file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8')
   } catch (error) {
-    throw new ChaperoneError('usage', `${file} cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}.`, {
-      fix: 'Give --ca a PEM file, or the word public.',
-    })
+    throw unread(file, error, 'Give --ca a PEM file, or the word public.')
   }
 }
 

@@ -5,6 +5,7 @@ import { ChaperoneError } from '../errors.ts'
 import { collect, type ServerFlags, segment, withApi, withJson, withServer } from './connection.ts'
 import { countOf, printFindings } from './db-findings.ts'
 import { line, moment, printable, printJson, say } from './output.ts'
+import { unread } from './unread.ts'
 
 interface SetupFlags extends ServerFlags {
   readonly read?: readonly string[]
@@ -82,7 +83,7 @@ export function signServer(command: Command): void {
     .addHelpText('after', '\nExample:\n  chaperone db sign-server orders --csr server.csr > server.crt')
     .action(async (name: string, flags: SignFlags) => {
       const csr = await readFile(flags.csr, 'utf8').catch((error: NodeJS.ErrnoException) => {
-        throw new ChaperoneError('usage', `${flags.csr} cannot be read: ${error.code ?? 'unknown'}.`, { fix: 'Check the path after --csr.' })
+        throw unread(flags.csr, error, 'Check the path after --csr.')
       })
       const ask = { csr, ...(flags.host ? { names: flags.host } : {}), ...(flags.ttl === undefined ? {} : { ttl: flags.ttl }) }
       const made = await withApi(flags, (api) => api.call<DatabaseSigned>('POST', `/v1/databases/${segment(name)}/server-certificate`, ask))

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Apply } from '../api/contract.ts'
 import { ChaperoneError } from '../errors.ts'
 import { readStdin } from './terminal.ts'
+import { unread } from './unread.ts'
 
 /** What `apply` and `diff` send: the files as they are, so that the server's errors point into them. */
 export type Files = Apply['files']
@@ -30,7 +31,7 @@ async function found(path: string): Promise<string[]> {
   try {
     about = await stat(path)
   } catch (cause) {
-    throw new ChaperoneError('usage', `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code}.`, { fix: 'Check the path after -f.', cause })
+    throw unread(path, cause, 'Check the path after -f.')
   }
   if (!about.isDirectory()) return [path]
   const names = await readdir(path, { recursive: true, withFileTypes: true })

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { profileIfKnown, type ServerFlags, withJson, withServer } from './connection.ts'
 import { line, printable, printJson, say } from './output.ts'
+import { sayUnknownServers } from './resources.ts'
 import { version } from './version.ts'
 
 interface BundleFlags extends ServerFlags {
@@ -26,6 +27,7 @@ export function bundling(command: Command): void {
       }
       const file = flags.out ?? `${manifestOf(options).name}.mcpb`
       await writeFile(file, await bundle(options), { mode: 0o644 })
+      if (name !== undefined && profile) await sayUnknownServers([name], flags)
       if (flags.json) printJson({ file, server: profile?.address ?? null })
       else line(`Wrote ${printable(file)}. Open it with Claude Desktop: whoever uses it signs in with his browser.`)
       if (!profile) say('you are not signed in, so it does not say where Chaperone is: whoever uses it is signed in already, or enters that')

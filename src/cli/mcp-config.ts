@@ -5,7 +5,7 @@ import type { Profile } from '../client/profile.ts'
 import { ChaperoneError } from '../errors.ts'
 import { profileFor, profileIfKnown, type ServerFlags, withJson, withServer } from './connection.ts'
 import { line, printable, printJson, say } from './output.ts'
-import { visibleResources } from './resources.ts'
+import { sayUnknownServers, visibleResources } from './resources.ts'
 
 export interface ConfigFlags extends ServerFlags {
   readonly all?: boolean
@@ -100,18 +100,10 @@ async function entriesFor(client: Client, names: readonly string[], flags: Confi
     ...(process.env.CHAPERONE_HOME ? { home: process.env.CHAPERONE_HOME } : {}),
   }
   if (flags.one) return [entryFor(client, undefined, way)]
-  if (names.length > 0) await sayUnknown(names, flags)
+  if (names.length > 0) await sayUnknownServers(names, flags)
   const servers = names.length > 0 ? names : (await visibleResources(flags, 'mcp')).map((row) => row.name)
   if (servers.length === 0) throw new ChaperoneError('not_found', 'There is no MCP server that you may see.', { fix: NO_SERVER })
   return servers.map((name) => entryFor(client, name, way))
-}
-
-/** A name that was mistyped would show only as a server that does not connect. What cannot be asked now is written all the same. */
-async function sayUnknown(names: readonly string[], flags: ConfigFlags): Promise<void> {
-  const { OWN_SERVER } = await import('../catalog/mcp-server.ts')
-  const seen = await visibleResources(flags, 'mcp').catch(() => undefined)
-  const unknown = seen === undefined ? [] : names.filter((name) => name !== OWN_SERVER && !seen.some((row) => row.name === name))
-  for (const name of unknown) say(`there is no MCP server ${name} that you may see now; those that there are: chaperone mcp ls`)
 }
 
 /** `https://host:port` of the web listener of the server that is signed in to. */

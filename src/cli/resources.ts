@@ -1,6 +1,6 @@
 import type { ResourceRow } from '../api/contract.ts'
 import { type ServerFlags, withApi } from './connection.ts'
-import { labelsText, list } from './output.ts'
+import { labelsText, list, say } from './output.ts'
 
 type Kind = 'mcp' | 'postgres'
 
@@ -22,4 +22,12 @@ export async function listResources(flags: ServerFlags & { readonly json?: boole
     ],
     { json: flags.json, none },
   )
+}
+
+/** A name that was mistyped would show only as a server that does not connect. What cannot be asked now is written all the same. */
+export async function sayUnknownServers(names: readonly string[], flags: ServerFlags): Promise<void> {
+  const { OWN_SERVER } = await import('../catalog/mcp-server.ts')
+  const seen = await visibleResources(flags, 'mcp').catch(() => undefined)
+  const unknown = seen === undefined ? [] : names.filter((name) => name !== OWN_SERVER && !seen.some((row) => row.name === name))
+  for (const name of unknown) say(`there is no MCP server ${name} that you may see now; those that there are: chaperone mcp ls`)
 }

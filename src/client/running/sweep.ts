@@ -7,7 +7,7 @@ import { markOf } from './mark.ts'
 import { type RunNote, sweepRuns } from './place.ts'
 import { SVID_FILES } from './svid-files.ts'
 
-const REQUEST_MS = 3000
+const REQUEST_MS = 10_000
 
 /** What runners that were killed left: their programs end, their sessions end, their files go. Resolves with how many there were. */
 export function sweepLeft(folder: string, failed?: (error: Error) => void): Promise<number> {

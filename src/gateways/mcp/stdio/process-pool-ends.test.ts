@@ -120,6 +120,7 @@ describe('how a shared process ends', () => {
       assert.ok(alive(pid), 'it was used')
       clock.advance(60_000)
       assert.equal((await stopped(given)).reason, 'idle')
+      assert.ok(!given.logs.some(({ what }) => what === 'mcp.child.ended'), 'nothing that somebody must look at')
       await eventually(() => !alive(pid), 'it is gone')
       assert.match(short.ended[0]!.message, /idle/)
       assert.ok(alive(other))

@@ -11,7 +11,7 @@ import type { Server } from '../lanes.ts'
 import type { McpLimits } from '../limits.ts'
 import { type Asker, NotSent, type Upstream } from '../types.ts'
 import { isObject, type Notification, type Request, sessionGone } from '../wire.ts'
-import { Child, type Ended } from './child.ts'
+import { Child, type Ended, type EndReason } from './child.ts'
 import { environmentFor } from './child-environment.ts'
 import { type ChildLimits, childLimits } from './child-limits.ts'
 import { Warden } from './child-warden.ts'
@@ -50,6 +50,9 @@ export interface StdioPool {
   /** processes that run or are about to, for metrics */
   readonly running: number
 }
+
+/** Ends that somebody meant, or that a document asks for. */
+const EXPECTED: ReadonlySet<EndReason> = new Set(['session_over', 'stopping', 'idle', 'lifetime'])
 
 /** A child that lived for so long did not crash at its start. */
 const STEADY_MS = 60_000
@@ -215,7 +218,17 @@ export function stdioPool(parts: StdioPoolParts): StdioPool {
         ended(why, facts) {
           unwatch()
           const { code, signal, reason, stopped, stderr } = facts
-          log('mcp.child.ended', { server: resource.name, reason, code, signal, stopped, why: why.message, stderr: masked(stderr.slice(-4000), env) })
+          // On record in any case; worth a line in the log only where nobody wanted it to end.
+          if (!EXPECTED.has(reason))
+            log('mcp.child.ended', {
+              server: resource.name,
+              reason,
+              code,
+              signal,
+              stopped,
+              why: why.message,
+              stderr: masked(stderr.slice(-4000), env),
+            })
           parts.audit
             .append({ ...record, type: 'server.stopped', data: { ...record.data, code, signal, reason, message: why.message, pid: child.pid } })
             .catch((error: unknown) => log('mcp.child.record', { server: resource.name, error: String(error) }))
