@@ -6,6 +6,7 @@ import { collect, withJson } from './connection.ts'
 import { readDocuments } from './documents.ts'
 import { line, printable, printJson, problemText, styled } from './output.ts'
 import { answering, FAULT_CODE } from './policy-exit.ts'
+import { unread } from './unread.ts'
 
 interface Flags {
   readonly file: readonly string[]
@@ -93,7 +94,7 @@ async function runFiles(paths: readonly string[], documents: readonly string[]):
       try {
         return { path, text: await readFile(path, 'utf8') }
       } catch (cause) {
-        throw new ChaperoneError('usage', `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code}.`, { cause })
+        throw unread(path, cause, 'Check the path after `policy test`.')
       }
     }),
   )

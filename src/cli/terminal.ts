@@ -26,11 +26,25 @@ export async function readStdin(): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** Resolves when the process is asked to stop. A second signal is not waited for. */
+const STOPS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/** Fires when the process is asked to stop. A second signal is not waited for. */
 export function stopSignal(): AbortSignal {
   const stop = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => stop.abort(name))
+  for (const name of STOPS) process.once(name, () => stop.abort(name))
   return stop.signal
+}
+
+/** Work that a signal ends; afterwards one ends the process, as everywhere. */
+export async function stoppable<T>(work: (stop: AbortSignal) => Promise<T>): Promise<T> {
+  const stop = new AbortController()
+  const end = (name: NodeJS.Signals) => stop.abort(name)
+  for (const name of STOPS) process.once(name, end)
+  try {
+    return await work(stop.signal)
+  } finally {
+    for (const name of STOPS) process.off(name, end)
+  }
 }
 
 export const stopped = (signal: AbortSignal): Promise<void> =>
