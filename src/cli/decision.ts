@@ -7,7 +7,9 @@ import { streamAgain } from './stream-again.ts'
 import { stoppable } from './terminal.ts'
 
 /** Waits at the stream, which may break off: then it begins anew, with how it stands by then. */
-export async function decisionOf(id: string, flags: ServerFlags): Promise<RequestRow> {
+export const decisionOf = (id: string, flags: ServerFlags): Promise<RequestRow> => stoppable((stop) => awaited(id, flags, stop))
+
+async function awaited(id: string, flags: ServerFlags, stop: AbortSignal): Promise<RequestRow> {
   // An agent's credential lives for minutes; a question may wait for a day.
   // Inside of a run the runner keeps it.
   const keeper =
@@ -15,7 +17,7 @@ export async function decisionOf(id: string, flags: ServerFlags): Promise<Reques
   say(`waiting for the decision; the question stays when you end this`)
   try {
     const open = <T>(work: (api: Api) => Promise<T>) => (keeper ? withHeld(keeper.current(), work) : withApi(flags, work))
-    const row = await stoppable((stop) => streamAgain(stop, () => untilDecided(open, id, stop)))
+    const row = await streamAgain(stop, () => untilDecided(open, id, stop))
     if (row) return row
     throw new ChaperoneError('approval_required', 'Nobody has decided yet.', {
       fix: `The question stays, and its answer will: chaperone requests show ${id}`,

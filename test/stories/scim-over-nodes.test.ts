@@ -61,7 +61,7 @@ spec: { allow: [ { chaperone: any, verbs: [audit.read] } ] }
     return { status, body: (text === '' ? undefined : JSON.parse(text)) as any }
   }
   const user = (at: RunningServer, name: string, externalId = `ext-${name}`) =>
-    scim(at, 'POST', '/Users', { userName: `${name}@example.com`, externalId, active: true })
+    scim(at, 'POST', '/Users', { userName: `${name}@example.com`, externalId, displayName: name, active: true })
   const patch = (at: RunningServer, path: string, ...Operations: unknown[]) => scim(at, 'PATCH', path, { Operations })
   const { db } = one.parts.store
 

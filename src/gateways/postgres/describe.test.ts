@@ -127,7 +127,8 @@ test('rule 11: an assignment of many columns from one source, which the parser c
   for (const sql of [wide, `update t set (a,b,c,d) = ${nested}`, `insert into t values (1) on conflict do update set (a,b,c,d) = ${nested}`]) {
     assert.match(one(sql).unclear ?? '', /memory/)
   }
-  assert.ok(process.memoryUsage().rss - before < 100_000_000)
+  // A parse of the first takes a gigabyte. What the tests before this one left to V8 moves by a hundred megabytes.
+  assert.ok(process.memoryUsage().rss - before < 400_000_000)
   assert.equal(one('update t set (a, b) = (select x, y from s where s.id = t.id) where t.id = 1').unclear, undefined)
 })
 
