@@ -1,6 +1,7 @@
 import type { AuditLog, Draft } from '../audit/record.ts'
 import type { Clock } from '../clock.ts'
 import type { SessionLimits } from '../policy/session-limits.ts'
+import { pastDeadlocks } from '../store/deadlock.ts'
 import type { Store, Write } from '../store/store.ts'
 import { type EndedBy, type EndReason, kept, sessionOver } from './end-reasons.ts'
 import { type Ending, type EndingDelegation, type EndingSession, whatEndsWith } from './endings.ts'
@@ -42,7 +43,9 @@ export function sessionEndings(
     const found = await whatEndsWith(store.db, what)
     if (isNothing(found)) return
     await record(found, what, reason, by)
-    const { result: all, epoch } = await store.reduce((trx) => endRows(trx, { what, first: found, end: { at: clock.now(), why: kept(reason, by) } }))
+    const { result: all, epoch } = await pastDeadlocks(() =>
+      store.reduce((trx) => endRows(trx, { what, first: found, end: { at: clock.now(), why: kept(reason, by) } })),
+    )
     for (const { id } of all.sessions) live.get(id)?.end(sessionOver(kept(reason, by)))
     await raised(epoch)
     // What began after the look, and before nothing could any more.

@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import { ChaperoneError, type ReasonCode } from '../errors.ts'
 import { newId } from '../ids.ts'
 import type { SessionLimits } from '../policy/session-limits.ts'
+import { pastDeadlocks } from '../store/deadlock.ts'
 import type { Store, Write } from '../store/store.ts'
 import type { SessionTable } from '../store/tables.ts'
 import { type CopiedParts, lockCopied } from './copied.ts'
@@ -176,7 +177,7 @@ export function openSessions(parts: SessionsParts): Sessions {
           ...(ask.cameFrom === undefined ? {} : { from: ask.cameFrom }),
         },
       })
-      await store.write(async (trx) => {
+      const begin = async (trx: Write) => {
         if (concurrent !== undefined) {
           // The row of the identity is the queue: without it two sign-ins on two nodes would each find the last place free.
           await trx
@@ -189,7 +190,8 @@ export function openSessions(parts: SessionsParts): Sessions {
         await ask.counted?.still(trx)
         await ask.still?.(trx)
         await insertSession(trx, ask, { id, now, expiresAt })
-      })
+      }
+      await pastDeadlocks(() => store.write(begin))
       return { id, expiresAt }
     },
 

@@ -2,7 +2,7 @@ import type { DatabaseConnection, Dialect, Driver } from 'kysely'
 import { ChaperoneError } from '../errors.ts'
 
 /** What a driver's error says: SQLite's extended code as a number, or PostgreSQL's SQLSTATE or the system's code as text. */
-function codeOf(error: unknown): number | string | undefined {
+export function codeOf(error: unknown): number | string | undefined {
   if (error instanceof AggregateError) return codeOf(error.errors[0]) // localhost, tried as ::1 and as 127.0.0.1
   const { errcode, code } = (error ?? {}) as { errcode?: number; code?: string }
   return errcode ?? code

@@ -1,3 +1,4 @@
+import { pastDeadlocks } from '../../store/deadlock.ts'
 import { whatEndsWith } from '../endings.ts'
 import { endRows } from '../session-endings.ts'
 import { assertSessionsLeft } from '../session-limits.ts'
@@ -83,6 +84,8 @@ async function takeBack({ store, clock, sessions }: Omit<ActForParts, 'see'>, id
     await sessions.endDelegations([id], 'undone')
   } catch {
     const what = { delegations: [id] }
-    await store.reduce(async (trx) => endRows(trx, { what, first: await whatEndsWith(trx, what), end: { at: clock.now(), why: 'undone' } }))
+    await pastDeadlocks(() =>
+      store.reduce(async (trx) => endRows(trx, { what, first: await whatEndsWith(trx, what), end: { at: clock.now(), why: 'undone' } })),
+    )
   }
 }

@@ -2,6 +2,7 @@ import type { AuditLog } from '../../audit/record.ts'
 import type { Clock } from '../../clock.ts'
 import { ChaperoneError } from '../../errors.ts'
 import type { Limits } from '../../policy/types.ts'
+import { pastDeadlocks } from '../../store/deadlock.ts'
 import type { Store } from '../../store/store.ts'
 import { actingIn } from '../named.ts'
 import type { LiveSession } from '../types.ts'
@@ -73,20 +74,22 @@ export async function delegate({ store, audit, clock }: DelegatingParts, ask: De
       ...(profile === undefined ? {} : { profile }),
     },
   })
-  return store.write((trx) =>
-    makeDelegation(trx, {
-      fromId: from.id,
-      toId: to.id,
-      how,
-      limits,
-      ...(session ? { madeBy: session.principal.identityId } : {}),
-      words,
-      now,
-      ...(expiresAt === undefined ? {} : { expiresAt }),
-      ...(bound && session ? { sessionId: session.id } : {}),
-      ...(parentId === undefined ? {} : { parentId }),
-      ...(called === undefined ? {} : { client: called }),
-    }),
+  return pastDeadlocks(() =>
+    store.write((trx) =>
+      makeDelegation(trx, {
+        fromId: from.id,
+        toId: to.id,
+        how,
+        limits,
+        ...(session ? { madeBy: session.principal.identityId } : {}),
+        words,
+        now,
+        ...(expiresAt === undefined ? {} : { expiresAt }),
+        ...(bound && session ? { sessionId: session.id } : {}),
+        ...(parentId === undefined ? {} : { parentId }),
+        ...(called === undefined ? {} : { client: called }),
+      }),
+    ),
   )
 }
 
